@@ -342,9 +342,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "Create missing topics: for jobs, for results and for dead letters. The topic of the events is never created.",
     ),
     Declaration("KAFKA_EVENTS_TOPIC", _TOPIC, "events", "The topic that events are consumed from."),
-    Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that `python -m worker` gets jobs from."),
-    Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the worker writes the jobs' results to."),
-    Declaration("KAFKA_JOBS_GROUP", _TOPIC, "eventvault-workers", "The consumer group that the workers share."),
+    Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that jobs are taken from."),
+    Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the outcomes of jobs are written to."),
+    Declaration(
+        "KAFKA_JOBS_GROUP", _TOPIC, "eventvault-workers",
+        "The consumer group of the workers of 0.1.0: jobs are taken from its offsets on, once it has no members.",
+    ),
     Declaration("JOBS_ENABLED", _BOOLEAN, "true", "Run jobs: the dispatcher, and the worker of the service itself."),
     Declaration(
         "JOBS_LOCAL_CONCURRENCY", _whole(0, 256), "2",

@@ -23,7 +23,7 @@ VIOLATIONS = {
         "eventvault/restore/swap/intent.py",
         "eventvault.restore.moments.plan",
     ),
-    "The worker opens no event database and no BackupManager": ("worker/loop.py", "eventvault.database.registry"),
+    "The worker opens no event database and no BackupManager": ("worker/supervisor.py", "eventvault.database.registry"),
     "A supervisor runs no handler": ("worker/supervisor.py", "worker.registry"),
     "The edge knows nothing of the worker": ("app/query.py", "worker.jobs"),
     "A worker alone imports the built-in jobs": ("app/jobs/answers.py", "app.builtin_jobs.webhook"),

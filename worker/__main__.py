@@ -1,12 +1,11 @@
 """`python -m worker [module …]`: runs jobs until SIGTERM or SIGINT. The modules, and WORKER_JOBS, have the handlers.
 
-Exit status: 0 after draining, 78 (EX_CONFIG of sysexits.h) if a setting or a module is missing or invalid, 1 after an
-error that a retry cannot fix, 128 + the signal's number after a second signal.
+Exit status: 0 after draining, 78 (EX_CONFIG of sysexits.h) if a setting or a module is missing or invalid, 128 + the
+signal's number after a second signal.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import signal
@@ -14,14 +13,12 @@ import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from confluent_kafka import KafkaException
-
 from eventvault import environment, file_modes, logs, settings
 from eventvault.errors import EventVaultError, KafkaNotConfigured
-from eventvault.kafka import topics
+from eventvault.kafka.jobs.worker_end import KafkaWorkerTransport
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from worker import jobs, without_broker
-from worker.loop import Worker
+from worker.composed import supervisor_for
 from worker.supervisor import ModulesNotImported
 
 log = logging.getLogger("worker")
@@ -35,26 +32,15 @@ def main(arguments: Sequence[str]) -> int:
     try:
         loaded = _settings()
         modules = [*loaded.worker_jobs, *(word for word in arguments if word != OWN)]
-        joins_dispatcher = is_own or (not loaded.kafka_bootstrap_servers and without_broker.has_dispatcher(loaded))
-        if not joins_dispatcher:
-            _require_broker(loaded)
-            for module in modules:
-                importlib.import_module(module)
+        if not is_own and not loaded.kafka_bootstrap_servers and not without_broker.has_dispatcher(loaded):
+            raise KafkaNotConfigured(
+                f"KAFKA_BOOTSTRAP_SERVERS is not set, and no dispatcher has its socket in {loaded.storage_dir}",
+                hint="set it to the brokers' addresses, or start the service with this STORAGE_DIR first",
+            )
     except EventVaultError as error:
         return _refuse(error)
-    except ImportError as error:
-        print(f"worker: a module with job handlers cannot be imported: {error}", file=sys.stderr)
-        return INVALID_SETTINGS_STATUS
     logs.setup(loaded)
-    return _join_dispatcher(loaded, modules, is_own=is_own) if joins_dispatcher else _run(loaded)
-
-
-def _require_broker(loaded: Settings) -> None:
-    if not loaded.kafka_bootstrap_servers:
-        raise KafkaNotConfigured(
-            f"KAFKA_BOOTSTRAP_SERVERS is not set, and no dispatcher has its socket in {loaded.storage_dir}",
-            hint="set it to the brokers' addresses, or start the service with this STORAGE_DIR first",
-        )
+    return _run(loaded, modules, is_own=is_own)
 
 
 def _refuse(error: EventVaultError) -> int:
@@ -69,31 +55,23 @@ def _settings() -> Settings:
     return loaded
 
 
-def _join_dispatcher(loaded: Settings, modules: Sequence[str], *, is_own: bool) -> int:
+def _run(loaded: Settings, modules: Sequence[str], *, is_own: bool) -> int:
+    has_broker = bool(loaded.kafka_bootstrap_servers) and not is_own
     try:
-        supervisor = without_broker.joined(loaded, modules, is_own=is_own)
+        if has_broker:
+            supervisor = supervisor_for(loaded, KafkaWorkerTransport(loaded), modules)
+        else:
+            supervisor = without_broker.joined(loaded, modules, is_own=is_own)
     except EventVaultError as error:
         return _refuse(error)
     _drain_on_signals(supervisor.drain)
-    log.info("%s takes jobs from the dispatcher in %s", jobs.WORKER_NAME, loaded.storage_dir)
+    source = loaded.kafka_bootstrap_servers if has_broker else f"the dispatcher in {loaded.storage_dir}"
+    log.info("%s takes jobs from %s", jobs.WORKER_NAME, source)
     try:
         supervisor.run()
     except ModulesNotImported as error:
         print(f"worker: {error}\nHINT: correct the module, or take it out of WORKER_JOBS", file=sys.stderr)
         return INVALID_SETTINGS_STATUS
-    log.info("%s has drained and ends", jobs.WORKER_NAME)
-    return 0
-
-
-def _run(loaded: Settings) -> int:
-    worker = Worker(loaded)
-    _drain_on_signals(worker.drain)
-    log.info("%s takes jobs from %s", jobs.WORKER_NAME, loaded.kafka_jobs_topic)
-    try:
-        worker.run()
-    except KafkaException as error:
-        log.error("the worker ends: %s", topics.reason_of(error))  # noqa: TRY400
-        return 1
     log.info("%s has drained and ends", jobs.WORKER_NAME)
     return 0
 

@@ -12,8 +12,10 @@ from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError, JobsUnavailable
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
+from eventvault.jobs.joined_transport import JoinedTransport
 from eventvault.jobs.local import LocalJobs
 from eventvault.jobs.machine import Limits
+from eventvault.jobs.submissions import BUILT_IN
 from eventvault.jobs.transport import DispatcherTransport
 from eventvault.jobs.unfinished import UnfinishedFile
 from eventvault.settings import Settings
@@ -33,7 +35,8 @@ class Opening:
     def __init__(self, settings: Settings, transport: DispatcherTransport) -> None:
         unfinished = settings.backup_dir / data_folders.JOBS / data_folders.UNFINISHED_JOBS
         database = JobsDatabase(settings.storage_dir / data_folders.JOBS_DATABASE)
-        self.dispatcher = Dispatcher(database, transport, _limits(settings), unfinished=unfinished)
+        joined = _with_kafka(settings, transport, database) if settings.kafka_bootstrap_servers else transport
+        self.dispatcher = Dispatcher(database, joined, _limits(settings), unfinished=unfinished)
         self._unfinished = UnfinishedFile(
             unfinished, database, self.dispatcher.version, check=lambda: check_folder(settings)
         )
@@ -86,6 +89,18 @@ class Opening:
         self._problem = error
 
 
+def _with_kafka(settings: Settings, local: DispatcherTransport, database: JobsDatabase) -> JoinedTransport:
+    """Return the transport of the local worker and of those beyond Kafka. Without a broker nothing of it is loaded."""
+    from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
+
+    return JoinedTransport(
+        local,
+        lambda wake: KafkaTransport(
+            settings, lambda: database.dispatcher, tick_seconds=local.tick_seconds, on_arrival=wake
+        ),
+    )
+
+
 def _limits(settings: Settings) -> Limits:
     keep = settings.jobs_keep.microseconds
     return Limits(
@@ -93,4 +108,6 @@ def _limits(settings: Settings) -> Limits:
         keep_dead=_DEAD_STAY * keep,
         keep_max=settings.jobs_keep_max,
         unknown_after=settings.jobs_unknown_after.microseconds,
+        publishes=bool(settings.kafka_bootstrap_servers),
+        refused_from_kafka=BUILT_IN - set(settings.jobs_from_kafka),
     )

@@ -127,6 +127,7 @@ class Dispatcher:
         self._calls: deque[Call[Any]] = deque()
         self._calls_changed = threading.Lock()
         self._is_rewound = False
+        self._accepts_losses = False
         self._again: list[_Inputs] = []
         self._retry_seconds = retry_seconds
         self._ending = threading.Event()
@@ -156,6 +157,11 @@ class Dispatcher:
             wait_for_thread(self._thread, "the dispatcher", lambda: self._activity, seconds)
         self._transport.close()
         self.database.close()
+
+    def accept_losses(self) -> None:
+        """Let the transport go on behind what topics have lost. Any thread may call it."""
+        self._accepts_losses = True
+        self._transport.wake()
 
     def call(self, ask: Callable[[Machine], T]) -> T:
         """Ask the machine; returns once the answer is on disk. Raises what `ask` raises, JobsUnavailable, NoSpace."""
@@ -235,6 +241,9 @@ class Dispatcher:
 
     def _follow_transport(self, machine: Machine) -> None:
         """Hold everything if the database is an old copy, until somebody resumes."""
+        if self._accepts_losses and not machine.is_held:
+            self._accepts_losses = False
+            self._transport.go_on()
         if not self._transport.is_rewound():
             self._is_rewound = False
         elif not self._is_rewound:

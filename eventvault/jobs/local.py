@@ -52,7 +52,10 @@ class LocalJobs(Jobs):
 
     def resume(self, job_type: str | None) -> list[str]:
         self._require_known(job_type)
-        return self._dispatcher.call(lambda machine: asking.resume(machine, job_type))
+        paused = self._dispatcher.call(lambda machine: asking.resume(machine, job_type))
+        if job_type is None:
+            self._dispatcher.accept_losses()
+        return paused
 
     def types(self) -> list[KnownType]:
         with self._dispatcher.database.snapshot() as snapshot:

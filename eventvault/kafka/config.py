@@ -13,8 +13,6 @@ from eventvault.settings import Settings
 
 FETCH_WAIT_MILLISECONDS = 50
 PREFETCH_KILOBYTES = 16 * 1024
-SESSION_MILLISECONDS = 10_000
-HEARTBEAT_MILLISECONDS = 1_000
 METADATA_MILLISECONDS = 5_000
 LARGEST_MESSAGE_BYTES = 100 * 2**20
 """The largest message that a broker accepts by default (`socket.request.max.bytes`)."""
@@ -53,19 +51,6 @@ def events_consumer(settings: Settings) -> dict[str, Any]:
         "group.id": "eventvault-store",
         "enable.partition.eof": True,
         "auto.offset.reset": "error",
-    }
-
-
-def jobs_consumer(settings: Settings) -> dict[str, Any]:
-    """A member of the workers' group. It also gets jobs that were sent before the first worker started."""
-    return {
-        **client(settings),
-        **_CONSUMER,
-        "group.id": settings.kafka_jobs_group,
-        "auto.offset.reset": "earliest",
-        "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": SESSION_MILLISECONDS,
-        "heartbeat.interval.ms": HEARTBEAT_MILLISECONDS,
     }
 
 

@@ -234,7 +234,7 @@ def test_modes_do_not_come_from_the_checkout(dockerfile: list[tuple[str, str]]) 
 
 
 def test_line_endings_stay_as_they_are_in_the_repository() -> None:
-    asked = ["deploy/entrypoint", "docker-compose.yml", "worker/loop.py", "tests/fixtures/node/in_storage.tar.gz"]
+    asked = ["deploy/entrypoint", "docker-compose.yml", "worker/supervisor.py", "tests/fixtures/node/in_storage.tar.gz"]
     if not (PROJECT / ".git").exists():
         pytest.skip("this is no checkout")
     command = ["git", "check-attr", "eol", "text", "--", *asked]

@@ -8,12 +8,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventvault import data_folders
+from eventvault.jobs.database import JobsDatabase
+from eventvault.jobs.dispatcher import Dispatcher
+from eventvault.jobs.machine import Limits
+from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
+from eventvault.settings import load
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker
 from tests.processes import wait_until
@@ -21,6 +27,7 @@ from tests.processes import wait_until
 PROJECT = Path(__file__).resolve().parents[2]
 HANDLERS = Path(__file__).parent
 PATIENCE_SECONDS = 60
+TICK = 0.2
 
 pytestmark = pytest.mark.process
 
@@ -35,13 +42,42 @@ def environment(settings_environment: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def topics(kafka: Kafka) -> dict[str, str]:
-    """Names of topics that do not exist yet: the worker creates them."""
+    """Names of topics that do not exist yet: the dispatcher creates them."""
+    return topics_of(kafka)
+
+
+def topics_of(kafka: Kafka) -> dict[str, str]:
     return {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
         "KAFKA_CREATE_TOPICS": "true",
         "KAFKA_JOBS_TOPIC": kafka.name("jobs"),
         "KAFKA_RESULTS_TOPIC": kafka.name("results"),
         "KAFKA_JOBS_GROUP": kafka.name("group"),
+        "EVENTVAULT_TICK_SECONDS": str(TICK),
+        "WORKER_CONCURRENCY": "1",
     }
+
+
+@contextmanager
+def dispatching(environment: dict[str, str]) -> Iterator[Dispatcher]:
+    """Run a dispatcher in this process."""
+    settings = load(environment)
+    settings.storage_dir.mkdir(exist_ok=True)
+    database = JobsDatabase(settings.storage_dir / data_folders.JOBS_DATABASE)
+    transport = KafkaTransport(settings, lambda: database.dispatcher, tick_seconds=TICK)
+    dispatcher = Dispatcher(database, transport, Limits(publishes=True))
+    dispatcher.open()
+    dispatcher.start()
+    try:
+        yield dispatcher
+    finally:
+        dispatcher.stop()
+
+
+@pytest.fixture
+def dispatcher(environment: dict[str, str], topics: dict[str, str]) -> Iterator[Dispatcher]:
+    with dispatching({**environment, **topics}) as running:
+        yield running
 
 
 @pytest.fixture
@@ -68,6 +104,10 @@ def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[StartW
 def send(kafka: Kafka, topics: dict[str, str], *jobs: Any) -> None:
     values = [job if isinstance(job, bytes) else json.dumps(job) for job in jobs]
     kafka.send(topics["KAFKA_JOBS_TOPIC"], values)
+
+
+def dead_letters(kafka: Kafka, topics: dict[str, str], count: int) -> list[Any]:
+    return kafka.read(f"{topics['KAFKA_JOBS_TOPIC']}.dead-letter", count)
 
 
 def results(kafka: Kafka, topics: dict[str, str], count: int) -> list[dict[str, Any]]:
@@ -128,49 +168,40 @@ def test_a_worker_without_a_broker_logs_it_once_and_ends_on_a_signal(start_worke
 
 
 @pytest.mark.kafka
-def test_jobs_run_in_order_and_a_failed_one_does_not_block_the_next(
+@pytest.mark.usefixtures("dispatcher")
+def test_jobs_have_outcomes_and_one_that_fails_does_not_block_the_next(
     kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    worker = start_worker(**topics)
     kafka.wait_for_topic(topics["KAFKA_JOBS_TOPIC"], there=True)
     send(
         kafka, topics,
         {"id": "a", "type": "echo", "payload": 1},
         b"\xff nonsense",
-        {"id": "b", "type": "unknown"},
-        {"id": "c", "type": "fail", "payload": "broken"},
-        {"id": "d", "type": "large", "payload": 2_000_000},
-        {"id": "e", "type": "odd"},
+        {"id": "c", "type": "fail", "payload": "broken", "maxAttempts": 1},
+        {"id": "d", "type": "large", "payload": 2_000_000, "maxAttempts": 1},
+        {"id": "e", "type": "odd", "maxAttempts": 1},
         {"id": "f", "type": "echo", "payload": {"last": True}},
     )  # fmt: skip
-    found = results(kafka, topics, 7)
-    assert [outcome["id"] for outcome in found] == ["a", f"{topics['KAFKA_JOBS_TOPIC']}/0/1", "b", "c", "d", "e", "f"]
-    assert [outcome["state"] for outcome in found] == ["done"] + ["failed"] * 5 + ["done"]
-    errors = [outcome["error"]["code"] for outcome in found[1:6]]
-    assert errors == ["malformed", "invalid", "job_failed", "result_too_large", "result_not_json"]
-    assert found[3]["error"]["message"] == "ValueError: broken"
-    assert found[6]["result"] == {"last": True}
+    found = {outcome["id"]: outcome for outcome in results(kafka, topics, 6)}
+    refused = f"{topics['KAFKA_JOBS_TOPIC']}/0/1"
+    assert {job_id: outcome["state"] for job_id, outcome in found.items()} == {
+        "a": "done", refused: "failed", "c": "failed", "d": "failed", "e": "failed", "f": "done",
+    }  # fmt: skip
+    codes = [found[job_id]["error"]["code"] for job_id in (refused, "c", "d", "e")]
+    assert codes == ["malformed", "job_failed", "result_too_large", "result_not_json"]
+    assert found["c"]["error"]["message"] == "ValueError: broken"
+    assert found["f"]["result"] == {"last": True}
+    assert set(found["a"]) == {"id", "type", "state", "worker", "startedAt", "finishedAt", "result"}
+    letters = {message.value(): dict(message.headers() or []) for message in dead_letters(kafka, topics, 4)}
+    assert letters[b"\xff nonsense"]["x-eventvault-offset"] == b"1"
     worker.send_signal(signal.SIGINT)
     assert worker.wait(PATIENCE_SECONDS) == 0
-    assert not (tmp_path / "storage").exists()
+    assert not (tmp_path / "storage" / "event_registry_db").exists()
 
 
 @pytest.mark.kafka
-def test_a_worker_makes_no_topic_unless_it_may(
-    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
-) -> None:
-    start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **{**topics, "KAFKA_CREATE_TOPICS": "false"})
-    log = tmp_path / "worker.log"
-    wait_until(lambda: "KAFKA_CREATE_TOPICS is false" in log.read_text(), "nothing is said", PATIENCE_SECONDS)
-    names = (topics["KAFKA_JOBS_TOPIC"], topics["KAFKA_RESULTS_TOPIC"])
-    assert not any(kafka.exists(name) for name in names)
-    for name in names:
-        kafka.topic(name=name)
-    send(kafka, topics, {"id": "a", "type": "echo"})
-    assert [one["id"] for one in results(kafka, topics, 1)] == ["a"]
-
-
-@pytest.mark.kafka
+@pytest.mark.usefixtures("dispatcher")
 def test_the_health_check_tells_a_worker_that_can_work_from_one_that_cannot(
     kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
 ) -> None:
@@ -187,7 +218,7 @@ def test_the_health_check_tells_a_worker_that_can_work_from_one_that_cannot(
     assert away.wait(PATIENCE_SECONDS) == 0
     assert check() == (1, "worker: no worker runs here\n")
 
-    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, TMPDIR=str(tmp_path), **topics)
+    worker = start_worker(TMPDIR=str(tmp_path), **topics)
     wait_until(lambda: check() == (0, ""), "the worker does not become healthy", PATIENCE_SECONDS)
     worker.kill()
     worker.wait()
@@ -195,12 +226,13 @@ def test_the_health_check_tells_a_worker_that_can_work_from_one_that_cannot(
 
 
 @pytest.mark.kafka
+@pytest.mark.usefixtures("dispatcher")
 def test_sigterm_lets_the_running_job_finish_and_leaves_the_next_to_another_worker(
     kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    kafka.topic(name=topics["KAFKA_JOBS_TOPIC"])
+    kafka.wait_for_topic(topics["KAFKA_JOBS_TOPIC"], there=True)
     send(kafka, topics, hold(tmp_path, "long"), {"id": "next", "type": "echo"})
-    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    worker = start_worker(**topics)
     wait_for_start(tmp_path, "long")
     worker.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -208,17 +240,18 @@ def test_sigterm_lets_the_running_job_finish_and_leaves_the_next_to_another_work
     (tmp_path / "long.release").touch()
     assert worker.wait(PATIENCE_SECONDS) == 0
     assert [(one["id"], one["state"]) for one in results(kafka, topics, 1)] == [("long", "done")]
-    start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    start_worker(**topics)
     assert [one["id"] for one in results(kafka, topics, 2)] == ["long", "next"]
 
 
 @pytest.mark.kafka
+@pytest.mark.usefixtures("dispatcher")
 def test_a_second_signal_ends_the_worker_at_once_without_a_result(
     kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    kafka.topic(name=topics["KAFKA_JOBS_TOPIC"])
+    kafka.wait_for_topic(topics["KAFKA_JOBS_TOPIC"], there=True)
     send(kafka, topics, hold(tmp_path, "endless"))
-    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    worker = start_worker(**topics)
     wait_for_start(tmp_path, "endless")
     worker.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -229,41 +262,39 @@ def test_a_second_signal_ends_the_worker_at_once_without_a_result(
 
 
 @pytest.mark.kafka
+@pytest.mark.usefixtures("dispatcher")
 def test_the_job_of_a_killed_worker_is_run_by_another_worker(
     kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    kafka.topic(name=topics["KAFKA_JOBS_TOPIC"])
-    first = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    first = start_worker(**topics)
+    kafka.wait_for_topic(topics["KAFKA_JOBS_TOPIC"], there=True)
     send(kafka, topics, {"id": "before", "type": "echo"}, hold(tmp_path, "long"))
     wait_for_start(tmp_path, "long")
     first.kill()
-    second = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
-    assert wait_for_start(tmp_path, "long", times=2) == [first.pid, second.pid]
+    start_worker(**topics)
+    assert len(wait_for_start(tmp_path, "long", times=2)) == 2
     (tmp_path / "long.release").touch()
     assert [one["id"] for one in results(kafka, topics, 2)] == ["before", "long"]
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize("busy", [0, 1])
-def test_a_rebalance_during_a_job_does_not_run_it_twice(
-    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path, busy: int
+@pytest.mark.usefixtures("dispatcher")
+def test_a_worker_that_joins_or_leaves_moves_no_running_job(
+    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """The group moves one of two partitions to the second worker: in one of the two cases the busy one."""
-    group = topics["KAFKA_JOBS_GROUP"]
-    kafka.topic(2, topics["KAFKA_JOBS_TOPIC"])
-    kafka.send(topics["KAFKA_JOBS_TOPIC"], [json.dumps(hold(tmp_path, "long"))], partition=busy)
-    first = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    first = start_worker(**topics)
+    kafka.wait_for_topic(topics["KAFKA_JOBS_TOPIC"], there=True)
+    send(kafka, topics, hold(tmp_path, "long"))
     wait_for_start(tmp_path, "long")
-    start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
-    wait_until(lambda: len(kafka.members(group)) == 2, "no second worker joins", PATIENCE_SECONDS)
-    with suppress(TimeoutError):  # the rebalance waits for the busy partition, and ends at once without it
-        wait_until(lambda: sum(kafka.members(group)) == 2, "the rebalance waits", 2)
+    second = start_worker(**topics)
+    send(kafka, topics, {"id": "other", "type": "echo"})
+    assert [one["id"] for one in results(kafka, topics, 1)] == ["other"]
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(PATIENCE_SECONDS) == 0
     (tmp_path / "long.release").touch()
-    wait_until(lambda: kafka.members(group) == [1, 1], "the rebalance does not end", PATIENCE_SECONDS)
-    assert [one["id"] for one in results(kafka, topics, 1)] == ["long"]
-    kafka.send(topics["KAFKA_JOBS_TOPIC"], ['{"id": "after", "type": "echo"}'], partition=busy)
-    wait_until(lambda: kafka.total(topics["KAFKA_RESULTS_TOPIC"]) == 2, "no further result", PATIENCE_SECONDS)
-    assert wait_for_start(tmp_path, "long") == [first.pid]
+    assert [one["id"] for one in results(kafka, topics, 2)] == ["other", "long"]
+    assert len(wait_for_start(tmp_path, "long")) == 1
+    assert first.poll() is None
 
 
 @pytest.mark.kafka
@@ -272,14 +303,16 @@ def test_a_broker_that_fails_during_a_job_gets_the_result_when_it_is_back(
 ) -> None:
     private_kafka.start()
     kafka = Kafka(private_kafka.bootstrap)
-    topics = {"KAFKA_JOBS_TOPIC": "jobs", "KAFKA_RESULTS_TOPIC": "job-results"}
-    kafka.topic(name="jobs")
-    send(kafka, topics, hold(tmp_path, "long"))
-    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, KAFKA_CREATE_TOPICS="true")
-    wait_for_start(tmp_path, "long")
-    private_kafka.stop(signal.SIGKILL)
-    (tmp_path / "long.release").touch()
-    private_kafka.start()
-    assert [one["id"] for one in results(kafka, topics, 1)] == ["long"]
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(PATIENCE_SECONDS) == 0
+    topics = topics_of(kafka)
+    with dispatching({**environment, **topics}):
+        worker = start_worker(**topics)
+        kafka.wait_for_topic(topics["KAFKA_JOBS_TOPIC"], there=True)
+        send(kafka, topics, hold(tmp_path, "long"))
+        wait_for_start(tmp_path, "long")
+        private_kafka.stop(signal.SIGKILL)
+        (tmp_path / "long.release").touch()
+        private_kafka.start()
+        assert [one["id"] for one in results(kafka, topics, 1)] == ["long"]
+        assert len(wait_for_start(tmp_path, "long")) == 1
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE_SECONDS) == 0

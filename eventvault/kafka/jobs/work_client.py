@@ -72,7 +72,9 @@ class WorkClient:
         info = self._ask()
         if info is None:
             raise KafkaUnreachable(
-                f"the topic {self._topic} does not exist", hint="start the service, whose dispatcher creates it"
+                f"the topic {self._topic} does not exist; the dispatcher of the service makes it",
+                hint="start the service, or create the topic",
+                kafka=topics.UNKNOWN[0],
             )
         partition = random.randrange(info.partitions)  # nosec B311 - sessions spread, nobody is kept out
         _, end = topics.bounds(self._consumer, self._topic, partition)

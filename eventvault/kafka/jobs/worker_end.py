@@ -42,6 +42,7 @@ class KafkaWorkerTransport:
         self._waiting: deque[Report] = deque()
         """Reports that the client does not have, in order."""
         self._retry_at = 0.0
+        self._is_away = False
         self._has_beat = False
         """A beat is on its road: while no broker answers, one is enough."""
 
@@ -55,8 +56,10 @@ class KafkaWorkerTransport:
         try:
             first.append(WorkClient(self._settings, state))
         except (KafkaUnreachable, KafkaException) as error:
-            reason = error.message if isinstance(error, KafkaUnreachable) else topics.reason_of(error)
-            raise TransportAway(f"no jobs come from Kafka: {reason}") from error
+            reason = self._reason(error)
+            self._report_away(reason)
+            raise TransportAway(reason) from error
+        self._report_back()
         self._waiting.clear()
         self._has_beat = False
         put = partial(self._inbox.put, 0)
@@ -89,6 +92,23 @@ class KafkaWorkerTransport:
             self._producer.purge()
             self._producer = None
         self._inbox.close()
+
+    def _reason(self, error: KafkaUnreachable | KafkaException) -> str:
+        if isinstance(error, KafkaException):
+            return topics.reason_of(error)
+        if error.details.get("kafka") in topics.UNKNOWN:
+            return error.message
+        return f"no Kafka broker answers at {self._settings.kafka_bootstrap_servers}: {error.message}"
+
+    def _report_away(self, reason: str) -> None:
+        if not self._is_away:
+            log.warning("%s; the worker tries again", reason)
+        self._is_away = True
+
+    def _report_back(self) -> None:
+        if self._is_away:
+            log.info("Kafka answers at %s, and the worker takes jobs", self._settings.kafka_bootstrap_servers)
+        self._is_away = False
 
     def _stop_reading(self) -> None:
         if self._reading is not None:

@@ -1,0 +1,140 @@
+"""Jobs from the topic and workers beyond Kafka, with the whole service: an upgrade, and the end of any part."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.kafka_broker import Kafka
+from tests.processes import wait_until
+from tests.service import Service
+
+PROJECT = Path(__file__).resolve().parents[2]
+TICK = 0.3
+PATIENCE_SECONDS = 90
+
+pytestmark = [pytest.mark.process, pytest.mark.kafka]
+
+
+class Scene:
+    """The service, its topics, and workers that the test starts."""
+
+    def __init__(
+        self, kafka: Kafka, environment: dict[str, str], service: Callable[..., Service], folder: Path
+    ) -> None:
+        self.kafka = kafka
+        self.ledger = folder / "ledger"
+        self.ledger.touch()
+        self.jobs, self.results = kafka.topic(2, kafka.name("jobs")), kafka.topic(name=kafka.name("results"))
+        self.environment = {
+            "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_CREATE_TOPICS": "true", "KAFKA_JOBS_TOPIC": self.jobs,
+            "KAFKA_RESULTS_TOPIC": self.results, "KAFKA_JOBS_GROUP": kafka.name("group"), "JOBS_ENABLED": "true",
+            "KAFKA_EVENTS_TOPIC": kafka.name("events"), "WORKER_CONCURRENCY": "2",
+            "WORKER_ENV": "EVENTVAULT_TEST_LEDGER", "EVENTVAULT_TEST_LEDGER": str(self.ledger),
+            "EVENTVAULT_TICK_SECONDS": str(TICK),
+        }  # fmt: skip
+        self._inherited = {**{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}, **environment}
+        self._folder = folder
+        self._service = service
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start_service(self, **more: str) -> Service:
+        return self._service(workers=1, environment={**self.environment, **more})
+
+    def start_worker(self, *command: str) -> subprocess.Popen[bytes]:
+        command = command or ("worker", "tests.crash.job_handlers")
+        with (self._folder / "worker.log").open("ab") as words:
+            self._started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", *command], stderr=words, cwd=PROJECT,
+                    env={**self._inherited, **self.environment, "PYTHONPATH": str(PROJECT)},
+                )
+            )  # fmt: skip
+        return self._started[-1]
+
+    def close(self) -> None:
+        for process in self._started:
+            process.kill()
+            process.wait()
+
+    def runs(self) -> Counter[str]:
+        """Job → how many of its attempts ran to the end."""
+        return Counter(line.split()[1] for line in self.ledger.read_text().splitlines() if line.startswith("end"))
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        count = self.kafka.total(self.results)
+        return [json.loads(message.value() or b"") for message in self.kafka.read(self.results, count)]
+
+
+@pytest.fixture
+def scene(
+    kafka: Kafka, settings_environment: dict[str, str], service: Callable[..., Service], tmp_path: Path
+) -> Iterator[Scene]:
+    made = Scene(kafka, settings_environment, service, tmp_path)
+    yield made
+    made.close()
+
+
+class Load:
+    """Sends jobs all the time. ids: of those that the broker has."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.ids: list[str] = []
+        self._topic = scene.jobs
+        self._producer = Producer({"bootstrap.servers": scene.kafka.bootstrap, "log_level": 0, "linger.ms": 1})
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join(PATIENCE_SECONDS)
+        assert self._producer.flush(PATIENCE_SECONDS) == 0
+
+    def _run(self) -> None:
+        number = 0
+        while not self._ending.wait(0.02):
+            job_id = f"j{number}"
+            value = json.dumps({"id": job_id, "type": "note", "payload": 0.005}).encode()
+            self._producer.produce(self._topic, value, partition=number % 2)
+            self._producer.poll(0)
+            self.ids.append(job_id)
+            number += 1
+
+
+def codes(service: Service) -> set[str]:
+    return {problem["code"] for problem in service.get("/api/health").json()["problems"]}
+
+
+def test_an_upgrade_under_load_runs_each_job_once(scene: Scene) -> None:
+    old = scene.start_worker("tests.crash.old_worker")  # of two, one might run a job again when the other one leaves
+    with Load(scene) as load:
+        wait_until(lambda: len(scene.runs()) >= 20, "the old worker runs nothing", PATIENCE_SECONDS)
+        service = scene.start_service()
+        scene.start_worker()
+        wait_until(lambda: "old_workers" in codes(service), "health does not name the old workers", PATIENCE_SECONDS)
+        old.send_signal(signal.SIGTERM)
+        assert old.wait(PATIENCE_SECONDS) == 0
+        wait_until(lambda: "old_workers" not in codes(service), "health names the old workers still", PATIENCE_SECONDS)
+        before = len(load.ids)
+        wait_until(lambda: len(scene.runs()) >= before + 20, "the new worker runs nothing", PATIENCE_SECONDS)
+    wait_until(lambda: len(scene.runs()) == len(load.ids), "jobs are not run", PATIENCE_SECONDS)
+    assert set(scene.runs().values()) == {1}
+    wait_until(lambda: scene.kafka.total(scene.results) >= len(load.ids), "outcomes are missing", PATIENCE_SECONDS)
+    outcomes = Counter((outcome["id"], outcome["state"]) for outcome in scene.outcomes())
+    assert outcomes == Counter({(job_id, "done"): 1 for job_id in load.ids})
+    assert {outcome["worker"] == "old" for outcome in scene.outcomes()} == {True, False}
