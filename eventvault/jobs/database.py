@@ -26,6 +26,8 @@ SCHEMA_VERSION = 1
 WRITE_BUFFER_BYTES = 8 * 2**20
 USERS_SECONDS = 20.0
 """How long a reopening waits for readers: what they read is short."""
+REOPEN_SECONDS = 10.0
+"""How long a reader waits for a reopening."""
 
 
 class Ticks(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,6 +62,7 @@ class JobsDatabase:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._db: Any = None
+        self._is_reopening = False
         self._users = 0
         self._users_changed = threading.Condition()
 
@@ -94,8 +97,14 @@ class JobsDatabase:
         """Close and open it after a failed write. Returns the turn of the last batch that is on disk."""
         if self._db is not None:
             opening.check_room(self.folder)
-        self.close()
-        self.open()
+        self._is_reopening = True
+        try:
+            self.close()
+            self.open()
+        finally:
+            with self._users_changed:
+                self._is_reopening = False
+                self._users_changed.notify_all()
         return self.ticks().turn
 
     @property
@@ -132,8 +141,9 @@ class JobsDatabase:
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """Yield the present state to a thread that reads. Raises JobsUnavailable while the database is closed."""
+        """Yield the present state to a thread that reads; waits for a reopening. Raises JobsUnavailable if closed."""
         with self._users_changed:
+            self._users_changed.wait_for(lambda: self._db is not None or not self._is_reopening, REOPEN_SECONDS)
             if self._db is None:
                 raise JobsUnavailable("the database of jobs is being opened", hint="try again in a moment")
             self._users += 1
