@@ -22,7 +22,7 @@ from worker.registry import PayloadRefused
 
 MAX_ERROR_LENGTH = 1_000
 _MAX_FIELDS_BYTES = 8 * 1024
-_NO_FIELDS: dict[str, Any] = {"payload": ["has more problems than fit into an answer"]}
+_TOO_MUCH: dict[str, Any] = {"payload": ["Has problems that do not fit into an answer."]}
 
 
 class ResultNotJson(Exception):
@@ -132,5 +132,8 @@ def _text(error: BaseException) -> str:
 
 
 def _bounded(fields: dict[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = encodable(msgspec.to_builtins(fields, str_keys=True))
-    return plain if len(msgspec.json.encode(plain)) <= _MAX_FIELDS_BYTES else _NO_FIELDS
+    try:
+        plain: dict[str, Any] = encodable(msgspec.to_builtins(fields, str_keys=True))
+        return plain if len(msgspec.json.encode(plain)) <= _MAX_FIELDS_BYTES else _TOO_MUCH
+    except (TypeError, ValueError, RecursionError):  # of a schema that makes messages of its own
+        return _TOO_MUCH

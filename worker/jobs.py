@@ -21,6 +21,7 @@ from marshmallow import Schema
 
 from eventvault import scopes
 from eventvault.jobs.job import MAX_ATTEMPTS, TIMEOUT_SECONDS, JobProgress
+from eventvault.printable import encodable
 from worker import protocol, registry
 from worker.protocol import StopReason
 from worker.registry import Handler
@@ -35,7 +36,7 @@ class Retry(Exception):
 
     def __init__(self, message: str = "the handler asks to be called again", *, after: float | timedelta | None = None):
         super().__init__(message)
-        self.after = after.total_seconds() if isinstance(after, timedelta) else after
+        self.after = None if after is None else registry.seconds_of(after)
 
 
 class Fail(Exception):
@@ -75,7 +76,8 @@ class Job:
         """Say how far the handler is: fraction from 0 to 1. The newest one of each second is shown."""
         if fraction is not None:
             fraction = min(1.0, max(0.0, float(fraction)))
-        self.on_progress(JobProgress(fraction, None if text is None else str(text)[:MAX_PROGRESS_TEXT]))
+        shown = None if text is None else str(encodable(str(text)[:MAX_PROGRESS_TEXT]))
+        self.on_progress(JobProgress(fraction, shown))
 
 
 def job(

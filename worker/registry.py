@@ -78,7 +78,7 @@ def register(
     if present is not None and present.handler is not handler:
         raise ValueError(f"the job type {job_type!r} has a handler already: {present.handler.__qualname__}")
     _require(0 < len(job_type) <= MAX_NAME_LENGTH, job_type, f"its name has not 1 to {MAX_NAME_LENGTH} characters")
-    seconds = _seconds(timeout)
+    seconds = seconds_of(timeout)
     _require(
         0 < seconds <= LONGEST_TIMEOUT_SECONDS, job_type, f"timeout is {seconds:g} s, not above 0 and up to 7 days"
     )
@@ -112,7 +112,7 @@ def schedule(
         raise ValueError(f"the job {subject}: its time zone is {time_zone!r}; allowed: {ZONE_ALLOWED}") from None
     declared = JobSchedule(
         name=name or "", type="", cron=cron, time_zone=time_zone, payload=msgspec.Raw(msgspec.json.encode(payload)),
-        overlap=overlap, catch_up=_seconds(catch_up), in_code=True,
+        overlap=overlap, catch_up=seconds_of(catch_up), in_code=True,
     )  # fmt: skip
     _schedules.append(_DeclaredSchedule(handler, name, declared))
 
@@ -145,6 +145,11 @@ def catalogue() -> Catalogue:
     return Catalogue(types, [found[name] for name in sorted(found)])
 
 
+def seconds_of(span: float | timedelta) -> float:
+    """Return a span in seconds. Raises ValueError or TypeError for what is none."""
+    return span.total_seconds() if isinstance(span, timedelta) else float(span)
+
+
 def _require_valid_payload(name: str, registration: Registration, schedule: JobSchedule) -> None:
     try:
         registration.load(msgspec.json.decode(schedule.payload))
@@ -162,10 +167,6 @@ def _type_of(handler: Handler) -> str:
         if registration.handler is handler:
             return name
     raise ValueError(f"{handler.__qualname__} has a schedule and no type: use @job(…) beside @cron(…)")
-
-
-def _seconds(span: float | timedelta) -> float:
-    return span.total_seconds() if isinstance(span, timedelta) else float(span)
 
 
 def _require(allowed: bool, subject: str, problem: str) -> None:

@@ -141,6 +141,26 @@ def retry(job: Job) -> NoReturn:
     raise Retry("not now", after=job.payload)
 
 
+@job("odd_texts")
+def odd_texts(job: Job) -> NoReturn:
+    job.progress(math.nan, "\ud800")
+    raise Odd
+
+
+class Odd(Exception):
+    """Its text is no text, and says so."""
+
+    def __str__(self) -> str:
+        if os.getpid():
+            raise ValueError("no text")
+        return ""
+
+
+@job("size")
+def size(job: Job) -> str:
+    return "x" * (len(job.payload) // 4)
+
+
 @job("give_up")
 def give_up(_: Job) -> NoReturn:
     raise Fail("there is no such customer")

@@ -58,6 +58,11 @@ def test_a_handler_gets_its_job_and_returns_a_result(worker: Harness) -> None:
     assert b'"attempt":3' in bytes(outcome.result)
 
 
+def test_a_large_payload_and_a_large_result_arrive_whole(worker: Harness) -> None:
+    outcome = worker.perform("size", "x" * 500 * 1024)
+    assert len(bytes(outcome.result)) == 125 * 1024 + 2
+
+
 def test_a_payload_is_what_the_schema_makes_of_it(worker: Harness) -> None:
     outcome = worker.perform("report", {"table": "orders", "since": "2027-01-31"})
     assert bytes(outcome.result) == b'{"table":"orders","since":"2027-01-31"}'
@@ -88,6 +93,8 @@ def test_a_payload_that_the_schema_refuses_fails_for_good(worker: Harness, paylo
         ("return", "surrogate", "result_not_json", "cannot be JSON"),
         ("return", "large", "result_too_large", "more than the 262144"),
         ("nobody", None, "job_type_unknown", "'nobody'; known: "),
+        ("odd_texts", None, "job_failed", "Odd: an error whose text cannot be made"),
+        ("retry", "soon", "job_failed", "could not convert string to float"),
     ],
 )
 def test_an_attempt_that_goes_wrong_fails_with_the_reason(
