@@ -686,6 +686,16 @@ PROBLEMS: dict[str, ErrorCode] = {
         "lines of the audit wait in STORAGE_DIR: No space left on device: /data/backups/audit",
         "Do what the hint says to that folder. The lines are written by themselves then; what is done goes on.",
     ),
+    "jobs_held": ErrorCode(
+        "[Jobs](jobs.md) come from a copy, as `STORAGE_DIR` was lost, and may have run since. Nothing is sent.",
+        "12 jobs are held: they come from a copy of what was unfinished",
+        "Cancel those that have run, then `flask jobs resume`, or `POST /api/jobs/resume`.",
+    ),
+    "jobs_rewound": ErrorCode(
+        "`jobs_db` is older than the topics of [jobs](jobs.md) say: an old copy was put back. Nothing is sent.",
+        "jobs_db is an old copy: the topics of jobs have later reports",
+        "Put the newest `jobs_db` back, or accept this one: `flask jobs resume`, or `POST /api/jobs/resume`.",
+    ),
     "notify_failing": ErrorCode(
         "An address of `NOTIFY_URLS`, or `PING_URL`, takes no message. Nobody is notified of this.",
         "ntfy://… does not take notifications: no answer within 30 s",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 UNKNOWN_SECONDS = 60.0
 """So long a type may wait for a worker that knows it before health says so."""
 MAX_NAMES = 10
+_RESUME = "`flask jobs resume`, or POST /api/jobs/resume"
 
 
 def status_of(machine: Machine, transport: DispatcherTransport) -> QueueStatus:
@@ -30,12 +31,23 @@ def status_of(machine: Machine, transport: DispatcherTransport) -> QueueStatus:
         states=states,
         refused_reports=machine.ledger.counts.refused,
         broker=transport.is_connected(),
-        problems=[*_of_transport(transport), *_of_unknown_types(machine)],
+        problems=[*_of_transport(transport), *_of_unknown_types(machine), *_of_held(states.get("held", 0))],
     )
 
 
 def _of_transport(transport: DispatcherTransport) -> list[Problem]:
-    return [Problem(code, message, hint) for code, message, hint in transport.problems()]
+    problems = [Problem(code, message, hint) for code, message, hint in transport.problems()]
+    if transport.is_rewound():
+        message = "jobs_db is an old copy: the topics of jobs have later reports"
+        problems.append(Problem("jobs_rewound", message, f"put the newest jobs_db back, or accept this one: {_RESUME}"))
+    return problems
+
+
+def _of_held(held: int) -> list[Problem]:
+    if not held:
+        return []
+    message = f"{held} jobs are held: they come from a copy of what was unfinished"
+    return [Problem("jobs_held", message, f"cancel those that have run since, then {_RESUME}")]
 
 
 def _of_unknown_types(machine: Machine) -> list[Problem]:

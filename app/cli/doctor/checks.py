@@ -261,6 +261,7 @@ CHECKS: dict[str, Callable[[Facts, Times], list[Line]]] = {
     "clock": check_clock,
     "kafka": check_kafka,
     "notify": _nothing,
+    "jobs": _nothing,
     "access": check_access,
 }
 """Name of a check → what it finds; problems of health are added to it."""
