@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 SETTINGS = {"JOURNAL_INTERVAL": "100", "AUTO_BACKUP_ENABLED": "false"}
-TAB, ENTER, PAGE_UP = "\ue004", "\ue007", "\ue00e"
+TAB, ENTER, ESCAPE, PAGE_UP = "\ue004", "\ue007", "\ue00c", "\ue00e"
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,10 @@ def test_by_the_keyboard_alone(browser: Firefox, service: Callable[..., Service]
     browser.keys(ENTER)
     assert focused(browser) == "Moment to go back to"
     browser.keys(PAGE_UP)
+    browser.see("Back to now")
+    browser.keys(ESCAPE)
+    tab_to(browser, "Last backup")
+    browser.keys(ENTER)
     browser.see("events are set aside")
     tab_to(browser, "Go back…")
     browser.keys(ENTER)
