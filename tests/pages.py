@@ -1,8 +1,8 @@
 """Runs the examples of a page of the documentation against a real service, and compares the answers that it shows.
 
-In a page, a fenced `sh` block is run by bash, all of them in one shell, in order; a fenced `json` block after one is
-what its last line answers (several objects, one a line: NDJSON). There `"…"` stands for anything; an answer may have
-more members than are shown.
+In a page, a fenced `sh` block is run by bash, all of them in one shell, in order, in an empty folder; a fenced `json`
+block after one is what its last line answers (several objects, one a line: NDJSON). There `"…"` stands for anything; an
+answer may have more members than are shown.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,16 +75,23 @@ def run_page(page: str, port: int, *, tls: int = 0, **environment: str) -> None:
 
 def _answers(there: list[Example], port: int, tls: int, environment: dict[str, str]) -> list[str]:
     """What the last line of each example printed."""
-    script = ["set -euo pipefail", 'curl() { command curl --fail-with-body --show-error --max-time 60 "$@"; }']
+    script = [
+        "set -euo pipefail",
+        'curl() { command curl --fail-with-body --show-error --max-time 60 "$@"; }',
+        f'flask() {{ PYTHONPATH={shlex.quote(str(PROJECT))} {shlex.quote(sys.executable)} -m app.cli "$@"; }}',
+    ]
     for example in there:
         *before, last = example.command.replace("\\\n", " ").strip().splitlines()
         script += [*(f"{line}" if "=" in line.split(" ")[0] else f"{line} > /dev/null" for line in before), last]
         script.append(f"printf '\\n%s\\n' '{_MARK}'")
     text = (
-        "\n".join(script).replace("localhost:5050", f"127.0.0.1:{port}").replace("localhost:5443", f"localhost:{tls}")
+        "\n".join(script).replace("localhost:5050", f"localhost:{port}").replace("localhost:5443", f"localhost:{tls}")
     )
-    variables = {**os.environ, **environment}
-    ran = subprocess.run(["bash", "-c", text], env=variables, capture_output=True, text=True, timeout=240, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        ran = subprocess.run(
+            ["bash", "-c", text], env={**os.environ, **environment}, cwd=folder,
+            capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
     assert ran.returncode == 0, f"{text}\n{ran.stdout}\n{ran.stderr}"
     return ran.stdout.split(_MARK)[:-1]
 

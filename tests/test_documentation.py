@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import shown
+
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 
@@ -68,3 +70,25 @@ def test_every_change_is_in_a_group_and_names_its_subject_first() -> None:
     assert set(re.findall(r"^### (.*)", text, re.MULTILINE)) <= {"Added", "Changed", "Fixed", "Security"}
     entries = re.findall(r"^- (.*)", text, re.MULTILINE)
     assert [entry for entry in entries if not re.match(r"[A-Z][\w\- ]+: \S", entry)] == []
+
+
+@pytest.mark.parametrize("page", shown.PAGES)
+def test_every_block_of_a_page_is_run_or_compared_by_a_test(page: str) -> None:
+    """If this fails: add the page to `RUN` in `tests/shown.py`, or the block to `PROVEN` with its test."""
+    unproven = [each.text.splitlines()[0] for each in shown.blocks(page) if not shown.is_proven(each)]
+    assert unproven == []
+
+
+def test_no_proof_is_of_a_block_that_is_gone() -> None:
+    used = {proof for page in shown.PAGES for block in shown.blocks(page) for proof in shown.proofs_of(block)}
+    assert [proof for proof in shown.PROVEN if proof not in used] == []
+
+
+def test_each_test_that_proves_a_page_reads_it_or_says_why_not() -> None:
+    proofs = [*shown.PROVEN, *(shown.Proof(page, "", test) for page, test in shown.RUN.items())]
+    silent = [
+        proof for proof in proofs
+        if not proof.why and proof.page.rpartition("/")[2] not in (PROJECT / proof.test).read_text()
+    ]  # fmt: skip
+    assert silent == []
+    assert [proof for proof in proofs if not (PROJECT / proof.test).exists()] == []

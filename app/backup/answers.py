@@ -9,6 +9,7 @@ from eventvault.backups.entry import BackupEntry, Created
 from eventvault.past.values import CopyResult
 from eventvault.rehearsals.results import Rehearsal
 from eventvault.restore.values import PreviousEntry, ReplacedEvents, Restored, UndoTarget, moment_json
+from eventvault.wording import counted
 
 STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
@@ -46,7 +47,8 @@ def one_backup_json(backup: BackupEntry) -> dict[str, Any]:
 
 
 def restored_json(restored: Restored) -> dict[str, Any]:
-    live = f"Restore complete. The {restored.events} restored events are live; no restart is needed."
+    are = "is" if restored.events == 1 else "are"
+    live = f"Restore complete. The {counted(restored.events, 'restored event')} {are} live; no restart is needed."
     return {
         "success": True,
         "message": STAGED_MESSAGE if restored.staged else live,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from eventvault import clock
 from eventvault.printable import printable
+from eventvault.wording import counted as counted
 
 _GAP = "  "
 _NARROWEST = 20
@@ -79,11 +80,6 @@ def size(count: int | None) -> str:
 
 def number(count: int | None) -> str:
     return "-" if count is None else f"{count:,}"
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """Return `1 event`, `1,234 events`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def seconds(duration: float) -> str:

@@ -21,6 +21,7 @@ from eventvault.notifications.receivers import Receivers
 from eventvault.notifications.values import Change, Delivery
 from eventvault.problems import Problem
 from eventvault.settings import Settings
+from eventvault.wording import counted
 
 log = logging.getLogger("BackupManager")
 
@@ -180,5 +181,6 @@ def _describe(last: Mapping[str, Any]) -> str:
         "recovered": "the database was recovered from {source}",
     }.get(last["kind"], "restored from {source}")
     behind = (last["leftBehind"] or {}).get("count")
-    replaced = f"; {behind} events were set aside" if behind else ""
-    return f"{what.format(source=last['source'])}, {last['events']} events{replaced}"
+    were = "was" if behind == 1 else "were"
+    replaced = f"; {counted(behind, 'event')} {were} set aside" if behind else ""
+    return f"{what.format(source=last['source'])}, {counted(last['events'], 'event')}{replaced}"

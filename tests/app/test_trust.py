@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.command_line import in_process
 from tests.restoring import drafts, flip, forge_archive, ids, make_foreign_archive, unreadable
+from tests.shown import blocks
 from tests.stores import running_service
 
 Trust = Callable[..., Result]
@@ -260,3 +262,24 @@ def test_a_list_that_cannot_be_read_now_trusts_nothing_and_is_not_replaced(
         assert trust("blake3:" + "1" * 64, "--json").exit_code == 6
     assert proven(service, theirs)
     assert service.status()["problems"] == []
+
+
+def test_the_page_shows_commands_that_work(
+    service: StoreService, theirs: str, elsewhere: Settings, settings: Settings, trust: Trust
+) -> None:
+    """docs/trust.md"""
+    lines = [line for each in blocks("docs/trust.md") for line in each.text.splitlines() if line.startswith("flask")]
+    assert len(lines) == 6
+    ours = ensure_key(settings)
+    for line in lines:
+        known = json.loads(trust("--list", "--json").stdout)["trusted"]
+        there = {
+            "../old-server/backups/.installation.key": str(elsewhere.backup_dir / data_folders.INSTALLATION_KEY),
+            "backup_2024-12-27_120000.tar.gz": theirs,
+            "blake3:5e1f…": service.verify_backup(theirs).digest or "",
+            "93c1": known[0]["id"][:4] if known else "",
+        }
+        words = [there.get(word, word) for word in shlex.split(line, comments=True)[3:]]
+        done = trust(*words, *(["--yes"] if "--renew" in words else []))
+        assert done.exit_code == 0, (line, done.output)
+    assert ensure_key(settings) != ours

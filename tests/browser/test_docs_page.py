@@ -39,3 +39,27 @@ def test_the_docs_show_the_api_and_ask_nobody_else(address: str, visit: Callable
     assert docs.said == []
     shown = docs.page.evaluate("document.querySelector('rapi-doc').shadowRoot.textContent")
     assert shown.count("/api/backup/restore")
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("restore", "/docs/restore-at-3-am"),
+        ("undo", "/docs/undo"),
+        ("Kafka offset", "/docs/kafka"),
+        ("tls", "/docs/tls"),
+    ],
+)
+def test_the_search_finds_the_page_first_that_says_how(
+    address: str, visit: Callable[..., Visit], words: str, first: str
+) -> None:
+    docs = visit()
+    docs.page.goto(f"{address}/docs/")
+    docs.page.keyboard.press("/")
+    docs.page.keyboard.type(words)
+    found = docs.page.locator("ol.found a")
+    found.first.wait_for(timeout=60_000)
+    assert str(found.first.get_attribute("href")).partition("#")[0] == first
+    found.first.click()
+    docs.page.wait_for_url(f"**{first}*")
+    assert docs.said == []

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.promtool import promtool
+from tests.shown import blocks
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 ALERTS = PROJECT / "deploy" / "prometheus-alerts.yml"
@@ -145,3 +146,10 @@ def test_the_page_explains_every_alert() -> None:
 @pytest.mark.parametrize("path", [ALERTS, BOARD], ids=lambda path: path.name)
 def test_no_secret_and_no_address_of_ours_is_in_them(path: Path) -> None:
     assert re.findall(r"https?://(?!grafana\.com|github\.com)\S+", path.read_text()) == []
+
+
+def test_prometheus_takes_the_configuration_of_the_page(tmp_path: Path) -> None:
+    (text,) = [each.text for each in blocks("docs/monitoring.md") if each.text.startswith("# prometheus.yml\n")]
+    (tmp_path / "prometheus.yml").write_text(text)
+    (tmp_path / "eventvault-alerts.yml").write_text(ALERTS.read_text())
+    assert "1 rule files found" in promtool("check", "config", str(tmp_path / "prometheus.yml"))

@@ -28,6 +28,8 @@ PAGES = [
     "docs/streams.md",
     "docs/undo.md",
 ]
+REFERENCES = ["docs/http.md", "docs/disk.md"]
+"""Pages that begin with no registry of their own: what they show holds for any."""
 FOLDERS = {"STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"}
 
 
@@ -38,12 +40,12 @@ def test_the_examples_of_a_page_do_what_it_says_with_the_registry_that_it_begins
     own = own_registry(page, tmp_path)
     assert own.keys() >= FOLDERS
     assert all(Path(own[folder]).is_relative_to(tmp_path) for folder in FOLDERS)
-    run_page(page, service(workers=1, environment=own).port)
+    run_page(page, service(workers=1, environment=own).port, **own)
 
 
-def test_the_readme_does_what_it_says_also_with_a_registry_that_was_used_before(
+def test_the_readme_and_the_references_do_what_they_say_also_with_a_registry_that_was_used_before(
     service: Callable[..., Service],
 ) -> None:
     port = service(workers=1).port
-    for _ in range(2):
-        run_page("README.md", port)
+    for page in ["README.md", *REFERENCES, "README.md"]:
+        run_page(page, port)

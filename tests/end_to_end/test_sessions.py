@@ -16,6 +16,7 @@ import pytest
 from eventvault.access.changes import TokenChanges
 from eventvault.settings import load
 from tests import processes
+from tests.pages import run_page
 from tests.service import Reply, Service
 
 ADMIN, READER = (f"{name}-{secrets.token_hex(16)}" for name in ("admin", "reader"))
@@ -116,6 +117,11 @@ def wait_until_broken_off(client: socket.socket) -> None:
     poll = select.poll()
     poll.register(client, 0)
     assert poll.poll(25_000), "the answer was not broken off"
+
+
+def test_the_page_signs_in_and_uses_its_session(vault: Service) -> None:
+    made = vault.post("/api/tokens", {"name": "laptop", "scope": "read"}, headers=bearer(ADMIN)).json()
+    run_page("docs/sessions.md", vault.port, TOKEN=made["token"])
 
 
 def test_a_revocation_ends_downloads_exports_and_streams_that_are_open(vault: Service, token: tuple[str, str]) -> None:

@@ -156,6 +156,7 @@ def recover(*, with_tokens: bool, yes: bool, as_json: bool) -> None:
 
 
 def _describe(recovered: dict[str, Any]) -> str:
-    first = f"{recovered['events']} events were recovered from {recovered['source']} in {recovered['durationMs']} ms."
+    events = f"{text.counted(recovered['events'], 'event')} {'was' if recovered['events'] == 1 else 'were'}"
+    first = f"{events} recovered from {recovered['source']} in {recovered['durationMs']} ms."
     last = f"Start the service now. The next event gets sequence number {recovered['events'] + 1}."
     return "\n".join([first, *recovered["notes"], last])

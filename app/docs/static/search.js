@@ -1,6 +1,7 @@
 // The search of the documents: it runs in the browser, over all sections, which are asked for at the first key.
 
 const MOST = 30;
+const REFERENCE = /^(adr\/|project\/|errors$|source-map$|format$)/; // behind the pages that say how something is done
 const AROUND = 90; // characters before and after a word that was found
 
 const field = document.getElementById("search");
@@ -13,17 +14,20 @@ async function load() {
   return sections;
 }
 
-// Every word must be there. A word in a title counts more than one in the text, the beginning of a word more than its middle.
+// Every word must be there. A word in a title counts more than one in the text, the beginning of a page's title more than
+// its middle, and so does that of a word.
 function score(section, words) {
-  const title = `${section.page} ${section.title}`.toLowerCase();
+  const page = section.page.toLowerCase();
+  const title = `${page} ${section.title.toLowerCase()}`;
   const text = section.text.toLowerCase();
   let sum = 0;
   for (const word of words) {
     const inTitle = title.includes(word);
     if (!inTitle && !text.includes(word)) return 0;
-    sum += (inTitle ? 10 : 0) + (section.title.toLowerCase() === word ? 10 : 0) + (` ${text}`.includes(` ${word}`) ? 2 : 1);
+    sum += (inTitle ? 10 : 0) + (page.startsWith(word) ? 5 : page.includes(word) ? 3 : 0);
+    sum += (section.title.toLowerCase() === word ? 10 : 0) + (` ${text}`.includes(` ${word}`) ? 2 : 1);
   }
-  return sum;
+  return REFERENCE.test(section.name) ? sum / 2 : sum;
 }
 
 async function search() {

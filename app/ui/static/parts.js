@@ -198,14 +198,13 @@ export function Fact({ name, tone = "", children, more }) {
 // Actions behind a button: Escape, a click elsewhere and a choice close it. The rows that it covers cannot be pressed.
 export function Menu({ label, children }) {
   const ref = useRef(null);
-  const coverOthers = () => {
-    const menu = ref.current;
-    for (const row of menu?.closest("tbody")?.rows || []) row.inert = menu.open && !row.contains(menu);
+  const cover = (menu, isOpen) => {
+    for (const row of menu.closest("tbody")?.rows || []) row.inert = isOpen && !row.contains(menu);
   };
   useEffect(() => {
+    const menu = ref.current;
     const close = (event) => {
-      const menu = ref.current;
-      if (!menu?.open) return;
+      if (!menu.open) return;
       if (event.type === "keydown" && event.key === "Escape") {
         menu.open = false;
         menu.querySelector("summary").focus();
@@ -217,14 +216,13 @@ export function Menu({ label, children }) {
     return () => {
       document.removeEventListener("pointerdown", close);
       document.removeEventListener("keydown", close);
-      ref.current.open = false;
-      coverOthers();
+      if (menu.open) cover(menu, false); // its row is gone, and the others stay
     };
   }, []);
   const chosen = (event) => {
     if (event.target.closest(".menu-list button, .menu-list a")) ref.current.open = false;
   };
-  return html`<details class="menu" ref=${ref} onClick=${chosen} onToggle=${coverOthers}>
+  return html`<details class="menu" ref=${ref} onClick=${chosen} onToggle=${() => cover(ref.current, ref.current.open)}>
     <summary aria-label=${label} title=${label}><${Icon} name="more" /></summary><div class="menu-list">${children}</div></details>`;
 }
 

@@ -39,6 +39,7 @@ from eventvault.restore.start.lost import RecoverySources, find_recovery_sources
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.values import RECOVERED
 from eventvault.settings import Settings
+from eventvault.wording import counted
 
 log = logging.getLogger("BackupManager")
 
@@ -130,7 +131,8 @@ class Recoverer:
     def _swap_and_finish(self, intent: Intent, reasons: list[str]) -> None:
         """Say in the log and in health's last restore what was recovered, and what was not."""
         restored = intent.restored
-        notes = [f"{self._settings.database} was gone: {restored.events} events were recovered from {restored.source}"]
+        events = f"{counted(restored.events, 'event')} {'was' if restored.events == 1 else 'were'}"
+        notes = [f"{self._settings.database} was gone: {events} recovered from {restored.source}"]
         if self._settings.database.exists():
             notes.append(f"the rest of it is kept in {intent.previous_name}")
         notes += [*(f"done without: {reason}" for reason in reasons), *restored.notes]

@@ -18,6 +18,7 @@ from eventvault.events import event
 from eventvault.journal import segment
 from eventvault.journal.segment import Segment, SegmentInfo
 
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "journal-2"
 GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
 
 
@@ -71,6 +72,16 @@ def test_events_without_answers_are_written_as_every_version_reads_them(
 
     assert header["formatVersion"] == (2 if answers else 1)
     assert ("answers" in header) == bool(answers)
+
+
+def test_a_segment_of_version_2_is_read_for_ever() -> None:
+    """It was written by the first EventVault that had this version; one of version 1 is in the fixture of 0.1.0."""
+    path = FIXTURE / GENERATION.id / segment.name_of(5, 24)
+
+    events, answers = segment.read_content(segment.read_header(path))
+
+    assert [orjson.loads(line)["id"] for line in events] == [f"e{number}" for number in range(5, 25)]
+    assert answers == ANSWERS["with answers"]
 
 
 def test_a_segment_of_a_later_version_is_left_alone(written: Segment) -> None:

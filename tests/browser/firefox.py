@@ -1,0 +1,141 @@
+"""Debian's Firefox, driven by its own Marionette: playwright drives its own builds only, and Debian has no geckodriver.
+
+The protocol is WebDriver's commands as JSON over TCP, each with its length before it. Source: Firefox,
+`remote/marionette`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests import processes
+
+FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
+WITHIN = 60
+"""Seconds that a page has for each step."""
+_PREFERENCES = {
+    "marionette.port": 0,
+    "app.update.enabled": False,
+    "browser.shell.checkDefaultBrowser": False,
+    "datareporting.policy.dataSubmissionEnabled": False,
+    "network.captive-portal-service.enabled": False,
+    "network.connectivity-service.enabled": False,
+    "intl.accept_languages": "en-GB",
+}
+_ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+"""The name under which WebDriver's JSON has the id of an element."""
+_BUTTON = """
+const [words, kinds] = arguments;
+const matches = element => [element.innerText, element.ariaLabel].some(text => new RegExp(words).test(text?.trim()));
+const isOn = element => element.checkVisibility() && !element.disabled;
+const reachable = document.querySelector("dialog[open]") || document;
+return [...reachable.querySelectorAll(kinds)].find(each => isOn(each) && matches(each)) || null;
+"""
+
+
+class Firefox:
+    """A browser with one page. connection: to its Marionette."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._file = connection.makefile("rb")
+        self._count = 0
+        self._receive()
+        self.command("WebDriver:NewSession", {"strictFileInteractability": False})
+
+    def command(self, name: str, parameters: Any = None) -> Any:
+        """Send a command of WebDriver. Raises AssertionError for an error of the browser."""
+        self._count += 1
+        text = json.dumps([0, self._count, name, parameters or {}]).encode()
+        self._connection.sendall(b"%d:%s" % (len(text), text))
+        _, _, error, result = self._receive()
+        assert error is None, f"{name}: {error}"
+        return result.get("value", result) if isinstance(result, dict) else result
+
+    def goto(self, address: str) -> None:
+        self.command("WebDriver:Navigate", {"url": "about:blank"})
+        self.command("WebDriver:Navigate", {"url": address})
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.command("WebDriver:ExecuteScript", {"script": script, "args": list(arguments)})
+
+    def see(self, words: str) -> None:
+        """Wait until the page has these words."""
+        try:
+            processes.wait_until(lambda: words in self.text(), f"{words!r} is not there", WITHIN)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; the page has: {self.text()}") from None
+
+    def text(self) -> str:
+        return str(self.run("return document.body.innerText"))
+
+    def press(self, words: str, kinds: str = "button, a, summary, label") -> None:
+        """Click what has these words (a regular expression), once it is there and may be pressed."""
+        found: list[Any] = []
+
+        def is_there() -> bool:
+            found[:] = [self.run(_BUTTON, words, kinds)]
+            return found[0] is not None
+
+        processes.wait_until(is_there, f"there is no {words!r} to press", WITHIN)
+        self.command("WebDriver:ElementClick", {"id": found[0][_ELEMENT]})
+
+    def find(self, selector: str) -> str:
+        found = self.command("WebDriver:FindElement", {"using": "css selector", "value": selector})
+        return str(found[_ELEMENT])
+
+    def fill(self, selector: str, text: str) -> None:
+        self.command("WebDriver:ElementSendKeys", {"id": self.find(selector), "text": text})
+
+    def clear(self, selector: str) -> None:
+        self.command("WebDriver:ElementClear", {"id": self.find(selector)})
+
+    def drag(self, selector: str, to: tuple[float, float]) -> None:
+        """Drag an element to a place in the window."""
+        begin = {"type": "pointerMove", "origin": {_ELEMENT: self.find(selector)}, "x": 0, "y": 0, "duration": 0}
+        moves = [{"type": "pointerMove", "x": round(to[0]), "y": round(to[1]), "duration": 200}]
+        steps = [begin, {"type": "pointerDown", "button": 0}, *moves, {"type": "pointerUp", "button": 0}]
+        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}
+        self.command("WebDriver:PerformActions", {"actions": [pointer]})
+
+    def keys(self, *keys: str) -> None:
+        """Press keys one after another, wherever the focus is."""
+        steps = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self.command("WebDriver:PerformActions", {"actions": [{"type": "key", "id": "keyboard", "actions": steps}]})
+
+    def _receive(self) -> Any:
+        length = b""
+        while (character := self._file.read(1)) != b":":
+            assert character, "Firefox ended"
+            length += character
+        return json.loads(self._file.read(int(length)))
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Firefox]:
+    """Yield a Firefox without a window, whose profile lies in `folder`."""
+    assert FIREFOX is not None
+    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in _PREFERENCES.items()]
+    (folder / "user.js").write_text("\n".join(lines))
+    command = [FIREFOX, "--headless", "--marionette", "--no-remote", "--profile", str(folder), "about:blank"]
+    with (folder / "firefox.log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    port = folder / "MarionetteActivePort"
+    try:
+        processes.wait_until(lambda: port.exists() and port.read_text().strip(), "Firefox does not listen", WITHIN)
+        with socket.create_connection(("127.0.0.1", int(port.read_text())), timeout=WITHIN) as connection:
+            yield Firefox(connection)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(20)
