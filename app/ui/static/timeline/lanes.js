@@ -49,13 +49,13 @@ function drawGap(pen, gap) {
 }
 
 function drawBranches(pen, branches) {
-  const texts = [];
-  for (const branch of branches) {
+  const forks = branches.map((branch) => {
     const from = pen.x(branch.from);
-    const to = Math.max(pen.x(branch.to), from + 10 * pen.scale);
-    drawFork(pen, from, to, branch.lane + 1);
-    writeCount(pen, branch, from, to, texts);
-  }
+    return { branch, lane: branch.lane, from, to: Math.max(pen.x(branch.to), from + 10 * pen.scale) };
+  });
+  for (const { from, to, lane } of forks) drawFork(pen, from, to, lane + 1);
+  const taken = [...forks];
+  for (const { branch, from, to } of forks) writeCount(pen, branch, from, to, taken);
 }
 
 function drawFork({ ctx, scale, y }, from, to, lane) {
@@ -71,8 +71,8 @@ function drawFork({ ctx, scale, y }, from, to, lane) {
   dot({ ctx, scale }, to, level, 3, "--branch");
 }
 
-// Written where no other text stands, else left out: the list below the timeline has all of them.
-function writeCount({ ctx, bbox, scale, y }, branch, from, to, texts) {
+// Written where no other text and no other branch is, else left out: the list below the timeline has all of them.
+function writeCount({ ctx, bbox, scale, y }, branch, from, to, taken) {
   const text = `${f.number(branch.events)} set aside`;
   ctx.font = `${11.5 * scale}px ${colour("--font")}`;
   ctx.textBaseline = "middle";
@@ -81,10 +81,10 @@ function writeCount({ ctx, bbox, scale, y }, branch, from, to, texts) {
   const width = ctx.measureText(text).width;
   const right = to + 8 * scale;
   const at = right + width < bbox.left + bbox.width ? right : from - 8 * scale - width;
-  const overlaps = texts.some((each) => each.lane === branch.lane && at < each.to && at + width > each.from);
+  const overlaps = taken.some((each) => each.branch !== branch && each.lane === branch.lane && at < each.to && at + width > each.from);
   if (at <= bbox.left || overlaps) return;
   ctx.fillText(text, at, y(branch.lane + 1));
-  texts.push({ lane: branch.lane, from: at - 12 * scale, to: at + width + 12 * scale });
+  taken.push({ lane: branch.lane, from: at - 12 * scale, to: at + width + 12 * scale });
 }
 
 function dot({ ctx, scale }, x, y, radius, name) {
