@@ -26,6 +26,7 @@ from eventvault.database.opening import open_checked
 from eventvault.database.registry import AppendBatch, EventRegistry
 from eventvault.errors import EventVaultError
 from eventvault.events.event import draft
+from eventvault.jobs.client import JobsClient
 from eventvault.rpc import frames
 from eventvault.settings import Settings, load
 from eventvault.store.process.spawn import Spawner
@@ -39,6 +40,7 @@ from tests.states.verbs import Surface
 from tests.stores import STORE_COMMAND, folders_beneath, running_service, wait_until_gone
 
 QUIET = {"AUTO_BACKUP_ENABLED": "false", "SCRUB_INTERVAL": "0", "MAX_BACKUPS": "50"}
+JOBS = {"JOBS_ENABLED": "true", "JOBS_LOCAL_CONCURRENCY": "0"}
 HELD = [sys.executable, "-m", "tests.states.held_chores", "prepare_restore", "--"]
 """A store whose restores stop before they begin."""
 STUCK = [sys.executable, "-m", "tests.states.stuck_store"]
@@ -116,7 +118,8 @@ def served(
     spawner = Spawner(settings, command, service=f"states-{secrets.token_hex(4)}")
     client = StoreClient.over(spawner)
     client._patience = patience
-    app = create_app(settings, client)
+    jobs = JobsClient.over(settings.storage_dir, patience=patience) if settings.jobs_enabled else None
+    app = create_app(settings, client, jobs=jobs)
     try:
         yield Surface(app, given.installation.backup, given.installation.upload), client
     finally:
@@ -182,7 +185,8 @@ def fresh(given: Given) -> Iterator[Surface]:
 
 @state("running")
 def running(given: Given) -> Iterator[Surface]:
-    with served(given, given.copy()) as (surface, client):
+    """With the dispatcher of jobs, which no worker has told of a type yet; in most others jobs are switched off."""
+    with served(given, given.copy(**JOBS)) as (surface, client):
         started(client, "serving")
         yield surface
 
@@ -228,8 +232,8 @@ def replaying(given: Given) -> Iterator[Surface]:
 
 @state("store away")
 def store_away(given: Given) -> Iterator[Surface]:
-    """No store can be started."""
-    settings = given.copy()
+    """No store can be started, and so no dispatcher."""
+    settings = given.copy(**JOBS)
     shorten_waits(given)
     with served(given, settings, ["false"], patience=AWAY_SECONDS) as (surface, _):
         yield surface
