@@ -24,7 +24,7 @@ def test_the_examples_do_what_the_page_says(service: Callable[..., Service], tmp
     (tmp_path / "reports.py").write_text(blocks()[0])
     own = {**own_registry(PAGE, tmp_path), "JOBS_ENABLED": "true", "PYTHONPATH": str(tmp_path)}
     assert own["WORKER_JOBS"] == "reports"
-    run_page(PAGE, service(workers=1, environment=own).port)
+    run_page(PAGE, service(workers=1, environment=own).port, **own)
 
 
 def test_the_handler_is_tested_as_the_page_says(tmp_path: Path) -> None:
