@@ -180,8 +180,12 @@ PROVEN = [
     Proof("docs/tls.md", "sudo apt-get", _COMMANDS, _INSTALLS),
     Proof("docs/trust.md", "flask backup trust", "tests/app/test_trust.py"),
     Proof("docs/worker.md", "KAFKA_BOOTSTRAP", "tests/worker/test_worker_process.py", _BROKER),
-    Proof("docs/worker.md", '{"id"', "tests/worker/test_worker_jobs.py", _BROKER),
-    Proof("docs/worker.md", "# my_jobs.py", _ANSWERS),
+    Proof("docs/worker.md", '{"id"', "tests/worker/test_worker_page.py", _BROKER),
+    Proof("docs/worker.md", "# my_jobs.py", "tests/worker/test_worker_page.py"),
+    Proof("docs/worker.md", "from worker.testing", "tests/worker/test_worker_page.py"),
+    Proof(
+        "docs/worker.md", "WORKER_JOBS=", "tests/worker/test_worker_without_broker.py", "its folder and module differ"
+    ),
     Proof("docs/worker.md", "python -m worker.heartbeat", "tests/worker/test_worker_process.py", _BROKER),
 ]
 """Each of these blocks, by its page and its beginning, and its test."""

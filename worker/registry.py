@@ -38,11 +38,11 @@ class Registration:
     schema: Schema | None = None
 
     def load(self, payload: Any) -> Any:
-        """Return the payload as the handler gets it. Raises PayloadRefused."""
+        """Return the payload as the handler gets it; with a schema, none is an empty object. Raises PayloadRefused."""
         if self.schema is None:
             return payload
         try:
-            return self.schema.load(payload)
+            return self.schema.load({} if payload is None else payload)
         except ValidationError as error:
             raise PayloadRefused({str(name): problem for name, problem in _fields_of(error).items()}) from error
 

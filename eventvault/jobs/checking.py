@@ -58,6 +58,7 @@ def problems_of(payload: msgspec.Raw, job_type: JobType) -> dict[str, list[str]]
     try:
         validator = _compiled(bytes(job_type.schema))
         value = msgspec.json.decode(payload)
+        value = {} if value is None else value  # as the worker loads it
         if validator.is_valid(value):
             return {}
         found: dict[str, list[str]] = {}

@@ -285,20 +285,6 @@ def test_a_command_takes_its_settings_from_the_file_of_the_unit(
     assert settings["MAX_BACKUPS"] == 77
 
 
-def test_the_job_module_of_the_page_has_a_handler(tmp_path: Path) -> None:
-    (tmp_path / "my_jobs.py").write_text(block("docs/worker.md", "# my_jobs.py"))
-    program = (
-        "import my_jobs; from worker.jobs import Job; from worker import jobs; import inspect\n"
-        "fields = {name: None for name in inspect.signature(Job).parameters}\n"
-        "print(my_jobs.report(Job(**{**fields, 'payload': {'rows': [1, 2]}})))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=PROJECT, env={"PYTHONPATH": f"{tmp_path}:{PROJECT}"},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.stdout == "{'rows': 2}\n", done.stderr
-
-
 def test_the_commands_of_the_benchmark_are_those_that_were_measured() -> None:
     text = block("docs/benchmarks.md", "# EventVault: beside")
     for peer in PEERS:
