@@ -172,6 +172,13 @@ def progress(job: Job) -> None:
         job.progress(step / job.payload, f"step {step}")
 
 
+@job("progress_and_wait")
+def progress_and_wait(job: Job) -> None:
+    progress(replace(job, payload=10_000))
+    while not Path(job.payload).exists():
+        time.sleep(0.005)
+
+
 @job("clean_up")
 def clean_up(job: Job) -> str:
     try:
