@@ -5,8 +5,6 @@ A job's record is encoded once a turn, however often the turn changes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from eventvault.jobs import keys
@@ -57,6 +55,8 @@ class Ledger:
         self.version = 0
         """Grows with each change of a record or a schedule."""
         self._changed: dict[str, Job] = {}
+        self._lines: dict[str, dict[int, bytes | None]] = {}
+        """What the turn changed in the line of each key: place → id; None: it left."""
         self._encoded_counts = value
 
     def job(self, job_id: str) -> Job | None:
@@ -120,6 +120,7 @@ class Ledger:
             return True
         head = keys.head_key(job.key)
         self.changes.put(keys.keyed_key(job.key, job.place), job.id.encode())
+        self._lines.setdefault(job.key, {})[job.place] = job.id.encode()
         if self.changes.get(head) is not None:
             return False
         self.changes.put(head, job.id.encode())
@@ -134,9 +135,10 @@ class Ledger:
         if job.key is None:
             return None
         self.changes.remove(keys.keyed_key(job.key, job.place))
+        self._lines.setdefault(job.key, {})[job.place] = None
         if not self.may_run(job):
             return None
-        following = next(self._line_behind(job.key, job.place), None)
+        following = self._next_in_line(job.key, job.place)
         if following is None:
             self.changes.remove(keys.head_key(job.key))
             return None
@@ -149,6 +151,7 @@ class Ledger:
         for job_id, job in self._changed.items():
             self.changes.put(keys.record_key(job_id), _encoder.encode(job))
         self._changed.clear()
+        self._lines.clear()
         encoded = _encoder.encode(self.counts)
         if encoded != self._encoded_counts:
             self.changes.put(keys.META_COUNTS, encoded)
@@ -157,9 +160,17 @@ class Ledger:
         self.changes = Changes(self.changes.reader)
         return written
 
-    def _line_behind(self, key: str, place: int) -> Iterator[bytes]:
-        start = keys.keyed_key(key, place + 1)
-        return (job_id for _, job_id in self.changes.scan(start, keys.behind(keys.keyed_prefix(key))))
+    def _next_in_line(self, key: str, place: int) -> bytes | None:
+        """Return the id of the first job behind a place, with what the turn changed in this line alone."""
+        changed = self._lines.get(key, {})
+        entered = {each: job_id for each, job_id in changed.items() if job_id is not None and each > place}
+        scanned = self.changes.reader.scan(keys.keyed_key(key, place + 1), keys.behind(keys.keyed_prefix(key)))
+        written = next(
+            ((keys.order_of(each), job_id) for each, job_id in scanned if keys.order_of(each) not in changed), None
+        )
+        if written is not None:
+            entered[written[0]] = written[1]
+        return entered[min(entered)] if entered else None
 
     def _move(self, job: Job, old: bytes, new: bytes) -> None:
         self.changes.remove(keys.state_key(old, job.order))

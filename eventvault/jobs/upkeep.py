@@ -54,13 +54,15 @@ class Upkeep:
 
     def turn(self, machine: Machine) -> None:
         """Do what is due."""
+        is_more = False
+        if machine.moment >= self._unknown_due:
+            self._unknown_due = machine.moment + UNKNOWN_SECONDS
+            is_more = self._find_unknown(machine)
         if machine.moment >= self._due:
             self._due = machine.moment + SECONDS
             self.oldest_waiting = self._oldest(machine)
-            self.has_more = self._remove_old(machine)
-        if machine.moment >= self._unknown_due:
-            self._unknown_due = machine.moment + UNKNOWN_SECONDS
-            self.has_more |= self._find_unknown(machine)
+            is_more |= self._remove_old(machine)
+            self.has_more = is_more
         if self.has_more:
             self._due = self._unknown_due = -math.inf
 
@@ -98,9 +100,9 @@ class Upkeep:
         unknown: dict[str, int] = {}
         oldest: int | None = None
         died = 0
-        changes, served = machine.ledger.changes, set(machine.waiting.served)
-        for name in islice((name for name in waiting_types(changes) if name not in served), MAX_TYPES):
-            first = first_due(changes, name)
+        reader, served = machine.ledger.changes.reader, set(machine.waiting.served)
+        for name in islice((name for name in waiting_types(reader) if name not in served), MAX_TYPES):
+            first = first_due(reader, name)
             if first is None or first > machine.now:
                 continue
             unknown[name] = self.unknown.get(name, machine.now)
@@ -112,7 +114,9 @@ class Upkeep:
         return died >= AT_ONCE
 
     def _end_unknown(self, machine: Machine, name: str, most: int) -> int:
-        late = list(islice(due_before(machine.ledger.changes, name, machine.now - machine.limits.unknown_after), most))
-        for waiting in late:
+        late = due_before(machine.ledger.changes.reader, name, machine.now - machine.limits.unknown_after)
+        waits = (each for each in late if machine.ledger.existing(each.job_id).state == "pending")
+        found = list(islice(waits, most))
+        for waiting in found:
             asking.end_unknown(machine, waiting.job_id, JobError("type_unknown", f"no worker ever ran the type {name}"))
-        return len(late)
+        return len(found)

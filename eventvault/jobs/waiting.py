@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from eventvault.jobs import keys
 from eventvault.jobs.job import Job
-from eventvault.jobs.view import Changes
+from eventvault.jobs.view import Changes, Reader
 
 PAGE = 1_000
 PRIORITIES = range(keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY - 1, -1)
@@ -106,30 +106,30 @@ class WaitingQueues:
                     yield priority, head
 
 
-def waiting_types(changes: Changes) -> Iterator[str]:
-    """Yield each type of which a job waits, in order."""
+def waiting_types(reader: Reader) -> Iterator[str]:
+    """Yield each type of which a job waits on disk, in order."""
     start = keys.WAITING
-    while (key := next((key for key, _ in changes.scan(start, keys.behind(keys.WAITING))), None)) is not None:
+    while (key := next((key for key, _ in reader.scan(start, keys.behind(keys.WAITING))), None)) is not None:
         job_type = keys.type_of_waiting(key)
         yield job_type
         start = keys.behind(keys.WAITING + keys.text(job_type))
 
 
-def first_due(changes: Changes, job_type: str) -> int | None:
+def first_due(reader: Reader, job_type: str) -> int | None:
     """Return when the first job of a type is or was due; None if none waits."""
     firsts = []
     for priority in PRIORITIES:
         prefix = keys.waiting_prefix(job_type, priority)
-        firsts += [keys.read_waiting(key)[0] for key, _ in islice(changes.scan(prefix, keys.behind(prefix)), 1)]
+        firsts += [keys.read_waiting(key)[0] for key, _ in islice(reader.scan(prefix, keys.behind(prefix)), 1)]
     return min(firsts, default=None)
 
 
-def due_before(changes: Changes, job_type: str, instant: int) -> Iterator[Waiting]:
+def due_before(reader: Reader, job_type: str, instant: int) -> Iterator[Waiting]:
     """Yield the jobs of a type that were due before `instant`, each priority in order."""
     for priority in PRIORITIES:
         prefix = keys.waiting_prefix(job_type, priority)
         stop = keys.waiting_key(job_type, priority, max(instant, 0), 0)
-        for key, value in changes.scan(prefix, stop):
+        for key, value in reader.scan(prefix, stop):
             run_at, order = keys.read_waiting(key)
             yield Waiting(run_at, order, value.decode())
 

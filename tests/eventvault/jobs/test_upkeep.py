@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventvault.jobs import asking
 from eventvault.jobs.machine import DAY, Limits
-from eventvault.jobs.upkeep import START_SECONDS
+from eventvault.jobs.upkeep import START_SECONDS, UNKNOWN_SECONDS
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import World, request
 
@@ -43,6 +43,8 @@ def test_the_oldest_jobs_are_removed_once_there_are_too_many() -> None:
 
 def test_unfinished_jobs_are_never_removed() -> None:
     world = World(limits=Limits(keep=DAY, keep_max=1))
+    world.worker("report")
+    world.ask(lambda machine: asking.pause(machine, "report"))
     world.submit(*(request(f"j{number}") for number in range(5)))
     world.clocks.pass_seconds(400 * 86_400)
     world.turn()
@@ -65,6 +67,7 @@ def test_jobs_that_ended_after_a_clock_was_set_back_are_removed_too() -> None:
 def test_a_type_that_no_living_worker_runs_is_a_problem_after_a_minute() -> None:
     world = World()
     world.submit(request("a"))
+    world.clocks.pass_seconds(UNKNOWN_SECONDS)
     world.turns()
     assert world.dispatcher.status().problems == []
     world.clocks.pass_seconds(60)

@@ -77,4 +77,5 @@ def test_the_types_that_wait_are_listed_once_each() -> None:
     changes, queues = Changes(MemoryDatabase()), WaitingQueues()
     for order, name in enumerate(["b", "a", "a", "a\x00", "ab", "c"]):
         queues.add(changes, job(order, order, name))
-    assert list(waiting_types(changes)) == ["a", "a\x00", "ab", "b", "c"]
+    changes.reader.write(changes.written)
+    assert list(waiting_types(changes.reader)) == ["a", "a\x00", "ab", "b", "c"]
