@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 
+from eventvault.errors import EventVaultError
+from eventvault.jobs.client import JobsClient
+from tests.crash.test_jobs import Jobs, check
 from tests.kafka_broker import Kafka
 from tests.processes import wait_until
 from tests.service import Service
@@ -62,6 +68,10 @@ class Scene:
                 )
             )  # fmt: skip
         return self._started[-1]
+
+    def workers(self) -> list[subprocess.Popen[bytes]]:
+        """Return those that live."""
+        return [process for process in self._started if process.poll() is None]
 
     def close(self) -> None:
         for process in self._started:
@@ -138,3 +148,93 @@ def test_an_upgrade_under_load_runs_each_job_once(scene: Scene) -> None:
     outcomes = Counter((outcome["id"], outcome["state"]) for outcome in scene.outcomes())
     assert outcomes == Counter({(job_id, "done"): 1 for job_id in load.ids})
     assert {outcome["worker"] == "old" for outcome in scene.outcomes()} == {True, False}
+
+
+@pytest.mark.parametrize("faults", [pytest.param(6, id="6"), pytest.param(200, id="200", marks=pytest.mark.soak)])
+def test_random_kills_and_stops_lose_no_job_of_the_topic_and_do_none_twice(
+    request: pytest.FixtureRequest, settings_environment: dict[str, str], service: Callable[..., Service],
+    tmp_path: Path, faults: int,
+) -> None:  # fmt: skip
+    """The long series has the broker among the parts that end: it needs seconds to come back."""
+    is_long = faults > 6
+    kafka = request.getfixturevalue("private_kafka" if is_long else "kafka")
+    if is_long:
+        kafka.start()
+    seed = int(os.environ.get("EVENTVAULT_SEED") or random.SystemRandom().randrange(10**9))
+    print(f"EVENTVAULT_SEED={seed}")
+    chance = random.Random(seed)
+    scene = Scene(Kafka(kafka.bootstrap), settings_environment, service, tmp_path)
+    parts = ["store", "dispatcher", "supervisor", "executor", *(["broker"] if is_long else [])]
+    counts: Counter[str] = Counter()
+    try:
+        running = scene.start_service(JOBS_LOCAL_CONCURRENCY="0")
+        jobs = Jobs(running, scene.ledger, JobsClient.over(running.folder("STORAGE_DIR")))
+        for _ in range(2):
+            scene.start_worker()
+        wait_until(lambda: "note" in _types(jobs), "no worker comes", PATIENCE_SECONDS)
+        with Load(scene) as load:
+            for _ in range(faults):
+                if chance.choice(parts) == "broker":
+                    counts["kill broker"] += 1
+                    kafka.stop(signal.SIGKILL)
+                    kafka.start()
+                else:
+                    _fault(scene, jobs, chance, counts)
+                for _ in range(2 - len(scene.workers())):
+                    scene.start_worker()
+                time.sleep(chance.uniform(0.05, 0.5))
+        print(f"faults: {dict(counts)}; jobs: {len(load.ids)}")
+        wait_until(lambda: _ended(jobs) == len(load.ids), "jobs are unfinished", 4 * PATIENCE_SECONDS)
+        check(jobs, load.ids)
+        assert all(jobs.job(job_id).state == "done" for job_id in load.ids)
+        wait_until(lambda: scene.kafka.total(scene.results) >= len(load.ids), "outcomes are missing", PATIENCE_SECONDS)
+        assert {outcome["id"] for outcome in scene.outcomes()} == set(load.ids)
+        jobs.client.close()
+    finally:
+        scene.close()
+
+
+def _types(jobs: Jobs) -> list[str]:
+    try:
+        return [known.type.name for known in jobs.client.types()]
+    except EventVaultError:
+        return []
+
+
+def _ended(jobs: Jobs) -> int:
+    """How many jobs there are, if all have ended."""
+    try:
+        status = jobs.client.status()
+    except EventVaultError:
+        return -1
+    return sum(status.states.values()) if status.waiting == status.running == status.held == 0 else -1
+
+
+def _fault(scene: Scene, jobs: Jobs, chance: random.Random, counts: Counter[str]) -> None:
+    """Kill one process, or stop it for up to two leases."""
+    supervisors = [process.pid for process in scene.workers()]
+    pids = {
+        "store": jobs.pids("store"),
+        "dispatcher": jobs.pids("dispatcher"),
+        "supervisor": supervisors,
+        "executor": [pid for one in supervisors for nursery in children(one) for pid in children(nursery)],
+    }
+    part = chance.choice(sorted(pids))
+    if not pids[part]:
+        return
+    pid, how = chance.choice(sorted(pids[part])), chance.choice(["kill", "stop"])
+    counts[f"{how} {part}"] += 1
+    with suppress(ProcessLookupError):
+        if how == "kill":
+            os.kill(pid, signal.SIGKILL)
+            return
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(chance.uniform(0.05, 12 * TICK))
+        os.kill(pid, signal.SIGCONT)
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []

@@ -146,3 +146,20 @@ def test_any_bytes_are_a_job_or_quarantined_and_the_dispatcher_goes_on(values: l
     check_database(world.database)
     assert world.state("last") == "pending"
     assert world.dispatcher.positions()[0].offset == len(values) + 1
+
+
+def test_jobs_whose_worker_comes_a_minute_later_are_all_done(world: World) -> None:
+    """As at a first start, when the topic has jobs already and the worker is still being built."""
+    send(world, *({"id": f"j{number}", "type": "report"} for number in range(1_000)))
+    for _ in range(6):
+        world.clocks.pass_seconds(10)
+        world.wire.tick()
+        world.turn()
+    worker = world.worker("report", concurrency=100)
+    for _ in range(20):
+        worker.take()
+        for token in list(worker.running):
+            worker.finish(token)
+        world.turns(2)
+    assert {job.state for job in world.database.records().values()} == {"done"}
+    assert {job.tries for job in world.database.records().values()} == {0}
