@@ -137,9 +137,10 @@ class Wire:
             self.reports.append(messages.Tick(dispatcher=DISPATCHER, number=self._ticks))
 
     def open(self, positions: Sequence[Position], sessions: Mapping[str, int]) -> None:
+        offsets = {position.topic: position.offset for position in positions}
+        self.topic_at = offsets.get("jobs", 0)
         if self.positions:
-            offsets = {position.topic: position.offset for position in positions}
-            self.at, self.topic_at = offsets.get("reports", 0), offsets.get("jobs", 0)
+            self.at = offsets.get("reports", 0)
 
     def receive(self, seconds: float, most: int, *, submissions: bool = True) -> tuple[list[Received], list[Submitted]]:
         taken = self.reports[self.at : self.at + most]
