@@ -465,21 +465,23 @@ class OperationRegistry:
 
     def _interrupt(self, operation_id: str) -> None:
         """Enter as `interrupted` what was not run again, unless it took effect."""
-        awaiting = self._awaiting.get(operation_id)
-        answer = None if awaiting is None else self.outcome_of(operation_id, awaiting)
-        with self._changed:
-            record = self._awaiting.pop(operation_id, None)
-            if record is None:
-                return
-            was_noted = record.state == INTERRUPTED and answer is None
-            if answer is not None:
-                record = _succeeded(record, answer)
-            elif not was_noted:
-                error = lost(operation_id).to_wire()
-                record = msgspec.structs.replace(record, state=INTERRUPTED, ended_at=record.at, error=error)
-            self._ended.enter(_summary_of(operation_id, record))
+        record = self._awaiting.get(operation_id)
+        if record is None:
+            return
+        answer = self.outcome_of(operation_id, record)
+        was_noted = record.state == INTERRUPTED and answer is None
+        if answer is not None:
+            record = _succeeded(record, answer)
+        elif not was_noted:
+            error = lost(operation_id).to_wire()
+            record = msgspec.structs.replace(record, state=INTERRUPTED, ended_at=record.at, error=error)
+        if operation_id not in self._awaiting:
+            return
         if not was_noted:
-            self._records.write(operation_id, record)
+            self._records.write(operation_id, record)  # first: who asks then finds it either awaiting or in the record
+        with self._changed:
+            if self._awaiting.pop(operation_id, None) is not None:
+                self._ended.enter(_summary_of(operation_id, record))
 
     def _alive(self) -> list[Summary]:
         running = [attempt.summary for attempt in self._running.values() if attempt.record.kind]

@@ -385,9 +385,11 @@ class StoreService(ComposedStore):
 
     def _outcome_of(self, operation_id: str, record: Record) -> Any:
         """The answer of an operation that an earlier store did not end, if it took effect."""
-        with contextlib.suppress(EventVaultError, *SYSTEM_ERRORS):  # it is not known, then
+        try:
             return self.restorer.outcome_of(operation_id) or self.backups.made_before(record.notes)
-        return None
+        except (EventVaultError, *SYSTEM_ERRORS) as error:
+            log.warning("what became of the operation %s is not known: %s", operation_id, error)
+            return None
 
     def _remedy(self) -> str:
         """What an operator can do about a damaged database that is open."""
