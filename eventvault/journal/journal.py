@@ -95,7 +95,7 @@ class Journal:
         self._stopping = threading.Event()
         self._flush_waiting = threading.Event()
         """Set while a flush waits for its turn: work that can wait stops."""
-        self._surveyed = -SURVEY_SECONDS
+        self._surveyed = self._compacted = -SURVEY_SECONDS
         self._folder_seen = 0
         self._took = 0.0
         """Seconds that the newest survey took."""
@@ -137,7 +137,7 @@ class Journal:
         with self._turn.held(wait_seconds):
             self._flush_waiting.clear()
             if survey:
-                self._surveyed = -SURVEY_SECONDS
+                self.refresh()
                 self._write(0.0, survey=True)
             return self._write(seconds, survey=False)
 
@@ -169,8 +169,8 @@ class Journal:
             self.refresh()
 
     def refresh(self) -> None:
-        """Survey the folders in the next round."""
-        self._surveyed = -SURVEY_SECONDS
+        """Survey the folders in the next round, and compact the journal then."""
+        self._surveyed = self._compacted = -SURVEY_SECONDS
 
     def status(self) -> dict[str, Any]:
         """Return the member `journal` of `/api/health`, without waiting."""
@@ -269,7 +269,9 @@ class Journal:
         self._survey()
         self._took = time.monotonic() - self._surveyed
         self._track_oldest_unwritten()
-        self._compact(until)
+        if self._surveyed - self._compacted >= SURVEY_SECONDS:  # a change of BACKUP_DIR alone removes no segment sooner
+            self._compacted = self._surveyed
+            self._compact(until)
 
     def _staying(self) -> list[BackupEntry]:
         return self._without_leaving(self._entries())
