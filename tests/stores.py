@@ -92,6 +92,11 @@ def folders_beneath(parent: Path) -> dict[str, str]:
     return {"JOBS_ENABLED": "false", **{name: str(parent / folder) for name, folder in folders.items()}}
 
 
+def folders_of(environment: Mapping[str, str]) -> list[Path]:
+    """The three data folders that these environment variables name."""
+    return [Path(environment[name]) for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def chore_server() -> Iterator[None]:
     """The stores in this process have their chores done by processes that need not load anything."""

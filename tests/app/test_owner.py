@@ -13,6 +13,7 @@ import pytest
 from app.cli.owner import become_owner
 from eventvault.errors import InvalidSettings
 from eventvault.settings import PROJECT, Settings
+from tests.stores import folders_of
 
 PROGRAM = """
 import os, sys
@@ -29,7 +30,7 @@ needs_root = [pytest.mark.root, pytest.mark.skipif(os.getuid() != 0, reason="nee
 @pytest.fixture
 def owned(settings_environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """The environment of an installation whose folders belong to user 12345."""
-    for folder in (tmp_path, *map(Path, settings_environment.values())):
+    for folder in (tmp_path, *folders_of(settings_environment)):
         folder.mkdir(exist_ok=True)
         if os.getuid() == 0:
             os.chown(folder, 12345, 12346)

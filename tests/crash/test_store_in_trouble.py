@@ -264,7 +264,7 @@ def test_a_client_that_stops_in_the_middle_of_a_request_is_not_waited_for(sent: 
 def test_a_caller_goes_on_waiting_for_a_store_that_answers_others_and_for_no_other(
     store_client: StoreClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "EXCHANGE_SECONDS", 0.05)
+    monkeypatch.setattr(frames, "EXCHANGE_SECONDS", 0.05)
     asked = []
     hello = store_client.spawner.hello
 

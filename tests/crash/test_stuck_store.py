@@ -105,7 +105,7 @@ def test_a_start_ends_a_store_of_an_earlier_start_that_does_not_end(
         assert pid_of(client) != pid
     wait_until_gone(pid)
     earlier.close()
-    assert f"store process {pid}, of an earlier start, does not end" in capfd.readouterr().err
+    assert f"process {pid}, of an earlier start, does not end" in capfd.readouterr().err
 
 
 def test_a_process_that_reuses_the_number_of_the_holder_is_not_ended(settings: Settings) -> None:

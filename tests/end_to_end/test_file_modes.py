@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.command_line import Command
 from tests.service import Service
+from tests.stores import folders_of
 
 
 def modes(folders: dict[str, str]) -> dict[str, int]:
-    paths = [path for folder in folders.values() for path in (Path(folder), *Path(folder).rglob("*"))]
+    paths = [path for folder in folders_of(folders) for path in (folder, *folder.rglob("*"))]
     return {str(path): path.lstat().st_mode for path in paths}
 
 

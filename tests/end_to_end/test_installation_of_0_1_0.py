@@ -23,7 +23,7 @@ from eventvault.archive.reuse import reusable_members
 from eventvault.archive.source import open_archive
 from tests import format_1
 from tests.service import GUNICORN, PROJECT, Service, services
-from tests.stores import folders_beneath
+from tests.stores import folders_beneath, folders_of
 
 FIXTURES = PROJECT / "tests" / "fixtures" / "installation-0.1.0"
 OLD_COMMIT = "d3d18ad8d2010afb617d184db8105e3ae482e2fa"
@@ -212,7 +212,7 @@ def used(running: Service) -> dict[str, Any]:
 def handed_back(gone_on: tuple[Path, dict[str, Any]], settings_environment: dict[str, str]) -> dict[str, Any]:
     """The old program has a copy of the data."""
     root, there = gone_on
-    for folder in map(Path, settings_environment.values()):
+    for folder in folders_of(settings_environment):
         shutil.copytree(root / folder.name, folder, ignore=shutil.ignore_patterns("*.sock"))
     return there
 
