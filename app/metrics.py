@@ -267,11 +267,13 @@ def _job_queue(queue: Mapping[str, Any]) -> Iterator[Metric]:
     yield family
     for member in ("workers", "slots"):
         yield GaugeMetricFamily(f"eventvault_job_{member}", f"`jobQueue.{member}` of /api/health.", value=queue[member])
+    oldest = GaugeMetricFamily(
+        "eventvault_job_oldest_waiting_timestamp_seconds",
+        "Since when the oldest job that is due waits, as seconds since the epoch; no sample if none waits.",
+    )
     if queue["oldestWaiting"] is not None:
-        what = "Since when the oldest job that is due waits, as seconds since the epoch."
-        yield GaugeMetricFamily(
-            "eventvault_job_oldest_waiting_timestamp_seconds", what, value=clock.parse(queue["oldestWaiting"]) / 1e6
-        )
+        oldest.add_metric([], clock.parse(queue["oldestWaiting"]) / 1e6)
+    yield oldest
     yield CounterMetricFamily(
         "eventvault_job_refused_reports", "`jobQueue.refusedReports` of /api/health.", value=queue["refusedReports"]
     )

@@ -30,9 +30,9 @@ from tests.nginx import Front, running_nginx
 from tests.service import PROJECT, Reply, Service, free_port, service_environment
 
 MAY_HOLD_PAYLOAD = re.compile(
-    r"storage/(event_registry_db|previous-\w+|exports)/.*|backups/([^/]+\.tar\.gz|journal/.*)"
+    r"storage/(event_registry_db|jobs_db|previous-\w+|exports)/.*|backups/([^/]+\.tar\.gz|journal/.*|jobs/.*)"
 )
-"""The database, previous databases, exports, archives and segments."""
+"""The database, jobs, previous databases, exports, archives and segments."""
 
 
 @dataclass
@@ -154,6 +154,24 @@ def use_backups(client: Client, payload: str) -> None:
     client.done("DELETE", "/api/backup/copy.tar.gz?force=true")
 
 
+def use_jobs(client: Client, payload: str) -> None:
+    processes.wait_until(lambda: client.ask("GET", "/api/jobs/types").json().get("types"), "no worker has come")
+    client.done("POST", "/api/jobs", {"type": "echo", "id": "marked", "payload": payload})
+    client.done("POST", "/api/jobs", {"type": "echo", "id": "later", "delay": 3600, "payload": payload})
+    client.done("GET", "/api/jobs")
+    processes.wait_until(lambda: client.done("GET", "/api/jobs/marked")["job"]["state"] == "done", "it is not done", 60)
+    for change in ("cancel", "retry"):
+        client.done("POST", f"/api/jobs/{change}", {"ids": ["later"]})
+    for change in ("pause", "resume"):
+        client.done("POST", f"/api/jobs/{change}", {"type": "echo"})
+    client.done("PUT", "/api/jobs/schedules/marked", {"type": "echo", "cron": "0 0 1 1 *", "payload": payload})
+    client.done("GET", "/api/jobs/schedules")
+    client.done("GET", "/api/jobs/schedules/marked")
+    client.done("DELETE", "/api/jobs/schedules/marked")
+    for wrong in ({"type": "echo", "priority": payload}, {"type": "echo", "payload": payload, "delay": -1}, payload):
+        client.ask("POST", "/api/jobs", wrong)
+
+
 def ask_for_the_rest(client: Client) -> None:
     for path in ("/", "/docs/", "/openapi.json", "/metrics", "/api/health", "/api/health/live", "/api/health/ready"):
         client.ask("GET", path)
@@ -162,6 +180,7 @@ def ask_for_the_rest(client: Client) -> None:
     client.ask("POST", "/api/kafka/partitions/0/accept-loss")
     client.ask("POST", "/api/problems/rolled_back/accept")
     client.ask("POST", "/api/notify/test")
+    assert client.first_line("/api/changes/stream")
     client.ask("POST", "/api/nowhere")
     client.ask("PATCH", "/api/events")
 
@@ -271,6 +290,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory, module_service: Callable[..
             "NOTIFY_URLS": f"json://user:{marks['address']}@127.0.0.1:{closed}/hook",
             "PING_URL": f"http://user:{marks['ping']}@127.0.0.1:{closed}/ping",
             "MAX_BODY_BYTES": "1000000",
+            "JOBS_ENABLED": "true",
         }
     )
     # The test itself gives gunicorn these two addresses in its environment, which it then hides.
@@ -304,6 +324,7 @@ def use_service(running: Service, front: Front, marks: dict[str, str]) -> list[C
         post_events(client, payload)
     read_events(direct, payload)
     use_backups(direct, payload)
+    use_jobs(direct, payload)
     use_tokens(direct, marks)
     use_session(direct, marks)
     ask_for_the_rest(direct)

@@ -16,19 +16,25 @@ from tests.service import Service
 
 REJECTED = 'eventvault_backup_count non-histogram and non-summary metrics should not have "_count" suffix'
 """What promtool says of a name that is promised."""
-AT_LAST = ("eventvault_backup_newest_timestamp_seconds", "eventvault_rehearsal_rto_seconds")
-CRON = {"BACKUP_CRON": "0 0 1 1 *"}
+AT_LAST = (
+    "eventvault_backup_newest_timestamp_seconds", "eventvault_rehearsal_rto_seconds", "eventvault_job_oldest_waiting_timestamp_seconds",
+)  # fmt: skip
+SETTINGS = {"BACKUP_CRON": "0 0 1 1 *", "JOBS_ENABLED": "true"}
 
 
 @pytest.fixture(scope="module")
 def scraped(module_service: Callable[..., Service]) -> str:
     """The metrics of a service that did a little of everything."""
-    running = module_service(workers=2, environment=CRON)
+    running = module_service(workers=2, environment=SETTINGS)
     running.post("/api/events", {"type": "t"})
     name = running.post("/api/backup/create").json()["name"]
     running.post(f"/api/backup/{name}/verify")
     assert running.post("/api/backup/rehearse").status == 200
     running.post("/api/backup/restore", {"backupName": name})
+    processes.wait_until(
+        lambda: running.post("/api/jobs/pause", {"type": "echo"}).status == 200, "no dispatcher is there"
+    )
+    processes.wait_until(lambda: running.post("/api/jobs", {"type": "echo"}).status == 201, "no worker is there")
 
     def metrics() -> str:
         return running.get("/metrics").body.decode()
