@@ -71,7 +71,7 @@ def transcripts() -> list[str]:
 
 
 def times_in(environment: dict[str, str]) -> dict[str, tuple[int, int]]:
-    """The time and the size of every file and folder of an installation, but for what a running store notes by itself."""
+    """The time and the size of every file and folder of an installation, but for what a store notes by itself."""
     return {
         str(path): (path.lstat().st_mtime_ns, path.lstat().st_size)
         for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")
