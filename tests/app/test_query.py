@@ -6,6 +6,17 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app import create_app
+from eventvault.jobs.memory_jobs import MemoryJobs
+from eventvault.settings import Settings
+from eventvault.store.memory.store import MemoryStore
+
+
+@pytest.fixture
+def app(settings: Settings, store: MemoryStore) -> Flask:
+    """With jobs too: where they are switched off, each of their routes answers that."""
+    return create_app(settings, store, jobs=MemoryJobs(), shared_seconds=0.0)
+
 
 def routes(app: Flask) -> list[tuple[str, str]]:
     """Return (method, path) of every route of the API, with values for its variables."""
@@ -18,6 +29,8 @@ def routes(app: Flask) -> list[tuple[str, str]]:
             there = (
                 there.replace("<backup_name:name>", "a.tar.gz")
                 .replace("<event_id:event_id>", "a")
+                .replace("<job_id:job_id>", "a")
+                .replace("<event_id:name>", "a")
                 .replace("<string:code>", "rolled_back")
                 .replace("<string:operation_id>", "f" * 16)
                 .replace("<string:token_id>", "0" * 8)

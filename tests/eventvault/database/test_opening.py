@@ -92,7 +92,7 @@ def test_a_lock_file_that_cannot_be_opened_is_no_held_lock_and_not_waited_for(
 def test_a_disk_that_fails_at_the_lock_is_no_held_lock(
     database: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(folder: Path) -> Any:
+    def failing(folder: Path, **_: Any) -> Any:
         raise from_leveldb(number, str(folder / "LOCK"))
 
     monkeypatch.setattr(opening, "open_leveldb", failing)
@@ -120,10 +120,10 @@ def test_a_folder_that_leveldb_could_list_in_part_only_is_not_damaged(
     opened = opening.open_leveldb
     answers = [plyvel.CorruptionError(b"Corruption: 1 missing files; e.g.: 000005.ldb")]
 
-    def failing_once(folder: Path) -> Any:
+    def failing_once(folder: Path, **options: Any) -> Any:
         if answers:
             raise answers.pop()
-        return opened(folder)
+        return opened(folder, **options)
 
     monkeypatch.setattr(opening, "open_leveldb", failing_once)
     with closing(open_checked(database)):

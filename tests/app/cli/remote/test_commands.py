@@ -16,7 +16,10 @@ from app.cli import options
 from app.cli.root import root
 from app.factory import create_app
 from eventvault.database.values import ScanQuery
+from eventvault.jobs.job import JobType
+from eventvault.jobs.memory_jobs import MemoryJobs
 from eventvault.settings import load
+from eventvault.store.memory.store import MemoryStore
 from eventvault.store.service import StoreService
 from tests.restoring import drafts
 from tests.scripted_http import json_answer, scripted
@@ -236,7 +239,7 @@ def test_tokens(vault: Vault) -> None:
     assert found == {"admin": "open", "cron": "admin"}
     assert vault("tokens", "rotate", "cron").stdout.startswith("ev_")
     assert "is revoked" in vault("tokens", "revoke", cron["id"]).stdout
-    assert "run it on its machine" in vault("tokens", "disable", "--yes", status=2).stderr
+    assert "run it there, without --url" in vault("tokens", "disable", "--yes", status=2).stderr
     vault.environment["EVENTVAULT_TOKEN"] = cron["token"]
     refused = vault("backup", "create", status=4)
     assert "EVENTVAULT_TOKEN" in refused.stderr
@@ -337,6 +340,29 @@ def commands_of(group: click.Command, *words: str) -> Iterator[str]:
         return
     for name, command in group.commands.items():
         yield from commands_of(command, *words, name)
+
+
+def test_jobs(tmp_path: Path) -> None:
+    jobs = MemoryJobs()
+    jobs.offer(JobType(name="echo"))
+    settings = load(folders_beneath(tmp_path))
+    app = create_app(settings, MemoryStore(settings.backup_dir), jobs=jobs, shared_seconds=0.0)
+    with served(app) as url:
+        vault = Vault(url, None, {"EVENTVAULT_TOKEN": ""})  # type: ignore[arg-type]  # no events are asked for
+        assert vault.json("jobs", "submit", "echo", '{"a": 1}', "--id", "one")["results"][0]["id"] == "one"
+        assert "echo" in vault("jobs", "list").stdout
+        assert vault.json("jobs", "show", "one")["job"]["payload"] == {"a": 1}
+        assert [each["type"] for each in vault.json("jobs", "types")["types"]] == ["echo"]
+        vault("jobs", "pause", "echo")
+        vault("jobs", "resume", "echo")
+        vault("jobs", "cancel", "one", "--yes")
+        assert vault.json("jobs", "list", "--state", "cancelled")["jobs"][0]["id"] == "one"
+        vault("jobs", "watch", "one", status=6)
+        vault("jobs", "retry", "one", "--yes")
+        vault("jobs", "schedule", "nightly", "echo", "--cron", "0 3 * * *")
+        assert [each["name"] for each in vault.json("jobs", "schedules")["schedules"]] == ["nightly"]
+        vault("jobs", "unschedule", "nightly")
+        assert vault.json("jobs", "schedules")["schedules"] == []
 
 
 def test_every_command_is_run_over_http_by_a_test_of_this_module() -> None:
