@@ -139,7 +139,9 @@ def check_flask(words: list[str]) -> None:
     if found is None:
         assert not words or words[0] in ("--help", "--version"), words
         return
-    context = click.Context(found, info_name=name)
+    context = click.Context(
+        found, info_name=name, help_option_names=["-h", "--help"]
+    )  # a command keeps its help option
     found.make_parser(context).parse_args([word for word in words if not re.fullmatch(r"\[.*|…|.*\]", word)])
 
 

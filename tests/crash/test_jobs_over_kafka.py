@@ -166,9 +166,11 @@ def test_random_kills_and_stops_lose_no_job_of_the_topic_and_do_none_twice(
     scene = Scene(Kafka(kafka.bootstrap), settings_environment, service, tmp_path)
     parts = ["store", "dispatcher", "supervisor", "executor", *(["broker"] if is_long else [])]
     counts: Counter[str] = Counter()
+    client: JobsClient | None = None
     try:
         running = scene.start_service(JOBS_LOCAL_CONCURRENCY="0")
-        jobs = Jobs(running, scene.ledger, JobsClient.over(running.folder("STORAGE_DIR")))
+        client = JobsClient.over(running.folder("STORAGE_DIR"))
+        jobs = Jobs(running, scene.ledger, client)
         for _ in range(2):
             scene.start_worker()
         wait_until(lambda: "note" in _types(jobs), "no worker comes", PATIENCE_SECONDS)
@@ -189,8 +191,9 @@ def test_random_kills_and_stops_lose_no_job_of_the_topic_and_do_none_twice(
         assert all(jobs.job(job_id).state == "done" for job_id in load.ids)
         wait_until(lambda: scene.kafka.total(scene.results) >= len(load.ids), "outcomes are missing", PATIENCE_SECONDS)
         assert {outcome["id"] for outcome in scene.outcomes()} == set(load.ids)
-        jobs.client.close()
     finally:
+        if client is not None:
+            client.close()
         scene.close()
 
 

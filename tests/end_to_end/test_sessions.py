@@ -90,9 +90,11 @@ def test_a_session_holds_in_all_workers_in_new_ones_and_over_a_new_store(
     assert vault.get("/api/events?limit=1", headers=session).status == 200
     assert statuses(vault, session) == {200}
 
-    vault.process.send_signal(signal.SIGHUP)
     old = set(vault.workers())
-    processes.wait_until(lambda: len(set(vault.workers()) - old) == 2 and not old & set(vault.workers()), "no reload")
+    vault.process.send_signal(signal.SIGHUP)
+    processes.wait_until(
+        lambda: len(set(vault.workers()) - old) == 2 and not old & set(vault.workers()), "no reload", 60
+    )
     vault.wait_until_ready()
     assert statuses(vault, session) == {200}
 

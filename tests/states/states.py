@@ -125,6 +125,8 @@ def served(
     finally:
         hello = spawner.hello()
         client.close()
+        if jobs is not None:
+            jobs.close()
         spawner.end("", kill_hung=True)
         if hello is not None:
             wait_until_gone(hello.pid)
