@@ -632,6 +632,7 @@ REMOTE: dict[str, ErrorCode] = {
 
 _DAMAGED_FILE = "Check the disk, then remove the file that ends in `.damaged`."
 _KAFKA_LOSS = "Find out what is lost. [Accept it](problems.md) to continue at the present first message."
+_OF_JOBS = " Of the topic of [jobs](worker.md#with-kafka): `flask jobs resume`."
 
 PROBLEMS: dict[str, ErrorCode] = {
     "jobs_wait_for_worker": ErrorCode(
@@ -690,6 +691,21 @@ PROBLEMS: dict[str, ErrorCode] = {
         "[Jobs](jobs.md) come from a copy, as `STORAGE_DIR` was lost, and may have run since. Nothing is sent.",
         "12 jobs are held: they come from a copy of what was unfinished",
         "Cancel those that have run, then `flask jobs resume`, or `POST /api/jobs/resume`.",
+    ),
+    "two_dispatchers": ErrorCode(
+        "Another service takes [jobs](worker.md#with-kafka) from the same topic, and both act.",
+        "another dispatcher takes jobs from jobs too: 86ad05ce70457cf8",
+        "Stop one of the services, or give it a `KAFKA_JOBS_TOPIC` of its own.",
+    ),
+    "old_workers": ErrorCode(
+        "Workers of an earlier release take the [jobs](worker.md#with-kafka) of the topic; the dispatcher takes none.",
+        "2 workers of an earlier release take the jobs of the topic jobs",
+        "Stop them, or start them from this release. The dispatcher begins where they stopped.",
+    ),
+    "jobs_topic_missing": ErrorCode(
+        "A topic that [jobs](worker.md#topics) need is missing and is not created. Nothing is lost meanwhile.",
+        "the topic jobs.work, which jobs need, does not exist: KAFKA_CREATE_TOPICS is false",
+        "Create it, or set `KAFKA_CREATE_TOPICS=true`.",
     ),
     "jobs_rewound": ErrorCode(
         "`jobs_db` is older than the topics of [jobs](jobs.md) say: an old copy was put back. Nothing is sent.",
@@ -847,11 +863,13 @@ PROBLEMS: dict[str, ErrorCode] = {
     ),
     "kafka_topic_diverged": ErrorCode(
         "The partition has another message where the consumed one was.",
-        "partition 2 of the topic events has another message at offset 39 than the consumed one", _KAFKA_LOSS,
+        "partition 2 of the topic events has another message at offset 39 than the consumed one",
+        _KAFKA_LOSS + _OF_JOBS,
     ),
     "kafka_messages_gone": ErrorCode(
         "Messages were removed before they were consumed.",
-        "partition 2 of the topic events begins at offset 50 now: 10 messages from 40 on were removed", _KAFKA_LOSS,
+        "partition 2 of the topic events begins at offset 50 now: 10 messages from 40 on were removed",
+        _KAFKA_LOSS + _OF_JOBS,
     ),
     "kafka_offset_out_of_range": ErrorCode(
         "The broker says that the next offset is not there any more.",

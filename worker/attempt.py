@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from eventvault import json_text
 from eventvault.errors import EventVaultError
 from eventvault.jobs.job import MAX_RESULT_BYTES, JobError, JobProgress
 from eventvault.jobs.messages import Done, Failed, Returned, Run
@@ -53,7 +54,7 @@ def outcome_of(run: Run, error: BaseException, seconds: float) -> Outcome:
         case Stopped():
             outcome = "timeout" if error.reason == "timeout" else "cancelled"
             return msgspec.structs.replace(failed, outcome=outcome)
-        case Fail() | PayloadRefused():
+        case Fail() | PayloadRefused() | ResultTooLarge():
             return msgspec.structs.replace(failed, retry=False)
         case Retry():
             return msgspec.structs.replace(failed, after=error.after)
@@ -90,6 +91,8 @@ def encode_result(result: Any) -> msgspec.Raw:
         raise ResultTooLarge(
             f"the result has {len(text)} bytes, more than the {MAX_RESULT_BYTES} that one may have; write it to a file"
         )
+    if json_text.is_deeper(text, json_text.MAX_DEPTH):
+        raise ResultNotJson(f"the result is nested too deeply: it may have {json_text.MAX_DEPTH} levels")
     return msgspec.Raw(text)
 
 

@@ -22,7 +22,7 @@ from typing import Protocol
 
 import msgspec
 
-from eventvault.jobs.messages import Run, Stop, encode
+from eventvault.jobs.messages import NONE_OF_OURS, Run, Stop, encode
 from worker.frames import BrokenFrame, Frames, frame
 from worker.output import Output
 from worker.protocol import (
@@ -318,7 +318,7 @@ class Pool:
                 if slot.run is not None and slot.run.token == report.token:
                     slot.output.drain()
                     self._listener.reported(slot, report)
-        except (BrokenFrame, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (BrokenFrame, *NONE_OF_OURS) as error:
             log.warning("an executor wrote what is no report, and is killed: %s", error)
             self.kill(slot)
 

@@ -39,6 +39,9 @@ _OWN_HEADERS = re.compile(
     re.IGNORECASE,
 )
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PUBLIC_OF_IPV6 = ipaddress.ip_network("2000::/3")
+_OF_CLOUDS = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "192.0.0.192")))
+"""Where clouds give a machine its settings and keys, at addresses that look public."""
 _LONGEST_WAIT = 3_600.0
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -116,13 +119,13 @@ def _secret() -> bytes:
         content = _read(path).strip()
     except OSError as error:
         raise Retry(f"the secret of webhooks cannot be read: {path}: {error.strerror}") from error
-    if not content:
-        raise Fail(f"the secret of webhooks is empty: {path}")
     if content.startswith(_SECRET_PREFIX.encode()):
         try:
-            return base64.b64decode(content.removeprefix(_SECRET_PREFIX.encode()), validate=True)
+            content = base64.b64decode(content.removeprefix(_SECRET_PREFIX.encode()), validate=True)
         except ValueError:
             raise Fail(f"the secret of webhooks begins with {_SECRET_PREFIX} and is not base64: {path}") from None
+    if not content:
+        raise Fail(f"the secret of webhooks is empty: {path}")
     return content
 
 
@@ -211,6 +214,8 @@ def is_allowed(address: str) -> bool:
     allowed = (ipaddress.ip_network(network) for network in settings.load().webhook_allowed_networks)
     if any(parsed.version == network.version and parsed in network for network in allowed):
         return True
+    if parsed in _OF_CLOUDS or (isinstance(parsed, ipaddress.IPv6Address) and parsed not in _PUBLIC_OF_IPV6):
+        return False
     return parsed.is_global and not parsed.is_multicast
 
 

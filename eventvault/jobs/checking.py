@@ -129,4 +129,5 @@ def _scope_missing(job_type: JobType) -> ScopeMissing:
 
 @lru_cache(maxsize=1_000)
 def _compiled(schema: bytes) -> Any:
-    return jsonschema_rs.Draft202012Validator(msgspec.json.decode(schema))
+    """offline: a worker's schema must not make this process read a file, or ask another machine."""
+    return jsonschema_rs.Draft202012Validator(msgspec.json.decode(schema), offline=True)

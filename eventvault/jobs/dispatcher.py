@@ -51,6 +51,7 @@ class Call(Generic[T]):
         self.error: BaseException | None = None
 
     def run(self, machine: Machine) -> None:
+        self.error = None  # of a turn that was not finished
         try:
             self.result = self.ask(machine)
         except EventVaultError as error:

@@ -11,6 +11,7 @@ from eventvault.jobs import arrows, keys, messages
 from eventvault.jobs.job import JobError
 from eventvault.jobs.messages import Report
 from eventvault.jobs.sessions import LEASE_TICKS, Active, Session
+from eventvault.jobs.submissions import BUILT_IN
 from eventvault.jobs.transport import Received
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ def _of_job(
 
 
 def _hello(machine: Machine, hello: messages.Hello, *, is_remote: bool) -> None:
+    """Take a session in. The types of the service's own run beside its folders, so no topic says what they are."""
+    if is_remote:
+        hello = msgspec.structs.replace(hello, types=[each for each in hello.types if each.name not in BUILT_IN])
     session = machine.sessions.get(hello.session)
     if session is None:
         session = machine.sessions[hello.session] = Session(hello, 0, machine.moment, is_remote=is_remote)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _encoder = msgspec.json.Encoder()
 _FIRST_STEP = 60_000_000
+_LONGEST_CATCH_UP = 1e9
+"""Seconds; a worker may have said any number."""
 
 
 class StoredSchedule(msgspec.Struct, frozen=True):
@@ -49,7 +51,7 @@ class Schedules:
         if before is not None and before.schedule.in_code and not schedule.in_code:
             raise _in_code(schedule.name)
         when = when_of(schedule)
-        history = History() if before is None or when_of(before.schedule) != when else before.history
+        history = History() if before is None or _when_or_none(before.schedule) != when else before.history
         if before is not None:
             known = before.schedule
             schedule = msgspec.structs.replace(
@@ -79,8 +81,10 @@ class Schedules:
             if stored.schedule.in_code and stored.schedule.type in types and name not in names:
                 self._remove(machine, name)
         for schedule in declared:
+            if schedule.type not in types:
+                continue
             stored_before = self._stored.get(schedule.name)
-            wanted = msgspec.structs.replace(schedule, in_code=True)
+            wanted = msgspec.structs.replace(_declaration(schedule), in_code=True)
             try:
                 if stored_before is None or _declaration(stored_before.schedule) != _declaration(wanted):
                     self.put(machine, wanted)
@@ -98,7 +102,11 @@ class Schedules:
         self._find_next()
 
     def _fire(self, machine: Machine, name: str, stored: StoredSchedule) -> None:
-        schedule, when, now = stored.schedule, when_of(stored.schedule), machine.now
+        schedule, when, now = stored.schedule, _when_or_none(stored.schedule), machine.now
+        if when is None:
+            if schedule.next is not None:
+                self._store(machine, schedule, stored.history)
+            return None
         history = stored.history.at(now)
         firing = history.next_firing(when, now)
         if firing is None or firing > now or schedule.is_paused:
@@ -106,7 +114,7 @@ class Schedules:
                 self._store(machine, schedule, history)
             return None
         newest = newest_firing(when, firing, now)
-        if now - newest > round(schedule.catch_up * 1e6):
+        if now - newest > round(min(schedule.catch_up, _LONGEST_CATCH_UP) * 1e6):
             return self._fired(machine, schedule, history, newest, None)
         if not schedule.overlap and schedule.last_job is not None:
             job = machine.ledger.job(schedule.last_job)
@@ -128,7 +136,9 @@ class Schedules:
         self._store(machine, msgspec.structs.replace(schedule, last=last, last_job=last_job), history)
 
     def _store(self, machine: Machine, schedule: JobSchedule, history: History) -> JobSchedule:
-        schedule = msgspec.structs.replace(schedule, next=history.next_firing(when_of(schedule), machine.now))
+        when = _when_or_none(schedule)
+        following = None if when is None else history.next_firing(when, machine.now)
+        schedule = msgspec.structs.replace(schedule, next=following)
         self._stored[schedule.name] = StoredSchedule(schedule, history)
         machine.ledger.version += 1
         machine.ledger.changes.put(keys.schedule_key(schedule.name), _encoder.encode(self._stored[schedule.name]))
@@ -160,6 +170,14 @@ def when_of(schedule: JobSchedule) -> Schedule:
     if cron is None or zone is None:
         raise InvalidInput("the schedule is not valid", hint="`fields` says what is wrong", fields=fields)
     return Schedule(cron, zone)
+
+
+def _when_or_none(schedule: JobSchedule) -> Schedule | None:
+    """Return when a stored schedule fires; None if it never does, as its zone is not known here any more."""
+    try:
+        return when_of(schedule)
+    except InvalidInput:
+        return None
 
 
 def newest_firing(when: Schedule, firing: int, now: int) -> int:

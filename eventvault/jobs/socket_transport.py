@@ -11,8 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import msgspec
-
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Report, Tick, Work
 from eventvault.jobs.socket_connection import MessageConnection
@@ -205,7 +203,7 @@ class SocketTransport:
         for _ in range(min(most, len(connection.received))):
             try:
                 report = messages.decode_report(connection.received.popleft())
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except messages.NONE_OF_OURS as error:
                 self._note_invalid(connection, str(error))
                 continue
             if isinstance(report, Tick) or report.session != connection.session:

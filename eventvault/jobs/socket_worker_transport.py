@@ -154,7 +154,7 @@ class SocketWorkerTransport:
         while connection is not None and connection.received and len(work) < most:
             try:
                 work.append(messages.decode_work(connection.received.popleft()))
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except messages.NONE_OF_OURS as error:
                 log.warning("a message of the dispatcher was ignored: %s", error)
         return work
 

@@ -37,7 +37,7 @@ def status_of(machine: Machine, transport: DispatcherTransport) -> QueueStatus:
 
 def _of_transport(transport: DispatcherTransport) -> list[Problem]:
     problems = [Problem(code, message, hint) for code, message, hint in transport.problems()]
-    if transport.is_rewound():
+    if transport.is_rewound() and all(problem.code != "jobs_rewound" for problem in problems):
         message = "jobs_db is an old copy: the topics of jobs have later reports"
         problems.append(Problem("jobs_rewound", message, f"put the newest jobs_db back, or accept this one: {_RESUME}"))
     return problems

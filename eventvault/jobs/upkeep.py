@@ -23,6 +23,7 @@ UNKNOWN_SECONDS = 5.0
 START_SECONDS = 600.0
 """For so long after a start no job is dead because no worker knows its type: workers may come later."""
 MAX_TYPES = 1_000
+_UNKNOWN = "job_type_unknown"
 _ended = msgspec.json.Decoder(EndedJob)
 
 
@@ -118,5 +119,5 @@ class Upkeep:
         waits = (each for each in late if machine.ledger.existing(each.job_id).state == "pending")
         found = list(islice(waits, most))
         for waiting in found:
-            asking.end_unknown(machine, waiting.job_id, JobError("type_unknown", f"no worker ever ran the type {name}"))
+            asking.end_unknown(machine, waiting.job_id, JobError(_UNKNOWN, f"no worker ever ran the type {name}"))
         return len(found)

@@ -67,6 +67,11 @@ def test_each_code_of_health_has_a_line_with_what_to_do(code: str) -> None:
         assert "flask kafka accept" in lines[0].mend or f"flask problems accept {code}" in lines[0].mend
 
 
+def test_what_the_topic_of_jobs_has_lost_is_accepted_with_the_other_commands_of_jobs() -> None:
+    for code in ("kafka_messages_gone", "kafka_topic_diverged"):
+        assert mend_of(Problem(code, "it is so", "the hint").describe()).endswith("flask jobs resume")
+
+
 def test_an_error_that_nobody_foresaw_is_shown_with_its_own_hint() -> None:
     for code in set(ANSWERS) - set(MENDS):
         assert mend_of(Problem(code, "it is so", "do this").describe()) == "do this"

@@ -17,7 +17,7 @@ from eventvault.errors import EventVaultError
 from eventvault.settings import PROJECT
 
 DECLARED = ANSWERS | FRAMEWORK | PROXY | REMOTE | PROBLEMS
-STRUCTURES = {"Problem": 0, "Note": 1}
+STRUCTURES = {"Problem": 0, "Note": 1, "Trouble": 0}
 """What has a code as one of its arguments, and which."""
 
 
@@ -114,6 +114,7 @@ def test_the_codes_of_health_are_declared_and_no_others() -> None:
         "_CODES = {'x': 'good', 'y': 'new_code'}\nProblem(_CODES.get(name, 'other'), message, hint)",
         "def f():\n    code = 'new_code' if a else REFUSED\n    return Problem(code, message, hint)",
         "Problem(code='new_code', message=m, hint=h)",
+        "_NEW = 'new_code'\nself._state.troubles[name] = Trouble(_NEW, message, hint)",
     ],
 )
 def test_a_new_code_of_health_is_found_wherever_it_stands(source: str) -> None:

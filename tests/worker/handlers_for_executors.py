@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import json
 import math
 import os
 import signal
@@ -79,7 +80,7 @@ def print_much(job: Job) -> str:
 @job("return")
 def return_value(job: Job) -> Any:
     return {"nan": math.nan, "deep_nan": {"a": [1, math.inf]}, "object": object(), "large": "x" * 10 * 2**20,
-            "null": None, "surrogate": "\ud800"}[job.payload]  # fmt: skip
+            "null": None, "surrogate": "\ud800", "nested": json.loads("[" * 501 + "]" * 501)}[job.payload]  # fmt: skip
 
 
 @job("leave_child")

@@ -92,6 +92,7 @@ def test_a_payload_that_the_schema_refuses_fails_for_good(worker: Harness, paylo
         ("return", "object", "result_not_json", "cannot be JSON"),
         ("return", "surrogate", "result_not_json", "cannot be JSON"),
         ("return", "large", "result_too_large", "more than the 262144"),
+        ("return", "nested", "result_not_json", "nested too deeply"),
         ("nobody", None, "job_type_unknown", "'nobody'; known: "),
         ("odd_texts", None, "job_failed", "Odd: an error whose text cannot be made"),
         ("retry", "soon", "job_failed", "could not convert string to float"),
@@ -102,7 +103,8 @@ def test_an_attempt_that_goes_wrong_fails_with_the_reason(
 ) -> None:
     outcome = worker.perform(job_type, payload)
     assert isinstance(outcome, Failed)
-    assert (outcome.outcome, outcome.retry, outcome.error.code) == ("failed", True, code)
+    assert (outcome.outcome, outcome.error.code) == ("failed", code)
+    assert outcome.retry == (code != "result_too_large")
     assert words in outcome.error.message
 
 

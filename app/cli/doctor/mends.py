@@ -54,7 +54,9 @@ def _of_backup_folder(problem: Problem) -> str:
 
 
 def _of_stopped(problem: Problem) -> str:
-    """A partition is named as `flask kafka status` does."""
+    """A partition is named as `flask kafka status` does. What waits for no decision is of the topic of jobs."""
+    if not problem.get("acceptable"):
+        return "bring the topic back as it was, or send what is missing again; then: flask jobs resume"
     name = about_of(problem)
     accept = f"flask kafka accept {name}" if name is not None and "/" in name else accept_command(problem)
     return f"bring the topic back as it was, or go on without: {accept}"
@@ -137,6 +139,9 @@ MENDS: dict[str, Mend] = {
     "jobs_late": Mend("jobs", "start more workers, or raise WORKER_CONCURRENCY"),
     "jobs_wait_for_worker": Mend("jobs", "start a worker whose WORKER_JOBS has handlers for these types"),
     "jobs_held": Mend("jobs", "cancel what has run, then: flask jobs resume"),
+    "two_dispatchers": Mend("jobs", "stop one of the services, or give it a KAFKA_JOBS_TOPIC of its own"),
+    "old_workers": Mend("jobs", "stop these workers, or start them from this release"),
+    "jobs_topic_missing": Mend("jobs", "create the topic that is named, or set KAFKA_CREATE_TOPICS=true"),
     "jobs_rewound": Mend("jobs", "put the newest jobs_db back, or: flask jobs resume"),
     "tokens_damaged": Mend("access", _of_tokens),
     "tokens_foreign": Mend("access", f"correct BACKUP_DIR if it is the wrong one; else: {_MAKE_TOKEN}"),

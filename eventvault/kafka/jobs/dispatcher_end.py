@@ -16,14 +16,14 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from eventvault.jobs import messages
-from eventvault.jobs.messages import Beat, Bye, Hello, Report, Tick, Work
+from eventvault.jobs.messages import Beat, Bye, Fenced, Hello, Report, Tick, Work
 from eventvault.jobs.transport import Letter, Position, Received, Submitted
 from eventvault.kafka import config
 from eventvault.kafka.jobs.inbox import Inbox
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.kafka.jobs.jobs_client import JobsClient, stored_offset
 from eventvault.kafka.jobs.letters import Letters
-from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport
+from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport, Trouble
 from eventvault.kafka.jobs.reading import Reading
 from eventvault.kafka.jobs.reports_client import ReportsClient
 from eventvault.kafka.jobs.ticks import Ticks
@@ -136,16 +136,18 @@ class KafkaTransport:
             self._inbox.wake()
 
     def problems(self) -> list[tuple[str, str, str]]:
-        found = [tuple(trouble) for trouble in (*self._state.troubles.values(), *self._state.losses.values())]
+        found: list[tuple[str, str, str]] = [*self._state.troubles.values(), *self._state.losses.values()]
         if self._ticks.is_rewound:
-            found.append((_REWOUND, "the database of jobs is an old copy: what was written since is missing", _RESUME))
+            found.append(
+                Trouble(_REWOUND, "the database of jobs is an old copy: what was written since is missing", _RESUME)
+            )
         others = self._ticks.others_that_act()
         if others:
             message = f"another dispatcher takes jobs from {self._names.jobs} too: {', '.join(others)}"
             found.append(
-                (_TWO_DISPATCHERS, message, "stop one of the services, or give it a KAFKA_JOBS_TOPIC of its own")
+                Trouble(_TWO_DISPATCHERS, message, "stop one of the services, or give it a KAFKA_JOBS_TOPIC of its own")
             )
-        return found  # type: ignore[return-value]
+        return found
 
     @property
     def invalid(self) -> int:
@@ -215,9 +217,19 @@ class KafkaTransport:
             self._produce(self._unsent.popleft())
 
     def _produce(self, message: Work) -> None:
-        """Write one message. It is dropped if that fails: what has no effect is sent again."""
-        partition = self._partitions.get(message.to)
-        if partition is None or self._producer is None:
+        """Write one message. It is dropped if that fails: what has no effect is sent again.
+
+        That it is over a session must hear also from a dispatcher that never read its hello: so each partition has it.
+        """
+        known = self._partitions.get(message.to)
+        if known is not None:
+            self._produce_to(known, message)
+        elif isinstance(message, Fenced):
+            for partition in range(self._state.work_partitions):
+                self._produce_to(partition, message)
+
+    def _produce_to(self, partition: int, message: Work) -> None:
+        if self._producer is None:
             return
         try:
             self._producer.produce(self._names.work, messages.encode(message), message.to.encode(), partition=partition)

@@ -39,6 +39,7 @@ class ReaderState:
     before which all is written; accepts, whether losses are accepted, which the reader resets. By a reading thread:
     reports, behind the report that was read last; is_late, as in CaughtUp; has_caught_up, whether that was handed over;
     jobs, where the next message of each partition is; is_connected, whether brokers answered to the newest request;
+    work_partitions, how many `jobs.work` has, as far as is known;
     invalid, how many reports were none; troubles, by what they are about; losses, those that stay until they are
     accepted.
     """
@@ -51,6 +52,7 @@ class ReaderState:
     written: dict[int, int] = field(default_factory=dict)
     accepts: bool = False
     is_connected: bool = False
+    work_partitions: int = 0
     invalid: int = 0
     troubles: dict[str, Trouble] = field(default_factory=dict)
     losses: dict[str, Trouble] = field(default_factory=dict)

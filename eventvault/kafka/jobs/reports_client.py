@@ -69,6 +69,8 @@ class ReportsClient:
         found = self._watch.look(self._cluster_id)
         self._state.is_connected = True
         self._name_missing()
+        if self._names.work in found:
+            self._state.work_partitions = found[self._names.work].partitions
         self._follow(found.get(self._topic))
         all_there = found.keys() | self._watch.missing.keys() >= set(self._names)
         self._check_due = time.monotonic() + (CHECK_SECONDS if all_there else _CREATED_SECONDS)

@@ -11,7 +11,7 @@ from eventvault.jobs.dispatch import IDLE_SECONDS
 from eventvault.jobs.job import JobType
 from eventvault.jobs.machine import Limits
 from tests.eventvault.jobs.checks import check_database, check_runs
-from tests.eventvault.jobs.rig import World, request
+from tests.eventvault.jobs.rig import Worker, World, request
 
 
 @pytest.fixture(params=[False, True], ids=["socket", "topic"])
@@ -422,3 +422,35 @@ def test_reports_of_an_attempt_that_is_over_are_refused_and_counted(world: World
     world.turn()
     assert world.state("a") == "sent"
     assert world.dispatcher.status().refused_reports == 2
+
+
+def test_a_worker_beyond_kafka_does_not_say_what_the_types_of_the_service_are(world: World) -> None:
+    worker = Worker(world, [JobType(name="webhook", scope="read"), JobType(name="report")], 1, [])
+    world.workers.append(worker)
+    world.turn()
+    known = [each.type.name for each in world.jobs.types()]
+    assert known == (["report"] if world.wire.positions else ["report", "webhook"])
+
+
+def test_an_error_of_a_turn_that_failed_is_not_the_answer_of_the_next_one(world: World) -> None:
+    errors = [JobQueueFull("the queue is full", hint="")]
+
+    def ask(_: object) -> str:
+        if errors:
+            raise errors.pop()
+        return "accepted"
+
+    def fail(_: object) -> None:
+        raise LookupError
+
+    answered, failed = world.dispatcher.post(ask), world.dispatcher.post(fail)
+    world.turns(4)
+    assert (answered.error, answered.result) == (None, "accepted")
+    assert failed.error is not None
+
+
+def test_an_old_copy_is_named_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.wire, "is_rewound", lambda: True)
+    assert [problem.code for problem in world.dispatcher.status().problems] == ["jobs_rewound"]
+    monkeypatch.setattr(world.wire, "problems", lambda: [("jobs_rewound", "it is an old copy", "resume")])
+    assert [problem.code for problem in world.dispatcher.status().problems] == ["jobs_rewound"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from eventvault import clock
 from eventvault.errors import InvalidInput, JobScheduleInCode, JobScheduleNotFound
-from eventvault.jobs import asking
+from eventvault.jobs import asking, keys
 from eventvault.jobs.job import JobSchedule
+from eventvault.jobs.schedule import StoredSchedule
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import World, request
 
@@ -187,3 +189,36 @@ def test_a_changed_schedule_fires_no_missed_instant_of_its_new_form() -> None:
     world.turns()
     assert firings(world) == []
     world.submit(request("cron/nightly/x"))
+
+
+def test_a_schedule_whose_zone_is_not_known_any_more_stops_nothing_else() -> None:
+    world = at("2027-06-01T00:30:00Z")
+    put(world, "0 * * * *")
+    key = keys.schedule_key("nightly")
+    stored = msgspec.json.decode(world.database.entries[key], type=StoredSchedule)
+    gone = msgspec.structs.replace(stored.schedule, time_zone="Europe/Nowhere")
+    world.database.entries[key] = msgspec.json.encode(StoredSchedule(gone, stored.history))
+    world.start()
+    world.worker("report")
+    world.clocks.pass_seconds(HOUR)
+    world.submit(request("a"))
+    world.turns()
+    assert world.state("a") == "sent"
+    assert [schedule.next for schedule in world.jobs.schedules()] == [None]
+    assert put(world, "0 * * * *").next is not None
+
+
+def test_a_worker_may_say_any_number_of_seconds_to_catch_up() -> None:
+    world = at("2027-06-01T00:30:00Z")
+    world.worker("report", schedules=[JobSchedule(name="nightly", type="report", cron="0 * * * *", catch_up=1e308)])
+    world.clocks.pass_seconds(HOUR)
+    world.turns()
+    assert firings(world) == ["2027-06-01T01:00:00.000Z"]
+
+
+def test_a_worker_declares_schedules_of_its_own_types_alone() -> None:
+    world = at("2027-06-01T00:30:00Z")
+    world.worker("report", schedules=[JobSchedule(name="nightly", type="other", cron="0 * * * *", last=2**62)])
+    assert world.jobs.schedules() == []
+    world.worker("other", schedules=[JobSchedule(name="nightly", type="other", cron="0 * * * *", last=2**62)])
+    assert [schedule.last for schedule in world.jobs.schedules()] == [None]

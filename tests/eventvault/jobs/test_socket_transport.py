@@ -275,3 +275,16 @@ def test_a_frame_of_any_length_ends_only_its_own_connection(
                 return True
 
         wait_until(is_closed, "the connection stays")
+
+
+def test_a_message_that_is_nested_too_deeply_is_ignored_and_counted(dispatcher: SocketTransport) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        dispatcher.attach("s1", theirs)
+        deep = b"[" * 5_000 + b"]" * 5_000
+        done = b'{"kind":"done","session":"s1","token":"t","job":"j","seconds":1,"result":%s}' % deep
+        ours.sendall(frames.framed(done) + frames.framed(encode(Beat(session="s1"))))
+        reports: list[Report] = []
+        while not reports:
+            reports = [report for report, _ in dispatcher.receive(1, 10)[0]]
+    assert (reports, dispatcher.invalid) == ([Beat(session="s1")], 1)

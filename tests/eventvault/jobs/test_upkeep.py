@@ -92,7 +92,7 @@ def test_a_job_dies_whose_type_no_worker_named_for_a_day_but_not_at_a_start() ->
     world.clocks.pass_seconds(START_SECONDS)
     world.turn()
     assert [world.state(job_id) for job_id in "ab"] == ["dead", "pending"]
-    assert (world.job("a").error or 0).code == "type_unknown"
+    assert (world.job("a").error or 0).code == "job_type_unknown"
     check_database(world.database)
 
 

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventvault.jobs import messages
-from eventvault.jobs.messages import Hello, Returned, Tick, encode
+from eventvault.jobs.messages import Beat, Fenced, Hello, Returned, Tick, encode
+from eventvault.jobs.transport import Position
 from tests.eventvault.jobs.roads import (
     PATIENCE_SECONDS,
     KafkaRoad,
@@ -93,3 +94,17 @@ def test_reports_go_on_in_a_topic_that_is_made_anew(kafka: Kafka, road: KafkaRoa
         worker.receive(0, 1)
     numbers = [each.number for each in (*found, *ticks_of(dispatcher, 2)) if isinstance(each, Tick)]
     assert numbers == list(range(before + 1, before + 1 + len(numbers)))
+
+
+@pytest.mark.kafka
+def test_a_session_hears_that_it_is_over_from_a_dispatcher_that_never_read_its_hello(road: KafkaRoad) -> None:
+    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+    meet(dispatcher, worker, "s1")
+    worker.report([Beat(session="s1")])
+    positions: list[Position] = []
+    reports_of(dispatcher, lambda found: found, positions)
+    dispatcher.close()
+    second = road.start_dispatcher(positions)
+    ticks_of(second, 1)
+    second.send([Fenced(to="s1")])
+    assert work_for(worker, 1, second) == [Fenced(to="s1")]
