@@ -87,6 +87,20 @@ def command(*arguments: str) -> Verb:
     return lambda surface: surface.command(*arguments)
 
 
+def follow(path: str) -> Verb:
+    """A stream, which would not end by itself: its begin."""
+
+    def begin(surface: Surface) -> TestResponse | str:
+        answer = surface.web.get(path, buffered=False)
+        if answer.status_code >= 400:
+            return answer
+        with closing(answer):
+            next(answer.iter_encoded())
+        return str(answer.status_code)
+
+    return begin
+
+
 def _post_event(surface: Surface) -> TestResponse:
     surface.posted += 1
     return surface.web.post("/api/events", json={"type": "posted", "id": f"posted-{surface.posted}"})
@@ -98,16 +112,6 @@ def _upload(surface: Surface) -> TestResponse:
 
 def _get_as_of_now(surface: Surface) -> TestResponse:
     return surface.web.get(f"/api/events?asOf={clock.format_microseconds(clock.now())}")
-
-
-def _follow(surface: Surface) -> TestResponse | str:
-    """Begin a stream, which would not end by itself."""
-    answer = surface.web.get("/api/events/stream", buffered=False)
-    if answer.status_code >= 400:
-        return answer
-    with closing(answer):
-        next(answer.iter_encoded())
-    return str(answer.status_code)
 
 
 def _download(surface: Surface) -> str:
@@ -172,7 +176,8 @@ READS: dict[str, Verb] = {
     "GET /api/events (order=newest)": get("/api/events?order=newest&limit=5"),
     "GET /api/events/histogram": get("/api/events/histogram?buckets=5"),
     "GET /api/events/types": get("/api/events/types"),
-    "GET /api/events/stream": _follow,
+    "GET /api/events/stream": follow("/api/events/stream"),
+    "GET /api/changes/stream": follow("/api/changes/stream"),
     "GET /api/backup/list": get("/api/backup/list"),
     "GET /api/backup/export-metadata": get("/api/backup/export-metadata"),
     "GET /api/backup/timeline": get("/api/backup/timeline"),
@@ -300,6 +305,7 @@ WITHOUT_STATE = {
     "GET /docs/api",
     "GET /docs/search.json",
     "GET /docs/<name>",
+    "GET /docs/pictures/<filename>",
     "GET /docs/static/<filename>",
 }
 """They answer from the program alone."""
