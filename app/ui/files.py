@@ -9,6 +9,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import mimetypes
+import posixpath
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +19,10 @@ STATIC = Path(__file__).with_name("static")
 INDEX = "index.html"
 PLACE = "/ui/VERSION/"
 """How the files name the folder that they are served from."""
-LATER = ("jobs/", "settings/")
-"""What the page asks for only once somebody opens it."""
+ENTRY = "app.js"
+"""The module that the page begins with."""
+_IMPORT = re.compile(rb'(?:^|;)(?:import|export)\b[^;"]*"(\.[^"]+)"', re.MULTILINE)
+"""What a module needs before it runs. What it asks for with `import(…)` is none of it."""
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript"}
 _TEXT = ("text/", "image/svg+xml")
 
@@ -57,16 +61,22 @@ def _files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
-def _page(text: str, version: str, names: Mapping[str, bytes]) -> str:
+def _page(text: str, version: str, contents: Mapping[str, bytes]) -> str:
     """Name the modules, so that the browser asks for all at once instead of for one after the other."""
-    first = [name for name in names if not name.startswith(LATER)]
-    modules = [name for name in first if Path(name).suffix in (".js", ".mjs") and _is_module(names[name])]
-    links = "\n".join(f'<link rel="modulepreload" href="{PLACE}{name}">' for name in modules)
+    links = "\n".join(f'<link rel="modulepreload" href="{PLACE}{name}">' for name in modules_of(contents))
     return text.replace("<!-- modules -->", links).replace(PLACE, f"/ui/{version}/")
 
 
-def _is_module(content: bytes) -> bool:
-    return b"export " in content or b"export{" in content
+def modules_of(contents: Mapping[str, bytes]) -> list[str]:
+    """Return the modules that run before anything is shown, in the order in which they are first named."""
+    found, waiting = {ENTRY: None}, [ENTRY]
+    for name in waiting:
+        for path in _IMPORT.findall(contents[name]):
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), path.decode()))
+            if target in contents and target not in found:
+                found[target] = None
+                waiting.append(target)
+    return [name for name in found if name != ENTRY]
 
 
 def _static_file(name: str, content: bytes) -> StaticFile:

@@ -50,12 +50,31 @@ def test_nothing_else_is_served(client: FlaskClient, version: str, name: str) ->
 
 def test_each_file_that_the_page_and_its_modules_name_is_there(client: FlaskClient, version: str) -> None:
     named = re.findall(rf"/ui/{version}/([^\"]+)", client.get("/").get_data(as_text=True))
-    assert {"theme.js", "style.css", "vendor/uPlot.min.js", "vendor/preact.mjs"} <= set(named)
+    assert {"theme.js", "start.js", "style.css", "vendor/uPlot.min.js", "vendor/preact.mjs"} <= set(named)
     for name in named:
         assert client.get(f"/ui/{version}/{name}").status_code == 200, name
     for module in STATIC.rglob("*.js"):
         for target in re.findall(r'^(?:import|export) .*?from "(\.[^"]+)";', module.read_text(), re.MULTILINE):
             assert (module.parent / target).is_file(), f"{module.name} imports {target}"
+
+
+def test_the_page_names_what_it_begins_with_and_nothing_of_the_pages_that_are_opened_later(client: FlaskClient) -> None:
+    page = client.get("/").get_data(as_text=True)
+    named = set(re.findall(r'modulepreload" href="/ui/[0-9a-f]+/([^"]+)"', page))
+    assert {"vendor/preact.mjs", "vendor/hooks.mjs", "html.js", "overview/page.js", "timeline/chart.js"} <= named
+    later = {name for name in re.findall(r"import\(`\./([^`$]+)", (STATIC / "app.js").read_text())}
+    assert later >= {"backups/page.js", "events/page.js", "operations/kafka.js", "settings/page.js"}
+    assert not named & {*later, "backups/upload.js", "use_pages.js"}
+    for name in named | {"app.js"}:
+        needed = re.findall(r'^(?:import|export) .*?from "(\.[^"]+)";', (STATIC / name).read_text(), re.MULTILINE)
+        assert {str((STATIC / name).parent.joinpath(each).resolve().relative_to(STATIC)) for each in needed} <= named
+
+
+def test_nothing_but_the_look_of_the_frame_is_asked_for_before_it_is_painted() -> None:
+    page = re.sub(r"<template.*?</template>", "", (STATIC / "index.html").read_text(), flags=re.DOTALL)
+    assert re.findall(r'(?:src|href)="/ui/VERSION/([^"]+)"', page.partition("<body>")[0]) == [
+        "icon.svg", "theme.js", "style.css", "start.js",
+    ]  # fmt: skip
 
 
 def test_another_file_is_another_version(tmp_path: Path) -> None:

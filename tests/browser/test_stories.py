@@ -429,3 +429,46 @@ def test_earlier_events_stay_without_a_hole_while_new_ones_come_in(
     shown = page.evaluate(SEQUENCES)
     assert shown == list(range(newest, newest - len(shown), -1))
     assert len(shown) == (200 + more if more < 100 else 100)
+
+
+HAS_FOCUS = "title => document.activeElement.matches('h1') && document.activeElement.innerText === title"
+
+
+def begins(page: Any, vault: Service) -> None:
+    page.goto(f"{vault.base}/")
+    page.get_by_role("heading", name="Your data is safe.").wait_for()
+
+
+def test_a_page_that_is_opened_later_has_the_focus_on_its_title_at_each_visit(
+    vault: Service, visit: Callable[..., Visit]
+) -> None:
+    fill(vault)
+    page = visit().page
+    begins(page, vault)
+    for title in ("Events", "Operations", "Kafka", "Backups", "Events"):
+        page.get_by_role("link", name=title, exact=True).press("Enter")
+        until(page, HAS_FOCUS, title)
+
+
+def test_a_page_whose_files_did_not_come_asks_for_them_again_by_itself(
+    vault: Service, visit: Callable[..., Visit]
+) -> None:
+    fill(vault)
+    page = visit().page
+    begins(page, vault)
+    page.route("**/events/page.js*", lambda route: route.abort(), times=1)
+    page.get_by_role("link", name="Events", exact=True).press("Enter")
+    page.get_by_role("heading", name="Waiting for the service").wait_for()
+    until(page, HAS_FOCUS, "Events")
+
+
+def test_a_page_of_a_version_that_is_served_no_more_says_so(vault: Service, visit: Callable[..., Visit]) -> None:
+    fill(vault)
+    page = visit().page
+    begins(page, vault)
+    page.route("**/ui/**", lambda route: route.fulfill(status=404))
+    page.get_by_role("link", name="Events", exact=True).press("Enter")
+    page.get_by_role("heading", name="This page has to be loaded again").wait_for()
+    page.unroute_all()
+    page.get_by_role("button", name="Load it again").click()
+    page.get_by_role("heading", name="Events", exact=True).wait_for()

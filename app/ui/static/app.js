@@ -2,12 +2,8 @@
 import { render } from "./vendor/preact.mjs";
 import { useEffect, useErrorBoundary, useRef, useState } from "./vendor/hooks.mjs";
 import { Icon, Looking, News, Written, html } from "./parts.js";
-import { Backups } from "./backups/page.js";
-import { KINDS } from "./backups/use_backups.js";
-import { DropTarget } from "./backups/upload.js";
-import { Events } from "./events/page.js";
-import { Kafka } from "./operations/kafka.js";
-import { Operations } from "./operations/page.js";
+import { DropTarget } from "./backups/drop_target.js";
+import { KINDS } from "./backups/kinds.js";
 import { overviewQuery } from "./overview/address.js";
 import { Overview } from "./overview/page.js";
 import { later } from "./later.js";
@@ -19,9 +15,13 @@ import { useLook } from "./service.js";
 import { may, sessionKey, sessionName } from "./session.js";
 import { SignIn } from "./sign_in.js";
 
-const Settings = later(() => import("./settings/page.js").then((module) => module.Settings));
-
-const Jobs = later(() => import("./jobs/page.js").then((module) => module.Jobs));
+// What most come for is the Overview: it waits for no file of another page.
+const Backups = later((suffix) => import(`./backups/page.js${suffix}`).then((module) => module.Backups));
+const Events = later((suffix) => import(`./events/page.js${suffix}`).then((module) => module.Events));
+const Operations = later((suffix) => import(`./operations/page.js${suffix}`).then((module) => module.Operations));
+const Jobs = later((suffix) => import(`./jobs/page.js${suffix}`).then((module) => module.Jobs));
+const Kafka = later((suffix) => import(`./operations/kafka.js${suffix}`).then((module) => module.Kafka));
+const Settings = later((suffix) => import(`./settings/page.js${suffix}`).then((module) => module.Settings));
 const EVENTS = { type: isText, subject: isText, source: isText, asOf: isText, compare: isText, a: isText, b: isText };
 // queryOf: keeps what makes sense of the query in the address.
 const PAGES = [

@@ -1,20 +1,61 @@
 // A page whose files are asked for only once somebody opens it: the first paint of the others does not wait for them.
-import { useEffect, useState } from "./vendor/hooks.mjs";
+import { useEffect, useLayoutEffect, useRef, useState } from "./vendor/hooks.mjs";
 import { html } from "./html.js";
 
 const RETRY = 2000; // milliseconds
+const TRIES = 3; // that may fail although the service answers
 
-// load: returns a promise of the page's component.
-export const later = (load) => function Later(props) {
-  const [Page, setPage] = useState(null);
-  const [tries, setTries] = useState(0);
-  useEffect(() => {
-    let timer = 0;
-    load().then((page) => setPage(() => page), () => {
-      timer = setTimeout(() => setTries(tries + 1), RETRY);
-    });
-    return () => clearTimeout(timer);
-  }, [tries]);
-  if (Page) return html`<${Page} ...${props} />`;
-  return html`<section class="card skeleton" aria-busy="true"><h1 class="hidden" tabindex="-1">${tries ? "Waiting for the service" : "Looking…"}</h1></section>`;
+// load(suffix): returns a promise of the page's component. A browser does not ask again for a module that it did not get,
+// so each try after the first one has another suffix. Once the page is there, later visits have it at once.
+export const later = (load) => {
+  let loaded = null;
+  return function Later(props) {
+    const [Page, setPage] = useState(() => loaded);
+    const [failed, setFailed] = useState({ tries: 0, answered: 0, isOld: false });
+    const title = useRef(null);
+    const hadFocus = useRef(false);
+    useEffect(() => {
+      if (loaded || failed.isOld) return undefined;
+      let timer = 0;
+      let isGone = false;
+      const noteFocus = () => {
+        hadFocus.current = !!title.current && document.activeElement === title.current;
+      };
+      const begin = () => load(failed.tries ? `?try=${failed.tries}` : "").then((page) => {
+        loaded = page;
+        noteFocus();
+        setPage(() => page);
+      }, async () => {
+        const status = await statusOfFiles();
+        if (isGone) return;
+        const answered = failed.answered + (status ? 1 : 0);
+        noteFocus();
+        setFailed({ tries: failed.tries + 1, answered, isOld: status === 404 || answered >= TRIES });
+      });
+      if (failed.tries) timer = setTimeout(begin, RETRY);
+      else begin();
+      return () => {
+        isGone = true;
+        clearTimeout(timer);
+      };
+    }, [failed]);
+    // The title that had the focus may be gone: the one in its place takes it over.
+    useLayoutEffect(() => {
+      if (hadFocus.current) document.querySelector("main h1")?.focus();
+      hadFocus.current = false;
+    }, [Page, failed]);
+    if (Page) return html`<${Page} ...${props} />`;
+    if (failed.isOld) return html`<h1 tabindex="-1" ref=${title}>This page has to be loaded again</h1><p>EventVault was updated since it was opened, or it broke off.</p>
+      <div class="actions start"><button type="button" class="button plain" onClick=${() => location.reload()}><span>Load it again</span></button></div>`;
+    return html`<section class="card skeleton" aria-busy="true"><h1 class="hidden" tabindex="-1" ref=${title}>${failed.tries ? "Waiting for the service" : "Looking…"}</h1></section>`;
+  };
 };
+
+// 404: another version is served by now. 0: nothing answers.
+async function statusOfFiles() {
+  try {
+    return (await fetch(import.meta.url, { method: "HEAD", cache: "no-store" })).status;
+  } catch {
+    return 0;
+  }
+}

@@ -3,7 +3,6 @@ import { useEffect, useState } from "../vendor/hooks.mjs";
 import { now } from "../clock.js";
 import * as f from "../format.js";
 import { Bar, Button, Icon, Problem, Written, html } from "../parts.js";
-import { go } from "../route.js";
 import { ServiceError, ask, headersWithSession, isGone, onceItAnswers, refresh } from "../service.js";
 import { pathOf } from "./row.js";
 
@@ -111,30 +110,4 @@ function Upload({ upload }) {
   return html`<div class="card"><div class="working">
     <div class="working-line"><span>${isSending ? "Uploading" : "Checking"} ${name}</span><span class="quiet">${state}</span></div>
     <div class="working-bar"><${Bar} share=${isSending && request ? share : undefined} label="Upload" />${isSending && !isAway && html`<${Button} kind="small" onClick=${() => (request ? request.abort() : forget(id))}>Cancel<//>`}</div></div></div>`;
-}
-
-// Takes in what is dropped on any page, and shows that it would while a file is held over one. isOff: nothing is taken.
-export function DropTarget({ isOff }) {
-  const [isOver, setOver] = useState(false);
-  useEffect(() => {
-    const over = (event) => {
-      if (![...event.dataTransfer.types].includes("Files")) return;
-      event.preventDefault();
-      setOver(!isOff && (event.type !== "dragleave" || event.relatedTarget !== null));
-    };
-    const drop = (event) => {
-      event.preventDefault(); // the browser would leave the page for the file
-      setOver(false);
-      const { files } = event.dataTransfer;
-      if (isOff || !files.length || document.querySelector("dialog[open]")) return;
-      go("backups");
-      takeIn(files);
-    };
-    const all = [["dragenter", over], ["dragover", over], ["dragleave", over], ["drop", drop]];
-    for (const [name, listener] of all) addEventListener(name, listener);
-    return () => {
-      for (const [name, listener] of all) removeEventListener(name, listener);
-    };
-  }, [isOff]);
-  return isOver && html`<div class="drop"><p><${Icon} name="upload" size=${28} />Drop a <code>.tar.gz</code> here. It is read to its last byte and replaces nothing.</p></div>`;
 }

@@ -1,16 +1,11 @@
 // The list of the backups, newest first.
 import { useEffect } from "../vendor/hooks.mjs";
 import { usePages } from "../use_pages.js";
+import { KINDS } from "./kinds.js";
 
 const ROWS = 100;
 const SCANNED = 1000; // rows of one request while a kind is looked for
 const EVERY = 10000; // milliseconds
-
-export const KINDS = {
-  pinned: (backup) => backup.pinned,
-  labelled: (backup) => backup.label,
-  damaged: (backup) => backup.problem,
-};
 
 const LIST = { every: EVERY, rowsOf: (answer) => answer.backups, nextOf: (answer) => answer.next, keyOf: (backup) => backup.name };
 
