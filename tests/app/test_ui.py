@@ -62,7 +62,7 @@ def test_the_page_names_what_it_begins_with_and_nothing_of_the_pages_that_are_op
     page = client.get("/").get_data(as_text=True)
     named = set(re.findall(r'modulepreload" href="/ui/[0-9a-f]+/([^"]+)"', page))
     assert {"vendor/preact.mjs", "vendor/hooks.mjs", "html.js", "overview/page.js", "timeline/chart.js"} <= named
-    later = {name for name in re.findall(r"import\(`\./([^`$]+)", (STATIC / "app.js").read_text())}
+    later = set(re.findall(r"import\(`\./([^`$]+)", (STATIC / "app.js").read_text()))
     assert later >= {"backups/page.js", "events/page.js", "operations/kafka.js", "settings/page.js"}
     assert not named & {*later, "backups/upload.js", "use_pages.js"}
     for name in named | {"app.js"}:
