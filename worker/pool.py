@@ -111,6 +111,8 @@ class Pool:
         self._slots: dict[int, Slot] = {}
         self._program: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._hear_catalogue: Callable[[], None] | None = None
+        """Reads what the present nursery says of its modules; None once it has said it."""
         self._is_ready = False
         self._was_ready = False
         self._begun_at = 0.0
@@ -213,7 +215,8 @@ class Pool:
         self._control, self._begun_at = control, now
         self._selector.register(control, selectors.EVENT_READ, self._hear_nursery)
         text = bytearray()
-        self._selector.register(catalogue, selectors.EVENT_READ, lambda: self._read_catalogue(catalogue, text, control))
+        self._hear_catalogue = lambda: self._read_catalogue(catalogue, text, control)
+        self._selector.register(catalogue, selectors.EVENT_READ, self._hear_catalogue)
 
     def _read_catalogue(self, handle: int, text: bytearray, control: socket.socket) -> None:
         read = os.read(handle, _READ_BYTES)
@@ -222,6 +225,8 @@ class Pool:
             return
         self._selector.unregister(handle)
         os.close(handle)
+        if control is self._control:
+            self._hear_catalogue = None
         if control is not self._control or not text:
             return  # the nursery has died, which its socket says too
         declared = _declared.decode(text)
@@ -239,9 +244,16 @@ class Pool:
             except OSError:
                 message, handles = b"", []
             if not message:
+                self._hear_rest_of_catalogue()
                 self._end_nursery()
                 return
             self._obey(_nursery_report.decode(message), handles)
+
+    def _hear_rest_of_catalogue(self) -> None:
+        """Read what the nursery said of its modules before it ended: its end may be seen first."""
+        with suppress(BlockingIOError):
+            while self._hear_catalogue is not None:
+                self._hear_catalogue()
 
     def _obey(self, report: NurseryReport, handles: list[int]) -> None:
         slot = self._slots.get(report.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -68,6 +69,23 @@ def test_it_starts_anew_where_it_shall(service: Callable[..., Service], lost: st
     assert running.post("/api/events", {"type": "t"}).json()["lastSequence"] == 1
 
 
+def remove_while_it_is_written_to(folder: Path) -> None:
+    """As `rm -rf`, again if a file appears meanwhile."""
+
+    def is_removed() -> bool:
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            return False
+        return True
+
+    processes.wait_until(is_removed, f"{folder} is not removed")
+
+
 def test_a_store_whose_folder_is_removed_makes_way_and_no_second_one_stands_beside_it(
     service: Callable[..., Service], settings_environment: dict[str, str]
 ) -> None:
@@ -75,7 +93,7 @@ def test_a_store_whose_folder_is_removed_makes_way_and_no_second_one_stands_besi
     running.post("/api/events", {"id": "a", "type": "t"})
     before = running.stores()
 
-    shutil.rmtree(settings_environment["STORAGE_DIR"])
+    remove_while_it_is_written_to(Path(settings_environment["STORAGE_DIR"]))
 
     processes.wait_until(
         lambda: len(running.stores()) == 1 and running.stores() != before, "the old store is still there", 60
