@@ -95,15 +95,6 @@ def check_schedule(schedule: JobSchedule, types: Mapping[str, JobType]) -> Sched
     return Schedule(cron, zone)
 
 
-def is_schema(text: bytes) -> bool:
-    """Return whether a text is a JSON Schema, as a worker should send it."""
-    try:
-        _compiled(text)
-    except (ValueError, msgspec.MsgspecError):
-        return False
-    return True
-
-
 def unknown_type(name: str, types: Mapping[str, JobType], place: str | None = None) -> JobTypeUnknown:
     """Return the error that names the types that there are. place: the index of the job in the request."""
     known = sorted(types)

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from eventvault.jobs.messages import Report, Tick, Work
-from eventvault.jobs.transport import Letter, Position, Received, Submitted
+from eventvault.jobs.transport import Position, Received, Submitted, WithoutTopics
 
 TICK_SECONDS = 2.5
 
 
-class MemoryTransport:
+class MemoryTransport(WithoutTopics):
     """Both ends: it is the dispatcher's, and `worker` returns that of a worker."""
 
     def __init__(self, tick_seconds: float = TICK_SECONDS, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -52,25 +52,10 @@ class MemoryTransport:
             if worker is not None:
                 worker.deliver(message)
 
-    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
-        return list(letters)
-
-    def is_rewound(self) -> bool:
-        return False
-
-    def go_on(self) -> None:
-        """There are no ticks of another time."""
-
-    def is_connected(self) -> bool:
-        return False
-
     def wake(self) -> None:
         with self._changed:
             self._is_awake = True
             self._changed.notify_all()
-
-    def problems(self) -> list[tuple[str, str, str]]:
-        return []
 
     def close(self) -> None:
         """Workers stay: the next dispatcher finds them."""

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from eventvault import data_folders, errors
-from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.jobs import wire
 from eventvault.jobs.port import Jobs
 from eventvault.jobs.socket_connection import ATTACH
 from eventvault.rpc import frames, sockets
-from eventvault.rpc.server import ConnectionServer, HandedOver, no_descriptor
+from eventvault.rpc.server import ConnectionServer, HandedOver, failure_of, no_descriptor
 
 log = logging.getLogger("jobs")
 
@@ -87,13 +86,8 @@ class JobsServer:
             answer = wire.reply(self._call(method, arguments, holder))
         except errors.EventVaultError as error:
             answer = wire.reply_error(error)
-        except SYSTEM_ERRORS as error:
-            answered = as_answer(method.replace("_", " "), error)
-            answer = wire.reply_error(answered)
-            log.error("%s", answered)  # noqa: TRY400 - what the system says needs no traceback
-        except Exception:
-            log.exception("%s failed", method)
-            answer = wire.reply_error(errors.EventVaultError(f"{method} failed", hint="the log says why"))
+        except Exception as error:  # noqa: BLE001 - the caller gets it as an answer
+            answer = wire.reply_error(failure_of(method, error, log))
         frames.send(connection, answer)
 
     def _call(self, method: str, arguments: tuple[Any, ...], holder: object) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Report, Tick, Work
 from eventvault.jobs.socket_connection import MessageConnection
-from eventvault.jobs.transport import Letter, Position, Received, Submitted
+from eventvault.jobs.transport import Position, Received, Submitted, WithoutTopics
 from eventvault.rpc import frames
 
 log = logging.getLogger("jobs")
@@ -23,7 +23,7 @@ _LOGGED = 100
 """So many messages that are none of ours are logged, and the others only counted."""
 
 
-class SocketTransport:
+class SocketTransport(WithoutTopics):
     """The dispatcher's end, for any number of workers. `attach` and `wake` may be called by any thread.
 
     A timer makes the ticks: each comes behind what was received before it was due, and a pause of
@@ -81,25 +81,9 @@ class SocketTransport:
         for connection in touched.values():
             self._flush(connection)
 
-    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
-        """Return all: there is no topic that anybody could read."""
-        return list(letters)
-
-    def is_rewound(self) -> bool:
-        return False
-
-    def go_on(self) -> None:
-        """There are no ticks of another time."""
-
-    def is_connected(self) -> bool:
-        return False
-
     def wake(self) -> None:
         with contextlib.suppress(OSError):  # it is full, or closed: then nobody sleeps
             self._wake_write.send(b"\0")
-
-    def problems(self) -> list[tuple[str, str, str]]:
-        return []
 
     def close(self) -> None:
         with self._lock:

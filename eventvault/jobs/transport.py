@@ -146,3 +146,23 @@ class WorkerTransport(Protocol):
 
     def close(self, seconds: float) -> None:
         """Send what waits, for at most `seconds`, and close."""
+
+
+class WithoutTopics:
+    """What a dispatcher's transport without a broker answers of topics."""
+
+    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
+        """Return all: there is no topic that anybody could read."""
+        return list(letters)
+
+    def is_rewound(self) -> bool:
+        return False
+
+    def go_on(self) -> None:
+        """There are no ticks of another time."""
+
+    def is_connected(self) -> bool:
+        return False
+
+    def problems(self) -> list[tuple[str, str, str]]:
+        return []

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from eventvault import errors
+from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.rpc import frames
 
 log = logging.getLogger("EventBus")
@@ -149,6 +150,16 @@ class ConnectionServer:
             with self._lock:
                 self._answering -= 1
                 self._idle.notify_all()
+
+
+def failure_of(method: str, error: Exception, log: logging.Logger) -> errors.EventVaultError:
+    """Return the answer to a call that raised what is no EventVaultError, and log why."""
+    if isinstance(error, SYSTEM_ERRORS):
+        answer = as_answer(method.replace("_", " "), error)
+        log.error("%s", answer)  # what the system says needs no traceback
+        return answer
+    log.error("%s failed", method, exc_info=error)
+    return errors.EventVaultError(f"{method} failed", hint="the log says why")
 
 
 def no_descriptor(who: str) -> errors.TooBusy:

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from eventvault import data_folders, errors
-from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.keyed_request import KeyedRequest
 from eventvault.operations.caller import OperationBegun
 from eventvault.rpc import frames, sockets
-from eventvault.rpc.server import ConnectionServer, no_descriptor
+from eventvault.rpc.server import ConnectionServer, failure_of, no_descriptor
 from eventvault.store.rpc import wire
 from eventvault.store.service import StoreService
 
@@ -125,13 +124,8 @@ class StoreServer:
         except errors.EventVaultError as error:
             self._drop_if_stopping(error)
             answer = wire.reply_error(error)
-        except SYSTEM_ERRORS as error:
-            answered = as_answer(method.replace("_", " "), error)
-            answer = wire.reply_error(answered)
-            log.error("%s", answered)  # noqa: TRY400 - what the system says needs no traceback
-        except Exception:
-            log.exception("%s failed", method)
-            answer = wire.reply_error(errors.EventVaultError(f"{method} failed", hint="the log says why"))
+        except Exception as error:  # noqa: BLE001 - the caller gets it as an answer
+            answer = wire.reply_error(failure_of(method, error, log))
         frames.send(connection, answer)
 
     def _append(
