@@ -121,7 +121,7 @@ NEEDS: dict[str, Need] = {
 }
 """Method and route → what a request needs. HEAD needs the same as GET. For OPTIONS any token is enough.
 
-Submitting a job needs the scope that its type names, beside one that is here.
+To submit a job, a token needs a scope of this table and the one that the type of the job names.
 """
 
 _PARAMETER = re.compile(r"<(?:[^:<>]*:)?(\w+)>")

@@ -220,7 +220,7 @@ def is_allowed(address: str) -> bool:
 
 
 def _parsed(address: str) -> Address:
-    """Return an address; of one that stands for another one of IPv4, that one."""
+    """Return the IPv4 address that an IPv6 address stands for; any other address as it is."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv4Address):
         return parsed

@@ -1,1 +1,1 @@
-"""`/api/changes`: a stream that says what changed, for a page that then asks for what it shows."""
+"""`/api/changes`: a stream that tells pages what changed, so that they ask again only for what they show."""

@@ -20,7 +20,7 @@ from eventvault.printable import printable
 STATES: tuple[str, ...] = get_args(State)
 SHOWN = 50
 _UNFINISHED = (("running", "sent"), ("pending", "held"))
-"""What is listed without a filter: what runs comes first, whatever waits."""
+"""The states that are listed without a filter. Jobs that run are listed before those that wait."""
 
 
 @click.command("list")
