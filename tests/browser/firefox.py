@@ -36,8 +36,12 @@ const [words, kinds] = arguments;
 const matches = element => [element.innerText, element.ariaLabel].some(text => new RegExp(words).test(text?.trim()));
 const isOn = element => element.checkVisibility() && !element.disabled;
 const reachable = document.querySelector("dialog[open]") || document;
-return [...reachable.querySelectorAll(kinds)].find(each => isOn(each) && matches(each)) || null;
+const found = [...reachable.querySelectorAll(kinds)].find(each => isOn(each) && matches(each)) || null;
+found?.scrollIntoView({ block: "center", behavior: "instant" });
+return found;
 """
+_NOT_YET = ("element click intercepted", "element not interactable", "stale element reference", "no such element")
+"""Errors of a click on what the page moves, covers or draws anew at this moment."""
 
 
 class Firefox:
@@ -52,10 +56,7 @@ class Firefox:
 
     def command(self, name: str, parameters: Any = None) -> Any:
         """Send a command of WebDriver. Raises AssertionError for an error of the browser."""
-        self._count += 1
-        text = json.dumps([0, self._count, name, parameters or {}]).encode()
-        self._connection.sendall(b"%d:%s" % (len(text), text))
-        _, _, error, result = self._receive()
+        error, result = self._ask(name, parameters)
         assert error is None, f"{name}: {error}"
         return result.get("value", result) if isinstance(result, dict) else result
 
@@ -78,14 +79,16 @@ class Firefox:
 
     def press(self, words: str, kinds: str = "button, a, summary, label") -> None:
         """Click what has these words (a regular expression), once it is there and may be pressed."""
-        found: list[Any] = []
 
-        def is_there() -> bool:
-            found[:] = [self.run(_BUTTON, words, kinds)]
-            return found[0] is not None
+        def is_pressed() -> bool:
+            found = self.run(_BUTTON, words, kinds)
+            if found is None:
+                return False
+            error, _ = self._ask("WebDriver:ElementClick", {"id": found[_ELEMENT]})
+            assert error is None or error["error"] in _NOT_YET, f"{words!r} cannot be pressed: {error}"
+            return error is None
 
-        processes.wait_until(is_there, f"there is no {words!r} to press", WITHIN)
-        self.command("WebDriver:ElementClick", {"id": found[0][_ELEMENT]})
+        processes.wait_until(is_pressed, f"there is no {words!r} to press", WITHIN)
 
     def find(self, selector: str) -> str:
         found = self.command("WebDriver:FindElement", {"using": "css selector", "value": selector})
@@ -109,6 +112,14 @@ class Firefox:
         """Press keys one after another, wherever the focus is."""
         steps = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
         self.command("WebDriver:PerformActions", {"actions": [{"type": "key", "id": "keyboard", "actions": steps}]})
+
+    def _ask(self, name: str, parameters: Any) -> tuple[Any, Any]:
+        """Send a command. Returns (error, result), the error None where there is none."""
+        self._count += 1
+        text = json.dumps([0, self._count, name, parameters or {}]).encode()
+        self._connection.sendall(b"%d:%s" % (len(text), text))
+        _, _, error, result = self._receive()
+        return error, result
 
     def _receive(self) -> Any:
         length = b""

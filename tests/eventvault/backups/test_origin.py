@@ -108,12 +108,13 @@ def test_rotation_leaves_an_archive_that_another_key_proved_for_a_while(
     writer.write_archive(evil, unpacked / data_folders.DATABASE, about, seal=own_seal)
     key_files = [folder / data_folders.INSTALLATION_KEY for folder in (settings.storage_dir, settings.backup_dir)]
     keys = [path.read_bytes() for path in key_files]
+    for path in key_files:
+        shutil.copy(elsewhere.storage_dir / data_folders.INSTALLATION_KEY, path)
     with running_service(settings) as service:
-        for path in key_files:
-            shutil.copy(elsewhere.storage_dir / data_folders.INSTALLATION_KEY, path)
         assert service.catalogue.entry(evil.name).origin_proven
-        for path, key in zip(key_files, keys, strict=True):
-            path.write_bytes(key)
+    for path, key in zip(key_files, keys, strict=True):
+        path.write_bytes(key)
+    with running_service(settings) as service:
         for _ in range(2):
             service.create_backup("later")  # within the same second it could have the name of the first one
         assert evil.exists()
