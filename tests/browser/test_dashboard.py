@@ -91,7 +91,7 @@ def test_a_newcomer_posts_backs_up_goes_back_and_undoes(
     page.get_by_label("Name").fill("mine")
     page.get_by_role("button", name="Make it").click()
     page.get_by_text("This token is not shown again").wait_for()
-    processes.wait_until(lambda: vault.get("/api/events").status == 401, "a worker is still open", 10)
+    processes.wait_until(lambda: vault.get("/api/events").status == 401, "a worker is still open")
     page.get_by_text("Signed in", exact=True).wait_for()
     page.get_by_role("row").filter(has_text="token-create").get_by_text("done").wait_for()
     page.get_by_role("row").filter(has_text="undo").get_by_text("0 events set aside").first.wait_for()

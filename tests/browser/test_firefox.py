@@ -129,7 +129,7 @@ def test_tokens_and_a_service_that_stops_and_returns(browser: Firefox, service: 
     read = second.post(
         "/api/tokens", {"name": "auditor", "scope": "read"}, headers={"Authorization": f"Bearer {admin}"}
     ).json()["token"]
-    processes.wait_until(lambda: second.get("/api/events").status == 401, "a worker is still open", 10)
+    processes.wait_until(lambda: second.get("/api/events").status == 401, "a worker is still open")
     browser.see("asks for a token")
     browser.fill("#token", "ev_nonsense")
     browser.press("^Sign in$")

@@ -427,6 +427,35 @@ def test_nonsense_in_the_address_is_corrected(
 SEQUENCES = "[...document.querySelectorAll('.events td.num')].map(cell => Number(cell.innerText.replaceAll(',', '')))"
 
 
+COVERED = """
+() => {
+  const element = document.activeElement;
+  const box = element.getBoundingClientRect();
+  const middle = Math.min(box.left + box.width / 2, innerWidth - 1);
+  if (element === document.body) return null;
+  const isOver = y => document.elementFromPoint(middle, y)?.closest(".top, nav") && !element.closest(".top, nav");
+  return [box.top + 1, box.bottom - 1].some(y => y > 0 && y < innerHeight && isOver(y))
+    && `${element.innerText || element.ariaLabel || element.tagName} at ${box.top}`;
+}
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("key", ["Tab", "Shift+Tab"])
+def test_what_has_the_focus_is_not_beneath_a_bar_of_the_page(
+    vault: Service, visit: Callable[..., Visit], width: int, key: str
+) -> None:
+    page = visit(width, 420).page
+    page.goto(f"{vault.base}/#/settings")
+    page.get_by_role("heading", name="Settings", exact=True).wait_for()
+    page.wait_for_load_state("networkidle")
+    covered = set()
+    for _ in range(40):
+        page.keyboard.press(key)
+        covered.add(page.evaluate(COVERED))
+    assert covered - {False, None} == set()
+
+
 @pytest.mark.parametrize("more", [30, 130])
 def test_earlier_events_stay_without_a_hole_while_new_ones_come_in(
     vault: Service, visit: Callable[..., Visit], more: int

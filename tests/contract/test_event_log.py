@@ -68,6 +68,8 @@ def test_where_no_id_is_as_asked_the_first_that_begin_so_are_named(store: Store)
 def test_an_id_means_the_event_that_was_there_by_then(store: Store) -> None:
     event_id = unique("a")
     (before,) = store.append(drafts(unique("other"))).results
+    while clock.now() <= before.recorded:
+        pass
     (first,) = store.append(drafts(event_id, source="one")).results
     while store.append(drafts(unique("b"), source=f"at {clock.now()}")).results[0].recorded == first.recorded:
         pass
@@ -77,7 +79,7 @@ def test_an_id_means_the_event_that_was_there_by_then(store: Store) -> None:
     assert orjson.loads(store.get(event_id, "one", first.recorded))["source"] == "one"
     for source in (None, "one"):
         with pytest.raises(EventNotFound):
-            store.get(event_id, source, before.recorded - 1)
+            store.get(event_id, source, before.recorded)
     with pytest.raises(EventNotFound):
         store.get(event_id, "two", first.recorded)
     for instant in (clock.now(), None):

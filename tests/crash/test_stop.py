@@ -56,7 +56,7 @@ def events_in(database: Path) -> int:
             opened.append(plyvel.DB(str(database)))
         return bool(opened)
 
-    processes.wait_until(free, f"{database} is locked", 5)
+    processes.wait_until(free, f"{database} is locked")
     with opened[0] as db, db.iterator(prefix=b"e", include_value=False) as keys:
         return sum(1 for _ in keys)
 

@@ -115,7 +115,7 @@ def test_an_open_address_needs_a_token_and_the_refusal_names_the_command(
     made = flask("tokens", "create", "admin", "--scope", "admin")
     assert made.returncode == 0, made.stderr
     token = made.stdout.removesuffix("\n")
-    processes.wait_until(lambda: running.get("/api/events", headers=bearer(token)).status == 200, "it is not valid", 5)
+    processes.wait_until(lambda: running.get("/api/events", headers=bearer(token)).status == 200, "it is not valid")
     assert_closed(running, token)
     run_page(running, token)
     assert token not in running.log()

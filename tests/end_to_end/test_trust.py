@@ -32,7 +32,7 @@ def test_a_running_service_goes_by_a_trusted_key_within_a_moment(
 
     def wait_for(expected: list[bool]) -> None:
         """A command's change shows once the shared answer of half a second is over."""
-        processes.wait_until(lambda: proven() == expected, f"the archive's `proven` is not {expected}", 10)
+        processes.wait_until(lambda: proven() == expected, f"the archive's `proven` is not {expected}")
 
     assert proven() == [False]
     assert flask("backup", "trust", key).returncode == 0

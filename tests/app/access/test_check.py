@@ -133,7 +133,7 @@ def test_a_disabled_service_answers_other_machines_no_more(web: FlaskClient, set
     far: dict[str, Any] = {"environ_base": {"REMOTE_ADDR": "192.168.1.9"}}
     assert web.get("/api/events", headers=bearer(admin), **far).status_code == 200
     TokenChanges(settings).disable(by="shell")
-    processes.wait_until(lambda: web.get("/api/events").status_code == 200, "it is closed still", 5)
+    processes.wait_until(lambda: web.get("/api/events").status_code == 200, "it is closed still")
     assert web.get("/api/events", headers=bearer(admin), **far).status_code == 403
 
 

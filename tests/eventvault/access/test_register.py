@@ -39,10 +39,10 @@ def test_a_new_token_and_a_revocation_hold_within_a_second(settings: Settings) -
     register, changes = TokenRegister(settings), TokenChanges(settings)
     assert not register.present().closed
     made = changes.create("cron", "read", by="shell")
-    processes.wait_until(lambda: is_valid(register, made.text), "the token is not valid", 5)
+    processes.wait_until(lambda: is_valid(register, made.text), "the token is not valid")
     assert register.present().closed
     changes.revoke(made.token.id, by="shell")
-    processes.wait_until(lambda: not is_valid(register, made.text), "the token is valid still", 5)
+    processes.wait_until(lambda: not is_valid(register, made.text), "the token is valid still")
     assert register.present().closed
 
 
@@ -84,7 +84,7 @@ def test_files_that_vanish_under_a_running_service_do_not_open_it(settings: Sett
     (settings.storage_dir / data_folders.TOKENS_MARK).unlink()
     register._backups_looks.expire()
     register.present()
-    processes.wait_until(lambda: register._in_backups.content is None, "the copy is still known", 5)
+    processes.wait_until(lambda: register._in_backups.content is None, "the copy is still known")
     register.look_again()
     assert register.present().closed
 
@@ -97,7 +97,7 @@ def test_the_copy_that_lacks_something_is_written_by_a_worker(settings: Settings
     assert is_valid(register, made.text)
     register._backups_looks.expire()
     register.present()
-    processes.wait_until(copy.exists, "the copy was not written", 5)
+    processes.wait_until(copy.exists, "the copy was not written")
 
 
 def test_the_file_of_api_tokens_is_read_again_when_it_changes(
@@ -154,9 +154,9 @@ def test_a_look_that_began_before_a_change_does_not_count_after_it() -> None:
     assert began.wait(5)
     looks.expire()
     goes_on.set()
-    processes.wait_until(lambda: looks._running is None, "the look did not end", 5)
+    processes.wait_until(lambda: looks._running is None, "the look did not end")
     looks.refresh()
-    processes.wait_until(lambda: looks.counts_until > 0, "it did not look again", 5)
+    processes.wait_until(lambda: looks.counts_until > 0, "it did not look again")
     assert len(looked) == 2
 
 
@@ -178,7 +178,7 @@ def test_the_last_use_of_a_token_is_noted(settings: Settings) -> None:
     made = changes.create("cron", "read", by="shell")
     assert changes.list_tokens()[0]["lastUsed"] is None
     uses.note(made.token.id)
-    processes.wait_until(lambda: changes.list_tokens()[0]["lastUsed"] is not None, "the use is not noted", 5)
+    processes.wait_until(lambda: changes.list_tokens()[0]["lastUsed"] is not None, "the use is not noted")
 
 
 def test_a_token_that_another_process_made_just_now_counts_at_once(settings: Settings) -> None:

@@ -209,7 +209,7 @@ def test_an_old_copy_of_the_database_continues_no_generation_while_the_disk_is_a
         assert started.status()["store"]["generation"] != generation
     mount_again(quick)
     with running_service(quick) as started:
-        wait_until(lambda: codes(started) == ["rolled_back"], "what is not here is not named", 10)
+        wait_until(lambda: codes(started) == ["rolled_back"], "what is not here is not named")
         assert prefixes(started) == {"live": 2, "journaled": 1, "later": 2}
 
 
@@ -373,10 +373,10 @@ def test_health_goes_on_by_itself_in_a_running_service(settings_with: Callable[.
     settings = settings_with({**QUICK, "JOURNAL_INTERVAL": "50"})
     with running_service(settings) as service:
         service.append(drafts(3))
-        wait_until(lambda: service.journal.status()["lastSequence"] == 3, "the journal does not begin", 10)
+        wait_until(lambda: service.journal.status()["lastSequence"] == 3, "the journal does not begin")
         unmount(settings)
-        wait_until(lambda: codes(service) == ["backups_changed"], "the change is not noticed", 10)
+        wait_until(lambda: codes(service) == ["backups_changed"], "the change is not noticed")
         mount_again(settings)
         service.append(drafts(1, "later"))
-        wait_until(lambda: service.journal.status()["lastSequence"] == 4, "the journal does not go on", 10)
+        wait_until(lambda: service.journal.status()["lastSequence"] == 4, "the journal does not go on")
         assert codes(service) == []
