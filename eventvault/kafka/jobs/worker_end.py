@@ -137,7 +137,7 @@ class KafkaWorkerTransport:
         if isinstance(report, Hello):
             report = msgspec.structs.replace(report, partition=self._state.partition)
         if self._producer is None:
-            self._producer = Producer({**config.producer(self._settings), "linger.ms": 1})
+            self._producer = Producer(config.producer(self._settings))
         try:
             self._producer.produce(
                 self._topic, messages.encode(report), self._state.session.encode(), partition=0,
