@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from isal import isal_zlib
 
 from eventvault import clock
 from eventvault.damage import SYSTEM_ERRORS
@@ -40,7 +42,9 @@ REST = 20
 """A writing that took long is followed by a pause of so many times its duration."""
 _STOP_SECONDS = 20.0
 _LEVEL = 1
-_record = msgspec.json.Decoder(Job)
+_GZIP = 31
+"""zlib's `wbits` for a gzip member."""
+_PIECE_BYTES = 256 * 1024
 _encoder = msgspec.json.Encoder()
 
 
@@ -72,28 +76,38 @@ class End(msgspec.Struct, frozen=True, tag_field="kind", tag="end"):
     jobs: int
 
 
+_JOB = b'{"kind":"job",'
+"""The begin of each JobLine, and of no other."""
 Line = Head | JobLine | ScheduleLine | PositionLine | End
 _line = msgspec.json.Decoder(Line)
 
 
-def write(path: Path, snapshot: Snapshot, now: int) -> int:
+class Stopped(Exception):
+    """The writing was stopped; the file is as it was."""
+
+
+def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], bool] = lambda: False) -> int:
     """Write what is unfinished in one state of the database, durably. Returns the number of jobs.
 
-    Raises NoSpace or OSError.
+    is_stopped: asked now and then. Raises Stopped, NoSpace or OSError.
     """
     make_folder(path.parent)
-    digest = hashlib.sha256()
+    digest, packer = hashlib.sha256(), isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
     jobs = 0
-    with (
-        durable_file(path) as file,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=file, mtime=0) as packed,
-    ):
-        for line in _lines(snapshot, now):
-            text = _encoder.encode(line) + b"\n"
-            digest.update(text)
-            packed.write(text)
-            jobs += isinstance(line, JobLine)
-        packed.write(_encoder.encode(End(digest.hexdigest(), jobs)) + b"\n")
+    piece = bytearray()
+    with durable_file(path) as file:
+        for text in itertools.chain(_heads(snapshot, now), _jobs(snapshot)):
+            jobs += text.startswith(_JOB)
+            piece += text + b"\n"
+            if len(piece) >= _PIECE_BYTES:
+                if is_stopped():
+                    raise Stopped
+                digest.update(piece)
+                file.write(packer.compress(piece))
+                piece.clear()
+        digest.update(piece)
+        file.write(packer.compress(piece + _encoder.encode(End(digest.hexdigest(), jobs)) + b"\n"))
+        file.write(packer.flush())
     return jobs
 
 
@@ -120,19 +134,23 @@ def read(path: Path) -> Iterator[Line]:
     raise SmallFileDamaged(f"{path} is damaged: its end is missing")
 
 
-def _lines(snapshot: Snapshot, now: int) -> Iterator[Line]:
-    yield Head(1, now, (snapshot.get(keys.META_DISPATCHER) or b"").decode())
+def _heads(snapshot: Snapshot, now: int) -> Iterator[bytes]:
+    yield _encoder.encode(Head(1, now, (snapshot.get(keys.META_DISPATCHER) or b"").decode()))
     for _, value in snapshot.scan(keys.SCHEDULE, keys.behind(keys.SCHEDULE)):
-        yield ScheduleLine(msgspec.json.decode(value, type=StoredSchedule))
+        yield _encoder.encode(ScheduleLine(msgspec.json.decode(value, type=StoredSchedule)))
     for _, value in snapshot.scan(keys.POSITION, keys.behind(keys.POSITION)):
-        yield PositionLine(msgspec.json.decode(value, type=Position))
+        yield _encoder.encode(PositionLine(msgspec.json.decode(value, type=Position)))
+
+
+def _jobs(snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield a JobLine of each unfinished job, joined of the texts in the database: there may be a million."""
     for group in (keys.UNFINISHED, keys.IS_HELD):
         prefix = keys.STATE + group
         for _, value in snapshot.scan(prefix, keys.behind(prefix)):
             _, job_id = keys.read_state_value(value)
             record, payload = snapshot.get(keys.record_key(job_id)), snapshot.get(keys.payload_key(job_id))
             if record is not None:
-                yield JobLine(_record.decode(record), msgspec.Raw(payload or b"null"))
+                yield b'%b"job":%b,"payload":%b}' % (_JOB, record, payload or b"null")
 
 
 def take_over(path: Path, ask: Callable[[Callable[[Machine], None]], None]) -> int:
@@ -206,12 +224,12 @@ class UnfinishedFile:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; the file is as it was written last."""
+        """End the thread, and what it writes; the file is as it was written last."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS)
 
-    def write_if_changed(self) -> None:
+    def write_if_changed(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Raises nothing: a disk that refuses is tried again."""
         version = self._version()
         if version == self._written and self._path.exists():
@@ -219,7 +237,9 @@ class UnfinishedFile:
         try:
             self._check()
             with self._database.snapshot() as snapshot:
-                write(self._path, snapshot, self._now())
+                write(self._path, snapshot, self._now(), is_stopped)
+        except Stopped:
+            return
         except (NoSpace, EventVaultError, *SYSTEM_ERRORS) as error:
             if self.problem is None:
                 log.warning("the unfinished jobs cannot be written to %s: %s", self._path, error)
@@ -232,5 +252,5 @@ class UnfinishedFile:
         while not self._stopping.wait(pause):
             with running("unfinished jobs", "writes the unfinished jobs"):
                 began = time.monotonic()
-                self.write_if_changed()
+                self.write_if_changed(self._stopping.is_set)
                 pause = max(INTERVAL_SECONDS, REST * (time.monotonic() - began))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from eventvault.jobs import asking, unfinished
@@ -68,6 +69,24 @@ def test_unfinished_jobs_come_back_held_and_run_after_a_resume(path: Path) -> No
     order = [run.message.job for run in world.runs]
     assert order.index("a") < order.index("b")
     check_database(world.database)
+
+
+def test_each_line_is_what_its_encoder_makes(path: Path) -> None:
+    unfinished.write(path, filled().database, START)
+    texts = gzip.decompress(path.read_bytes()).splitlines()
+    lines = list(unfinished.read(path))
+    assert [msgspec.json.encode(line) for line in lines] == texts[:-1]
+    assert [type(line).__name__ for line in lines] == ["Head", "ScheduleLine", "PositionLine", "JobLine", "JobLine"]
+
+
+def test_a_writing_that_is_stopped_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "_PIECE_BYTES", 1)
+    unfinished.write(path, filled().database, START)
+    before = path.read_bytes()
+    with pytest.raises(unfinished.Stopped):
+        unfinished.write(path, World().database, START, lambda: True)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_it_is_taken_over_once(path: Path) -> None:
