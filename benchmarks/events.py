@@ -29,7 +29,7 @@ def drafts(seed: int) -> Iterator[list[EventDraft]]:
     chance = random.Random(seed)
     while True:
         instant = clock.now()
-        yield [event.draft(_event(chance), instant) for _ in range(_BATCH)]
+        yield [event.draft(event_attributes(chance), instant) for _ in range(_BATCH)]
 
 
 def fill(database: Path, size: int, seed: int = 1) -> int:
@@ -82,7 +82,7 @@ def folder_size(folder: Path) -> int:
     return total
 
 
-def _event(chance: random.Random) -> dict[str, Any]:
+def event_attributes(chance: random.Random) -> dict[str, Any]:
     kind = chance.choice(_TYPES)
     return {
         "type": f"com.example.{kind}",

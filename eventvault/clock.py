@@ -105,6 +105,7 @@ def _parse_lenient(text: str, *, up: bool) -> int:
 _FIRST, _LAST = parse("0001-01-01T00:00:00Z"), parse("9999-12-31T23:59:59.999999Z")
 
 
+@lru_cache(maxsize=64)
 def _seconds_text(seconds: int) -> str:
     there = time.gmtime(seconds)
     return f"{there.tm_year:04d}{time.strftime('-%m-%dT%H:%M:%S', there)}"  # %Y does not pad

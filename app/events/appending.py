@@ -14,7 +14,7 @@ from app.replies import reply
 from eventvault import clock, json_text
 from eventvault.database.values import AppendResult, ScanQuery
 from eventvault.errors import EventVaultError, InvalidInput, OutcomeUnknown, WriteFailed
-from eventvault.events import cloudevents_http, event
+from eventvault.events import cloudevents_http
 from eventvault.events.event import Appended, EventDraft
 from eventvault.events.sent import problems_of
 from eventvault.keyed_request import KeyedRequest
@@ -68,7 +68,7 @@ def _drafts_of(body: bytes, posted_request: Request) -> list[EventDraft]:
         posted = cloudevents_http.parse(body, posted_request.content_type, _event_headers(posted_request))
         _require_valid(posted)
         instant = clock.now()
-        return [event.draft(sent.attributes, instant, sent.text) for sent in posted.events]
+        return [sent.draft(instant) for sent in posted.events]
 
 
 def _event_headers(posted_request: Request) -> dict[str, str]:

@@ -40,11 +40,11 @@ def event_key(sequence: int) -> bytes:
 
 def identity_key(event_id: str, source: str) -> bytes:
     """The id comes first, so that an event can be found by its id alone."""
-    return identity_prefix(event_id) + _text(source)
+    return identity_prefix(event_id) + _escaped(source) + _END
 
 
 def identity_prefix(event_id: str) -> bytes:
-    return IDENTITY + _text(event_id)
+    return IDENTITY + _escaped(event_id) + _END
 
 
 def identity_beginning(text: str) -> bytes:
@@ -74,11 +74,27 @@ def first_two_sequences(identity_values: Iterable[bytes], upto: int) -> list[int
 
 def index_prefix(index: bytes, text: str) -> bytes:
     """index: TYPE, SUBJECT or SOURCE. The sequence follows the prefix in each key."""
-    return index + _text(text)
+    return index + _escaped(text) + _END
 
 
 def index_key(index: bytes, text: str, sequence: int) -> bytes:
     return index_prefix(index, text) + _SEQUENCE.pack(sequence)
+
+
+class Prefixes(dict[str, bytes]):
+    """Text → `index_prefix`: made once for each text, for a write of many events with few of them."""
+
+    def __init__(self, index: bytes) -> None:
+        super().__init__()
+        self._index = index
+
+    def __missing__(self, text: str) -> bytes:
+        prefix = self[text] = index_prefix(self._index, text)
+        return prefix
+
+
+packed = _SEQUENCE.pack
+"""Returns a sequence as keys end in it, and as `identity_value` begins."""
 
 
 def request_key(request_id: bytes) -> bytes:
@@ -109,10 +125,6 @@ def text_of(key: bytes) -> str:
 def behind_index(index: bytes, text: str) -> bytes:
     """Return a key behind all of an index entry, and before the next text's."""
     return index_prefix(index, text) + b"\xff" * 9
-
-
-def _text(text: str) -> bytes:
-    return _escaped(text) + _END
 
 
 def _escaped(text: str) -> bytes:

@@ -385,6 +385,8 @@ class _GroupWrite:
         self.pending: dict[bytes, tuple[int, bytes]] = {}
         self.answered: list[Answered] = []
         self._retried: set[bytes] = set()
+        self._types = keys.Prefixes(keys.TYPE)
+        self._sources = keys.Prefixes(keys.SOURCE)
         self._db = db
         self._recorded = recorded
         self._encoded_upto = encoded_upto
@@ -404,7 +406,8 @@ class _GroupWrite:
                 self.batch.put(key, value)
 
     def _add(self, draft: EventDraft, nonce: bytes) -> Appended:
-        identity = keys.identity_key(draft.id, draft.source)
+        source = self._sources[draft.source]
+        identity = keys.identity_prefix(draft.id) + source[len(keys.SOURCE) :]
         pending = self.pending.get(identity)
         if pending is not None:
             sequence, value = pending
@@ -415,13 +418,13 @@ class _GroupWrite:
         self.sequence += 1
         sequence = self.sequence
         value = event.recorded_body(draft.body, sequence, self._recorded)
-        put = self.batch.put
-        put(keys.event_key(sequence), value)
-        put(identity, keys.identity_value(sequence, nonce))
-        put(keys.index_key(keys.TYPE, draft.type, sequence), b"")
-        put(keys.index_key(keys.SOURCE, draft.source, sequence), b"")
+        put, end = self.batch.put, keys.packed(sequence)
+        put(keys.EVENT + end, value)
+        put(identity, end + nonce)
+        put(self._types[draft.type] + end, b"")
+        put(source + end, b"")
         if draft.subject is not None:
-            put(keys.index_key(keys.SUBJECT, draft.subject, sequence), b"")
+            put(keys.index_prefix(keys.SUBJECT, draft.subject) + end, b"")
         self.pending[identity] = (sequence, value)
         return Appended(sequence, self._recorded)
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 from eventvault import json_text
 from eventvault.errors import InvalidInput, MalformedInput, UnsupportedMediaType
 from eventvault.events import sent as sent_event
-from eventvault.events.sent import SentEvent
+from eventvault.events.sent import AnyEvent, SentEvent
 
 MAX_EVENTS_PER_REQUEST = sent_event.MAX_EVENTS
 _MAX_LINES = 10 * MAX_EVENTS_PER_REQUEST
@@ -40,7 +40,7 @@ class PostedEvents:
 
     __slots__ = ("events", "many")
 
-    def __init__(self, events: list[SentEvent], *, many: bool) -> None:
+    def __init__(self, events: Sequence[AnyEvent], *, many: bool) -> None:
         if len(events) > MAX_EVENTS_PER_REQUEST:
             raise sent_event.too_many_events(f"{len(events)}")
         self.events = events
@@ -72,7 +72,7 @@ def _structured(kind: str, text: bytes) -> PostedEvents:
             hint=f"send {_STRUCTURED}+json or {_BATCH}+json",
         )
     sent = sent_event.read(_not_empty(text))
-    if kind.startswith(_BATCH) != isinstance(sent, list):
+    if kind.startswith(_BATCH) != isinstance(sent, Sequence):
         raise MalformedInput(
             f"a body of the type {kind} is {'an array' if kind.startswith(_BATCH) else 'one object'}, this one is not",
             hint=f"send an array as {_BATCH}+json, one event as {_STRUCTURED}+json",
@@ -80,8 +80,8 @@ def _structured(kind: str, text: bytes) -> PostedEvents:
     return _posted(sent)
 
 
-def _posted(sent: SentEvent | list[SentEvent]) -> PostedEvents:
-    return PostedEvents(sent, many=True) if isinstance(sent, list) else PostedEvents([sent], many=False)
+def _posted(sent: AnyEvent | Sequence[AnyEvent]) -> PostedEvents:
+    return PostedEvents(sent, many=True) if isinstance(sent, Sequence) else PostedEvents([sent], many=False)
 
 
 def _plain(text: bytes) -> PostedEvents:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -90,11 +91,47 @@ def draft(attributes: Mapping[str, Any], instant: int, text: bytes | None = None
     body = encoded(attributes) if text is None else text
     if None in attributes.values() or not REGISTRY_ATTRIBUTES.isdisjoint(attributes):
         body = _without_ignored(body, attributes)
-    filled = _defaults(attributes, instant)
+    get = attributes.get
+    return completed(
+        body,
+        instant,
+        attributes["type"],
+        get("subject"),
+        source=get("source"),
+        event_id=get("id"),
+        time=get("time"),
+        specversion=get("specversion"),
+        needs_content_type="data" in attributes and get("datacontenttype") is None,
+    )
+
+
+def completed(
+    body: bytes,
+    instant: int,
+    event_type: str,
+    subject: str | None,
+    *,
+    source: str | None,
+    event_id: str | None,
+    time: str | None,
+    specversion: str | None,
+    needs_content_type: bool,
+) -> EventDraft:
+    """Make an EventDraft of a body and its attributes. Those that are None are filled in, in front of the others."""
+    filled = {}
+    if specversion is None:
+        filled["specversion"] = "1.0"
+    if time is None:
+        filled["time"] = clock.format_microseconds(instant)
+    if event_id is None:
+        event_id = filled["id"] = str(uuid_utils.uuid7())
+    if source is None:
+        source = filled["source"] = DEFAULT_SOURCE
+    if needs_content_type:
+        filled["datacontenttype"] = "application/json"
     if filled:
-        body = encoded(filled)[:-1] + b"," + body[1:]
-    source, event_id = filled.get("source") or attributes["source"], filled.get("id") or attributes["id"]
-    return EventDraft(source, event_id, attributes["type"], attributes.get("subject"), body, tuple(filled))
+        body = orjson.dumps(filled)[:-1] + b"," + body[1:]
+    return EventDraft(source, event_id, event_type, subject, body, tuple(filled))
 
 
 def _without_ignored(body: bytes, attributes: Mapping[str, Any]) -> bytes:
@@ -116,8 +153,12 @@ def encoded(attributes: Mapping[str, Any]) -> bytes:
 
 def recorded_body(body: bytes, sequence: int, recorded: int) -> bytes:
     """Return the value for LevelDB: `body` with `sequence` and `recordedtime` as its last members."""
-    stamp = b',"sequence":%d,"recordedtime":"%s"}' % (sequence, clock.format_microseconds(recorded).encode())
-    return body[:-1] + stamp
+    return b'%b,"sequence":%d%b' % (body[:-1], sequence, _recorded_end(recorded))
+
+
+@lru_cache(maxsize=4)
+def _recorded_end(recorded: int) -> bytes:
+    return b',"recordedtime":"%s"}' % clock.format_microseconds(recorded).encode()
 
 
 def summary_of(value: bytes) -> dict[str, Any]:
@@ -211,19 +252,3 @@ def _encoded_anew(data: bytes) -> bytes | None:
         return encoded(msgspec.json.decode(data))
     except (TypeError, msgspec.MsgspecError, RecursionError):
         return None
-
-
-def _defaults(sent: Mapping[str, Any], instant: int) -> dict[str, str]:
-    """Return the attributes to fill in, because the sender gave none or null."""
-    defaults = {}
-    if sent.get("specversion") is None:
-        defaults["specversion"] = "1.0"
-    if sent.get("time") is None:
-        defaults["time"] = clock.format_microseconds(instant)
-    if sent.get("id") is None:
-        defaults["id"] = str(uuid_utils.uuid7())
-    if sent.get("source") is None:
-        defaults["source"] = DEFAULT_SOURCE
-    if "data" in sent and sent.get("datacontenttype") is None:
-        defaults["datacontenttype"] = "application/json"
-    return defaults

@@ -187,6 +187,10 @@ def _rule(rule: object, *, nullable: bool) -> dict[str, Any]:
 _SCHEMA = EventSchema()
 JSON_SCHEMA = to_json_schema(_SCHEMA)
 _ONE = jsonschema_rs.Draft202012Validator(JSON_SCHEMA, validate_formats=True)
+_VALUES = {
+    name: jsonschema_rs.Draft202012Validator({"type": "array", "items": rules}, validate_formats=True)
+    for name, rules in JSON_SCHEMA["properties"].items()
+}
 _MANY = jsonschema_rs.Draft202012Validator({"type": "array", "items": JSON_SCHEMA}, validate_formats=True)
 
 
@@ -201,6 +205,11 @@ def validate(attributes: object) -> list[FieldProblem]:
         FieldProblem("event", error.message[:_LONGEST_MESSAGE])
         for error in islice(_ONE.iter_errors(attributes), MAX_PROBLEMS)
     ]
+
+
+def allows(name: str, values: Sequence[object]) -> bool:
+    """Return whether all of these are allowed values of an attribute."""
+    return _VALUES[name].is_valid(values)
 
 
 def validate_many(events: Sequence[object]) -> dict[int, list[FieldProblem]]:

@@ -2,12 +2,15 @@
 
 The text is what a sender gave, so that every digit and escape of `data` comes back. Only white space between tokens is
 removed, which makes an event one line. `data` is validated and then read no more, whatever its size.
+
+Ordinary events are recognised faster by `eventvault.events.ordinary`; this module reads any, and says why one is none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -15,8 +18,9 @@ import orjson
 
 from eventvault import json_text
 from eventvault.errors import InvalidInput, MalformedInput, TooLarge
-from eventvault.events import schema
-from eventvault.events.event import encoded, raw_attributes
+from eventvault.events import event, ordinary, schema
+from eventvault.events.event import EventDraft, encoded, raw_attributes
+from eventvault.events.ordinary import OrdinaryEvent
 from eventvault.events.schema import FieldProblem
 
 MAX_REFUSED = schema.MAX_PROBLEMS
@@ -43,11 +47,39 @@ class SentEvent(msgspec.Struct, frozen=True):
     text: bytes
     problem: FieldProblem | None = None
 
+    @property
+    def attribute_count(self) -> int:
+        return len(self.attributes) if isinstance(self.attributes, dict) else 0
+
+    @property
+    def given_id(self) -> str | None:
+        """The id that the sender gave, of a valid event."""
+        event_id: str | None = self.attributes.get("id")
+        return event_id
+
+    def with_id(self, event_id: str, *, first: bool = False) -> SentEvent:
+        """Return the event with that id, of a valid event that has none or null.
+
+        first: in front of the other attributes, if there is no such member.
+        """
+        value = orjson.dumps(event_id)
+        if first and "id" not in self.attributes:
+            text = b'{"id":' + value + b"," + self.text[1:]
+        else:
+            text = msgspec.json.encode(raw_attributes(self.text) | {"id": msgspec.Raw(value)})
+        return SentEvent({**self.attributes, "id": event_id}, text)
+
+    def draft(self, instant: int) -> EventDraft:
+        """Return a valid event as a draft. instant: microseconds, used as `time` if there is none."""
+        return event.draft(self.attributes, instant, self.text)
+
+
+AnyEvent = SentEvent | OrdinaryEvent
 
 _UNREAD = SentEvent({"type": "unread"}, b"")
 
 
-def read(text: bytes) -> SentEvent | list[SentEvent]:
+def read(text: bytes) -> AnyEvent | Sequence[AnyEvent]:
     """Return the event in a JSON text, or those in an array. Raises MalformedInput if it is not JSON."""
     return _read_array(text) if _ARRAY.match(text) else read_one(text)
 
@@ -61,23 +93,31 @@ def read_one(text: bytes, what: str = "the body") -> SentEvent:
     return SentEvent({}, b"", _problem(text, refusal))
 
 
-def read_each(texts: Iterable[tuple[str, bytes]]) -> list[SentEvent]:
+def read_each(texts: Iterable[tuple[str, bytes]]) -> list[AnyEvent]:
     """Return the event in each text, which comes with its name for errors. Raises MalformedInput as `read_one` does.
 
     After MAX_REFUSED that are refused the others are not read, as the request is refused anyway. Raises TooLarge if all
     of them have more attributes than fit into memory.
     """
-    events, refused, attributes = [], 0, 0
-    for what, text in texts:
-        event = read_one(text, what) if refused < MAX_REFUSED else _UNREAD
-        refused += event.problem is not None
-        attributes += len(event.attributes) if isinstance(event.attributes, dict) else 0
+    events, refused, attributes = list[AnyEvent](), 0, 0
+    for what, text, found in _with_ordinary(texts):
+        each = found or (read_one(text, what) if refused < MAX_REFUSED else _UNREAD)
+        refused += each.problem is not None
+        attributes += each.attribute_count
         if attributes > MAX_ATTRIBUTES_OF_ALL:
             raise TooLarge(
                 f"the events have more than {MAX_ATTRIBUTES_OF_ALL} attributes", hint="send fewer events in one request"
             )
-        events.append(event)
+        events.append(each)
     return events
+
+
+def _with_ordinary(texts: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, OrdinaryEvent | None]]:
+    """Yield each text with its name, and with its event if that is an ordinary one."""
+    rest = iter(texts)
+    while some := list(islice(rest, ordinary.TOGETHER)):
+        for (what, text), found in zip(some, ordinary.read_many([text for _, text in some]), strict=True):
+            yield what, text, found
 
 
 def from_attributes(attributes: dict[str, Any], data: bytes | None = None) -> SentEvent:
@@ -93,25 +133,26 @@ def from_attributes(attributes: dict[str, Any], data: bytes | None = None) -> Se
     return SentEvent(attributes, text)
 
 
-def with_id(event: SentEvent, event_id: str) -> SentEvent:
-    """Return the event with that id."""
-    attributes = raw_attributes(event.text) | {"id": msgspec.Raw(orjson.dumps(event_id))}
-    return SentEvent({**event.attributes, "id": event_id}, msgspec.json.encode(attributes))
-
-
-def problems_of(events: Sequence[SentEvent]) -> dict[int, list[FieldProblem]]:
+def problems_of(events: Sequence[AnyEvent]) -> dict[int, list[FieldProblem]]:
     """Return the problems of the first invalid events by index, in order; an empty dictionary if all are valid."""
-    problems = schema.validate_many([event.attributes for event in events])
-    refused = {index: [event.problem] for index, event in enumerate(events) if event.problem is not None}
+    unchecked = {index: each for index, each in enumerate(events) if isinstance(each, SentEvent)}
+    if not unchecked:
+        return {}
+    indexes = list(unchecked)
+    found = schema.validate_many([each.attributes for each in unchecked.values()])
+    problems = {indexes[position]: why for position, why in found.items()}
+    refused = {index: [each.problem] for index, each in unchecked.items() if each.problem is not None}
     return dict(sorted((problems | refused).items())[: schema.MAX_PROBLEMS]) if refused else problems
 
 
-def _read_array(text: bytes) -> list[SentEvent]:
+def _read_array(text: bytes) -> Sequence[AnyEvent]:
     """Read an array at once, which is faster, or one event after the other if all of them would fill the memory."""
     if json_text.has_too_many_values(text):
         if text.count(b",") > _MAX_COMMAS:
             raise json_text.too_many_values("the body")
         return _read_each(text, None)
+    if (events := ordinary.read_array(text)) is not None:
+        return events
     try:
         values, compact = json_text.read(text, max_depth=_MAX_DEPTH + 1)
     except InvalidInput as error:
@@ -119,7 +160,7 @@ def _read_array(text: bytes) -> list[SentEvent]:
     return [_event(value, bytes(element)) for value, element in zip(values, _elements(compact), strict=True)]
 
 
-def _read_each(text: bytes, error: InvalidInput | None) -> list[SentEvent]:
+def _read_each(text: bytes, error: InvalidInput | None) -> list[AnyEvent]:
     """Read one event after the other. error: what was found to be wrong with them together, to find out with which."""
     try:
         elements = _elements(text)

@@ -10,14 +10,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-import orjson
-
 from eventvault import clock
 from eventvault.errors import EventVaultError, InvalidInput
-from eventvault.events import event, schema, sent
+from eventvault.events import ordinary, schema, sent
 from eventvault.events.event import EventDraft
-from eventvault.events.sent import SentEvent
+from eventvault.events.sent import AnyEvent
 from eventvault.imports.record import Record
 from eventvault.imports.rejects import Rejected, rejected
 
@@ -34,12 +31,12 @@ class Drafts(NamedTuple):
 
 def drafts_of(records: Sequence[Record], name: str) -> Drafts:
     """Return what the records hold. name: of the import."""
-    read, events, refused = [], [], []
-    for record in records:
+    read, events, refused = list[Record](), list[AnyEvent](), list[Rejected]()
+    for record, found in zip(records, ordinary.read_many([record.json for record in records]), strict=True):
         try:
             if record.problem is not None:
                 raise record.problem
-            events.append(sent.read_one(record.json, "the record"))
+            events.append(found or sent.read_one(record.json, "the record"))
             read.append(record)
         except EventVaultError as error:
             refused.append(rejected(record, error))
@@ -51,8 +48,8 @@ def drafts_of(records: Sequence[Record], name: str) -> Drafts:
 
 
 def _valid(
-    records: Sequence[Record], events: Sequence[SentEvent], refused: list[Rejected]
-) -> tuple[list[Record], list[SentEvent]]:
+    records: Sequence[Record], events: Sequence[AnyEvent], refused: list[Rejected]
+) -> tuple[list[Record], list[AnyEvent]]:
     """Return the valid events with their records, and add the others to `refused`."""
     valid = []
     for record, each in zip(records, events, strict=True):
@@ -65,14 +62,8 @@ def _valid(
     return [record for record, _ in valid], [each for _, each in valid]
 
 
-def _draft(each: SentEvent, record: Record, name: str, instant: int) -> EventDraft:
-    if each.attributes.get("id") is None:
+def _draft(each: AnyEvent, record: Record, name: str, instant: int) -> EventDraft:
+    if each.given_id is None:
         event_id = f"{name}:{record.number}:{hashlib.sha256(record.json).hexdigest()[:_DIGEST]}"
-        each = sent.with_id(each, event_id) if "id" in each.attributes else _with_first(each, event_id)
-    return event.draft(each.attributes, instant, each.text)
-
-
-def _with_first(each: SentEvent, event_id: str) -> SentEvent:
-    """Return the event with an id, of an event that has no such member."""
-    text = b'{"id":' + orjson.dumps(event_id) + b"," + each.text[1:]
-    return msgspec.structs.replace(each, attributes={**each.attributes, "id": event_id}, text=text)
+        each = each.with_id(event_id, first=True)
+    return each.draft(instant)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from eventvault.events.event import EventDraft
-from eventvault.kafka.messages import Record, Unreadable, to_draft
+from eventvault.kafka.messages import Record, Unreadable, to_draft, to_drafts
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.topic_info import TopicInfo
+
+log = logging.getLogger("KafkaMonitor")
 
 
 class PartitionBatch:
@@ -21,15 +24,21 @@ class PartitionBatch:
         self.drafts: list[tuple[int, EventDraft]] = []
         self.letters: list[tuple[Record, str]] = []
         self._messages = list(messages)
-        for message in messages:
-            try:
-                self.drafts.append((message.offset, to_draft(message)))
-            except Unreadable as reason:
-                self.letters.append((message, str(reason)))
-            except MemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001 - or this message would stop its partition for ever
-                self.letters.append((message, f"it cannot be made an event: {type(error).__name__}: {error}"))
+        for message, draft in zip(messages, _ordinary_drafts(messages), strict=True):
+            if draft is None:
+                self._read(message)
+            else:
+                self.drafts.append((message.offset, draft))
+
+    def _read(self, message: Record) -> None:
+        try:
+            self.drafts.append((message.offset, to_draft(message)))
+        except Unreadable as reason:
+            self.letters.append((message, str(reason)))
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - or this message would stop its partition for ever
+            self.letters.append((message, f"it cannot be made an event: {type(error).__name__}: {error}"))
 
     @property
     def last(self) -> Record | None:
@@ -51,6 +60,16 @@ class PartitionBatch:
             topic_id=topic_info.topic_id,
             cluster_id=topic_info.cluster_id,
         )
+
+
+def _ordinary_drafts(messages: Sequence[Record]) -> Sequence[EventDraft | None]:
+    try:
+        return to_drafts(messages)
+    except MemoryError:
+        raise
+    except Exception:
+        log.exception("messages are read one by one, as they cannot be read together")
+        return [None] * len(messages)
 
 
 def read_batches(partitions: Sequence[Sequence[Record]]) -> list[PartitionBatch]:

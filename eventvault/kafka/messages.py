@@ -7,19 +7,24 @@ it a dead letter.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from eventvault import clock, json_text
 from eventvault.errors import EventVaultError
+from eventvault.events import ordinary
 from eventvault.events.cloudevents_http import with_data
-from eventvault.events.event import EventDraft, draft
-from eventvault.events.sent import SentEvent, problems_of, read_one, with_id
+from eventvault.events.event import EventDraft
+from eventvault.events.sent import AnyEvent, SentEvent, problems_of, read_one
 from eventvault.kafka import offsets
 
 Headers = list[tuple[str, bytes | None]]
 
 _STRUCTURED = "application/cloudevents"
 _PREFIX = "ce_"
+_PLAIN = (b"application/cloudevents+json", b"application/cloudevents+json; charset=UTF-8", b"application/json")
+"""Content types of most messages with a whole event in UTF-8."""
+_USUAL_HEADERS: Headers = [("content-type", _PLAIN[0])]
 _LONGEST_REASON = 1_000
 
 
@@ -44,22 +49,52 @@ class Record(NamedTuple):
     problem: str | None = None
 
 
-def to_draft(message: Record) -> EventDraft:
-    """Return the event in a message as a draft. Raises Unreadable.
+def to_drafts(messages: Sequence[Record]) -> list[EventDraft | None]:
+    """Return the event in each message as a draft; None for one that is to be read by `to_draft`, if it is an event."""
+    texts = list(map(_plain_text, messages))
+    found = iter(ordinary.read_many([text for text in texts if text is not None]))
+    events = [None if text is None else next(found) for text in texts]
+    return [None if each is None else _draft(each, message) for each, message in zip(events, messages, strict=True)]
 
-    Missing attributes are filled in from the message alone, so that a message that is read again gives the same event
-    and is not stored twice.
-    """
+
+def to_draft(message: Record) -> EventDraft:
+    """Return the event in a message as a draft. Raises Unreadable."""
     if message.problem is not None:
         raise Unreadable(message.problem)
     sent = _read(message)
     if problems := problems_of([sent]):
         raise Unreadable("; ".join(str(problem) for problem in problems[0])[:_LONGEST_REASON])
-    if sent.attributes.get("id") is None:
-        sent = with_id(sent, derived_id(message))
+    return _draft(sent, message)
+
+
+def _draft(sent: AnyEvent, message: Record) -> EventDraft:
+    """Fill missing attributes in from the message alone, so that one that is read again gives the same event.
+
+    Then it is not stored twice.
+    """
+    if sent.given_id is None:
+        sent = sent.with_id(derived_id(message))
     dated = message.timestamp is not None and 0 <= message.timestamp < clock.YEAR_10000 // 1000
     instant = message.timestamp * 1000 if dated and message.timestamp is not None else clock.now()
-    return draft(sent.attributes, instant, sent.text)
+    return sent.draft(instant)
+
+
+def _plain_text(message: Record) -> bytes | None:
+    """Return the value of a message that has a whole event in UTF-8, by its headers; None if that is not certain."""
+    headers = message.headers
+    if message.problem is None and (not headers or headers == _USUAL_HEADERS or _are_plain(headers)):
+        return message.value
+    return None
+
+
+def _are_plain(headers: Headers) -> bool:
+    types = [value for name, value in headers if name.lower() == "content-type"]
+    return len(types) <= 1 and all(value in _PLAIN for value in types) and not _has_attributes(headers)
+
+
+def _has_attributes(headers: Iterable[tuple[str, bytes | None]]) -> bool:
+    """Return whether the attributes of an event are in headers: binary mode."""
+    return any(name.lower().startswith(_PREFIX) for name, _ in headers)
 
 
 def derived_id(message: Record) -> str:
@@ -68,14 +103,14 @@ def derived_id(message: Record) -> str:
     return f"{message.topic}/{message.partition}/{message.offset}/{offsets.checksum(content):08x}"
 
 
-def _read(message: Record) -> SentEvent:
+def _read(message: Record) -> AnyEvent:
     headers = _headers_by_name(message.headers)
     content_type = _text("content-type", headers.get("content-type"))
     try:
         kind, charset = json_text.media_type(content_type)
         if kind.startswith(_STRUCTURED):
             return _structured(kind, charset, message)
-        if any(name.startswith(_PREFIX) for name in headers):
+        if _has_attributes(headers.items()):
             return _binary(headers, content_type, message.value)
         return _object(message.value, charset)
     except EventVaultError as error:
@@ -93,17 +128,17 @@ def _headers_by_name(headers: Headers) -> dict[str, bytes | None]:
     return by_name
 
 
-def _structured(kind: str, charset: str | None, message: Record) -> SentEvent:
+def _structured(kind: str, charset: str | None, message: Record) -> AnyEvent:
     if kind != f"{_STRUCTURED}+json":
         raise Unreadable(f"events in the format {kind!r} are not understood here, only {_STRUCTURED}+json is")
     return _object(message.value, charset)
 
 
-def _object(value: bytes | None, charset: str | None) -> SentEvent:
+def _object(value: bytes | None, charset: str | None) -> AnyEvent:
     if value is None:
         raise Unreadable("the message has no value (a tombstone), and no event in its headers")
     sent = read_one(json_text.to_utf8(value, charset), "the message")
-    if not isinstance(sent.attributes, dict):
+    if isinstance(sent, SentEvent) and not isinstance(sent.attributes, dict):
         raise Unreadable("the message is JSON, but not an object")
     return sent
 

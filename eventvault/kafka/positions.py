@@ -150,16 +150,16 @@ class Positions:
 def _kafka_message(message: Message) -> Record:
     kind, milliseconds = message.timestamp()
     headers, problem = _headers(message)
-    return Record(
-        topic=message.topic() or "",
-        partition=message.partition() or 0,
-        offset=message.offset() or 0,
-        timestamp=milliseconds if kind else None,
-        key=message.key(),
-        value=message.value(),
-        headers=headers,
-        leader_epoch=message.leader_epoch(),
-        problem=problem,
+    return Record(  # by position, which takes half the time
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        milliseconds if kind else None,
+        message.key(),
+        message.value(),
+        headers,
+        message.leader_epoch(),
+        problem,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from eventvault.database.values import MOST_CANDIDATES, AppendResult
 from eventvault.errors import EventDiffers, EventNotFound, InvalidInput, OutcomeUnknown, TooLarge, WriteFailed
 from eventvault.events import cloudevents_http, event, sent
 from eventvault.events.event import EventDraft
-from eventvault.events.sent import SentEvent
+from eventvault.events.sent import AnyEvent, SentEvent
 from eventvault.printable import printable
 from eventvault.restore.values import Moment
 
@@ -80,7 +80,7 @@ def post(*, type_: str, data: str | None, content_type: str, event_id: str | Non
         raise click.UsageError("with - the events come whole from standard input, so nothing else describes them")
     with exits.reporting_errors(as_json=as_json):
         if type_ == STANDARD_INPUT:
-            events = cloudevents_http.parse(_read_standard_input(), None, {}).events
+            events: Sequence[AnyEvent] = cloudevents_http.parse(_read_standard_input(), None, {}).events
         else:
             attributes = {"type": type_, "id": event_id, **more}
             wanted = {name: value for name, value in attributes.items() if value is not None}
@@ -136,13 +136,13 @@ def _limited(read: Callable[[int], bytes]) -> bytes:
     return content
 
 
-def _drafts(events: list[SentEvent]) -> list[EventDraft]:
+def _drafts(events: Sequence[AnyEvent]) -> list[EventDraft]:
     """Raises InvalidInput if one is not valid; then none is stored."""
     for index, problems in sent.problems_of(events).items():
         place = f"event {index} of {len(events)}" if len(events) > 1 else "the event"
         raise InvalidInput(f"{place} is not valid: {problems[0]}", hint="correct it; nothing was stored")
     instant = clock.now()
-    return [event.draft(each.attributes, instant, each.text) for each in events]
+    return [each.draft(instant) for each in events]
 
 
 def _describe(done: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from eventvault.errors import MalformedInput, TooLarge, UnsupportedMediaType
 from eventvault.events import cloudevents_http
 from eventvault.events.cloudevents_http import PostedEvents
+from tests.roads import road as road
 
 ATTRIBUTES = {"type": "com.example.a", "source": "/shop/ü b", "id": "7", "subject": "x y", "priority": "3"}
 

@@ -16,6 +16,7 @@ from eventvault.events.event import raw_attributes
 from eventvault.kafka.messages import Record, Unreadable, to_draft
 from eventvault.restore.strict_events import StrictEvents
 from tests.json_texts import JSON_TEXTS, Text
+from tests.roads import road as road
 
 HEADERS = {"ce-type": "t", "ce-id": "1"}
 STRUCTURED = {
@@ -32,7 +33,7 @@ KAFKA = Record("events", 0, 1, 1_700_000_000_000, None, None, [])
 def stored(body: str, content_type: str | None = None, headers: dict[str, str] | None = None) -> list[bytes]:
     posted = cloudevents_http.parse(body.encode(), content_type, headers or {})
     assert not sent.problems_of(posted.events)
-    drafts = [event.draft(each.attributes, 1, each.text) for each in posted.events]
+    drafts = [each.draft(1) for each in posted.events]
     return [event.recorded_body(draft.body, number, 1) for number, draft in enumerate(drafts, 1)]
 
 
@@ -81,7 +82,7 @@ def test_an_event_of_any_text_passes_the_strict_check_of_archives_made_elsewhere
 def test_the_same_text_sent_again_does_not_differ(text: Text) -> None:
     (value,) = stored(STRUCTURED["one"] % text.sent)
     posted = cloudevents_http.parse((STRUCTURED["one"] % text.compact).encode(), None, {}).events
-    draft = event.draft(posted[0].attributes, 2, posted[0].text)
+    draft = posted[0].draft(2)
     assert not event.differs(value, draft.body, draft.filled)
 
 
@@ -89,7 +90,7 @@ def test_each_attribute_keeps_its_text() -> None:
     (value,) = stored('{"type":"caf\\u00e9","id":"\\/1","level":1.0,"traceparent":"00-\\u0041","other":1e2}')
     assert b'"type":"caf\\u00e9","id":"\\/1","level":1.0,"traceparent":"00-\\u0041","other":1e2' in value
     draft = cloudevents_http.parse(b'{"type":"caf\\u00e9","id":"\\/1"}', None, {}).events[0]
-    made = event.draft(draft.attributes, 1, draft.text)
+    made = draft.draft(1)
     assert (made.type, made.id) == ("café", "/1")
 
 

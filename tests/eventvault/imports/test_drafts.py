@@ -7,6 +7,7 @@ import orjson
 from eventvault.events.event import EventDraft
 from eventvault.imports.drafts import drafts_of
 from eventvault.imports.record import Record
+from tests.roads import road as road
 
 
 def record(number: int, text: bytes) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -10,10 +11,14 @@ from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings import kafka as oracle
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from hypothesis import given
+from hypothesis import strategies as st
 
+from eventvault.events import ordinary
 from eventvault.kafka import batch
 from eventvault.kafka.batch import PartitionBatch
 from eventvault.kafka.messages import Record, Unreadable, to_draft
+from tests.roads import road as road
 
 
 def record(value: bytes | None, headers: dict[str, bytes | None] | None = None, **changed: Any) -> Record:
@@ -168,17 +173,55 @@ def test_any_error_in_making_an_event_is_a_dead_letter_and_stops_no_other_messag
             raise error
         return to_draft(message)
 
+    def failing_together(_: Sequence[Record]) -> Any:
+        raise error
+
     monkeypatch.setattr(batch, "to_draft", failing)
+    monkeypatch.setattr(batch, "to_drafts", failing_together)
     made = PartitionBatch([record(b'{"type": "a"}'), record(b'{"type": "b"}', offset=8)])
     ((message, reason),) = made.letters
     assert (message.offset, [offset for offset, _ in made.drafts]) == (7, [8])
     assert type(error).__name__ in reason
 
 
-def test_a_lack_of_memory_is_not_the_messages_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(_: Record) -> Any:
+@pytest.mark.parametrize("way", ["to_draft", "to_drafts"])
+def test_a_lack_of_memory_is_not_the_messages_fault(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: object) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(batch, "to_draft", failing)
+    monkeypatch.setattr(batch, way, failing)
+    monkeypatch.setattr(ordinary, "read_many", lambda texts: [None] * len(texts))
     with pytest.raises(MemoryError):
         PartitionBatch([record(b'{"type": "a"}')])
+
+
+BODIES = [
+    b'{"type":"a"}', b'{"type":"a","id":"1","data":{"n":1.50}}', b'{"type": "a", "data": {"n": "\xc3\xbc"}}', b"{}",
+    b"", None, b"\xef\xbb\xbf" + b'{"type":"a"}', '{"type":"ä"}'.encode("latin-1"), '{"type":"a"}'.encode("utf-16"),
+    b'{"type":"a","data":"\xff"}',
+]  # fmt: skip
+HEADERS = st.tuples(
+    st.sampled_from(["content-type", "Content-Type", "ce_type", "CE_id", "ce_data", "traceparent", "ce-type"]),
+    st.sampled_from([
+        b"application/json", b"application/cloudevents+json", b"application/cloudevents+json; charset=utf-16",
+        b"application/cloudevents-batch+json", b"text/plain; charset=latin-1", b"a", b"\xff", b"", None,
+    ]),
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(BODIES), st.lists(HEADERS, max_size=3), st.sampled_from([None, "unreadable"])))
+)
+def test_a_batch_makes_of_each_message_what_it_is_by_itself(made: list[tuple[Any, Any, Any]]) -> None:
+    messages = [
+        record(value, offset=number)._replace(headers=headers, problem=problem)
+        for number, (value, headers, problem) in enumerate(made)
+    ]
+    batch = PartitionBatch(messages) if messages else None
+    drafts, letters = [], []
+    for message in messages:
+        try:
+            drafts.append((message.offset, to_draft(message)))
+        except Unreadable as reason:
+            letters.append((message, str(reason)))
+    assert batch is None or (batch.drafts, batch.letters) == (drafts, letters)
