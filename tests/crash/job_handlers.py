@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from worker.jobs import Job, job
 
@@ -25,3 +26,20 @@ def note(one: Job) -> Any:
     time.sleep(one.payload or 0)
     _write("end", one)
     return one.payload
+
+
+@job("exit", max_attempts=2)
+def leave(one: Job) -> NoReturn:
+    """End the process, as one that runs out of memory ends."""
+    _write("begin", one)
+    os._exit(1)
+
+
+@job("wait", max_attempts=100)
+def wait(one: Job) -> int:
+    """End once the file that the payload names is there."""
+    _write("begin", one)
+    while not Path(one.payload).exists():
+        time.sleep(0.01)
+    _write("end", one)
+    return one.attempt

@@ -3,152 +3,67 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
 import pytest
 
-from eventvault.errors import EventVaultError, JobsUnavailable, OutcomeUnknown
 from eventvault.jobs.client import JobsClient
-from eventvault.jobs.job import FINAL_STATES, Job, JobRequest
-from eventvault.jobs.port import KnownType
+from eventvault.jobs.job import JobSchedule
+from tests.clock_shim import SettableClock
+from tests.crash.job_invariants import check_history
+from tests.crash.job_series import Series, seed_of_series
+from tests.crash.jobs_of_service import HANDLERS, Jobs, differences, lasting
 from tests.processes import MARK, wait_until
+from tests.restoring import make_archive
 from tests.service import Service
 
 TICK = 0.2
-LEASE = 6 * TICK
-PARTS = {
-    "store": "app.store",
-    "dispatcher": "app.dispatcher",
-    "worker": "worker --local",
-    "nursery": "worker.nursery",
-}
-"""Part → what its command line has."""
-
-
-class Run(NamedTuple):
-    """A run of a handler. end: None if its process was killed."""
-
-    job: str
-    attempt: int
-    begin: float
-    end: float | None
-
-
-@dataclass
-class Jobs:
-    """The service under test, and what its handlers wrote down."""
-
-    service: Service
-    ledger: Path
-    client: JobsClient
-
-    def pids(self, part: str) -> list[int]:
-        """Process ids of a part. Executors are forks of the nursery, and have its command line."""
-        found = self.service.processes()
-        forked = part == "executor"
-        line = PARTS["nursery" if forked else part]
-        return [pid for pid in found if line in found[pid] and (line in found.get(_parent(pid), "")) == forked]
-
-    def pid(self, part: str) -> int:
-        wait_until(lambda: len(self.pids(part)) == 1, f"there is not one {part}")
-        return self.pids(part)[0]
-
-    def submit(self, *ids: str, seconds: float = 0.0, key: str | None = None, delay: float | None = None) -> None:
-        """Submit jobs until they are accepted, as a client does that is told to try again."""
-        payload = msgspec.Raw(msgspec.json.encode(seconds))
-        asked = [JobRequest(id=one, type="note", payload=payload, key=key, delay=delay) for one in ids]
-        while True:
-            try:
-                self.client.submit(asked, "open", ["write"])
-            except (JobsUnavailable, OutcomeUnknown):
-                continue
-            return
-
-    def job(self, job_id: str) -> Job:
-        return self.client.job(job_id).job
-
-    def wait_for(self, job_id: str, *states: str) -> Job:
-        wait_until(lambda: self.job(job_id).state in states, f"{job_id} does not become {states}")
-        return self.job(job_id)
-
-    def runs(self) -> list[Run]:
-        begun: dict[tuple[str, int], float] = {}
-        ended: dict[tuple[str, int], float] = {}
-        for line in self.ledger.read_text().splitlines():
-            word, job_id, attempt, at, _ = line.split()
-            times = begun if word == "begin" else ended
-            assert (job_id, int(attempt)) not in times, f"an attempt ran twice: {line}"
-            times[job_id, int(attempt)] = float(at)
-        return [Run(*key, at, ended.get(key)) for key, at in begun.items()]
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
+SERIES_TICK = 0.3
+"""The lease of a worker that gets little time for a while must not end."""
 
 
 @pytest.fixture
-def start_jobs(service: Callable[..., Service], tmp_path: Path) -> Iterator[Callable[..., Jobs]]:
-    clients: list[JobsClient] = []
+def start_jobs(
+    service: Callable[..., Service], settings_environment: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[..., Jobs]]:
+    """Call it to start the service with jobs. tick: a sixth of a lease. more: settings."""
+    started: list[Jobs] = []
 
-    def start(**more: str) -> Jobs:
+    def start(tick: float = TICK, **more: str) -> Jobs:
         ledger = tmp_path / "ledger"
         ledger.touch()
         environment = {
             "JOBS_ENABLED": "true",
-            "WORKER_JOBS": "tests.crash.job_handlers",
+            "WORKER_JOBS": HANDLERS,
             "WORKER_ENV": f"EVENTVAULT_TEST_LEDGER,{MARK}",
             "EVENTVAULT_TEST_LEDGER": str(ledger),
-            "EVENTVAULT_TICK_SECONDS": str(TICK),
+            "EVENTVAULT_TICK_SECONDS": str(tick),
             **more,
         }
         running = service(workers=1, environment=environment)
-        jobs = Jobs(running, ledger, JobsClient.over(running.folder("STORAGE_DIR")))
-        clients.append(jobs.client)
-        wait_until(lambda: any(one.type.name == "note" for one in _types(jobs)), "the worker does not come")
+        jobs = Jobs(
+            running, ledger, JobsClient.over(running.folder("STORAGE_DIR")), {**settings_environment, **environment}
+        )
+        started.append(jobs)
+        jobs.wait_for_workers()
         return jobs
 
     yield start
-    for client in clients:
-        client.close()
-
-
-def _types(jobs: Jobs) -> list[KnownType]:
-    try:
-        return jobs.client.types()
-    except EventVaultError:
-        return []
+    for jobs in started:
+        jobs.close()
 
 
 def check(jobs: Jobs, accepted: list[str]) -> None:
-    """Compare what the dispatcher says with what the handlers wrote down: the invariants."""
-    runs: dict[str, list[Run]] = defaultdict(list)
-    for run in jobs.runs():
-        runs[run.job].append(run)
-    assert set(runs) <= set(accepted)
+    """Compare what the dispatcher says with what the handlers wrote down."""
+    runs = jobs.runs()
+    assert {run.job for run in runs} <= set(accepted)
     for job_id in accepted:
-        job = jobs.job(job_id)
-        attempts = {each.number: each for each in job.attempts}
-        outcomes = [each.outcome for each in job.attempts]
-        assert job.state in FINAL_STATES, job
-        assert outcomes.count("done") == (job.state == "done"), job
-        assert job.tries <= job.max_attempts, job
-        assert {run.attempt for run in runs[job_id]} <= set(attempts), f"a run is not on record: {job}"
-        assert all(each in ("failed", "lost", "returned", "timeout") for each in outcomes[:-1]), job
-        assert job.token is None
-        assert job.session is None
+        check_history(jobs.job(job_id), [run for run in runs if run.job == job_id])
     status = jobs.client.status()
     assert status.waiting == status.running == status.held == 0
 
@@ -172,7 +87,7 @@ def test_a_job_goes_through_the_whole_service(start_jobs: Callable[..., Jobs]) -
 
 def test_a_job_runs_on_while_dispatcher_and_store_die(start_jobs: Callable[..., Jobs]) -> None:
     jobs = start_jobs()
-    worker = jobs.pid("worker")
+    worker = jobs.pid("supervisor")
     jobs.submit("long", seconds=3)
     jobs.wait_for("long", "running")
     dispatcher = jobs.pid("dispatcher")
@@ -182,7 +97,7 @@ def test_a_job_runs_on_while_dispatcher_and_store_die(start_jobs: Callable[..., 
     os.kill(dispatcher, signal.SIGKILL)
     wait_until(lambda: jobs.pids("dispatcher") not in ([], [dispatcher]), "no other dispatcher is started")
     done = jobs.wait_for("long", "done")
-    assert jobs.pid("worker") == worker, "the next dispatcher adopts the worker"
+    assert jobs.pid("supervisor") == worker, "the next dispatcher adopts the worker"
     assert len(done.attempts) == 1
     check(jobs, ["long"])
 
@@ -209,7 +124,7 @@ def test_the_jobs_of_a_killed_worker_and_of_a_killed_executor_run_again(start_jo
     jobs = start_jobs()
     jobs.submit("one", seconds=1)
     jobs.wait_for("one", "running")
-    os.kill(jobs.pid("worker"), signal.SIGKILL)
+    os.kill(jobs.pid("supervisor"), signal.SIGKILL)
     done = jobs.wait_for("one", "done")
     assert [attempt.outcome for attempt in done.attempts] == ["lost", "done"]
     jobs.submit("two", seconds=3)
@@ -238,28 +153,39 @@ def test_a_service_that_ends_gives_its_jobs_back_and_goes_on_later(start_jobs: C
     check(again, ["long"])
 
 
-def test_no_restore_changes_a_job_unless_that_is_asked_for(start_jobs: Callable[..., Jobs]) -> None:
+def test_no_restore_changes_a_job_unless_that_is_asked_for(start_jobs: Callable[..., Jobs], tmp_path: Path) -> None:
+    """By name, to a moment, undone, of another installation's archive: no key of `jobs_db` changes but ticks and
+
+    sessions, and no job comes with an archive.
+    """
     jobs = start_jobs()
     service = jobs.service
     jobs.submit("done")
     jobs.wait_for("done", "done")
     jobs.submit("before", delay=3600)
-    assert service.post("/api/events", {"type": "a"}).status == 201
+    assert service.post("/api/events", [{"type": "a"}, {"type": "b"}]).status == 201
     name = service.post("/api/backup/create").json()["name"]
     jobs.submit("after", delay=3600)
-    views = {job_id: jobs.client.job(job_id) for job_id in ("done", "before", "after")}
+    jobs.client.put_schedule(JobSchedule(name="yearly", type="note", cron="0 0 1 1 *"))
+    before = jobs.image()
 
-    def restore(**more: object) -> dict[str, Any]:
-        answer: dict[str, Any] = service.post("/api/backup/restore", {"backupName": name, **more}).json()
+    def restore(**how: object) -> dict[str, Any]:
+        reply = service.post("/api/backup/restore", how)
+        assert reply.status == 200, reply.body
+        answer: dict[str, Any] = reply.json()
         return answer
 
-    assert restore(dryRun=True)["plan"]["unfinishedJobs"] == 1
-    assert restore()["unfinishedJobs"] == 1
+    assert restore(backupName=name, dryRun=True)["plan"]["unfinishedJobs"] == 1
+    assert restore(backupName=name)["unfinishedJobs"] == 1
+    assert restore(sequence=1)["unfinishedJobs"] == 1
     assert service.post("/api/backup/undo").status == 200
-    assert {job_id: jobs.client.job(job_id) for job_id in views} == views
-    answer = restore(cancelJobs=True)
+    theirs = make_archive(tmp_path / "theirs.tar.gz").read_bytes()
+    assert service.post("/api/backup/upload?name=theirs.tar.gz", theirs).status == 201
+    assert restore(backupName="theirs.tar.gz")["events"] == 3
+    assert differences(lasting(before), lasting(jobs.image())) == {}
+    answer = restore(backupName=name, cancelJobs=True)
     assert (answer["unfinishedJobs"], answer["cancelledJobs"]) == (1, 1)
-    assert {job_id: jobs.job(job_id).state for job_id in views} == {
+    assert {job_id: jobs.job(job_id).state for job_id in ("done", "before", "after")} == {
         "done": "done", "before": "pending", "after": "cancelled"
     }  # fmt: skip
 
@@ -280,88 +206,18 @@ def test_the_jobs_of_a_lost_storage_are_held_until_they_are_resumed(start_jobs: 
     assert len(again.client.list_jobs([], [], 10, None).jobs) == 1, "what had ended is lost with its storage"
 
 
-@pytest.fixture(params=[pytest.param(10, id="10"), pytest.param(200, id="200", marks=pytest.mark.soak)])
-def faults(request: pytest.FixtureRequest) -> int:
-    count: int = request.param
-    return count
+@pytest.mark.parametrize("count", [pytest.param(20, id="20"), pytest.param(200, id="200", marks=pytest.mark.soak)])
+def test_random_kills_and_stops_lose_no_job_and_do_none_twice(
+    start_jobs: Callable[..., Jobs], tmp_path: Path, count: int
+) -> None:
+    """The services own worker and one more, over the socket; `tests.crash.job_invariants` says what is checked."""
+    clock = SettableClock(tmp_path)
+    jobs = start_jobs(tick=SERIES_TICK, **clock.environment)
 
+    def keep() -> None:
+        if not jobs.living_workers():
+            jobs.start_worker(tmp_path / "worker.log")
 
-def test_random_kills_and_stops_lose_no_job_and_do_none_twice(start_jobs: Callable[..., Jobs], faults: int) -> None:
-    seed = int(os.environ.get("EVENTVAULT_SEED") or random.SystemRandom().randrange(10**9))
-    print(f"EVENTVAULT_SEED={seed}")
-    chance = random.Random(seed)
-    jobs = start_jobs()
-    counts: dict[str, int] = defaultdict(int)
-    with loading(jobs, seed) as accepted:
-        for _ in range(faults):
-            fault(jobs, chance, counts)
-            time.sleep(chance.uniform(0.05, 0.5))
-    print(f"faults: {dict(counts)}; jobs: {len(accepted)}")
-
-    wait_for_quiet(jobs)
-    check(jobs, accepted)
-
-
-def wait_for_quiet(jobs: Jobs) -> None:
-    """Wait until no job is unfinished, however many there are, while some of them end."""
-    seen: list[int] = []
-
-    def ends_or_goes_on() -> bool:
-        try:
-            status = jobs.client.status()
-        except EventVaultError:
-            return False
-        seen.append(status.waiting + status.running)
-        return seen[-1] == 0 or seen[-1] < seen[0]
-
-    while not seen or seen[-1]:
-        seen.clear()
-        wait_until(ends_or_goes_on, "jobs are unfinished, and none ends")
-
-
-def fault(jobs: Jobs, chance: random.Random, counts: dict[str, int]) -> None:
-    """Kill one process, or stop it for up to two leases."""
-    part = chance.choice(["store", "dispatcher", "worker", "nursery", "executor"])
-    pids = jobs.pids(part)
-    if not pids:
-        return
-    pid = chance.choice(sorted(pids))
-    how = chance.choice(["kill", "stop"])
-    counts[f"{how} {part}"] += 1
-    try:
-        if how == "kill":
-            os.kill(pid, signal.SIGKILL)
-            return
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(chance.uniform(0.05, 2 * LEASE))
-        os.kill(pid, signal.SIGCONT)
-    except ProcessLookupError:
-        pass
-
-
-class loading:  # noqa: N801 - a context manager
-    """Submit jobs in the meantime; gives the list of those that were accepted."""
-
-    def __init__(self, jobs: Jobs, seed: int) -> None:
-        self._jobs = jobs
-        self._chance = random.Random(seed + 1)
-        self._accepted: list[str] = []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> list[str]:
-        self._thread.start()
-        return self._accepted
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(0.05):
-            first = len(self._accepted)
-            ids = [f"j{first + number}" for number in range(self._chance.randrange(1, 6))]
-            key = self._chance.choice([None] * 8 + ["a", "b"])
-            self._jobs.submit(*ids, seconds=self._chance.choice([0] * 12 + [0.01, 0.3]), key=key)
-            self._accepted.extend(ids)
+    keep()
+    series = Series(jobs, lease=6 * SERIES_TICK, seed=seed_of_series(), accept=jobs.accept, keep=keep, clock=clock)
+    series.run(count)

@@ -192,11 +192,12 @@ def clean_up(job: Job) -> str:
 
 @job("wait_for")
 def wait_for(job: Job) -> int:
-    """Write a line to `<path>.started`, and end once `path` exists."""
+    """Write a line to `<path>.started`, and end once `path` exists; then `<path>.ended` does."""
     with Path(f"{job.payload}.started").open("a") as file:
         file.write(f"{os.getpid()}\n")
     while not Path(job.payload).exists():
         time.sleep(0.005)
+    Path(f"{job.payload}.ended").touch()
     return os.getpid()
 
 

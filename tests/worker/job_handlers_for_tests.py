@@ -10,11 +10,12 @@ from worker.jobs import Job, job
 
 @job("hold")
 def hold(job: Job) -> dict[str, Any]:
-    """Write a line to `started`, and end once the file `release` exists."""
+    """Write a line to `started`, and end once the file `release` exists; then `started` + ".ended" does."""
     with Path(job.payload["started"]).open("a") as file:
         file.write(f"{os.getpid()}\n")
     while not Path(job.payload["release"]).exists():
         time.sleep(0.01)
+    Path(job.payload["started"] + ".ended").touch()
     return {"held": True}
 
 

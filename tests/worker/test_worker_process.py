@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from eventvault import data_folders
+from eventvault import clock, data_folders
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
+from eventvault.jobs.local import LocalJobs
 from eventvault.jobs.machine import Limits
 from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
 from eventvault.settings import load
@@ -58,14 +60,30 @@ def topics_of(kafka: Kafka) -> dict[str, str]:
     }
 
 
+class Skew:
+    """How far the clocks of a dispatcher are ahead, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> int:
+        return clock.now() + round(self.seconds * 1e6)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.seconds
+
+
 @contextmanager
-def dispatching(environment: dict[str, str]) -> Iterator[Dispatcher]:
+def dispatching(environment: dict[str, str], skew: Skew | None = None, **limits: int) -> Iterator[Dispatcher]:
     """Run a dispatcher in this process."""
+    skew = skew or Skew()
     settings = load(environment)
     settings.storage_dir.mkdir(exist_ok=True)
     database = JobsDatabase(settings.storage_dir / data_folders.JOBS_DATABASE)
     transport = KafkaTransport(settings, lambda: database.dispatcher, tick_seconds=TICK)
-    dispatcher = Dispatcher(database, transport, Limits(publishes=True))
+    dispatcher = Dispatcher(
+        database, transport, Limits(publishes=True, **limits), now=skew.now, monotonic=skew.monotonic
+    )
     dispatcher.open()
     dispatcher.start()
     try:
@@ -295,6 +313,69 @@ def test_a_worker_that_joins_or_leaves_moves_no_running_job(
     assert [one["id"] for one in results(kafka, topics, 2)] == ["other", "long"]
     assert len(wait_for_start(tmp_path, "long")) == 1
     assert first.poll() is None
+
+
+@pytest.mark.kafka
+def test_a_worker_that_was_stopped_beyond_its_lease_is_refused_and_begins_anew(
+    kafka: Kafka, topics: dict[str, str], dispatcher: Dispatcher, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Its handler goes on meanwhile, and returns: what it returned is refused, and the job runs once more."""
+    worker = start_worker(**topics)
+    kafka.wait_for_topic(topics["KAFKA_JOBS_TOPIC"], there=True)
+    send(kafka, topics, hold(tmp_path, "long"))
+    wait_for_start(tmp_path, "long")
+    worker.send_signal(signal.SIGSTOP)
+    wait_until(lambda: dispatcher.status().workers == 0, "its lease does not end", PATIENCE_SECONDS)
+    (tmp_path / "long.release").touch()
+    wait_until((tmp_path / "long.started.ended").exists, "the handler does not end", PATIENCE_SECONDS)
+    assert dispatcher.status().refused_reports == 0
+    worker.send_signal(signal.SIGCONT)
+    (outcome,) = results(kafka, topics, 1)
+    assert (outcome["id"], outcome["state"]) == ("long", "done")
+    assert dispatcher.status().refused_reports == 1
+    assert len(wait_for_start(tmp_path, "long", times=2)) == 2
+    assert [one.outcome for one in LocalJobs(dispatcher).job("long").job.attempts] == ["lost", "done"]
+    assert kafka.total(topics["KAFKA_RESULTS_TOPIC"]) == 1
+
+
+@pytest.mark.kafka
+def test_jobs_that_are_there_a_minute_before_the_first_worker_wait_for_it(
+    kafka: Kafka, topics: dict[str, str], environment: dict[str, str], start_worker: StartWorker
+) -> None:
+    """As at the first `compose up`: nobody has named their type yet, and none of them is dead for that."""
+    topic, skew = kafka.topic(name=topics["KAFKA_JOBS_TOPIC"]), Skew()
+    kafka.send(topic, [json.dumps({"id": f"j{number}", "type": "echo"}) for number in range(1_000)])
+    with dispatching({**environment, **topics}, skew, unknown_after=10_000_000) as dispatcher:
+        wait_until(lambda: dispatcher.status().waiting == 1_000, "the jobs do not come", PATIENCE_SECONDS)
+        for _ in range(12):
+            skew.seconds += 10
+            dispatcher.call(lambda _: None)  # a turn of its own
+        assert [problem.code for problem in dispatcher.status().problems] == ["jobs_wait_for_worker"]
+        assert dispatcher.status().states == {"pending": 1_000}
+        start_worker(**topics)
+        wait_until(lambda: dispatcher.status().states == {"done": 1_000}, "the jobs do not run", PATIENCE_SECONDS)
+        dispatcher.call(lambda _: None)
+        skew.seconds += 10
+        dispatcher.call(lambda _: None)
+        assert dispatcher.status().problems == []
+
+
+@pytest.mark.kafka
+@pytest.mark.usefixtures("dispatcher")
+def test_a_job_is_done_once_though_the_topics_between_dispatcher_and_workers_are_made_anew(
+    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
+) -> None:
+    start_worker(**topics)
+    kafka.wait_for_topic(topics["KAFKA_JOBS_TOPIC"], there=True)
+    send(kafka, topics, hold(tmp_path, "long"))
+    wait_for_start(tmp_path, "long")
+    for name in ("work", "reports"):
+        topic = f"{topics['KAFKA_JOBS_TOPIC']}.{name}"
+        kafka.admin.delete_topics([topic])[topic].result(30)
+    send(kafka, topics, {"id": "next", "type": "echo"})
+    (tmp_path / "long.release").touch()
+    found = [(one["id"], one["state"]) for one in results(kafka, topics, 2)]
+    assert sorted(found) == [("long", "done"), ("next", "done")]
 
 
 @pytest.mark.kafka

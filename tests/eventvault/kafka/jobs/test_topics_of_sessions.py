@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventvault.jobs import messages
-from eventvault.jobs.messages import Beat, Fenced, Hello, Returned, Tick, encode
+from eventvault.jobs.messages import Beat, Fenced, Hello, Returned, Tick, Work, encode
 from eventvault.jobs.transport import Position
+from eventvault.kafka.jobs.job_topics import WORK_PARTITIONS
 from tests.eventvault.jobs.roads import (
     PATIENCE_SECONDS,
     KafkaRoad,
@@ -24,6 +25,7 @@ from tests.eventvault.jobs.roads import (
     work_for,
 )
 from tests.kafka_broker import Kafka
+from tests.processes import wait_until
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.text(), max_size=2)
 KINDS = st.sampled_from(["run", "stop", "hello", "beat", "done", "failed", "tick", "none"])
@@ -94,6 +96,60 @@ def test_reports_go_on_in_a_topic_that_is_made_anew(kafka: Kafka, road: KafkaRoa
         worker.receive(0, 1)
     numbers = [each.number for each in (*found, *ticks_of(dispatcher, 2)) if isinstance(each, Tick)]
     assert numbers == list(range(before + 1, before + 1 + len(numbers)))
+
+
+@pytest.mark.kafka
+def test_work_goes_on_in_a_topic_that_lost_its_beginning_or_has_grown(
+    kafka: Kafka, road: KafkaRoad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+    partition = meet(dispatcher, worker, "s1")
+    topic = f"{road.settings.kafka_jobs_topic}.work"
+    dispatcher.send([run("s1", "t1")])
+    assert work_for(worker, 1, dispatcher) == [run("s1", "t1")]
+    kafka.remove_before(topic, 1, partition)
+    dispatcher.send([run("s1", "t2")])
+    assert work_for(worker, 1, dispatcher) == [run("s1", "t2")]
+    kafka.add_partitions(topic, 2 * WORK_PARTITIONS)
+    monkeypatch.setattr("eventvault.kafka.jobs.work_client.random.randrange", lambda partitions: partitions - 1)
+    late = road.make_worker()
+    assert meet(dispatcher, late, "s2") == 2 * WORK_PARTITIONS - 1
+    dispatcher.send([run("s1", "t3")])
+    assert work_for(worker, 1, dispatcher) == [run("s1", "t3")]
+    found: list[Work] = []
+
+    def comes() -> bool:
+        """A partition that the dispatcher's client does not know yet gets nothing: it is sent again."""
+        dispatcher.send([run("s2", "t4")])
+        dispatcher.receive(0, 0)
+        found.extend(late.receive(0.2, 100))
+        return bool(found)
+
+    wait_until(comes, "nothing comes by the new partition", PATIENCE_SECONDS)
+    assert found[0] == run("s2", "t4")
+
+
+@pytest.mark.kafka
+def test_reports_go_on_in_a_topic_that_lost_its_beginning_or_has_grown(kafka: Kafka, road: KafkaRoad) -> None:
+    first, worker = road.start_dispatcher(), road.make_worker()
+    sessions = {"s1": meet(first, worker, "s1")}
+    topic = f"{road.settings.kafka_jobs_topic}.reports"
+    worker.report([Beat(session="s1")])
+    positions: list[Position] = []
+    reports_of(first, lambda found: any(isinstance(each, Beat) for each in found), positions)
+    first.close()
+    worker.report([Returned(session="s1", token="lost", job="j")])
+    wait_until(lambda: worker.receive(0, 1) == [] and kafka.total(topic) > positions[0].offset, "no report is written")
+    kafka.remove_before(topic, kafka.total(topic))
+    kafka.add_partitions(topic, 3)
+    second = road.start_dispatcher(positions, sessions)
+    ticks_of(second, 2)
+    worker.report([Returned(session="s1", token="t1", job="j")])
+    found = reports_of(second, lambda found: any(isinstance(each, Returned) for each in found))
+    assert [each.token for each in found if isinstance(each, Returned)] == ["t1"]
+    assert not second.is_rewound()
+    second.send([run("s1", "t2")])
+    assert work_for(worker, 1, second) == [run("s1", "t2")]
 
 
 @pytest.mark.kafka
