@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 
 from app.dispatcher.local_worker import LocalWorker
 from app.dispatcher.opening import Opening
@@ -34,6 +35,8 @@ log = logging.getLogger("jobs")
 
 STOP_SECONDS = 20.0
 """How long a dispatcher that was asked to end has for that."""
+CLOSE_SECONDS = 5.0
+"""What closing the transport and the database has of it: for them a writing of the unfinished jobs gives up."""
 
 
 def main() -> int:
@@ -89,8 +92,9 @@ def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
         log.info("dispatcher process %s serves the jobs of %s", os.getpid(), settings.storage_dir)
         server.serve(settings.storage_dir)
         end_within(STOP_SECONDS)
+        until = time.monotonic() + STOP_SECONDS - CLOSE_SECONDS
         worker.stop()
-        opening.stop()
+        opening.stop(until)
         server.drain()
         log.info("dispatcher process %s ends", os.getpid())
         status = 0

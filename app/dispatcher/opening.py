@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from eventvault import data_folders
@@ -58,11 +59,12 @@ class Opening:
             raise self._problem
         return self._jobs
 
-    def stop(self) -> None:
+    def stop(self, until: float) -> None:
+        """until: when a writing of the unfinished jobs gives up (monotonic). The database has them all."""
         self._stopping.set()
         self._unfinished.stop()
         if self._jobs is not None:
-            self._unfinished.write_if_changed()
+            self._unfinished.write_if_changed(lambda: time.monotonic() >= until)
             self.dispatcher.stop()
 
     def _open(self, on_open: Callable[[], None]) -> None:

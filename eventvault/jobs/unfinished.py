@@ -239,6 +239,7 @@ class UnfinishedFile:
             with self._database.snapshot() as snapshot:
                 write(self._path, snapshot, self._now(), is_stopped)
         except Stopped:
+            log.info("the writing of the unfinished jobs was stopped: %s is as it was", self._path)
             return
         except (NoSpace, EventVaultError, *SYSTEM_ERRORS) as error:
             if self.problem is None:

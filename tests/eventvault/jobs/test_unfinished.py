@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from eventvault.jobs import asking, unfinished
+from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobSchedule
 from eventvault.small_files import SmallFileDamaged
@@ -87,6 +88,19 @@ def test_a_writing_that_is_stopped_leaves_the_file_as_it_was(path: Path, monkeyp
         unfinished.write(path, World().database, START, lambda: True)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_was_stopped_is_written_the_next_time(path: Path, tmp_path: Path) -> None:
+    database = JobsDatabase(tmp_path / "jobs_db")
+    database.open()
+    file = unfinished.UnfinishedFile(path, database, lambda: 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unfinished, "_PIECE_BYTES", 1)
+        file.write_if_changed(lambda: True)
+    assert not path.exists()
+    file.write_if_changed()
+    database.close()
+    assert [type(line).__name__ for line in unfinished.read(path)] == ["Head"]
 
 
 def test_it_is_taken_over_once(path: Path) -> None:
