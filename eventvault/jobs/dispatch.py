@@ -24,7 +24,7 @@ def dispatch(machine: Machine) -> None:
     if free:
         _send_due(machine, free)
     _note_idle(machine)
-    if any(_is_idle(session, machine.moment) for session in free):
+    if any(session.idle < 0 for session in machine.sessions.values()):
         _ask_back(machine)
 
 
@@ -70,7 +70,8 @@ def _least_busy(sessions: list[Session]) -> Session | None:
 
 
 def _room(session: Session) -> tuple[bool, int, int]:
-    return session.free > 0, session.idle, session.free
+    free = session.free
+    return free > 0, session.idle, free
 
 
 def _note_idle(machine: Machine) -> None:
@@ -89,6 +90,8 @@ def _ask_back(machine: Machine) -> None:
     """Ask the sessions that have more than they run for what the idle ones could run."""
     idle = [session for session in machine.sessions.values() if _is_idle(session, machine.moment)]
     room = sum(session.idle for session in idle)
+    if not room:
+        return
     types = {name for session in idle for name in session.types} - machine.paused
     for session in machine.sessions.values():
         wanted = [

@@ -55,6 +55,7 @@ class Session:
     def greet(self, hello: Hello) -> None:
         self.hello = hello
         self.types = {job_type.name: job_type for job_type in hello.types}
+        self.concurrency = min(max(hello.concurrency, 0), MAX_CONCURRENCY)
 
     @property
     def id(self) -> str:
@@ -63,10 +64,6 @@ class Session:
     @property
     def stored(self) -> StoredSession:
         return StoredSession(msgspec.structs.replace(self.hello, received=[]), self.heard, self.is_remote)
-
-    @property
-    def concurrency(self) -> int:
-        return min(max(self.hello.concurrency, 0), MAX_CONCURRENCY)
 
     @property
     def free(self) -> int:

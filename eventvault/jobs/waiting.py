@@ -66,6 +66,8 @@ class WaitingQueues:
 
     def __init__(self) -> None:
         self._queues: dict[str, dict[int, _Queue]] = {}
+        self._filled: dict[str, set[int]] = {}
+        """Type → the priorities of its queues that may have a job."""
 
     @property
     def served(self) -> Iterable[str]:
@@ -74,15 +76,17 @@ class WaitingQueues:
     def serve(self, types: set[str]) -> None:
         """Hold the queues of these types, and forget the others."""
         for job_type in self._queues.keys() - types:
-            del self._queues[job_type]
+            del self._queues[job_type], self._filled[job_type]
         for job_type in types - self._queues.keys():
             self._queues[job_type] = {priority: _Queue() for priority in PRIORITIES}
+            self._filled[job_type] = set(PRIORITIES)
 
     def add(self, changes: Changes, job: Job) -> None:
         changes.put(keys.waiting_key(job.type, job.priority, job.run_at, job.order), job.id.encode())
         queues = self._queues.get(job.type)
         if queues is not None:
             queues[job.priority].add(Waiting(job.run_at, job.order, job.id))
+            self._filled[job.type].add(job.priority)
 
     def remove(self, changes: Changes, job: Job) -> None:
         changes.remove(keys.waiting_key(job.type, job.priority, job.run_at, job.order))
@@ -99,11 +103,13 @@ class WaitingQueues:
 
     def heads(self, changes: Changes, job_type: str) -> Iterator[tuple[int, Waiting]]:
         """Yield the priority and first job of each queue of a served type, the most urgent priority first."""
-        for priority, queue in self._queues[job_type].items():
-            if queue.entries or queue.end is not None:
-                head = self.next(changes, job_type, priority)
-                if head is not None:
-                    yield priority, head
+        filled = self._filled[job_type]
+        for priority in sorted(filled, reverse=True):
+            head = self.next(changes, job_type, priority)
+            if head is None:
+                filled.discard(priority)
+            else:
+                yield priority, head
 
 
 def waiting_types(reader: Reader) -> Iterator[str]:
