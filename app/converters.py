@@ -1,4 +1,4 @@
-"""URL converters for the variable parts of a path: an event's or a job's id, and a backup's name."""
+"""URL converters for the variable parts of a path: an event's or a job's id, a backup's name, and a topic's."""
 
 from __future__ import annotations
 
@@ -25,3 +25,9 @@ class BackupNameConverter(BaseConverter):
 
     regex = r"[^/]*\.[^/]*"
     weight = 150
+
+
+class TopicConverter(BaseConverter):
+    """Matches a name that a Kafka topic may have."""
+
+    regex = "[a-zA-Z0-9._-]{1,249}"

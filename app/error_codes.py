@@ -556,6 +556,12 @@ ANSWERS: dict[str, ErrorCode] = {
         "`kafka.stoppedPartitions` in health lists those that are.",
         409, CONFLICT,
     ),
+    "topic_not_named": ErrorCode(
+        "Events are consumed from several topics, so a partition's number is not enough.",
+        "events are consumed from 3 topics, so partition 2 may be of any of them",
+        "Name the topic: `POST /api/kafka/partitions/<topic>/<partition>/accept-loss`.",
+        409, CONFLICT,
+    ),
 }  # fmt: skip
 """The errors of the core."""
 
@@ -838,7 +844,18 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Move it away by hand.",
     ),
     "kafka_topic_missing": ErrorCode(
-        "The topic is gone.", "the topic events is gone", "Create it again, or restore it.",
+        "The topic is gone, or was never there.", "the topic events is gone",
+        "Create it, or restore it, or correct `KAFKA_EVENTS_TOPIC`.",
+    ),
+    "kafka_topic_refused": ErrorCode(
+        "The brokers do not let the service read the topic; the others are read.",
+        "the topic events cannot be read: Broker: Topic authorization failed",
+        "Allow the client to Read and to Describe the topic. It is tried again by itself.",
+    ),
+    "kafka_no_topic": ErrorCode(
+        "No topic matches the pattern of `KAFKA_EVENTS_TOPIC`.",
+        "KAFKA_EVENTS_TOPIC is ^shop-, and the brokers show no topic with such a name",
+        "Create one, correct the pattern, or allow the client to Describe the topics.",
     ),
     "kafka_dead_letters_missing": ErrorCode(
         "A message cannot be understood, and the topic for dead letters is not there.",

@@ -18,7 +18,7 @@ from app.changes.routes import blueprint as changes
 from app.cli import exits
 from app.cli.commands import COMMANDS, command
 from app.cli.owner import become_owner
-from app.converters import BackupNameConverter, EventIdConverter, JobIdConverter
+from app.converters import BackupNameConverter, EventIdConverter, JobIdConverter, TopicConverter
 from app.docs.routes import blueprint as docs
 from app.edge import Edge, attach, note_answered_change
 from app.events.routes import blueprint as events
@@ -81,6 +81,7 @@ def create_app(
         "event_id": EventIdConverter,
         "job_id": JobIdConverter,
         "backup_name": BackupNameConverter,
+        "topic": TopicConverter,
     }
     app.config.update(_CONFIGURATION)
     app.wsgi_app = behind_proxies(  # type: ignore[method-assign]

@@ -122,6 +122,7 @@ class StoreCollector(Collector):
         yield from _operations(status.get("operations") or [])
         yield from _notifications(status.get("notifications") or {})
         yield from _job_queue(status.get("jobQueue") or {})
+        yield from _kafka(status.get("kafka") or {})
         yield from _rehearsal(status.get("rehearsal") or {})
         for name, value in (status.get("metrics") or {}).items():
             yield from _metric(f"eventvault_{_snake(name)}", value)
@@ -277,6 +278,27 @@ def _job_queue(queue: Mapping[str, Any]) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "eventvault_job_refused_reports", "`jobQueue.refusedReports` of /api/health.", value=queue["refusedReports"]
     )
+
+
+def _kafka(kafka: Mapping[str, Any]) -> Iterator[Metric]:
+    """Yield how far the events topics were consumed; no samples of topics without Kafka."""
+    lag = GaugeMetricFamily(
+        "eventvault_kafka_lag", "Messages that were not consumed yet; no sample while unknown.", labels=["topic"]
+    )
+    for topic in kafka.get("topics", ()):
+        if topic["lag"] is not None:
+            lag.add_metric([topic["name"]], topic["lag"])
+    yield lag
+    partitions = GaugeMetricFamily(
+        "eventvault_kafka_partitions", "Partitions of the events topics by their state.", labels=["topic", "state"]
+    )
+    counted = Counted((each["topic"], each["state"]) for each in kafka.get("partitions", ()))
+    for labels, count in sorted(counted.items()):
+        partitions.add_metric(labels, count)
+    yield partitions
+    for member in ("consumed", "duplicates", "differing", "deadLetters"):
+        name = f"eventvault_kafka_{_snake(member)}"
+        yield CounterMetricFamily(name, f"`kafka.{member}` of /api/health.", value=kafka.get(member, 0))
 
 
 def _rehearsal(newest: Mapping[str, Any]) -> Iterator[Metric]:

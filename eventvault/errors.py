@@ -210,6 +210,12 @@ class PartitionNotStopped(EventVaultError):
     code = "partition_not_stopped"
 
 
+class TopicNotNamed(EventVaultError):
+    """Events are consumed from several Kafka topics, and the request names none of them."""
+
+    code = "topic_not_named"
+
+
 class ProblemNotFound(EventVaultError):
     """Health never has a problem with this code."""
 

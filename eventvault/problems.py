@@ -48,6 +48,9 @@ _KINDS = {
     "backup_late": "schedule",
     "backup_name_invalid": "file",
     "notify_failing": "address",
+    "kafka_topic_missing": "topic",
+    "kafka_topic_refused": "topic",
+    "kafka_waits": "topic",
 }
 _KINDS_BY_PREFIX = {
     "kafka": "partition",

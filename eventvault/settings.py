@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from eventvault import data_folders, notify_addresses, token_text
+from eventvault import data_folders, notify_addresses, token_text, topic_names
 from eventvault.errors import InvalidSettings
 from eventvault.files import make_folder
 from eventvault.printable import is_utf8, printable
 from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, parse_zone
+from eventvault.topic_names import EventsTopics, topic_name
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder of `wsgi.py`; relative data folders are resolved against it."""
@@ -106,12 +107,6 @@ class Address:
 
     def __str__(self) -> str:
         return self.text
-
-
-def _topic(text: str) -> str:
-    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", text) or text in (".", ".."):
-        raise ValueError(text)
-    return text
 
 
 def _host(text: str) -> str:
@@ -226,7 +221,7 @@ _SPANS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_0
 _BOOLEAN = Kind(_boolean, "true/false, 1/0, yes/no or on/off")
 _PERIOD = Kind(Period, "a number of seconds, minutes, hours or days, such as 90s, 10m, 2h or 30d")
 _FOLDER = Kind(_path, "a folder's path in UTF-8; a relative one starts at the folder of wsgi.py")
-_TOPIC = Kind(_topic, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
+_TOPIC = Kind(topic_name, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
 _DAY = 86_400_000
 _LARGEST_BODY = 2**27
 """Bytes. As JSON a text may be six times as long, and a frame to the store has at most 2**30 (`store.rpc.wire`)."""
@@ -341,7 +336,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "KAFKA_CREATE_TOPICS", _BOOLEAN, "false",
         "Create missing topics: for jobs, for results and for dead letters. The topic of the events is never created.",
     ),
-    Declaration("KAFKA_EVENTS_TOPIC", _TOPIC, "events", "The topic that events are consumed from."),
+    Declaration(
+        "KAFKA_EVENTS_TOPIC",
+        Kind(EventsTopics, "names of Kafka topics, separated by commas, or ^ and a regular expression of names"), "events",
+        "The topics that events are consumed from. A pattern such as `^shop-` never matches topics of jobs, of dead "
+        "letters and Kafka's own.",
+    ),
     Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that jobs are taken from."),
     Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the outcomes of jobs are written to."),
     Declaration(
@@ -492,7 +492,7 @@ class Settings:
     file_group_read: bool
     kafka_bootstrap_servers: str | None
     kafka_create_topics: bool
-    kafka_events_topic: str
+    kafka_events_topic: EventsTopics
     kafka_jobs_topic: str
     kafka_results_topic: str
     kafka_jobs_group: str
@@ -523,6 +523,11 @@ class Settings:
     log_format: str | None
     from_environment: frozenset[str] = field(default=frozenset(), compare=False)
     """The names of the settings that the environment gives; the others have their defaults."""
+
+    @property
+    def other_topics(self) -> dict[str, str]:
+        """Topics that are never events topics, and what is in them."""
+        return topic_names.other_uses(vars(self))
 
     @property
     def database(self) -> Path:
@@ -558,7 +563,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             values[declaration.attribute] = declaration.kind.parse(text) if text else None
         except ValueError:
             problems.append(f"{declaration.name} is {declaration.kind.show(text)}; allowed: {declaration.kind.allowed}")
-    problems += _clashes(values)
+    problems += [*_clashes(values), *_no_events_topics(values)]
     if problems:
         raise InvalidSettings(
             "; ".join(problems), hint="correct or unset these environment variables; docs/settings.md lists them all",
@@ -628,6 +633,14 @@ def _clashes(values: Mapping[str, Any]) -> list[str]:
         for number, (other, parent) in enumerate(present)
         if index != number and ((path == parent and index < number) or parent in path.parents)
     ]
+
+
+def _no_events_topics(values: Mapping[str, Any]) -> list[str]:
+    """Say which of the events topics have another use: their messages would be taken for events."""
+    chosen = values.get("kafka_events_topic")
+    uses = topic_names.other_uses(values)
+    reasons = [topic_names.why_no_events(name, uses) for name in chosen.names] if chosen is not None else []
+    return [f"KAFKA_EVENTS_TOPIC is '{chosen}', but {reason}; allowed: topics of events" for reason in reasons if reason]
 
 
 def _text(value: Any) -> str:

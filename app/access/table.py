@@ -110,6 +110,7 @@ NEEDS: dict[str, Need] = {
     "PUT /api/jobs/schedules/<name>": _ADMIN,
     "DELETE /api/jobs/schedules/<name>": _ADMIN,
     "POST /api/kafka/partitions/<partition>/accept-loss": _ADMIN,
+    "POST /api/kafka/partitions/<topic>/<partition>/accept-loss": _ADMIN,
     "POST /api/problems/<code>/accept": _ADMIN,
     "POST /api/notify/test": _ADMIN,
     "GET /api/audit": _ADMIN,

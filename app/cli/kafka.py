@@ -1,4 +1,4 @@
-"""`flask kafka`: how far the events topic was taken, and stopped partitions that go on without what is lost."""
+"""`flask kafka`: how far the events topics were taken, and stopped partitions that go on without what is lost."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ _POLL_SECONDS = 0.2
 _PARTITION = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})")
 
 Problem = Mapping[str, Any]
+Place = tuple[str, int]
+"""A topic and the number of one of its partitions."""
 
 
 @group.command("status")
@@ -54,8 +56,8 @@ def accept(*, partition: str, yes: bool, utc: bool, as_json: bool) -> None:
     """Let a stopped partition go on without the messages that are lost. Exit: 4 if it is not stopped."""
     with exits.reporting_errors(as_json=as_json):
         kafka, problems = _state()
-        number = _number_of(partition, kafka)
-        problem = _stops(problems).get(number)
+        place = _place_of(partition, kafka)
+        problem = _stops(problems).get(place)
         if problem is None:
             raise PartitionNotStopped(
                 f"{partition} is not stopped; nothing was changed", hint="flask kafka status shows those that are"
@@ -64,16 +66,26 @@ def accept(*, partition: str, yes: bool, utc: bool, as_json: bool) -> None:
     if not yes:
         click.echo(text.safe(_describe_loss(partition, kafka, problem, text.Times(utc=utc))), err=True)
         ask_for(partition, partition, lead="")
-    exits.run_and_print(lambda: _accept(partition, number, problem), _describe_accepted, as_json=as_json)
+    exits.run_and_print(lambda: _accept(place, problem), _describe_accepted, as_json=as_json)
 
 
-def _accept(name: str, number: int, problem: Problem) -> dict[str, Any]:
-    retry_while_store_is_away(lambda: current_store().accept_loss(number))
+def _accept(place: Place, problem: Problem) -> dict[str, Any]:
+    topic, number = place
+    retry_while_store_is_away(lambda: current_store().accept_loss(number, topic))
     deadline = time.monotonic() + CONTINUE_SECONDS
-    while (is_stopped := number in _state()[0]["stoppedPartitions"]) and time.monotonic() < deadline:
+    while (is_stopped := _is_stopped(_state()[0], place)) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     begins = (problem.get("details") or {}).get("begins")
-    return {"topic": name.rpartition("/")[0], "partition": number, "continues": not is_stopped, "offset": begins}
+    return {"topic": topic, "partition": number, "continues": not is_stopped, "offset": begins}
+
+
+def _is_stopped(kafka: Mapping[str, Any], place: Place) -> bool:
+    return any(_place(each) == place and each["state"] == "stopped" for each in kafka["partitions"])
+
+
+def _place(each: Mapping[str, Any]) -> Place:
+    """Return the place of a partition as health describes it."""
+    return each["topic"], each["partition"]
 
 
 def _state() -> tuple[dict[str, Any], list[Problem]]:
@@ -88,43 +100,55 @@ def _no_service() -> StoreUnavailable:
     return StoreUnavailable("no service runs, so no events are taken from Kafka", hint="start the service")
 
 
-def _number_of(name: str, kafka: Mapping[str, Any]) -> int:
-    """Return the number of a partition by its name. Raises InvalidInput if it is none of the events topic."""
+def _place_of(name: str, kafka: Mapping[str, Any]) -> Place:
+    """Return the place of a partition by its name. Raises InvalidInput if it is none of the events topics."""
     match = _PARTITION.fullmatch(name)
-    if match is None or match[1] != kafka["topic"]:
-        hint = f"name it as `flask kafka status` does: {kafka['topic']}/0"
-        raise InvalidInput(f"{name} is no partition of the topic {kafka['topic']}; nothing was changed", hint=hint)
-    return int(match[2])
+    topics = [topic["name"] for topic in kafka["topics"]]
+    if match is None or match[1] not in topics:
+        known = f"the topic {topics[0]}" if len(topics) == 1 else f"the {len(topics)} events topics"
+        hint = f"name it as `flask kafka status` does, such as {topics[0] if topics else 'events'}/0"
+        raise InvalidInput(f"{name} is no partition of {known}; nothing was changed", hint=hint)
+    return match[1], int(match[2])
 
 
-def _stops(problems: list[Problem]) -> dict[int, Problem]:
-    """Return why partitions are stopped, by their numbers."""
+def _stops(problems: list[Problem]) -> dict[Place, Problem]:
+    """Return why partitions are stopped."""
     return {
-        problem["details"]["partition"]: problem
+        _place(problem["details"]): problem
         for problem in problems
-        if problem["code"].startswith("kafka_") and "partition" in (problem.get("details") or {})
+        if problem["code"].startswith("kafka_") and {"topic", "partition"} <= (problem.get("details") or {}).keys()
     }
 
 
-def _describe(kafka: Mapping[str, Any], stops: Mapping[int, Problem]) -> str:
+def _describe(kafka: Mapping[str, Any], stops: Mapping[Place, Problem]) -> str:
     rows: list[tuple[str, ...]] = []
     nothing = text.sign("–", "-")
     for each in kafka["partitions"]:
-        number = each["partition"]
+        name = str(each["partition"]) if len(kafka["topics"]) == 1 else f"{each['topic']}/{each['partition']}"
         lag = nothing if each["lag"] is None else text.number(each["lag"])
         state = each["state"].upper() if each["state"] == "stopped" else each["state"]
         following = nothing if each["next"] is None else text.number(each["next"])
         last = nothing if each["lastMessageAt"] is None else text.ago(clock.parse(each["lastMessageAt"]))
-        rows.append((str(number), state, following, lag, last))
+        rows.append((name, state, following, lag, last))
     header = ("PARTITION", "STATE", "NEXT OFFSET", "BEHIND", "LAST MESSAGE")
     lines = text.table(header, rows, right={2, 3}).split("\n") if rows else []
     described = [_headline(kafka), *lines[:1]]
     for each, line in zip(kafka["partitions"], lines[1:], strict=True):
-        problem = stops.get(each["partition"])
+        problem = stops.get(_place(each))
         described += [line] if problem is None else [line, f"{' ' * 11}{_reason(problem)}"]
-    shown = [each["partition"] for each in kafka["partitions"] if each["partition"] in stops]
-    hints = [f"HINT: go on without them: flask kafka accept {kafka['topic']}/{number}" for number in shown]
-    return "\n".join([*described, *hints])
+    places = [_place(each) for each in kafka["partitions"]]
+    hints = [f"HINT: go on without them: flask kafka accept {topic}/{n}" for topic, n in places if (topic, n) in stops]
+    return "\n".join([*described, *_describe_unread(kafka), *hints])
+
+
+def _describe_unread(kafka: Mapping[str, Any]) -> list[str]:
+    """Say why topics are not read that have no stopped partition; that one topic is missing says the headline."""
+    stopped = {each["topic"] for each in kafka["partitions"] if each["state"] == "stopped"}
+    reasons = {topic["name"]: topic["error"] for topic in kafka["topics"] if topic["name"] not in stopped}
+    if kafka["topic"] is None:
+        missing = "it does not exist"
+        reasons |= {topic["name"]: missing for topic in kafka["topics"] if not topic["exists"] and not topic["error"]}
+    return [f"{name}: {reason}" for name, reason in reasons.items() if reason is not None and kafka["connected"]]
 
 
 def _headline(kafka: Mapping[str, Any]) -> str:
@@ -133,9 +157,12 @@ def _headline(kafka: Mapping[str, Any]) -> str:
         return f"No broker answers{reason}. It is tried again by itself."
     brokers = ", ".join(broker["address"] for broker in kafka["brokers"])
     partitions = text.counted(len(kafka["partitions"]), "partition")
-    there = (
-        f"Topic {kafka['topic']}, {partitions}" if kafka["topicExists"] else f"The topic {kafka['topic']} is missing"
-    )
+    there = f"{text.counted(len(kafka['topics']), 'topic').capitalize()}, {partitions}"
+    if not kafka["topics"]:
+        there = f"No topic matches {kafka['pattern']}"
+    elif kafka["topic"] is not None:
+        exists = kafka["topicExists"]
+        there = f"Topic {kafka['topic']}, {partitions}" if exists else f"The topic {kafka['topic']} is missing"
     lags = [each["lag"] for each in kafka["partitions"] if each["lag"] is not None]
     behind = f", {text.counted(sum(lags), 'message')} behind" if lags else ""
     return f"{brokers} answers. {there}{behind}."
@@ -159,7 +186,7 @@ def _describe_loss(name: str, kafka: Mapping[str, Any], problem: Problem, times:
         return f"{problem['message']}.\nIf you accept this, {CONSEQUENCES[problem['code']]}."
     first, last, lost = details["begins"] - details["lost"], details["begins"] - 1, details["lost"]
     last_message = next(
-        each["lastMessageAt"] for each in kafka["partitions"] if each["partition"] == details["partition"]
+        each["lastMessageAt"] for each in kafka["partitions"] if _place(each) == _place(details)
     )
     after = (
         f", after {times.second(clock.parse(last_message))} {times.zone}, the last one taken"

@@ -1,1 +1,1 @@
-"""`/api/kafka`: decisions about the events topic that an operator must make. It asks the store, never a broker."""
+"""`/api/kafka`: decisions about the events topics that an operator must make. It asks the store, never a broker."""

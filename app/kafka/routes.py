@@ -1,4 +1,4 @@
-"""The route of `/api/kafka`."""
+"""The routes of `/api/kafka`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,37 @@ blueprint.before_request(reject_repeated_parameters)
 
 class AcceptedLossSchema(ReplySchema):
     success = fields.Boolean(required=True)
+    topic = fields.String()
     partition = fields.Integer(required=True)
     message = fields.String(required=True)
 
 
-@blueprint.route("/partitions/<int(max=2147483647):partition>/accept-loss", methods=["POST"])
+_PARTITION = "<int(max=2147483647):partition>"
+
+
+@blueprint.route(f"/partitions/<topic:topic>/{_PARTITION}/accept-loss", methods=["POST"])
 @blueprint.doc(summary="Resume a stopped partition")
 @blueprint.response(202, AcceptedLossSchema)
 @accepts_parameters()
 @takes_no_body
-def accept_loss(partition: int) -> Response:
+def accept_loss_of_topic(topic: str, partition: int) -> Response:
     """Resumes the partition at its current first offset and accepts the loss of the events before it.
 
     No event is stored twice. 409 if the partition is not stopped, or if no events are consumed from Kafka.
     """
-    current_store().accept_loss(partition)
-    message = "the partition is read from its present beginning; GET /api/health shows when it continues"
-    return reply({"success": True, "partition": partition, "message": message}, 202)
+    current_store().accept_loss(partition, topic)
+    return reply({"success": True, "topic": topic, "partition": partition, "message": _MESSAGE}, 202)
+
+
+@blueprint.route(f"/partitions/{_PARTITION}/accept-loss", methods=["POST"])
+@blueprint.doc(summary="Resume a stopped partition of the only topic")
+@blueprint.response(202, AcceptedLossSchema)
+@accepts_parameters()
+@takes_no_body
+def accept_loss(partition: int) -> Response:
+    """Does the same where events are consumed from one topic. With several it answers 409."""
+    current_store().accept_loss(partition, None)
+    return reply({"success": True, "partition": partition, "message": _MESSAGE}, 202)
+
+
+_MESSAGE = "the partition is read from its present beginning; GET /api/health shows when it continues"

@@ -20,7 +20,7 @@ class PartitionBatch:
     """
 
     def __init__(self, messages: Sequence[Record]) -> None:
-        self.partition = messages[0].partition
+        self.topic, self.partition = messages[0].topic, messages[0].partition
         self.drafts: list[tuple[int, EventDraft]] = []
         self.letters: list[tuple[Record, str]] = []
         self._messages = list(messages)

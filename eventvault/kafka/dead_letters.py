@@ -17,8 +17,10 @@ from confluent_kafka.admin import AdminClient
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import config, topics
 from eventvault.kafka.messages import Record
-from eventvault.kafka.topic_info import dead_letter_topic
+from eventvault.kafka.monitor import RETRIED
+from eventvault.problems import Problem
 from eventvault.settings import Settings
+from eventvault.topic_names import dead_letter_topic
 
 DELIVERY_MILLISECONDS = 5_000
 HEADER_PREFIX = "x-eventvault-"
@@ -31,6 +33,12 @@ class _TopicMissing(Exception):
     """The topic does not exist and cannot be made; says why."""
 
 
+def undelivered(topic: str, reason: str) -> Problem:
+    """Return the problem of a partition of `topic` that waits for its dead letter."""
+    message = f"events from Kafka wait: a dead letter cannot be delivered to {dead_letter_topic(topic)}: {reason}"
+    return Problem("kafka_waits", message, RETRIED, topic)
+
+
 class DeadLetters:
     """Delivers dead letters, in one thread. The first one creates the topic, with KAFKA_CREATE_TOPICS.
 
@@ -38,13 +46,13 @@ class DeadLetters:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.topic = dead_letter_topic(settings.kafka_events_topic)
         self.missing: str | None = None
         self._settings = settings
         self._producer: Producer | None = None
+        self._ensured: set[str] = set()
 
-    def send(self, letters: Sequence[tuple[Record, str]]) -> list[str | None]:
-        """Deliver (message, reason) pairs. Returns for each pair None, or why it could not be delivered yet.
+    def send(self, topic: str, letters: Sequence[tuple[Record, str]]) -> list[str | None]:
+        """Deliver (message, reason) pairs of a topic. Returns for each None, or why it could not be delivered yet.
 
         If the topic is `missing`, nothing is delivered and nothing is to be awaited.
         """
@@ -53,9 +61,10 @@ class DeadLetters:
             return outcomes
         self.missing = None
         try:
-            producer = self._open()
+            producer, dead_topic = self._open(), dead_letter_topic(topic)
+            self._ensure_topic(dead_topic)
             for index, (message, reason) in enumerate(letters):
-                self._produce(producer, message, reason, partial(_note, outcomes, index))
+                self._produce(producer, dead_topic, message, reason, partial(_note, outcomes, index))
             producer.flush(DELIVERY_MILLISECONDS / 1000 + 1)
         except (KafkaException, BufferError) as error:
             outcomes = [outcome and str(error) for outcome in outcomes]
@@ -74,31 +83,36 @@ class DeadLetters:
             self._producer.purge()
             self._producer.flush(0)
             self._producer = None
+            self._ensured.clear()
 
     def _open(self) -> Producer:
         if self._producer is None:
-            self._ensure_topic(AdminClient(config.client(self._settings)))
             self._producer = Producer(config.producer(self._settings, DELIVERY_MILLISECONDS))
         return self._producer
 
-    def _ensure_topic(self, admin: AdminClient) -> None:
+    def _ensure_topic(self, topic: str) -> None:
         """Raises _TopicMissing, or KafkaUnreachable if no broker answers."""
-        if topics.topic_of(topics.ask_topic(admin, self.topic), None) is not None:
+        if topic in self._ensured:
             return
+        admin = AdminClient(config.client(self._settings))
+        if topics.topic_of(topics.ask_topic(admin, topic), None) is None:
+            self._create_topic(admin, topic)
+        self._ensured.add(topic)
+
+    def _create_topic(self, admin: AdminClient, topic: str) -> None:
         if not self._settings.kafka_create_topics:
-            raise _TopicMissing(f"the topic {self.topic} does not exist, and KAFKA_CREATE_TOPICS is false")
+            raise _TopicMissing(f"the topic {topic} does not exist, and KAFKA_CREATE_TOPICS is false")
         try:
-            topics.create_topic(admin, self.topic, _TOPIC_CONFIG)
+            topics.create_topic(admin, topic, _TOPIC_CONFIG)
         except KafkaUnreachable as error:
             if not topics.is_refusal(error):
                 raise
-            raise _TopicMissing(
-                f"the topic {self.topic} does not exist and cannot be created: {error.message}"
-            ) from None
+            raise _TopicMissing(f"the topic {topic} does not exist and cannot be created: {error.message}") from None
 
     def _produce(
         self,
         producer: Producer,
+        topic: str,
         message: Record,
         reason: str,
         on_delivery: Callable[[KafkaError | None, Message], None],
@@ -107,7 +121,7 @@ class DeadLetters:
         while True:
             try:
                 producer.produce(
-                    self.topic, message.value, message.key, headers=_headers(message, reason), on_delivery=on_delivery
+                    topic, message.value, message.key, headers=_headers(message, reason), on_delivery=on_delivery
                 )
                 return
             except BufferError:

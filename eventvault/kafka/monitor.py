@@ -8,25 +8,43 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from eventvault import clock
-from eventvault.errors import PartitionNotStopped
-from eventvault.kafka.topic_info import dead_letter_topic
+from eventvault.errors import PartitionNotStopped, TopicNotNamed
 from eventvault.problems import Problem
 from eventvault.settings import Settings
+from eventvault.topic_names import dead_letter_topic
 
 log = logging.getLogger("KafkaMonitor")
 
 GRACE_SECONDS = 15.0
-"""A broker that starts together with the service gets this long before its absence is a problem."""
+"""A broker or a topic that is made together with the service gets this long before its absence is a problem."""
 
 REPEAT_LOG_SECONDS = 3600.0
 LETTERS_LOG_SECONDS = 60.0
 _SHOWN_POSITIONS = 20
+
+Place = tuple[str, int]
+"""A topic and the number of one of its partitions."""
+
+
+class TopicState(NamedTuple):
+    """A topic as the consumer sees it.
+
+    expected: events were consumed from it before, so its absence is a loss. partitions: `state`, `next` and `lag` of
+    each. stopped: why partitions are stopped. waits_for: what keeps the topic or partitions of it from being read now.
+    """
+
+    name: str
+    exists: bool = True
+    expected: bool = False
+    partitions: Mapping[int, dict[str, Any]] = {}
+    stopped: Mapping[int, Problem] = {}
+    waits_for: Sequence[Problem] = ()
 
 
 class KafkaMonitor:
@@ -40,28 +58,28 @@ class KafkaMonitor:
     ) -> None:
         self._consumes = consumes
         self.configured = bool(settings.kafka_bootstrap_servers)
-        self._topic = settings.kafka_events_topic
+        self._chosen = settings.kafka_events_topic
         self._servers = settings.kafka_bootstrap_servers
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._connected: bool | None = None
         self._away_since = monotonic()
         self._brokers: dict[int, str] = {}
-        self._topic_missing = False
-        self._topic_expected = False
+        self._topics: dict[str, TopicState] = {}
+        """Those that the consumer found. Before it reported, what the setting names is shown."""
+        self._missing_since: dict[str | None, float] = {}
+        """Topic → since when it does not exist; None: since when no topic matches the pattern."""
         self._failure: str | None = None
-        self._failure_logged_reason: str | None = None
-        self._failure_logged_at = float("-inf")
-        self._letters_logged_at = float("-inf")
+        self._logged: dict[tuple[str, str | None], tuple[str, float]] = {}
+        """What was logged of a lasting cause, and when."""
+        self._letters_logged_at: dict[str, float] = {}
         self._last_error: dict[str, Any] | None = None
-        self._last_messages: dict[int, int] = {}
-        """Partition → when a message of it was stored last, by this process."""
-        self._partitions: dict[int, dict[str, Any]] = {}
+        self._last_messages: dict[Place, int] = {}
+        """When a message of a partition was stored last, by this process."""
         self._is_lag_known = False
-        self._without_letter: tuple[int, list[str]] = (0, [])
-        """How many messages have no dead letter, and where the first of them are."""
-        self._letters_missing: str | None = None
-        self._stopped: dict[int, Problem] = {}
+        self._without_letter: dict[str, tuple[str, int, list[str]]] = {}
+        """Topic → why messages of it have no dead letter, how many, and where the first of them are."""
+        self._stopped: dict[Place, Problem] = {}
         self._counts = {"consumed": 0, "duplicates": 0, "differing": 0, "deadLetters": 0}
 
     def connected(self, brokers: Mapping[int, str]) -> None:
@@ -86,41 +104,56 @@ class KafkaMonitor:
         with self._lock:
             self._is_lag_known = False
 
-    def topic_exists(self, *, exists: bool, expected: bool = True) -> None:
-        """Record whether the topic exists. expected: events were consumed from it before, so its absence is a loss."""
+    def topics(self, states: Sequence[TopicState]) -> None:
+        """Record all topics as they are now."""
+        now = self._monotonic()
+        missing = [state for state in states if not state.exists]
         with self._lock:
-            was, self._topic_missing = self._topic_missing, not exists
-            self._topic_expected = expected
-        if not exists and not was:
-            log.log(
-                logging.ERROR if expected else logging.INFO, "the topic %s does not exist: waiting for it", self._topic
-            )
+            news = [state for state in missing if state.name not in self._missing_since]
+            absent: list[str | None] = [*(state.name for state in missing), *([] if states else [None])]
+            self._missing_since = {name: self._missing_since.get(name, now) for name in absent}
+            self._topics, self._is_lag_known = {state.name: state for state in states}, True
+            stopped = self._note_stopped(states)
+            causes = _distinct(problem for state in states for problem in state.waits_for)
+            over = self._logged.keys() - {(problem.code, problem.about) for problem in causes} - {_OF_ALL_TOPICS}
+            for key in over:
+                del self._logged[key]
+            waiting = [problem for problem in causes if self._is_news(problem)]
+            for problem in (*waiting, *stopped):
+                self._note_error(problem.message)
+        for state in news:
+            level = logging.ERROR if state.expected else logging.INFO
+            log.log(level, "the topic %s does not exist: waiting for it", state.name)
+        for _, topic in over:
+            log.info("the topic %s is consumed again", topic)
+        for problem in waiting:
+            log.warning("%s: %s", problem.message, problem.hint)
+        for problem in stopped:
+            log.error("%s; the partition is stopped: %s", problem.message, problem.hint)
 
     def failed(self, reason: str) -> bool:
-        """Record an error that is tried again without loss. Returns True if it was logged, because it is new."""
-        now = self._monotonic()
+        """Record an error of all topics that is tried again without loss. Returns True if it was logged, as it is new."""
         with self._lock:
             self._failure = reason
-            is_news = reason != self._failure_logged_reason or now - self._failure_logged_at >= REPEAT_LOG_SECONDS
-            if is_news:
-                self._failure_logged_reason, self._failure_logged_at = reason, now
+            is_news = self._is_news(Problem("kafka_waits", reason, RETRIED))
             self._note_error(reason)
         if is_news:
-            log.warning("events of the topic %s wait; it is tried again: %s", self._topic, reason)
+            log.warning("events from Kafka wait; it is tried again: %s", reason)
         return is_news
 
     def recovered(self) -> None:
         with self._lock:
-            was, self._failure, self._failure_logged_reason = self._failure, None, None
+            was, self._failure = self._failure, None
+            self._logged.pop(_OF_ALL_TOPICS, None)
         if was is not None:
-            log.info("events of the topic %s are consumed again", self._topic)
+            log.info("events from Kafka are consumed again")
 
     def batch_stored(
-        self, partitions: Iterable[int], *, events: int, duplicates: int, differing: int, dead_letters: int
+        self, places: Collection[Place], *, events: int, duplicates: int, differing: int, dead_letters: int
     ) -> None:
-        """Record what was stored. partitions: those whose messages it was."""
+        """Record what was stored. places: the partitions whose messages it was."""
         with self._lock:
-            self._last_messages |= dict.fromkeys(partitions, clock.now())
+            self._last_messages |= dict.fromkeys(places, clock.now())
             for name, count in (
                 ("consumed", events), ("duplicates", duplicates), ("differing", differing),
                 ("deadLetters", dead_letters),
@@ -129,49 +162,52 @@ class KafkaMonitor:
         if differing:
             log.warning(
                 "%d messages of %s have the source and id of a stored event but other content; the first event stays",
-                differing, self._topic,
+                differing, ", ".join(sorted({topic for topic, _ in places})),
             )  # fmt: skip
-        if dead_letters and self._letters_missing is None and self._letters_log_due():
-            log.warning("%d messages of %s went to %s", dead_letters, self._topic, dead_letter_topic(self._topic))
 
-    def letters_sent(self, missing: str | None, positions: Sequence[str]) -> None:
+    def letters_sent(self, topic: str, missing: str | None, positions: Sequence[str]) -> None:
         """Record whether the dead letters of these messages (`partition/offset`) have a topic. missing: why not."""
+        dead_topic = dead_letter_topic(topic)
         with self._lock:
-            self._letters_missing = missing
-            count, first = self._without_letter if missing is not None else (0, [])
-            self._without_letter = count + len(positions), [*first, *positions][:_SHOWN_POSITIONS]
+            _, count, first = self._without_letter.pop(topic, ("", 0, []))
+            if missing is not None:
+                shown = [*first, *positions][:_SHOWN_POSITIONS]
+                self._without_letter[topic] = missing, count + len(positions), shown
         if missing is not None:
             log.error("%s of %s are no events and have no dead letter: %s",
-                      ", ".join(positions[:_SHOWN_POSITIONS]), self._topic, missing)  # fmt: skip
+                      ", ".join(positions[:_SHOWN_POSITIONS]), topic, missing)  # fmt: skip
+        elif self._letters_log_due(topic):
+            log.warning("%d messages of %s go to %s", len(positions), topic, dead_topic)
 
-    def partitions(self, states: Mapping[int, dict[str, Any]], stopped: Mapping[int, Problem]) -> None:
-        """Record the `state`, `next` and `lag` of all partitions, and the problems of those that are stopped."""
-        with self._lock:
-            before = self._stopped
-            self._stopped = {
-                partition: self._waiting(partition, problem, before.get(partition))
-                for partition, problem in stopped.items()
-            }
-            self._partitions, self._is_lag_known = dict(states), True
-            for partition in stopped.keys() - before.keys():
-                self._note_error(stopped[partition].message)
-        for partition in stopped.keys() - before.keys():
-            log.error("%s; the partition is stopped: %s", stopped[partition].message, stopped[partition].hint)
+    def find_stopped(self, partition: int, topic: str | None) -> str:
+        """Return the topic of a stopped partition. topic: None if there is one topic only.
 
-    def check_stopped(self, partition: int) -> None:
-        """Raise PartitionNotStopped if the partition is not stopped, or if Kafka is not configured."""
+        Raises TopicNotNamed if there are several, PartitionNotStopped if it is not stopped, or if Kafka is not used.
+        """
         with self._lock:
-            is_stopped = partition in self._stopped
-        if not is_stopped:
-            raise PartitionNotStopped(
-                f"partition {partition} of the topic {self._topic} is not stopped"
-                if self.configured
-                else "no events are consumed from Kafka: KAFKA_BOOTSTRAP_SERVERS is not set",
-                hint="stoppedPartitions in the kafka part of GET /api/health lists the stopped ones",
+            names, stopped = self._names(), set(self._stopped)
+        if topic is None and len(names) > 1:
+            raise TopicNotNamed(
+                f"events are consumed from {len(names)} topics, so partition {partition} may be of any of them",
+                hint=f"POST /api/kafka/partitions/<topic>/{partition}/accept-loss names the topic: "
+                + ", ".join(names[:_SHOWN_POSITIONS]),
             )
+        topic = topic or next(iter(names), None)
+        if topic is not None and (topic, partition) in stopped:
+            return topic
+        of_topic = f" of the topic {topic}" if topic is not None else ""
+        raise PartitionNotStopped(
+            f"partition {partition}{of_topic} is not stopped"
+            if self.configured
+            else "no events are consumed from Kafka: KAFKA_BOOTSTRAP_SERVERS is not set",
+            hint="stoppedPartitions in the kafka part of GET /api/health lists the stopped ones",
+        )
 
     def stopped_problems(self) -> list[Problem]:
-        """Return the problems of the stopped partitions, which wait for a decision; `details` has the `partition`."""
+        """Return the problems of the stopped partitions, which wait for a decision.
+
+        Their `details` have the `topic` and the `partition`.
+        """
         with self._lock:
             return [problem for _, problem in sorted(self._stopped.items())]
 
@@ -183,75 +219,165 @@ class KafkaMonitor:
         with self._lock:
             if not self._connected and self._monotonic() - self._away_since >= GRACE_SECONDS:
                 message = f"no Kafka broker answers at {self._servers}"
-                problems.append(Problem("kafka_unreachable", message, _RETRIED))
-            if self._connected and self._topic_missing and self._topic_expected:
-                message = f"the topic {self._topic} is gone"
-                problems.append(Problem("kafka_topic_missing", message, "create it again, or restore it"))
-            if self._letters_missing is not None:
-                problems.append(self._missing_letters(self._letters_missing, *self._without_letter))
+                problems.append(Problem("kafka_unreachable", message, RETRIED))
+            if self._connected:
+                problems += self._missing_topics()
+                problems += _distinct(problem for state in self._topics.values() for problem in state.waits_for)
+            problems += [_missing_letters(topic, *found) for topic, found in sorted(self._without_letter.items())]
             if self._connected and self._failure is not None:
-                problems.append(Problem("kafka_waits", f"events from Kafka wait: {self._failure}", _RETRIED))
+                problems.append(Problem("kafka_waits", f"events from Kafka wait: {self._failure}", RETRIED))
         return problems
-
-    def _missing_letters(self, reason: str, count: int, first: Sequence[str]) -> Problem:
-        topic = dead_letter_topic(self._topic)
-        message = f"{count} messages of {self._topic} are no events and have no dead letter: {reason}"
-        hint = (
-            f"create the topic {topic}, or set KAFKA_CREATE_TOPICS=true; the messages stay in {self._topic} "
-            f"until Kafka removes them: {', '.join(first)} (partition/offset)"
-        )
-        return Problem("kafka_dead_letters_missing", message, hint, topic)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the `kafka` member of `/api/health`; `{"configured": false}` if Kafka is not configured."""
         if not self.configured:
             return {"configured": False}
         with self._lock:
-            states = {
-                number: state if self._is_lag_known else {**state, "lag": None}
-                for number, state in sorted(self._partitions.items())
-            }
-            lags = [state["lag"] for state in states.values()]
+            names = self._names()
+            topics = [self._describe(name) for name in names]
+            partitions = [self._describe_partition(place) for place in self._places()]
+            is_one = len(names) == 1
             return {
                 "configured": True,
                 "consumes": self._consumes,
                 "connected": bool(self._connected),
                 "brokers": [{"id": number, "address": address} for number, address in sorted(self._brokers.items())],
-                "topic": self._topic,
-                "topicExists": bool(self._connected) and not self._topic_missing,
-                "lag": sum(lags) if lags and None not in lags else None,
-                "partitions": [
-                    {"partition": number, **state, "lastMessageAt": _instant(self._last_messages.get(number))}
-                    for number, state in states.items()
+                "topic": names[0] if is_one else None,
+                "pattern": str(self._chosen) if self._chosen.pattern is not None else None,
+                "topicExists": bool(topics) and all(each["exists"] for each in topics),
+                "topics": topics,
+                "lag": _sum(each["lag"] for each in partitions),
+                "partitions": partitions,
+                "stoppedPartitions": [
+                    number if is_one else f"{topic}/{number}" for topic, number in sorted(self._stopped)
                 ],
-                "stoppedPartitions": sorted(self._stopped),
                 **self._counts,
                 "lastMessageAt": _instant(max(self._last_messages.values(), default=None)),
                 "lastError": self._last_error,
             }
 
-    def _waiting(self, partition: int, problem: Problem, earlier: Problem | None) -> Problem:
-        return msgspec.structs.replace(
-            problem,
-            about=f"{self._topic}/{partition}",
-            since=earlier.since if earlier and earlier.code == problem.code else clock.now(),
-            details={**problem.details, "partition": partition},
-        )
+    def _names(self) -> list[str]:
+        return list(self._topics or self._chosen.names)
 
-    def _letters_log_due(self) -> bool:
+    def _places(self) -> list[Place]:
+        return [(name, number) for name, state in self._topics.items() for number in sorted(state.partitions)]
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        state = self._topics.get(name, TopicState(name, exists=False))
+        partitions = [self._describe_partition((name, number)) for number in state.partitions]
+        reasons = [*(problem.message for problem in (*state.stopped.values(), *state.waits_for))]
+        return {
+            "name": name,
+            "exists": bool(self._connected) and state.exists,
+            "partitions": len(partitions),
+            "lag": _sum(each["lag"] for each in partitions),
+            "error": reasons[0] if reasons else None,
+        }
+
+    def _describe_partition(self, place: Place) -> dict[str, Any]:
+        topic, number = place
+        state = self._topics[topic].partitions[number]
+        if not self._is_lag_known:
+            state = {**state, "lag": None}
+        return {
+            "topic": topic, "partition": number, **state, "lastMessageAt": _instant(self._last_messages.get(place)),
+        }  # fmt: skip
+
+    def _note_stopped(self, states: Sequence[TopicState]) -> list[Problem]:
+        """Record which partitions are stopped. Returns the problems of those that were not before."""
+        before = self._stopped
+        self._stopped = {
+            (state.name, number): _waiting(state.name, number, problem, before.get((state.name, number)))
+            for state in states
+            for number, problem in state.stopped.items()
+        }
+        return [problem for place, problem in self._stopped.items() if place not in before]
+
+    def _missing_topics(self) -> list[Problem]:
+        """Return the problems of topics that do not exist; of new ones only after a while."""
+        now = self._monotonic()
+        problems = []
+        for name, since in self._missing_since.items():
+            state = None if name is None else self._topics.get(name)
+            if state is not None and state.expected and self._chosen.pattern is None:
+                problems.append(Problem("kafka_topic_missing", f"the topic {name} is gone", _CREATE, name))
+            elif now - since >= GRACE_SECONDS:
+                problems.append(_no_topic(str(self._chosen)) if state is None else _unknown(state))
+        return problems
+
+    def _is_news(self, problem: Problem) -> bool:
+        """Return whether a lasting cause is to be logged: it is new, or was logged an hour ago."""
+        key, now = (problem.code, problem.about), self._monotonic()
+        message, at = self._logged.get(key, ("", float("-inf")))
+        if message == problem.message and now - at < REPEAT_LOG_SECONDS:
+            return False
+        self._logged[key] = problem.message, now
+        return True
+
+    def _letters_log_due(self, topic: str) -> bool:
         """Return True once a minute, so that one broken producer does not fill the log."""
         now = self._monotonic()
         with self._lock:
-            due = now - self._letters_logged_at >= LETTERS_LOG_SECONDS
+            due = now - self._letters_logged_at.get(topic, float("-inf")) >= LETTERS_LOG_SECONDS
             if due:
-                self._letters_logged_at = now
+                self._letters_logged_at[topic] = now
         return due
 
     def _note_error(self, reason: str) -> None:
         self._last_error = {"message": reason, "at": _instant(clock.now())}
 
 
-_RETRIED = "nothing is lost, and it is retried automatically; lastError in the kafka part has Kafka's own message"
+RETRIED = "nothing is lost, and it is retried automatically; lastError in the kafka part has Kafka's own message"
+_CREATE = "create it again, or restore it"
+_OF_ALL_TOPICS = ("kafka_waits", None)
+
+
+def _waiting(topic: str, partition: int, problem: Problem, earlier: Problem | None) -> Problem:
+    return msgspec.structs.replace(
+        problem,
+        about=f"{topic}/{partition}",
+        since=earlier.since if earlier and earlier.code == problem.code else clock.now(),
+        details={**problem.details, "topic": topic, "partition": partition},
+    )
+
+
+def _missing_letters(topic: str, reason: str, count: int, first: Sequence[str]) -> Problem:
+    message = f"{count} messages of {topic} are no events and have no dead letter: {reason}"
+    hint = (
+        f"create the topic {dead_letter_topic(topic)}, or set KAFKA_CREATE_TOPICS=true; the messages stay in {topic} "
+        f"until Kafka removes them: {', '.join(first)} (partition/offset)"
+    )
+    return Problem("kafka_dead_letters_missing", message, hint, dead_letter_topic(topic))
+
+
+def _unknown(state: TopicState) -> Problem:
+    """Return the problem of a topic that was never there, or that a pattern matched when it was."""
+    if state.expected:
+        hint = "create it again; if it was deleted on purpose, exclude it from the pattern in KAFKA_EVENTS_TOPIC"
+        return Problem("kafka_topic_missing", f"the topic {state.name} is gone", hint, state.name, degrades=False)
+    hint = "create it, or correct KAFKA_EVENTS_TOPIC; it is consumed once it is there"
+    return Problem("kafka_topic_missing", f"the topic {state.name} does not exist", hint, state.name, degrades=False)
+
+
+def _no_topic(pattern: str) -> Problem:
+    return Problem(
+        "kafka_no_topic",
+        f"KAFKA_EVENTS_TOPIC is {pattern}, and the brokers show no topic with such a name",
+        "create one, correct the pattern, or allow this client to Describe the topics; topics of jobs, of dead letters "
+        "and Kafka's own never match",
+        degrades=False,
+    )
+
+
+def _distinct(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems without those that have the code and the topic of one before."""
+    return list({(problem.code, problem.about): problem for problem in problems}.values())
+
+
+def _sum(lags: Iterable[int | None]) -> int | None:
+    found = list(lags)
+    known = [lag for lag in found if lag is not None]
+    return sum(known) if found and len(known) == len(found) else None
 
 
 def _instant(instant: int | None) -> str | None:

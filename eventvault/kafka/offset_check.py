@@ -11,10 +11,11 @@ from eventvault.kafka.topic_info import TopicInfo
 from eventvault.problems import Problem
 
 
-def accept_loss_hint(partition: int) -> str:
+def accept_loss_hint(topic: str, partition: int) -> str:
     """Return the hint for a stopped partition."""
     return (
-        f"restore the topic as it was, or accept the loss with POST /api/kafka/partitions/{partition}/accept-loss: "
+        "restore the topic as it was, or accept the loss with "
+        f"POST /api/kafka/partitions/{topic}/{partition}/accept-loss: "
         "the partition is then read from its present first offset, and nothing is stored twice"
     )
 
@@ -34,14 +35,14 @@ def check_offset(
         return Problem(
             "kafka_cluster_changed",
             f"{where} is in cluster {topic_info.cluster_id}, its stored offset {stored.next} in {stored.cluster_id}",
-            accept_loss_hint(partition),
+            accept_loss_hint(topic, partition),
             details=begins,
         )
     if stored.next > high:
         return Problem(
             "kafka_topic_truncated",
             f"{where} ends at offset {high}, but was consumed up to {stored.next}",
-            accept_loss_hint(partition),
+            accept_loss_hint(topic, partition),
             details=begins,
         )
     if stored.next < low:
@@ -49,7 +50,7 @@ def check_offset(
             "kafka_messages_gone",
             f"{where} begins at offset {low} now: {low - stored.next} messages from {stored.next} on were removed "
             "before they were consumed",
-            accept_loss_hint(partition),
+            accept_loss_hint(topic, partition),
             details={**begins, "lost": low - stored.next},
         )
     return None
@@ -60,7 +61,7 @@ def recreated(topic: str, partition: int, *, begins: int | None = None) -> Probl
     return Problem(
         "kafka_topic_recreated",
         f"the topic {topic} was recreated: the stored offset of partition {partition} belongs to the old topic",
-        accept_loss_hint(partition),
+        accept_loss_hint(topic, partition),
         details={} if begins is None else {"begins": begins},
     )
 
@@ -69,7 +70,7 @@ def diverged(topic: str, partition: int, offset: int) -> Problem:
     return Problem(
         "kafka_topic_diverged",
         f"partition {partition} of the topic {topic} has another message at offset {offset} than the consumed one",
-        accept_loss_hint(partition),
+        accept_loss_hint(topic, partition),
     )
 
 
@@ -77,7 +78,7 @@ def out_of_range(topic: str, partition: int, reason: str) -> Problem:
     return Problem(
         "kafka_offset_out_of_range",
         f"partition {partition} of the topic {topic} no longer has the next offset: {reason}",
-        accept_loss_hint(partition),
+        accept_loss_hint(topic, partition),
     )
 
 

@@ -40,12 +40,8 @@ class StoredOffset(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cluster_id: str | None = None
 
 
-def topic_prefix(topic: str) -> bytes:
-    return keys.KAFKA + topic.encode() + b"\x00"
-
-
 def offset_key(topic: str, partition: int) -> bytes:
-    return topic_prefix(topic) + _PARTITION.pack(partition)
+    return keys.KAFKA + topic.encode() + b"\x00" + _PARTITION.pack(partition)
 
 
 def offset_put(topic: str, partition: int, offset: StoredOffset) -> tuple[bytes, bytes]:
@@ -53,14 +49,14 @@ def offset_put(topic: str, partition: int, offset: StoredOffset) -> tuple[bytes,
     return offset_key(topic, partition), msgspec.json.encode(offset)
 
 
-def stored_offsets(topic: str, metadata: Mapping[bytes, bytes]) -> dict[int, StoredOffset]:
-    """Return the offsets of a topic's partitions from a registry's metadata; that of other topics is ignored."""
-    prefix = topic_prefix(topic)
-    return {
-        _PARTITION.unpack(key[len(prefix) :])[0]: msgspec.json.decode(value, type=StoredOffset)
-        for key, value in metadata.items()
-        if key.startswith(prefix) and len(key) == len(prefix) + _PARTITION.size
-    }
+def stored_by_topic(metadata: Mapping[bytes, bytes]) -> dict[str, dict[int, StoredOffset]]:
+    """Return the offsets of all topics' partitions from a registry's metadata; other keys are ignored."""
+    found: dict[str, dict[int, StoredOffset]] = {}
+    for key, value in metadata.items():
+        if match := _KEY.fullmatch(key):
+            partition = _PARTITION.unpack(match[2])[0]
+            found.setdefault(match[1].decode(), {})[partition] = msgspec.json.decode(value, type=StoredOffset)
+    return found
 
 
 def checksum(value: bytes | None) -> int:

@@ -1,15 +1,17 @@
-"""The position of each partition of the events topic, in the consumer's thread."""
+"""The position of each partition of one topic, in the consumer's thread. Several topics may share a consumer."""
 
 from __future__ import annotations
 
 import ctypes
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
+from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import offset_check, topics
 from eventvault.kafka.messages import Headers, Record
 from eventvault.kafka.offsets import StoredOffset, checksum
@@ -30,7 +32,8 @@ class Position(msgspec.Struct):
     """next: the next offset, None: the partition's first one. at_end: the end that was seen last.
 
     compare: the last stored message, which is read again to check that it is still the same.
-    waits_until, failures: of a partition that waits for its dead letter.
+    waits_until: when it is read again; None if it is read now. waits_for: what it waits for, until that is over.
+    failures: how often it waited for that in a row.
     """
 
     stored: StoredOffset | None
@@ -39,6 +42,7 @@ class Position(msgspec.Struct):
     compare: StoredOffset | None = None
     problem: Problem | None = None
     waits_until: float | None = None
+    waits_for: Problem | None = None
     failures: int = 0
 
     @property
@@ -55,28 +59,34 @@ class Positions:
         self._consumer = consumer
         self._topic = topic
         self._stored = stored
-        self.add_partitions(topic_info)
+        self._refusals: Counter[int] = Counter()
+        """Partition → how often the brokers did not say where it begins."""
 
     def add_partitions(self, topic_info: TopicInfo) -> None:
-        """Begin to consume new partitions. Raises KafkaUnreachable; a second call continues."""
+        """Begin to consume new partitions. Raises KafkaUnreachable; a second call continues.
+
+        Those that did not begin before come last, so that one without a leader keeps no other one from beginning.
+        """
         self.topic_info = topic_info
-        for partition in range(topic_info.partitions):
-            if partition not in self.by_partition:
+        new = [number for number in range(topic_info.partitions) if number not in self.by_partition]
+        for partition in sorted(new, key=self._refusals.__getitem__):
+            try:
                 self.begin(partition, self._stored.get(partition))
+            except KafkaUnreachable:
+                self._refusals[partition] += 1
+                raise
 
     def begin(self, partition: int, stored: StoredOffset | None) -> None:
         """Assign a partition at its stored offset, or stop it if that does not match."""
         position = Position(stored)
-        start, epoch = OFFSET_BEGINNING, -1
         if stored is not None:
             low, high = self.bounds(partition)
-            position.next = start = stored.next
+            position.next = stored.next
             position.problem = offset_check.check_offset(self._topic, partition, stored, self.topic_info, low, high)
             if stored.crc is not None and stored.next > low:
-                position.compare, start = stored, stored.next - 1
-                epoch = -1 if stored.leader_epoch is None else stored.leader_epoch
+                position.compare = stored
         if position.problem is None:
-            self._assign(partition, start, epoch)
+            self._assign(partition, position)
         self.by_partition[partition] = position
 
     def bounds(self, partition: int) -> tuple[int, int]:
@@ -88,12 +98,19 @@ class Positions:
         self._unassign(partition)
         self.by_partition[partition].problem = problem
 
-    def wait(self, partition: int) -> None:
-        """Pause a partition and resume it at its `next` after 1, 2, 4 … seconds."""
+    def wait(self, partition: int, problem: Problem) -> None:
+        """Pause a partition because of a problem, and resume it at its `next` after 1, 2, 4 … seconds."""
         self._unassign(partition)
         position = self.by_partition[partition]
         position.waits_until = time.monotonic() + min(MAX_WAIT_SECONDS, 2.0**position.failures)
+        position.waits_for = problem
         position.failures += 1
+
+    def settle(self, partition: int) -> bool:
+        """Note that a partition is read without a problem. Returns whether it waited because of one."""
+        position = self.by_partition[partition]
+        waited, position.waits_for, position.failures = position.waits_for is not None, None, 0
+        return waited
 
     def resume_due(self) -> None:
         """Assign the partitions whose wait is over."""
@@ -101,7 +118,7 @@ class Positions:
         for partition, position in self.by_partition.items():
             if position.problem is None and position.waits_until is not None and position.waits_until <= now:
                 position.waits_until = None
-                self._assign(partition, OFFSET_BEGINNING if position.next is None else position.next)
+                self._assign(partition, position)
 
     def new_messages(self, partition: int, messages: Sequence[Message]) -> list[Record]:
         """Return the messages that are not stored yet. Stops the partition if the last stored one has changed."""
@@ -122,25 +139,30 @@ class Positions:
             number: position.problem for number, position in self.by_partition.items() if position.problem is not None
         }
 
-    def waiting(self) -> bool:
-        """Return whether any partition waits for its dead letter."""
-        return any(position.waits_until is not None for position in self.by_partition.values())
+    def waiting(self) -> list[Problem]:
+        """Return what partitions wait for."""
+        return [position.waits_for for position in self.by_partition.values() if position.waits_for is not None]
 
     def states(self) -> dict[int, dict[str, Any]]:
         """Return `state`, `next` and `lag` of every partition, without asking the broker."""
         return {number: self._state(number, position) for number, position in self.by_partition.items()}
 
     def _state(self, partition: int, position: Position) -> dict[str, Any]:
-        state = "stopped" if position.problem else "consuming" if position.consuming else "waiting"
+        state = "stopped" if position.problem else "waiting" if position.waits_for else "consuming"
         lag = None
-        if position.consuming:
+        if state == "consuming":
             low, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
             if high >= 0:
                 lag = max(0, high - max(position.next if position.next is not None else low, position.at_end))
         return {"state": state, "next": position.next, "lag": lag}
 
-    def _assign(self, partition: int, offset: int, epoch: int = -1) -> None:
-        self._consumer.incremental_assign([TopicPartition(self._topic, partition, offset, leader_epoch=epoch)])
+    def _assign(self, partition: int, position: Position) -> None:
+        """Read on from a position, or from the message to compare."""
+        start, epoch = OFFSET_BEGINNING if position.next is None else position.next, -1
+        if position.compare is not None:
+            start = position.compare.next - 1
+            epoch = -1 if position.compare.leader_epoch is None else position.compare.leader_epoch
+        self._consumer.incremental_assign([TopicPartition(self._topic, partition, start, leader_epoch=epoch)])
 
     def _unassign(self, partition: int) -> None:
         if self.by_partition[partition].consuming:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -33,15 +33,26 @@ def describe_cluster(admin: AdminClient) -> Cluster:
     return Cluster(cluster.cluster_id, {node.id: f"{node.host}:{node.port}" for node in cluster.nodes})
 
 
+def names(admin: AdminClient) -> list[str]:
+    """Return the names of all topics that the brokers show to this client. Raises KafkaUnreachable."""
+    try:
+        found = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    except KafkaException as error:
+        raise unreachable(error) from error
+    return [name for name, topic in found.items() if topic.error is None]
+
+
 def ask_topic(admin: AdminClient, topic: str) -> TopicRequest:
     """Send a request about a topic; `topic_of` returns its answer."""
     return ask_topics(admin, [topic])[topic]
 
 
-def ask_topics(admin: AdminClient, names: Sequence[str]) -> Mapping[str, TopicRequest]:
+def ask_topics(admin: AdminClient, topics: Collection[str]) -> Mapping[str, TopicRequest]:
     """Send one request about several topics; `topic_of` returns the answer of each."""
+    if not topics:
+        return {}
     requests: Mapping[str, TopicRequest] = admin.describe_topics(
-        TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_SECONDS
+        TopicCollection(list(topics)), request_timeout=REQUEST_TIMEOUT_SECONDS
     )
     return requests
 
@@ -87,6 +98,11 @@ def reason_of(error: KafkaException | KafkaError) -> str:
     """Return librdkafka's message of an error."""
     inner = error.args[0] if isinstance(error, KafkaException) else error
     return str(inner.str()) if isinstance(inner, KafkaError) else str(inner)
+
+
+def words_of(error: KafkaUnreachable) -> str:
+    """Return what librdkafka says of an error, if it has one; else the error's own message."""
+    return reason_of(error.__cause__) if isinstance(error.__cause__, KafkaException) else error.message
 
 
 def unreachable(error: KafkaException) -> KafkaUnreachable:

@@ -118,6 +118,11 @@ def _accepted(problem: Problem) -> dict[str, Any]:
     return {} if problem.about is None else {"about": problem.about}
 
 
+def _partition(named: Mapping[str, Any]) -> About:
+    topic, number = named.get("topic"), named["partition"]
+    return About(f"partition {number}" if topic is None else f"{topic}/{number}", {})
+
+
 _BEGUN: dict[str, Callable[[Mapping[str, Any]], About]] = {
     "create_backup": _of("label"),
     "adopt_upload": _of("name"),
@@ -130,7 +135,7 @@ _BEGUN: dict[str, Callable[[Mapping[str, Any]], About]] = {
     "undo": _of("name"),
     "copy_events_to_present": _query,
     "export_events": _query,
-    "accept_loss": lambda named: About(f"partition {named['partition']}", {}),
+    "accept_loss": _partition,
     "accept_problem": _of("code", "about"),
     "cancel_operation": _of("operation_id"),
 }

@@ -22,13 +22,21 @@ Kafka = Callable[..., Result]
 
 
 def gone(partition: int = 2) -> Problem:
-    details = {"partition": partition, "begins": 425_424, "lost": 1_204}
+    details = {"topic": "events", "partition": partition, "begins": 425_424, "lost": 1_204}
     return Problem("kafka_messages_gone", "they are gone", "accept it", about=f"events/{partition}", details=details)
 
 
-def partition(number: int, state: str, following: int | None, lag: int | None, seconds: float | None) -> dict[str, Any]:
+def partition(
+    number: int, state: str, following: int | None, lag: int | None, seconds: float | None, topic: str = "events"
+) -> dict[str, Any]:
     last = None if seconds is None else clock.format_milliseconds(clock.now() - round(seconds * 1e6))
-    return {"partition": number, "state": state, "next": following, "lag": lag, "lastMessageAt": last}
+    return {
+        "topic": topic, "partition": number, "state": state, "next": following, "lag": lag, "lastMessageAt": last,
+    }  # fmt: skip
+
+
+def topic(name: str, partitions: int = 3, error: str | None = None) -> dict[str, Any]:
+    return {"name": name, "exists": error is None, "partitions": partitions, "lag": None, "error": error}
 
 
 @pytest.fixture
@@ -36,6 +44,7 @@ def state(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     """The part of the status about Kafka: partition 2 is stopped."""
     found: dict[str, Any] = {
         "configured": True, "consumes": True, "connected": True, "topic": "events", "topicExists": True,
+        "pattern": None, "topics": [topic("events")],
         "brokers": [{"id": 1, "address": "kafka:9092"}], "lag": None, "stoppedPartitions": [2], "lastError": None,
         "partitions": [
             partition(0, "consuming", 431_205, 0, 3.0), partition(1, "consuming", 428_877, 184, 38.0),
@@ -43,11 +52,17 @@ def state(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
         ],
     }  # fmt: skip
     plain = store.status
-    store.kafka_control.stopped_partitions.add(2)
+    store.kafka_control.stopped_partitions.add(("events", 2))
     store.problems.waiting = [gone()]
 
     def status() -> dict[str, Any]:
-        return {**plain(), "kafka": {**found, "stoppedPartitions": sorted(store.kafka_control.stopped_partitions)}}
+        stopped = store.kafka_control.stopped_partitions
+        partitions = [
+            each if each["state"] != "stopped" or (each["topic"], each["partition"]) in stopped
+            else {**each, "state": "consuming"}
+            for each in found["partitions"]
+        ]  # fmt: skip
+        return {**plain(), "kafka": {**found, "partitions": partitions}}
 
     monkeypatch.setattr(store, "status", status)
     return found
@@ -62,11 +77,33 @@ def flask(settings: Settings, store: MemoryStore) -> Kafka:
 def test_the_status_shows_each_partition_and_why_one_is_stopped(flask: Kafka) -> None:
     done = flask("status")
     assert done.exit_code == 0, done.output
-    shown = dict(session("docs/kafka.md"))["flask kafka status"]
+    shown = dict(session("docs/kafka.md", "Exactly once"))["flask kafka status"]
     assert without_what_varies(done.stdout.rstrip()) == without_what_varies(shown)
     assert "1          consuming      428,877     184  38 s ago\n" in done.stdout
     as_json = orjson.loads(flask("status", "--json").stdout)
     assert as_json["kafka"]["partitions"][1]["lag"] == 184
+
+
+def test_with_several_topics_partitions_have_their_topic_and_topics_that_are_not_read_are_named(
+    flask: Kafka, state: dict[str, Any], store: MemoryStore
+) -> None:
+    state |= {
+        "topic": None, "topics": [topic("events"), topic("orders", 1), topic("audit", 0, "the topic audit is gone")],
+        "partitions": [*state["partitions"], partition(0, "consuming", 7, 0, None, "orders")],
+    }  # fmt: skip
+    done = flask("status")
+    assert done.exit_code == 0, done.output
+    shown = dict(session("docs/kafka.md", "Several topics"))["flask kafka status"]
+    assert without_what_varies(done.stdout.rstrip()) == without_what_varies(shown)
+    assert flask("accept", "orders/2", "--yes").exit_code == 4
+    assert flask("accept", "events/2", "--yes").stdout == "Partition 2 goes on at 425,424.\n"
+    assert store.kafka_control.stopped_partitions == set()
+
+
+def test_a_pattern_without_topics_is_said(flask: Kafka, state: dict[str, Any]) -> None:
+    state |= {"topic": None, "topics": [], "partitions": [], "pattern": "^shop-"}
+    assert flask("status").stdout == "kafka:9092 answers. No topic matches ^shop-.\n"
+    assert "is no partition of the 0 events topics" in flask("accept", "shop-a/0", "--yes").stderr
 
 
 def test_without_a_broker_and_without_a_service_it_exits_6(flask: Kafka, state: dict[str, Any]) -> None:
@@ -91,7 +128,7 @@ def test_a_loss_is_accepted_by_typing_the_name(
     monkeypatch.setattr(options, "can_ask", lambda: True)
     other = flask("accept", "events/2", input="events/1\n")
     assert other.exit_code == 1
-    assert store.kafka_control.stopped_partitions == {2}
+    assert store.kafka_control.stopped_partitions == {("events", 2)}
     done = flask("accept", "events/2", input="events/2\n")
     assert done.exit_code == 0, done.output
     assert "1,204 messages of events/2 are lost for good: offsets 424,220 to 425,423, after " in done.stderr
@@ -107,7 +144,7 @@ def test_nothing_is_accepted_without_an_answer_or_of_another_partition(flask: Ka
     assert flask("accept", "events/1", "--yes").exit_code == flask("accept", "events/1").exit_code == 4
     for name in ("2", "other/2", "events/two", "events/"):
         assert flask("accept", name, "--yes").exit_code == 5
-    assert store.kafka_control.stopped_partitions == {2}
+    assert store.kafka_control.stopped_partitions == {("events", 2)}
     done = flask("accept", "events/2", "--yes", "--json")
     assert orjson.loads(done.stdout) == {
         "success": True, "topic": "events", "partition": 2, "continues": True, "offset": 425_424,
@@ -119,5 +156,5 @@ def test_a_partition_that_does_not_go_on_yet_is_told_so(
     flask: Kafka, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka, "CONTINUE_SECONDS", 0.0)
-    monkeypatch.setattr(store, "accept_loss", lambda number: None)
+    monkeypatch.setattr(store, "accept_loss", lambda number, topic: None)
     assert flask("accept", "events/2", "--yes").stdout.endswith("goes on at 425,424, as soon as a broker answers.\n")

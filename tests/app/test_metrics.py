@@ -50,8 +50,16 @@ def test_the_metrics_of_the_store_are_shown(
     status["jobs"] = {"autoBackup": {"intervalMs": None, "cron": "0 3 * * *", "nextRun": "2026-01-31T03:00:00.000Z"}}
     late = Problem("backup_late", "it was due", "see why", "BACKUP_CRON")
     status["problems"] = [each.describe() for each in (late, Problem("stuck", "it stands", "wait", "journal"))]
+    status["kafka"] = {
+        "configured": True, "consumed": 4, "deadLetters": 2, "topics": [{"name": "a", "lag": 3}, {"name": "b", "lag": None}],
+        "partitions": [{"topic": "a", "state": "consuming"}, {"topic": "a", "state": "consuming"}],
+    }  # fmt: skip
     monkeypatch.setattr(store, "status", lambda: status)
 
+    assert value(web, "eventvault_kafka_lag", topic="a") == 3
+    assert value(web, "eventvault_kafka_partitions", topic="a", state="consuming") == 2
+    assert value(web, "eventvault_kafka_consumed_total") == 4
+    assert value(web, "eventvault_kafka_dead_letters_total") == 2
     assert value(web, "eventvault_append_groups_total") == 7
     assert value(web, "eventvault_group_size_bucket", le="8.0") == 5
     assert value(web, "eventvault_group_size_count") == 6

@@ -9,5 +9,6 @@ from eventvault.store.ports.store import Store
 
 
 def test_there_is_no_loss_to_accept_where_no_partition_is_stopped(store: Store) -> None:
-    with pytest.raises(PartitionNotStopped):
-        store.accept_loss(0)
+    for topic in (None, "events", "orders.of-2026"):
+        with pytest.raises(PartitionNotStopped):
+            store.accept_loss(0, topic)

@@ -36,7 +36,7 @@ def test_the_loss_of_a_recreated_topic_is_accepted_as_the_hint_says(
         wait_until(there, what, PATIENCE_SECONDS)
 
     until(3, [], "the events do not come")
-    address = "/api/kafka/partitions/0/accept-loss"
+    address = f"/api/kafka/partitions/{topic}/0/accept-loss"
     assert running.post(address).status == 409
     kafka.delete(topic)
     kafka.topic(name=topic)

@@ -178,6 +178,7 @@ def ask_for_the_rest(client: Client) -> None:
     client.done("GET", "/api/settings")
     client.ask("GET", "/api/audit")
     client.ask("POST", "/api/kafka/partitions/0/accept-loss")
+    client.ask("POST", "/api/kafka/partitions/events/0/accept-loss")
     client.ask("POST", "/api/problems/rolled_back/accept")
     client.ask("POST", "/api/notify/test")
     assert client.first_line("/api/changes/stream")

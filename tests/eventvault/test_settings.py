@@ -31,7 +31,7 @@ def test_nothing_set_gives_the_promised_defaults() -> None:
     assert (str(found.backup_cron), str(found.schedule_time_zone)) == ("off", "UTC")
     assert (found.auto_recover, found.max_body_bytes) == ("false", 32 * 2**20)
     assert found.kafka_bootstrap_servers is None
-    assert (found.kafka_events_topic, found.kafka_jobs_topic) == ("events", "jobs")
+    assert (str(found.kafka_events_topic), found.kafka_jobs_topic) == ("events", "jobs")
     assert (found.allow_unauthenticated, found.allowed_hosts) == (False, ())
     assert (found.log_level, found.log_format) == ("info", None)
     assert (found.notify_urls, found.ping_url) == ((), None)
@@ -89,6 +89,8 @@ def test_a_boolean_has_four_spellings_in_any_case(text: str, value: bool) -> Non
         ("KAFKA_BOOTSTRAP_SERVERS", "broker:0"),
         ("KAFKA_BOOTSTRAP_SERVERS", "one:9092,,two:9092"),
         ("KAFKA_EVENTS_TOPIC", "no spaces"),
+        ("KAFKA_EVENTS_TOPIC", "one,,two"),
+        ("KAFKA_EVENTS_TOPIC", "^("),
         ("KAFKA_JOBS_TOPIC", ".."),
         ("ALLOWED_HOSTS", ","),
         ("LOG_LEVEL", "loud"),
@@ -98,6 +100,22 @@ def test_a_boolean_has_four_spellings_in_any_case(text: str, value: bool) -> Non
 def test_a_bad_value_is_named_with_its_setting_and_what_is_allowed(name: str, value: str) -> None:
     (declared,) = (each for each in settings.DECLARATIONS if each.name == name)
     assert problems(**{name: value}) == [f"{name} is {value!r}; allowed: {declared.kind.allowed}"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"KAFKA_EVENTS_TOPIC": "a,jobs"}, "jobs is the topic of jobs (KAFKA_JOBS_TOPIC)"),
+        ({"KAFKA_EVENTS_TOPIC": "jobs.reports"}, "jobs.reports is the topic of jobs that workers run"),
+        ({"KAFKA_RESULTS_TOPIC": "events"}, "events is the topic of the outcomes of jobs (KAFKA_RESULTS_TOPIC)"),
+        ({"KAFKA_EVENTS_TOPIC": "a.dead-letter"}, "a.dead-letter is a topic of dead letters, by its name"),
+        ({"KAFKA_EVENTS_TOPIC": "__consumer_offsets"}, "__consumer_offsets is one of Kafka's own topics, by its name"),
+    ],
+)
+def test_a_topic_with_another_use_is_no_events_topic(environment: dict[str, str], reason: str) -> None:
+    (problem,) = problems(**environment)
+    named = environment.get("KAFKA_EVENTS_TOPIC", "events")
+    assert problem == f"KAFKA_EVENTS_TOPIC is '{named}', but {reason}; allowed: topics of events"
 
 
 @pytest.mark.parametrize(("name", "least"), [("AUTO_BACKUP_INTERVAL", 1000), ("MAX_BACKUPS", 1), ("PORT", 0)])

@@ -250,6 +250,7 @@ CHANGES: dict[str, Verb] = {
     "DELETE /api/operations/<operation_id>": http("DELETE", f"/api/operations/{'f' * 16}"),
     f"{RESTORE} (into present)": post("/api/backup/restore", {"sequence": 3, "into": "present"}),
     "POST /api/kafka/partitions/<partition>/accept-loss": post("/api/kafka/partitions/0/accept-loss"),
+    "POST /api/kafka/partitions/<topic>/<partition>/accept-loss": post("/api/kafka/partitions/events/0/accept-loss"),
     "POST /api/jobs": post("/api/jobs", {"type": "nothing"}),
     "POST /api/jobs/cancel": post("/api/jobs/cancel", {"ids": ["nothing"]}),
     "POST /api/jobs/retry": post("/api/jobs/retry", {"ids": ["nothing"]}),

@@ -213,7 +213,9 @@ def check_kafka(facts: Facts, times: Times) -> list[Line]:
             return [warn("kafka", f"{servers} does not answer", "start the broker, or correct KAFKA_BOOTSTRAP_SERVERS")]
         lag = "" if kafka["lag"] is None else f", {text.counted(kafka['lag'], 'message')} behind"
         partitions = text.counted(len(kafka["partitions"]), "partition")
-        return [ok("kafka", f"{servers} answers; topic {kafka['topic']}, {partitions}{lag}")]
+        several = text.counted(len(kafka["topics"]), "topic")
+        topics = several if kafka["topic"] is None else f"topic {kafka['topic']}"
+        return [ok("kafka", f"{servers} answers; {topics}, {partitions}{lag}")]
     away = {server: reason for server, reason in facts.brokers.items() if reason is not None}
     if away and len(away) == len(facts.brokers):
         reasons = "; ".join(f"{server}: {reason}" for server, reason in away.items())

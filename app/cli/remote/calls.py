@@ -13,7 +13,14 @@ from app.cli.remote.answers import Reader
 from app.cli.remote.transport import KEY, NDJSON, Request, get, post, with_bytes, with_json
 from eventvault import clock
 from eventvault.database.values import HistogramQuery, ScanQuery, TypesQuery
-from eventvault.errors import BackupNotFound, EventVaultError, OperationNotFound, ProblemNotFound, TokenNotFound
+from eventvault.errors import (
+    BackupNotFound,
+    EventVaultError,
+    OperationNotFound,
+    PartitionNotStopped,
+    ProblemNotFound,
+    TokenNotFound,
+)
 from eventvault.events import cursor
 from eventvault.events.event import EventDraft, without_filled_time
 from eventvault.keyed_request import KeyedRequest
@@ -42,6 +49,10 @@ def of_operation(operation_id: str) -> str:
 
 def of_token(token_id: str) -> str:
     return f"/api/tokens/{_in_path(token_id, TokenNotFound, 'token')}"
+
+
+def _of_topic(topic: str | None) -> str:
+    return "" if topic is None else f"{_in_path(topic, PartitionNotStopped, 'topic')}/"
 
 
 def _in_path(text: str, missing: type[EventVaultError], what: str) -> str:
@@ -215,7 +226,9 @@ CALLS: dict[str, Call] = {
     "copy_events_to_present": Call(
         lambda query: post("/api/backup/restore", {"into": "present", **past_members(query)}), answers.copied
     ),
-    "accept_loss": Call(lambda partition: post(f"/api/kafka/partitions/{partition}/accept-loss"), answers.nothing),
+    "accept_loss": Call(
+        lambda partition, topic: post(f"/api/kafka/partitions/{_of_topic(topic)}{partition}/accept-loss"), answers.nothing
+    ),
     "accept_problem": Call(
         lambda code, about: post(
             f"/api/problems/{_in_path(code, ProblemNotFound, 'problem')}/accept",

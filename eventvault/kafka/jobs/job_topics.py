@@ -10,8 +10,9 @@ from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import config, topics
-from eventvault.kafka.topic_info import TopicInfo, dead_letter_topic, topic_beside
+from eventvault.kafka.topic_info import TopicInfo
 from eventvault.settings import Settings
+from eventvault.topic_names import REPORTS, WORK, dead_letter_topic, topic_beside
 
 log = logging.getLogger("jobs")
 
@@ -37,8 +38,8 @@ def job_topics(settings: Settings) -> JobTopics:
     jobs = settings.kafka_jobs_topic
     return JobTopics(
         jobs,
-        topic_beside(jobs, ".work"),
-        topic_beside(jobs, ".reports"),
+        topic_beside(jobs, WORK),
+        topic_beside(jobs, REPORTS),
         settings.kafka_results_topic,
         dead_letter_topic(jobs),
     )

@@ -1,4 +1,4 @@
-"""The consumer of the events topic, joined with the registry: events and their offsets land in one write."""
+"""The consumer of the events topics, joined with the registry: events and their offsets land in one write."""
 
 from __future__ import annotations
 
@@ -26,25 +26,24 @@ class KafkaControlOwner(KafkaControl):
         self._monitor = monitor
         self._consumers = consumers
 
-    def accept_loss(self, partition: int, *, operation: Operation | None = None) -> None:
+    def accept_loss(self, partition: int, topic: str | None, *, operation: Operation | None = None) -> None:
         """Sent again, it is passed on without a check: a consumer ignores it unless the partition is still stopped."""
         operation = operation or Operation()
         self._lifecycle.check()
-        if not operation.notes:
-            self._monitor.check_stopped(partition)
-            operation.note("partition", partition)
-        self._resume(partition)
+        if "topic" not in operation.notes:
+            operation.note("topic", self._monitor.find_stopped(partition, topic))
+        self._resume(operation.notes["topic"], partition)
 
     def waiting(self) -> list[Problem]:
         return self._monitor.stopped_problems()
 
     def accept(self, problem: Problem) -> None:
         self._lifecycle.check()
-        self._resume(problem.details["partition"])
+        self._resume(problem.details["topic"], problem.details["partition"])
 
-    def _resume(self, partition: int) -> None:
+    def _resume(self, topic: str, partition: int) -> None:
         for consumer in self._consumers:
-            consumer.accept_loss(partition)
+            consumer.accept_loss(topic, partition)
 
 
 def consumers_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: KafkaMonitor) -> list[Consumer]:

@@ -1,4 +1,4 @@
-"""The port to the consumer of the events topic."""
+"""The port to the consumer of the events topics."""
 
 from __future__ import annotations
 
@@ -10,5 +10,8 @@ from eventvault.rpc.markers import audited, changes
 class KafkaControl(Protocol):
     @changes
     @audited("accept-loss")
-    def accept_loss(self, partition: int) -> None:
-        """Let a stopped partition soon continue at its present beginning. Raises PartitionNotStopped."""
+    def accept_loss(self, partition: int, topic: str | None) -> None:
+        """Let a stopped partition soon continue at its present beginning. topic: None if there is one topic.
+
+        Raises PartitionNotStopped, or TopicNotNamed.
+        """

@@ -45,7 +45,7 @@ def take(service: StoreService, count: int, following: int) -> None:
 def stands(service: StoreService) -> tuple[int, int | None]:
     """Return (last sequence, offset at which Kafka continues)."""
     with service.bus.using() as registry:
-        stored = offsets.stored_offsets("events", registry.scan_meta(keys.KAFKA))
+        stored = offsets.stored_by_topic(registry.scan_meta(keys.KAFKA)).get("events", {})
     return len(service.scan(ScanQuery(limit=1000)).events), stored[0].next if stored else None
 
 

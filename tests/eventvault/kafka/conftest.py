@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,9 @@ from eventvault.errors import EventVaultError
 from eventvault.events.event import Appended, EventDraft
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.kafka.offsets import StoredOffset, stored_offsets
+from eventvault.kafka.offsets import StoredOffset, stored_by_topic
 from eventvault.settings import Settings
+from eventvault.topic_names import EventsTopics
 
 
 class MemoryRegistry:
@@ -42,7 +44,7 @@ class MemoryRegistry:
         return dict(self.metadata)
 
     def offsets(self, topic: str) -> dict[int, StoredOffset]:
-        return stored_offsets(topic, self.metadata)
+        return stored_by_topic(self.metadata).get(topic, {})
 
     def types(self) -> list[str]:
         return [draft.type for draft in self.drafts.values()]
@@ -66,6 +68,10 @@ class Consuming:
     def codes(self) -> list[str]:
         return [problem.code for problem in (*self.monitor.stopped_problems(), *self.monitor.problems())]
 
+    def topics(self) -> dict[str, dict[str, Any]]:
+        """Return what health says of each topic, by its name."""
+        return {topic["name"]: topic for topic in self.monitor.snapshot()["topics"]}
+
     def states(self) -> list[str]:
         return [partition["state"] for partition in self.monitor.snapshot()["partitions"]]
 
@@ -75,7 +81,9 @@ Consume = Callable[..., Consuming]
 
 @pytest.fixture
 def consume(settings_environment: dict[str, str]) -> Iterator[Consume]:
-    """consume(bootstrap, topic, registry=None) starts a consumer; all are stopped at the end.
+    """consume(bootstrap, topics, registry=None) starts a consumer; all are stopped at the end.
+
+    topics: as in KAFKA_EVENTS_TOPIC.
 
     create_topics: KAFKA_CREATE_TOPICS.
     """
@@ -86,7 +94,7 @@ def consume(settings_environment: dict[str, str]) -> Iterator[Consume]:
         bootstrap: str, topic: str, registry: MemoryRegistry | None = None, *, create_topics: bool = True
     ) -> Consuming:
         configured = replace(
-            loaded, kafka_bootstrap_servers=bootstrap, kafka_events_topic=topic, kafka_create_topics=create_topics
+            loaded, kafka_bootstrap_servers=bootstrap, kafka_events_topic=EventsTopics(topic), kafka_create_topics=create_topics
         )
         started.append(Consuming(configured, registry or MemoryRegistry()))
         return started[-1]

@@ -16,10 +16,10 @@ from eventvault.database import keys
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
-from eventvault.kafka import consumer
+from eventvault.kafka import consumer, consuming
 from eventvault.kafka.monitor import KafkaMonitor
 
-consumer.BATCH_MESSAGES = 100
+consuming.BATCH_MESSAGES = 100
 
 
 def main(folder: Path) -> None:

@@ -9,8 +9,12 @@ from dataclasses import replace
 import pytest
 
 from eventvault import settings
-from eventvault.kafka.monitor import GRACE_SECONDS, REPEAT_LOG_SECONDS, KafkaMonitor
+from eventvault.errors import PartitionNotStopped, TopicNotNamed
+from eventvault.kafka.dead_letters import undelivered
+from eventvault.kafka.followed_topics import refused
+from eventvault.kafka.monitor import GRACE_SECONDS, REPEAT_LOG_SECONDS, KafkaMonitor, TopicState
 from eventvault.kafka.offset_check import recreated
+from eventvault.topic_names import EventsTopics
 
 
 class Time:
@@ -30,9 +34,15 @@ def time() -> Time:
 def monitor(
     settings_environment: dict[str, str], time: Time, caplog: pytest.LogCaptureFixture
 ) -> Iterator[KafkaMonitor]:
-    loaded = replace(settings.load(settings_environment), kafka_bootstrap_servers="broker:9092")
     with caplog.at_level(logging.INFO, "KafkaMonitor"):
-        yield KafkaMonitor(loaded, time)
+        yield monitor_of("events", settings_environment, time)
+
+
+def monitor_of(topics: str, environment: dict[str, str], time: Time) -> KafkaMonitor:
+    loaded = settings.load(environment)
+    return KafkaMonitor(
+        replace(loaded, kafka_bootstrap_servers="broker:9092", kafka_events_topic=EventsTopics(topics)), time
+    )
 
 
 def codes(monitor: KafkaMonitor) -> list[str]:
@@ -72,24 +82,33 @@ def test_a_failure_that_lasts_is_logged_once_an_hour(
     assert codes(monitor) == []
 
 
-def test_a_topic_is_only_missed_where_something_was_taken_from_it(monitor: KafkaMonitor) -> None:
+def test_a_topic_is_only_missed_at_once_where_something_was_taken_from_it(monitor: KafkaMonitor, time: Time) -> None:
     monitor.connected({1: "broker:9092"})
-    monitor.topic_exists(exists=False, expected=False)
+    monitor.topics([TopicState("events", exists=False)])
     assert (codes(monitor), monitor.snapshot()["topicExists"]) == ([], False)
-    monitor.topic_exists(exists=False, expected=True)
+    monitor.topics([TopicState("events", exists=False, expected=True)])
     assert codes(monitor) == ["kafka_topic_missing"]
+    assert monitor.problems()[0].degrades
+    monitor.topics([TopicState("events", exists=False)])
+    time.now += GRACE_SECONDS
+    (problem,) = monitor.problems()
+    assert (problem.code, problem.about, problem.degrades) == ("kafka_topic_missing", "events", False)
+    assert "KAFKA_EVENTS_TOPIC" in problem.hint
+    monitor.topics([TopicState("events")])
+    assert codes(monitor) == []
 
 
 def test_a_snapshot_adds_up_what_the_partitions_say(monitor: KafkaMonitor) -> None:
     monitor.connected({2: "b:9092", 1: "a:9092"})
     states = {0: {"state": "consuming", "next": 4, "lag": 3}, 1: {"state": "consuming", "next": 9, "lag": 4}}
-    monitor.partitions(states, {})
-    monitor.batch_stored([1], events=5, duplicates=2, differing=1, dead_letters=3)
+    monitor.topics([TopicState("events", partitions=states)])
+    monitor.batch_stored([("events", 1)], events=5, duplicates=2, differing=1, dead_letters=3)
     found = monitor.snapshot()
     assert found["brokers"] == [{"id": 1, "address": "a:9092"}, {"id": 2, "address": "b:9092"}]
     assert (found["lag"], found["consumed"], found["duplicates"], found["deadLetters"]) == (7, 5, 2, 3)
     assert [state["lastMessageAt"] for state in found["partitions"]] == [None, found["lastMessageAt"]]
-    monitor.partitions({**states, 1: {"state": "stopped", "next": 9, "lag": None}}, {1: recreated("events", 1)})
+    stopped = {**states, 1: {"state": "stopped", "next": 9, "lag": None}}
+    monitor.topics([TopicState("events", partitions=stopped, stopped={1: recreated("events", 1)})])
     found = monitor.snapshot()
     assert (found["lag"], found["stoppedPartitions"]) == (None, [1])
     assert codes(monitor) == ["kafka_topic_recreated"]
@@ -100,25 +119,116 @@ def test_the_lag_is_not_known_once_a_connection_broke_until_brokers_answer(monit
     states = {0: {"state": "consuming", "next": 4, "lag": 0}}
     monitor.connected({1: "a:9092"})
     for notice in (monitor.connection_broken, lambda: monitor.lost("refused")):
-        monitor.partitions(states, {})
+        monitor.topics([TopicState("events", partitions=states)])
         assert monitor.snapshot()["lag"] == 0
         notice()
         found = monitor.snapshot()
         assert (found["lag"], found["partitions"]) == (
             None,
-            [{"partition": 0, **states[0], "lag": None, "lastMessageAt": None}],
+            [{"topic": "events", "partition": 0, **states[0], "lag": None, "lastMessageAt": None}],
         )
 
 
 def test_messages_without_a_dead_letter_are_named_until_there_is_a_topic(monitor: KafkaMonitor) -> None:
     for first in range(0, 100, 10):
-        monitor.letters_sent("there is none", [f"0/{number}" for number in range(first, first + 10)])
+        monitor.letters_sent("events", "there is none", [f"0/{number}" for number in range(first, first + 10)])
     (problem,) = monitor.problems()
     assert (problem.code, problem.message[:3]) == ("kafka_dead_letters_missing", "100")
     assert "0/19" in problem.hint
     assert "0/20" not in problem.hint
-    monitor.letters_sent(None, ["0/100"])
+    monitor.letters_sent("events", None, ["0/100"])
     assert monitor.problems() == []
+
+
+def consumed(following: int, lag: int | None, state: str = "consuming") -> dict[str, object]:
+    return {"state": state, "next": following, "lag": lag}
+
+
+def test_several_topics_are_told_apart(settings_environment: dict[str, str], time: Time) -> None:
+    monitor = monitor_of("shop,audit", settings_environment, time)
+    monitor.connected({1: "broker:9092"})
+    assert [topic["name"] for topic in monitor.snapshot()["topics"]] == ["shop", "audit"]
+    shop = TopicState("shop", partitions={0: consumed(7, 2), 1: consumed(4, None, "stopped")},
+                      stopped={1: recreated("shop", 1)})  # fmt: skip
+    monitor.topics([TopicState("audit", partitions={1: consumed(9, 1)}), shop])
+    monitor.batch_stored([("audit", 1)], events=1, duplicates=0, differing=0, dead_letters=0)
+    found = monitor.snapshot()
+    assert (found["topic"], found["topicExists"], found["lag"], found["stoppedPartitions"]) == (
+        None, True, None, ["shop/1"],
+    )  # fmt: skip
+    assert [(topic["name"], topic["partitions"], topic["lag"]) for topic in found["topics"]] == [
+        ("audit", 1, 1), ("shop", 2, None),
+    ]  # fmt: skip
+    places = [(each["topic"], each["partition"], each["lastMessageAt"] is None) for each in found["partitions"]]
+    assert places == [("audit", 1, False), ("shop", 0, True), ("shop", 1, True)]
+    (problem,) = monitor.stopped_problems()
+    assert (problem.about, problem.details["topic"], problem.details["partition"]) == ("shop/1", "shop", 1)
+    assert "/api/kafka/partitions/shop/1/accept-loss" in problem.hint
+    assert monitor.find_stopped(1, "shop") == "shop"
+    with pytest.raises(TopicNotNamed, match="2 topics"):
+        monitor.find_stopped(1, None)
+    for topic in ("audit", "other"):
+        with pytest.raises(PartitionNotStopped, match=f"partition 1 of the topic {topic} is not stopped"):
+            monitor.find_stopped(1, topic)
+
+
+def test_a_partition_needs_no_topic_where_there_is_one(monitor: KafkaMonitor) -> None:
+    monitor.topics([TopicState("events", partitions={2: consumed(1, None)}, stopped={2: recreated("events", 2)})])
+    assert monitor.find_stopped(2, None) == monitor.find_stopped(2, "events") == "events"
+    with pytest.raises(PartitionNotStopped):
+        monitor.find_stopped(1, None)
+
+
+def test_a_pattern_that_matches_nothing_is_named_after_a_while(
+    settings_environment: dict[str, str], time: Time
+) -> None:
+    monitor = monitor_of("^shop-", settings_environment, time)
+    monitor.connected({1: "broker:9092"})
+    monitor.topics([])
+    assert codes(monitor) == []
+    time.now += GRACE_SECONDS
+    (problem,) = monitor.problems()
+    assert (problem.code, problem.degrades) == ("kafka_no_topic", False)
+    assert "^shop-" in problem.message
+    found = monitor.snapshot()
+    assert (found["topic"], found["pattern"], found["topicExists"], found["topics"]) == (None, "^shop-", False, [])
+    with pytest.raises(PartitionNotStopped, match="partition 0 is not stopped"):
+        monitor.find_stopped(0, None)
+    monitor.topics([TopicState("shop-a")])
+    assert (codes(monitor), monitor.snapshot()["topic"]) == ([], "shop-a")
+    monitor.topics([TopicState("shop-a", exists=False, expected=True)])
+    time.now += GRACE_SECONDS
+    (gone,) = monitor.problems()
+    assert (gone.code, gone.about, gone.degrades) == ("kafka_topic_missing", "shop-a", False)
+    assert "exclude it from the pattern" in gone.hint
+
+
+def test_a_topic_that_cannot_be_read_is_named_and_logged_once(
+    monitor: KafkaMonitor, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor.connected({1: "broker:9092"})
+    caplog.clear()
+    failing = TopicState("events", waits_for=[refused("events", 29, "no right"), undelivered("events", "too large")])
+    for _ in range(3):
+        monitor.topics([failing])
+    assert codes(monitor) == ["kafka_topic_refused", "kafka_waits"]
+    assert {problem.about for problem in monitor.problems()} == {"events"}
+    assert "allow this client to Read" in monitor.problems()[0].hint
+    assert monitor.snapshot()["topics"][0]["error"] == "the topic events cannot be read: no right"
+    assert len(caplog.records) == 2
+    time.now += REPEAT_LOG_SECONDS
+    monitor.topics([failing])
+    assert len(caplog.records) == 4
+    monitor.topics([TopicState("events")])
+    assert (codes(monitor), len(caplog.records)) == ([], 6)
+
+
+def test_messages_without_a_dead_letter_are_told_apart_by_their_topic(monitor: KafkaMonitor) -> None:
+    monitor.letters_sent("a", "there is none", ["0/1"])
+    monitor.letters_sent("b", "there is none", ["0/2"])
+    assert [problem.about for problem in monitor.problems()] == ["a.dead-letter", "b.dead-letter"]
+    monitor.letters_sent("a", None, ["0/3"])
+    assert [problem.about for problem in monitor.problems()] == ["b.dead-letter"]
 
 
 def test_a_store_without_kafka_does_not_load_its_client() -> None:

@@ -189,7 +189,7 @@ def take_from_kafka(service: StoreService, count: int, following: int) -> None:
 
 def next_from_kafka(service: StoreService) -> int:
     with service.bus.using() as registry:
-        return offsets.stored_offsets("events", registry.scan_meta(keys.KAFKA))[0].next
+        return offsets.stored_by_topic(registry.scan_meta(keys.KAFKA))["events"][0].next
 
 
 def test_what_kafka_brought_and_is_left_behind_is_not_taken_again(service: StoreService) -> None:
@@ -270,7 +270,7 @@ def test_offsets_come_back_with_a_lost_disk(recovering: Settings) -> None:
             service.journal.flush()
     lose(recovering)
     with running_service(recovering) as service, service.bus.using() as registry:
-        kept = offsets.stored_offsets("events", registry.scan_meta(keys.KAFKA))
+        kept = offsets.stored_by_topic(registry.scan_meta(keys.KAFKA)).get("events", {})
     assert kept == {2: StoredOffset(next=7, crc=9)}
 
 

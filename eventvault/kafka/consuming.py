@@ -1,0 +1,177 @@
+"""One run of the consumer, from the stored offsets to the first error or the stop. One client reads all topics."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka.admin import AdminClient
+
+from eventvault import progress
+from eventvault.database.values import AppendResult
+from eventvault.events.event import EventDraft
+from eventvault.kafka import config, offsets, topics
+from eventvault.kafka.batch import PartitionBatch, read_batches
+from eventvault.kafka.dead_letters import DeadLetters, undelivered
+from eventvault.kafka.followed_topics import BeginAgain, FollowedTopics, Unanswered
+from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.problems import Problem
+from eventvault.settings import Settings
+
+log = logging.getLogger("EventBus")
+
+BATCH_MESSAGES = 1_000
+"""Small enough that a post over HTTP does not wait long for a batch."""
+POLL_SECONDS = 0.1
+
+Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]]], AppendResult]
+"""Appends events and puts metadata in one write. Returns once it is on disk, raises an EventVaultError otherwise."""
+
+Load = Callable[[], Mapping[bytes, bytes]]
+"""Returns the registry's metadata, at least the offsets that this folder wrote."""
+
+Place = tuple[str, int]
+"""A topic and the number of one of its partitions."""
+
+
+class Consuming:
+    """accepted: partitions whose loss an operator accepted; one stays there until that is stored."""
+
+    def __init__(
+        self, settings: Settings, sink: Sink, load: Load, monitor: KafkaMonitor,
+        stopping: threading.Event, accepted: SimpleQueue[Place],
+    ) -> None:  # fmt: skip
+        metadata = load()
+        self._sink, self._monitor = sink, monitor
+        self._stopping, self._accepted = stopping, accepted
+        admin = AdminClient(config.client(settings))
+        self._consumer = Consumer({**config.events_consumer(settings), "error_cb": self._client_error})
+        self._dead_letters = DeadLetters(settings)
+        self._topics = FollowedTopics(settings, admin, self._consumer, monitor, metadata)
+
+    def run(self) -> None:
+        """Raises BeginAgain or an error, after which another run begins."""
+        try:
+            while not self._stopping.is_set():
+                progress.step()
+                self._topics.check_when_due()
+                self._accept_losses()
+                if messages := self._messages():
+                    self._process(messages)
+                self._topics.report_when_due()
+        finally:
+            self._dead_letters.close()
+            self._consumer.close()
+
+    def _messages(self) -> list[Message]:
+        first = self._consumer.poll(POLL_SECONDS)
+        return [] if first is None else [first, *self._consumer.consume(BATCH_MESSAGES - 1, 0)]
+
+    def _process(self, messages: Sequence[Message]) -> None:
+        by_place: dict[Place, list[Message]] = defaultdict(list)
+        errors: list[tuple[Message, KafkaError]] = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                by_place[message.topic() or "", message.partition() or 0].append(message)
+            else:
+                errors.append((message, error))
+        self._take(by_place)
+        for message, error in errors:
+            self._note_error(message, error)
+
+    def _take(self, by_place: Mapping[Place, Sequence[Message]]) -> None:
+        """Store the events of messages, once it is known that they are of the topics of the stored offsets."""
+        requests = self._topics.ask({topic for topic, _ in by_place})
+        groups = [self._topics.new_messages(*place, group) for place, group in by_place.items()]
+        batches = read_batches([group for group in groups if group])
+        refused = self._topics.refusals(requests)
+        for batch in batches:
+            if batch.topic in refused:
+                self._topics.wait(batch.topic, batch.partition, refused[batch.topic])
+        self._deliver_and_store([batch for batch in batches if batch.topic not in refused])
+
+    def _deliver_and_store(self, batches: list[PartitionBatch]) -> None:
+        """Deliver dead letters, then store events and offsets in one write. A partition waits for its dead letter."""
+        waiting = self._deliver(batches)
+        self._store([batch for batch in batches if batch.last is not None])
+        for batch in batches:
+            place = (batch.topic, batch.partition)
+            if place in waiting:
+                self._topics.wait(*place, waiting[place])
+            else:
+                self._topics.settle(*place)
+
+    def _deliver(self, batches: list[PartitionBatch]) -> dict[Place, Problem]:
+        """Cut each batch before the first dead letter that cannot be delivered, and return why it cannot."""
+        waiting: dict[Place, Problem] = {}
+        for topic in dict.fromkeys(batch.topic for batch in batches if batch.letters):
+            progress.step()
+            of_topic = [batch for batch in batches if batch.topic == topic]
+            letters = [letter for batch in of_topic for letter in batch.letters]
+            outcomes = iter(self._dead_letters.send(topic, letters))
+            self._monitor.letters_sent(
+                topic, self._dead_letters.missing, [f"{message.partition}/{message.offset}" for message, _ in letters]
+            )
+            for batch in of_topic:
+                failed = [(message, why) for (message, _), why in zip(batch.letters, outcomes, strict=False) if why]
+                if failed:
+                    batch.cut_before(failed[0][0].offset)
+                    waiting[topic, batch.partition] = undelivered(topic, failed[0][1])
+        return waiting
+
+    def _store(self, batches: list[PartitionBatch]) -> None:
+        if not batches:
+            return
+        drafts = [draft for batch in batches for _, draft in batch.drafts]
+        ends = {
+            (batch.topic, batch.partition): batch.offset_to_store(self._topics.topic_info(batch.topic))
+            for batch in batches
+        }
+        results = self._sink(drafts, [offsets.offset_put(*place, end) for place, end in ends.items()]).results
+        for place, end in ends.items():
+            self._topics.consumed(*place, end)
+        self._monitor.batch_stored(
+            ends,
+            events=len(drafts),
+            duplicates=sum(result.duplicate for result in results),
+            differing=sum(result.differs for result in results),
+            dead_letters=sum(len(batch.letters) for batch in batches),
+        )
+        self._monitor.recovered()
+
+    def _note_error(self, message: Message, error: KafkaError) -> None:
+        if error.fatal():
+            raise KafkaException(error)
+        if self._topics.note_error(message.topic(), message.partition(), message.offset(), error):
+            return
+        self._topics.check_soon()
+        if error.code() not in topics.UNKNOWN:
+            self._monitor.failed(topics.reason_of(error))
+
+    def _accept_losses(self) -> None:
+        """Let stopped partitions go on from their present beginning. What cannot be asked or stored stays accepted."""
+        for _ in range(self._accepted.qsize()):
+            place = self._accepted.get_nowait()
+            try:
+                beginning = self._topics.present_beginning(*place)
+                if beginning is not None:
+                    self._sink([], [offsets.offset_put(*place, beginning)])
+            except Unanswered:
+                self._accepted.put(place)
+                continue
+            except Exception:
+                self._accepted.put(place)
+                raise
+            if beginning is not None:
+                log.warning("the loss in %s/%d was accepted; it resumes at offset %d", *place, beginning.next)
+                raise BeginAgain
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self._monitor.connection_broken()
+            self._topics.check_soon()

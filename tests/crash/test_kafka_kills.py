@@ -1,0 +1,149 @@
+"""kill -9 of the store, and of the broker, while events flow in from three topics: each event is there once, in order.
+
+`make test` kills the store, `make soak` also the broker, which needs seconds to come back.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import cycle
+from typing import Any
+
+import orjson
+import pytest
+from confluent_kafka import Producer
+
+from eventvault.database.registry import EventRegistry, open_leveldb
+from tests.kafka_broker import Kafka
+from tests.kafka_process import KafkaBroker
+from tests.processes import wait_until
+from tests.service import Service
+
+pytestmark = pytest.mark.kafka
+
+PARTITIONS = 2
+PATIENCE_SECONDS = 90
+Place = tuple[str, int]
+
+
+class Flow:
+    """Sends events to the partitions in turn, each with a number in its partition, whatever becomes of the broker."""
+
+    def __init__(self, bootstrap: str, topics: Sequence[str]) -> None:
+        self.sent: dict[Place, int] = defaultdict(int)
+        self._turn: Iterator[Place] = cycle((topic, number) for number in range(PARTITIONS) for topic in topics)
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
+        )
+
+    @property
+    def total(self) -> int:
+        return sum(self.sent.values())
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            topic, partition = place = next(self._turn)
+            value = b'{"type": "n", "data": %d}' % self.sent[place]
+            while True:
+                with suppress(BufferError):
+                    self._producer.produce(topic, value, partition=partition)
+                    break
+                self._producer.poll(0.1)
+            self.sent[place] += 1
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        assert self._producer.flush(PATIENCE_SECONDS) == 0, "the broker does not take the events"
+
+
+@contextmanager
+def broker_of(request: pytest.FixtureRequest, *, killed: bool) -> Iterator[tuple[Kafka, KafkaBroker | None]]:
+    if not killed:
+        yield request.getfixturevalue("kafka"), None
+        return
+    broker: KafkaBroker = request.getfixturevalue("private_kafka")
+    broker.start()
+    yield Kafka(broker.bootstrap), broker
+
+
+def kill_store(running: Service) -> None:
+    (store,) = running.stores()
+    os.kill(store, signal.SIGKILL)
+    wait_until(
+        lambda: running.stores() and store not in running.stores(), f"no store took the place of {store}", 60
+    )
+
+
+def offsets_of(manifest: dict[str, Any]) -> int:
+    return sum(following for partitions in manifest["kafka"].values() for following in partitions.values())
+
+
+def check_archive(running: Service) -> None:
+    """Whatever flows in: an archive has as many events as its offsets say, since each message is one."""
+    made = running.post("/api/backup/create")
+    assert made.status == 200, made.body
+    name = made.json()["name"]
+    manifest = running.get(f"/api/backup/{name}").json()["manifest"]
+    assert manifest["events"] == offsets_of(manifest)
+
+
+@pytest.mark.parametrize(
+    ("kills", "each"),
+    [pytest.param(10, 3_000, id="10"), pytest.param(100, 10_000, id="100", marks=pytest.mark.soak)],
+)
+def test_each_event_of_three_topics_is_there_once_whoever_is_killed(
+    request: pytest.FixtureRequest, service: Callable[..., Service], kills: int, each: int
+) -> None:
+    seed = int(os.environ.get("EVENTVAULT_SEED") or random.SystemRandom().randrange(10**9))
+    print(f"EVENTVAULT_SEED={seed}")
+    chance = random.Random(seed)
+    is_long = kills > 10
+    with broker_of(request, killed=is_long) as (kafka, broker):
+        topics = [kafka.topic(PARTITIONS) for _ in range(3)]
+        running = service(
+            workers=1,
+            environment={"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": ",".join(topics)},
+        )
+        flow = Flow(kafka.bootstrap, topics)
+        for _ in range(kills):
+            flow.send(each)
+            time.sleep(chance.uniform(0, 0.4))
+            if broker is not None and chance.random() < 0.3:
+                broker.stop(signal.SIGKILL)
+                broker.start()
+            else:
+                kill_store(running)
+        check_archive(running)
+        flow.flush()
+        wait_until(lambda: stored(running) == flow.total, "the events do not come", 10 * PATIENCE_SECONDS)
+        check_archive(running)
+        assert running.get("/api/health").json()["problems"] == []
+        running.stop()
+        assert numbers_by_place(running) == {place: list(range(count)) for place, count in flow.sent.items()}
+
+
+def stored(running: Service) -> int:
+    answer = running.get("/api/health").json()
+    return int((answer["store"] or {}).get("events") or 0)
+
+
+def numbers_by_place(running: Service) -> dict[Place, list[int]]:
+    """The numbers of each partition's events, in the order of the registry."""
+    folder = running.folder("STORAGE_DIR") / "event_registry_db"
+    found: dict[Place, list[int]] = defaultdict(list)
+    db = open_leveldb(folder)
+    try:
+        registry = EventRegistry(db, folder)
+        for _, value in registry.events(0, registry.last_sequence):
+            event = orjson.loads(value)
+            topic, partition, _ = event["id"].split("/", 2)
+            found[topic, int(partition)].append(event["data"])
+    finally:
+        db.close()
+    return dict(found)
