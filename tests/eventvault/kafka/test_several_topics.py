@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from eventvault.kafka import followed_topics
 from tests.kafka_broker import Kafka
 from tests.processes import wait_until
 
@@ -221,3 +222,17 @@ def test_a_topic_without_dead_letters_is_named_alone(kafka: Kafka, consume: Cons
     until(lambda: len(one.registry.drafts) == 2, "the events do not come")
     (problem,) = one.monitor.problems()
     assert (problem.code, problem.about) == ("kafka_dead_letters_missing", f"{without}.dead-letter")
+
+
+def test_topics_with_too_many_partitions_are_named_and_the_others_go_on(
+    kafka: Kafka, consume: Consume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed_topics, "MAX_PARTITIONS", 3)
+    small, large = kafka.topic(2), kafka.topic(2)
+    for topic in (small, large):
+        kafka.send(topic, events(topic, 1, 1))
+    one = consume(kafka.bootstrap, f"{small},{large}")
+    until(lambda: numbers(one, small) == [1], "the topic that has room does not come")
+    until(lambda: one.codes() == ["kafka_topic_refused"], "health does not name the topic without room")
+    assert one.monitor.problems()[0].about == large
+    assert numbers(one, large) == []
