@@ -338,7 +338,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     Declaration(
         "KAFKA_EVENTS_TOPIC",
-        Kind(EventsTopics, "names of Kafka topics, separated by commas, or ^ and a regular expression of names"), "events",
+        Kind(EventsTopics, "names of Kafka topics, separated by commas, or ^ and a regular expression of names"),
+        "events",
         "The topics that events are consumed from. A pattern such as `^shop-` never matches topics of jobs, of dead "
         "letters and Kafka's own.",
     ),
@@ -640,7 +641,9 @@ def _no_events_topics(values: Mapping[str, Any]) -> list[str]:
     chosen = values.get("kafka_events_topic")
     uses = topic_names.other_uses(values)
     reasons = [topic_names.why_no_events(name, uses) for name in chosen.names] if chosen is not None else []
-    return [f"KAFKA_EVENTS_TOPIC is '{chosen}', but {reason}; allowed: topics of events" for reason in reasons if reason]
+    return [
+        f"KAFKA_EVENTS_TOPIC is '{chosen}', but {reason}; allowed: topics of events" for reason in reasons if reason
+    ]
 
 
 def _text(value: Any) -> str:

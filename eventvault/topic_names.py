@@ -1,4 +1,4 @@
-"""The names of Kafka's topics: which are events topics by the setting, and which never are. Free of the Kafka client."""
+"""The names of Kafka's topics: which are events topics by the setting, and which never are one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class EventsTopics:
     pattern: re.Pattern[str] | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        names, pattern = (), None
+        names: tuple[str, ...] = ()
+        pattern = None
         if self.text.startswith("^"):
             pattern = _compiled(self.text)
         else:
@@ -63,7 +64,7 @@ class EventsTopics:
         return self.text
 
     def matching(self, names: Iterable[str], uses: Mapping[str, str]) -> list[str]:
-        """Return those of `names` that the pattern matches, in order. uses: of other topics, as `other_uses` has them."""
+        """Return those of `names` that the pattern matches, in order. uses: as `other_uses` has them."""
         if self.pattern is None:
             return []
         return sorted(name for name in names if self.pattern.match(name) and why_no_events(name, uses) is None)

@@ -185,9 +185,7 @@ def _describe_loss(name: str, kafka: Mapping[str, Any], problem: Problem, times:
     if "lost" not in details:
         return f"{problem['message']}.\nIf you accept this, {CONSEQUENCES[problem['code']]}."
     first, last, lost = details["begins"] - details["lost"], details["begins"] - 1, details["lost"]
-    last_message = next(
-        each["lastMessageAt"] for each in kafka["partitions"] if _place(each) == _place(details)
-    )
+    last_message = next(each["lastMessageAt"] for each in kafka["partitions"] if _place(each) == _place(details))
     after = (
         f", after {times.second(clock.parse(last_message))} {times.zone}, the last one taken"
         if last_message is not None

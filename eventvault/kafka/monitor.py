@@ -132,7 +132,7 @@ class KafkaMonitor:
             log.error("%s; the partition is stopped: %s", problem.message, problem.hint)
 
     def failed(self, reason: str) -> bool:
-        """Record an error of all topics that is tried again without loss. Returns True if it was logged, as it is new."""
+        """Record an error of all topics that is tried again without loss. Returns True if it was logged, being new."""
         with self._lock:
             self._failure = reason
             is_news = self._is_news(Problem("kafka_waits", reason, RETRIED))

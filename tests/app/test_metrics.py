@@ -51,7 +51,8 @@ def test_the_metrics_of_the_store_are_shown(
     late = Problem("backup_late", "it was due", "see why", "BACKUP_CRON")
     status["problems"] = [each.describe() for each in (late, Problem("stuck", "it stands", "wait", "journal"))]
     status["kafka"] = {
-        "configured": True, "consumed": 4, "deadLetters": 2, "topics": [{"name": "a", "lag": 3}, {"name": "b", "lag": None}],
+        "configured": True, "consumed": 4, "deadLetters": 2,
+        "topics": [{"name": "a", "lag": 3}, {"name": "b", "lag": None}],
         "partitions": [{"topic": "a", "state": "consuming"}, {"topic": "a", "state": "consuming"}],
     }  # fmt: skip
     monkeypatch.setattr(store, "status", lambda: status)

@@ -228,7 +228,8 @@ def with_kafka(here: World) -> None:
         "topics": [{"name": "events", "exists": True, "partitions": 3, "lag": 212, "error": None}],
         "lag": 212, "consumed": 38_211, "deadLetters": 3, "lastError": None, "stoppedPartitions": [2],
         "partitions": [
-            {"topic": "events", "partition": number, "state": "stopped" if number == 2 else "consuming", "next": 10_412 + 911 * number,
+            {"topic": "events", "partition": number, "state": "stopped" if number == 2 else "consuming",
+             "next": 10_412 + 911 * number,
              "lag": 212 if number == 2 else 0, "lastMessageAt": text_of(NOW - timedelta(seconds=7 + 400 * number))}
             for number in range(3)
         ],

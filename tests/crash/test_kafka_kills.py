@@ -75,9 +75,7 @@ def broker_of(request: pytest.FixtureRequest, *, killed: bool) -> Iterator[tuple
 def kill_store(running: Service) -> None:
     (store,) = running.stores()
     os.kill(store, signal.SIGKILL)
-    wait_until(
-        lambda: running.stores() and store not in running.stores(), f"no store took the place of {store}", 60
-    )
+    wait_until(lambda: running.stores() and store not in running.stores(), f"no store took the place of {store}", 60)
 
 
 def offsets_of(manifest: dict[str, Any]) -> int:

@@ -227,7 +227,8 @@ CALLS: dict[str, Call] = {
         lambda query: post("/api/backup/restore", {"into": "present", **past_members(query)}), answers.copied
     ),
     "accept_loss": Call(
-        lambda partition, topic: post(f"/api/kafka/partitions/{_of_topic(topic)}{partition}/accept-loss"), answers.nothing
+        lambda partition, topic: post(f"/api/kafka/partitions/{_of_topic(topic)}{partition}/accept-loss"),
+        answers.nothing,
     ),
     "accept_problem": Call(
         lambda code, about: post(

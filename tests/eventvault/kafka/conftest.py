@@ -94,7 +94,10 @@ def consume(settings_environment: dict[str, str]) -> Iterator[Consume]:
         bootstrap: str, topic: str, registry: MemoryRegistry | None = None, *, create_topics: bool = True
     ) -> Consuming:
         configured = replace(
-            loaded, kafka_bootstrap_servers=bootstrap, kafka_events_topic=EventsTopics(topic), kafka_create_topics=create_topics
+            loaded,
+            kafka_bootstrap_servers=bootstrap,
+            kafka_events_topic=EventsTopics(topic),
+            kafka_create_topics=create_topics,
         )
         started.append(Consuming(configured, registry or MemoryRegistry()))
         return started[-1]
