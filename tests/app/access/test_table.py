@@ -111,7 +111,8 @@ class Closed:
 
 def path_of(rule: str) -> str:
     for parameter, value in (
-        ("<partition>", "0"), ("<filename>", "nothing.js"), ("<name>", "missing.tar.gz"), ("<event_id>", "missing"),
+        ("<partition>", "0"), ("<topic>", "events"), ("<filename>", "nothing.js"), ("<name>", "missing.tar.gz"),
+        ("<event_id>", "missing"),
         ("<operation_id>", "0" * 16), ("<code>", "nothing"), ("<token_id>", "00000000"),
         ("<job_id>", "missing"),
     ):  # fmt: skip
