@@ -25,6 +25,8 @@ group = Group("kafka", help="Lag, stopped partitions.")
 CONTINUE_SECONDS = 20.0
 """How long `accept` waits until the partition goes on; it does so by itself later if no broker answers."""
 _POLL_SECONDS = 0.2
+_SHORT_BACKLOG_SECONDS = 2.0
+"""How long a backlog lasts of which nobody need know when it ends."""
 _PARTITION = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})")
 
 Problem = Mapping[str, Any]
@@ -141,6 +143,14 @@ def _describe(kafka: Mapping[str, Any], stops: Mapping[Place, Problem]) -> str:
     return "\n".join([*described, *_describe_unread(kafka), *hints])
 
 
+def _describe_rate(kafka: Mapping[str, Any]) -> str:
+    """Say how fast a backlog is taken; nothing of one that is over in a moment, or of an earlier service."""
+    seconds = kafka.get("remainingSeconds") or 0
+    if seconds < _SHORT_BACKLOG_SECONDS:
+        return ""
+    return f", {text.number(kafka['messagesPerSecond'])} taken a second: {text.seconds(seconds)} to go"
+
+
 def _describe_unread(kafka: Mapping[str, Any]) -> list[str]:
     """Say why topics are not read that have no stopped partition; that one topic is missing says the headline."""
     stopped = {each["topic"] for each in kafka["partitions"] if each["state"] == "stopped"}
@@ -165,7 +175,7 @@ def _headline(kafka: Mapping[str, Any]) -> str:
         there = f"Topic {kafka['topic']}, {partitions}" if exists else f"The topic {kafka['topic']} is missing"
     lags = [each["lag"] for each in kafka["partitions"] if each["lag"] is not None]
     behind = f", {text.counted(sum(lags), 'message')} behind" if lags else ""
-    return f"{brokers} answers. {there}{behind}."
+    return f"{brokers} answers. {there}{behind}{_describe_rate(kafka)}."
 
 
 def _reason(problem: Problem) -> str:

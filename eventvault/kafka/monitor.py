@@ -15,6 +15,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.errors import PartitionNotStopped, TopicNotNamed
+from eventvault.operations.rate import Rate
 from eventvault.problems import Problem
 from eventvault.settings import Settings
 from eventvault.topic_names import dead_letter_topic
@@ -80,6 +81,7 @@ class KafkaMonitor:
         self._without_letter: dict[str, tuple[str, int, list[str]]] = {}
         """Topic → why messages of it have no dead letter, how many, and where the first of them are."""
         self._stopped: dict[Place, Problem] = {}
+        self._rate = Rate(monotonic())
         self._counts = {"consumed": 0, "duplicates": 0, "differing": 0, "deadLetters": 0}
 
     def connected(self, brokers: Mapping[int, str]) -> None:
@@ -154,6 +156,7 @@ class KafkaMonitor:
         """Record what was stored. places: the partitions whose messages it was."""
         with self._lock:
             self._last_messages |= dict.fromkeys(places, clock.now())
+            self._rate.add(events + dead_letters, self._monotonic())
             for name, count in (
                 ("consumed", events), ("duplicates", duplicates), ("differing", differing),
                 ("deadLetters", dead_letters),
@@ -237,6 +240,8 @@ class KafkaMonitor:
             topics = [self._describe(name) for name in names]
             partitions = [self._describe_partition(place) for place in self._places()]
             is_one = len(names) == 1
+            lag = _sum(each["lag"] for each in partitions)
+            rate = round(self._rate.per_second(self._monotonic()) or 0)
             return {
                 "configured": True,
                 "consumes": self._consumes,
@@ -246,7 +251,9 @@ class KafkaMonitor:
                 "pattern": str(self._chosen) if self._chosen.pattern is not None else None,
                 "topicExists": bool(topics) and all(each["exists"] for each in topics),
                 "topics": topics,
-                "lag": _sum(each["lag"] for each in partitions),
+                "lag": lag,
+                "messagesPerSecond": rate,
+                "remainingSeconds": round(lag / rate, 1) if lag and rate else None,
                 "partitions": partitions,
                 "stoppedPartitions": [
                     number if is_one else f"{topic}/{number}" for topic, number in sorted(self._stopped)

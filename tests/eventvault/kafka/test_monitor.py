@@ -115,6 +115,24 @@ def test_a_snapshot_adds_up_what_the_partitions_say(monitor: KafkaMonitor) -> No
     assert "recreated" in found["lastError"]["message"]
 
 
+def test_a_backlog_is_shown_with_its_rate_and_how_long_it_lasts(
+    settings_environment: dict[str, str], time: Time
+) -> None:
+    monitor = monitor_of("events", settings_environment, time)
+    monitor.connected({1: "a:9092"})
+    monitor.topics([TopicState("events", partitions={0: consumed(4, 50_000)})])
+    found = monitor.snapshot()
+    assert (found["messagesPerSecond"], found["remainingSeconds"]) == (0, None)
+    for _ in range(20):
+        time.now += 1.0
+        monitor.batch_stored([("events", 0)], events=990, duplicates=3, differing=0, dead_letters=10)
+    found = monitor.snapshot()
+    assert 900 < found["messagesPerSecond"] < 1_100
+    assert found["remainingSeconds"] == pytest.approx(50_000 / found["messagesPerSecond"], abs=0.1)
+    monitor.connection_broken()
+    assert monitor.snapshot()["remainingSeconds"] is None
+
+
 def test_the_lag_is_not_known_once_a_connection_broke_until_brokers_answer(monitor: KafkaMonitor) -> None:
     states = {0: {"state": "consuming", "next": 4, "lag": 0}}
     monitor.connected({1: "a:9092"})
