@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from eventvault import data_folders
+from eventvault.back_off import BackOff
 from eventvault.errors import EventVaultError
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Beat, Progressed, Report, Work
@@ -37,8 +38,7 @@ class SocketWorkerTransport:
         """Frames that wait for a connection."""
         self._selector = selectors.DefaultSelector()
         self._connections = 0
-        self._failures = 0
-        self._retry_at = 0.0
+        self._back_off = BackOff(*_RETRY_SECONDS)
 
     def open(self, session: str) -> int:
         self._lose()
@@ -59,8 +59,7 @@ class SocketWorkerTransport:
             if self._connection is None:
                 self._connect_when_due()
             if self._connection is None:
-                pause = max(0.0, min(deadline, self._retry_at) - time.monotonic())
-                time.sleep(pause)
+                time.sleep(max(0.0, min(deadline - time.monotonic(), self._back_off.remaining)))
             else:
                 idle = not self._connection.received
                 self._exchange(max(0.0, deadline - time.monotonic()) if idle else 0.0)
@@ -90,14 +89,13 @@ class SocketWorkerTransport:
         self._selector.close()
 
     def _connect_when_due(self) -> None:
-        if time.monotonic() < self._retry_at:
+        if self._back_off.remaining:
             return
         try:
             self._connect()
         except TransportAway as error:
             log.debug("%s", error)
-            self._retry_at = time.monotonic() + _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
-            self._failures += 1
+            self._back_off.fail()
 
     def _connect(self) -> None:
         """Connect and attach the session. Raises TransportAway."""
@@ -120,7 +118,7 @@ class SocketWorkerTransport:
         self._connection = rest
         self._selector.register(connection, rest.events())
         self._connections += 1
-        self._failures, self._retry_at = 0, 0.0
+        self._back_off.succeed()
         while self._unsent:
             rest.queue(self._unsent.popleft())
         self._flush()

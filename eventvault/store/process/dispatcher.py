@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
 import subprocess
 import threading
@@ -25,33 +24,35 @@ from eventvault.rpc import frames, sockets
 from eventvault.settings import Settings
 from eventvault.store.process.spawn import (
     FAILURE_VARIABLE,
-    MAX_FAILURE_BYTES,
+    Starts,
+    ask_to_end,
     await_answer,
-    has_closed,
+    end_peer,
     kill_peer,
     own_errors,
     start_detached,
 )
+from eventvault.unforeseen import Unforeseen
 
 log = logging.getLogger("jobs")
 
 LOOK_SECONDS = 0.5
+_LOST_SECONDS = 0.02
 ANSWER_SECONDS = 5.0
 """A dispatcher that does not answer for this long hangs."""
 TURN_SECONDS = 60.0
 """One whose loop makes no turn for this long hangs, even if it answers."""
 READY_SECONDS = 10.0
+_SOCKET = data_folders.JOBS_SOCKET
 END_SECONDS = 10.0
 """How long a dispatcher of an earlier start has to end, before it is killed."""
-_BACK_OFF_SECONDS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
 
 
 class DispatcherKeeper:
     """command: starts a dispatcher. service: the service start that it belongs to."""
 
     def __init__(self, settings: Settings, command: Sequence[str], service: str) -> None:
-        self.failure = ""
-        """Why the newest dispatcher that was started here ended before it listened."""
+        self._starts = Starts("the dispatcher of jobs", lambda: sockets.listens(settings.storage_dir, _SOCKET))
         self._settings = settings
         self._command = list(command)
         self._service = service
@@ -59,8 +60,12 @@ class DispatcherKeeper:
         self._thread = threading.Thread(target=self._run, name="dispatcher keeper", daemon=True)
         self._connection: socket.socket | None = None
         self._child: subprocess.Popen[bytes] | None = None
-        self._failures = 0
-        self._not_before = 0.0
+        self._unforeseen = Unforeseen("the look at the dispatcher of jobs", log)
+
+    @property
+    def failure(self) -> str:
+        """Why the newest dispatcher that was started here ended before it listened."""
+        return self._starts.failure
 
     def start(self) -> None:
         self._thread.start()
@@ -71,18 +76,21 @@ class DispatcherKeeper:
         self._thread.join(ANSWER_SECONDS + 1)
         if end_dispatcher:
             with contextlib.suppress(OSError), contextlib.closing(self._connect()) as connection:
-                self._ask_to_end(connection, self._service)
+                connection.settimeout(ANSWER_SECONDS)
+                ask_to_end(connection, wire, self._service)
 
     def _run(self) -> None:
         with running("dispatcher keeper", "looks after the dispatcher of jobs") as activity:
             while not self._stopping.is_set():
                 activity.step()
-                try:
-                    self._look()
-                except (OSError, EventVaultError, msgspec.MsgspecError) as error:
-                    log.debug("lost the connection to the dispatcher: %s", error)
-                    self._drop()
-                self._stopping.wait(LOOK_SECONDS if self._connection is not None else 0.02)
+                with self._unforeseen.survived():
+                    try:
+                        self._look()
+                    except (OSError, EventVaultError, msgspec.MsgspecError) as error:
+                        log.debug("lost the connection to the dispatcher: %s", error)
+                        self._drop()
+                is_lost = self._connection is None and not self._unforeseen.newest
+                self._stopping.wait(_LOST_SECONDS if is_lost else LOOK_SECONDS)
         self._drop()
 
     def _look(self) -> None:
@@ -101,14 +109,15 @@ class DispatcherKeeper:
             self._drop()
         elif not self._is_own(hello):
             log.info("ending dispatcher process %s, of an earlier start or another version", hello.pid)
-            self._replace(self._connection)
+            self._connection.settimeout(ANSWER_SECONDS)
+            end_peer(self._connection, wire, "dispatcher", END_SECONDS)
             self._drop()
 
     def _is_own(self, hello: wire.Hello) -> bool:
         return (hello.service, hello.version, hello.protocol) == (self._service, __version__, wire.PROTOCOL)
 
     def _connect(self) -> socket.socket:
-        return sockets.connect(self._settings.storage_dir, 1.0, data_folders.JOBS_SOCKET)
+        return sockets.connect(self._settings.storage_dir, 1.0, _SOCKET)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -125,44 +134,13 @@ class DispatcherKeeper:
         except TimeoutError:
             return None
 
-    def _replace(self, connection: socket.socket) -> None:
-        self._ask_to_end(connection, "")
-        if not has_closed(connection, END_SECONDS):
-            log.warning("dispatcher process %s does not end and is killed", kill_peer(connection))
-
-    def _ask_to_end(self, connection: socket.socket, service: str) -> None:
-        with contextlib.suppress(OSError, EventVaultError, msgspec.MsgspecError):
-            connection.settimeout(ANSWER_SECONDS)
-            frames.send(connection, wire.request("end", service))
-            wire.read_reply("end", frames.receive(connection))
-
     def _start(self) -> None:
-        """Start a dispatcher and wait until it listens. Each one after a failure waits longer."""
-        if self._child is not None or time.monotonic() < self._not_before:
-            return
-        failure = os.memfd_create("failure")
-        try:
-            self._child = start_detached(
-                self._settings,
-                [*self._command, "--service", self._service],
-                {FAILURE_VARIABLE: str(failure)},
-                own_errors(),
-                pass_fds=[failure],
-            )
-            self._wait_for(self._child, failure)
-        finally:
-            os.close(failure)
+        """Start a dispatcher and wait until it listens."""
+        if self._child is None and not self._starts.due_in:
+            self._starts.start(self._begin, time.monotonic() + READY_SECONDS, self._stopping.is_set)
 
-    def _wait_for(self, child: subprocess.Popen[bytes], failure: int) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline and child.poll() is None and not self._stopping.is_set():
-            if sockets.listens(self._settings.storage_dir, data_folders.JOBS_SOCKET):
-                self._failures, self.failure = 0, ""
-                return
-            time.sleep(0.01)
-        if child.poll() is not None:
-            self._failures += 1
-            self.failure = os.pread(failure, MAX_FAILURE_BYTES, 0).decode(errors="replace")
-            log.error("the dispatcher of jobs ended with status %s during its start", child.returncode)
-            wait = _BACK_OFF_SECONDS[min(self._failures, len(_BACK_OFF_SECONDS) - 1)]
-            self._not_before = time.monotonic() + wait
+    def _begin(self, failure: int) -> subprocess.Popen[bytes]:
+        command = [*self._command, "--service", self._service]
+        variables = {FAILURE_VARIABLE: str(failure)}
+        self._child = start_detached(self._settings, command, variables, own_errors(), pass_fds=[failure])
+        return self._child

@@ -19,11 +19,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from eventvault import data_folders, environment
+from eventvault.back_off import BackOff
 from eventvault.errors import EventVaultError
 from eventvault.file_locks import holding
 from eventvault.files import make_folder
@@ -46,9 +47,63 @@ ANSWER_SECONDS = 3.0
 END_SECONDS = 10.0
 """How long a store of an earlier start has to end, before it is killed."""
 _SLICES = 10
-_BACK_OFF_SECONDS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
+_BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 2.0, 5.0)
+_POLL_SECONDS = 0.01
 
 _children: list[subprocess.Popen[bytes]] = []
+
+
+class Wire(Protocol):
+    """What a process at a socket understands."""
+
+    def request(self, method: str, *arguments: Any) -> bytes: ...
+
+    def read_reply(self, method: str, frame: bytes) -> Any: ...
+
+
+class Starts:
+    """Starts of one process, which shall listen. The first one after a failure waits a moment, each further one longer.
+
+    what: names the process in the log. failure: why the newest one ended before it listened.
+    """
+
+    def __init__(self, what: str, listens: Callable[[], bool]) -> None:
+        self.failure = ""
+        self._what = what
+        self._listens = listens
+        self._back_off = BackOff(*_BACK_OFF_SECONDS)
+
+    @property
+    def due_in(self) -> float:
+        """Return after how many seconds the next one may be started."""
+        return self._back_off.remaining
+
+    def start(
+        self,
+        begin: Callable[[int], subprocess.Popen[bytes]],
+        deadline: float,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Start one, and wait until it listens, has ended, or the deadline (monotonic) comes.
+
+        begin: starts it; it gets the descriptor of a file in which the process says why it ends. is_over: whether to
+        wait no longer.
+        """
+        failure = os.memfd_create("failure")
+        try:
+            child = begin(failure)
+            while time.monotonic() < deadline and child.poll() is None and not is_over():
+                if self._listens():
+                    self._back_off.succeed()
+                    self.failure = ""
+                    return
+                time.sleep(_POLL_SECONDS)
+            if child.poll() is not None:
+                self.failure = os.pread(failure, MAX_FAILURE_BYTES, 0).decode(errors="replace")
+                log.error("%s ended with status %s during its start", self._what, child.returncode)
+                self._back_off.fail()
+        finally:
+            os.close(failure)
 
 
 class Spawner:
@@ -73,12 +128,14 @@ class Spawner:
         self.mode = mode
         self._command = list(command)
         self._on_started = on_started
-        self.failure = ""
-        """Why the newest store that was started here ended before it listened."""
-        self._failures = 0
-        self._not_before = 0.0
+        self._starts = Starts("the store process", self.listens)
         self._spawn_lock = settings.storage_dir / data_folders.SPAWN_LOCK
         self._lock = threading.Lock()
+
+    @property
+    def failure(self) -> str:
+        """Why the newest store that was started here ended before it listened."""
+        return self._starts.failure
 
     def ensure_started(self, deadline: float) -> None:
         """Return once a store listens at the socket, or at `deadline` (monotonic) at the latest.
@@ -124,7 +181,7 @@ class Spawner:
                 if hello is not None and is_own(hello):
                     return True
                 log.info("ending store process %s, of an earlier start or another version", hello.pid if hello else "?")
-                end_peer(connection, ANSWER_SECONDS if hello is None else END_SECONDS)
+                end_peer(connection, wire, "store", ANSWER_SECONDS if hello is None else END_SECONDS)
         except OSError:
             pass  # it ended by itself
         return False
@@ -176,28 +233,24 @@ class Spawner:
                 raise
 
     def _start(self, deadline: float) -> None:
-        if time.monotonic() < self._not_before:
-            time.sleep(max(0.0, min(self._not_before, deadline) - time.monotonic()))
-            if time.monotonic() < self._not_before:
+        if self._starts.due_in:
+            time.sleep(max(0.0, min(self._starts.due_in, deadline - time.monotonic())))
+            if self._starts.due_in:
                 return
         reap()
-        failure = os.memfd_create("failure")
-        try:
-            child = self._start_process(failure)
-            _children.append(child)
-            self._wait_for(child, failure, min(deadline, time.monotonic() + READY_SECONDS))
-        finally:
-            os.close(failure)
+        self._starts.start(self._begin, min(deadline, time.monotonic() + READY_SECONDS))
         if self.listens():
             self._on_started()
 
-    def _start_process(self, failure: int) -> subprocess.Popen[bytes]:
+    def _begin(self, failure: int) -> subprocess.Popen[bytes]:
         own = {SPAWNER_VARIABLE: str(os.getpid()), FAILURE_VARIABLE: str(failure)}
         arguments = ["--service", self.service, "--mode", self.mode]
         with self._errors() as errors:
-            return start_detached(
+            child = start_detached(
                 self.settings, [*self._command, *arguments], {**self._log_format(), **own}, errors, pass_fds=[failure]
             )
+        _children.append(child)
+        return child
 
     def _errors(self) -> contextlib.AbstractContextManager[int | None]:
         """Where the store writes what it has to say."""
@@ -208,23 +261,6 @@ class Spawner:
         if self.mode != "command" or self.settings.log_format or sys.__stderr__ is None or not sys.__stderr__.isatty():
             return {}
         return {"LOG_FORMAT": "text"}
-
-    def _wait_for(self, child: subprocess.Popen[bytes], failure: int, deadline: float) -> None:
-        """Wait until the store listens. The first restart is not delayed; each one after a failure waits longer.
-
-        failure: the file in which the store says why it ends.
-        """
-        while time.monotonic() < deadline and child.poll() is None:
-            if self.listens():
-                self._failures, self.failure = 0, ""
-                return
-            time.sleep(0.01)
-        if child.poll() is not None:
-            self._failures += 1
-            self.failure = os.pread(failure, MAX_FAILURE_BYTES, 0).decode(errors="replace")
-            log.error("the store process ended with status %s during its start", child.returncode)
-            wait = _BACK_OFF_SECONDS[min(self._failures, len(_BACK_OFF_SECONDS) - 1)]
-            self._not_before = time.monotonic() + wait
 
 
 def start_detached(
@@ -277,13 +313,18 @@ def reap() -> None:
     _children[:] = [child for child in _children if child.poll() is None]
 
 
-def end_peer(connection: socket.socket, seconds: float) -> None:
-    """Ask the store at the other end to end, and wait for that very process; kill it after `seconds`."""
+def ask_to_end(connection: socket.socket, wire: Wire, service: str = "") -> None:
+    """Ask the process at the other end to end, if it belongs to `service`, or whichever it is if that is empty."""
     with contextlib.suppress(OSError, msgspec.MsgspecError, EventVaultError):
-        frames.send(connection, wire.request("end", ""))
+        frames.send(connection, wire.request("end", service))
         wire.read_reply("end", frames.receive(connection))
+
+
+def end_peer(connection: socket.socket, wire: Wire, what: str, seconds: float) -> None:
+    """Have the process at the other end end, and wait for it; kill it after `seconds`. what: names it in the log."""
+    ask_to_end(connection, wire)
     if not has_closed(connection, seconds):
-        log.warning("store process %s does not end and is killed", kill_peer(connection))
+        log.warning("%s process %s does not end and is killed", what, kill_peer(connection))
         has_closed(connection, ANSWER_SECONDS)
 
 

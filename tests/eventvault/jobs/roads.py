@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,17 +10,16 @@ from typing import Protocol
 
 import msgspec
 
-from eventvault.jobs import wire
 from eventvault.jobs.job import JobType
 from eventvault.jobs.memory_transport import MemoryTransport
 from eventvault.jobs.messages import Hello, Report, Run, Tick, Work
-from eventvault.jobs.server import JobsServer
 from eventvault.jobs.socket_transport import SocketTransport
 from eventvault.jobs.socket_worker_transport import SocketWorkerTransport
 from eventvault.jobs.transport import DispatcherTransport, Position, TransportAway, WorkerTransport
 from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
 from eventvault.kafka.jobs.worker_end import KafkaWorkerTransport
 from eventvault.settings import Settings
+from tests.eventvault.jobs.serving import serving
 from tests.kafka_broker import Kafka
 
 DISPATCHER = "d1"
@@ -83,18 +81,11 @@ class SocketRoad:
 
     @contextmanager
     def _serving(self, transport: SocketTransport) -> Iterator[None]:
-        """Run a server that hands the connections of workers to the transport."""
-        greeting = wire.Hello(wire.PROTOCOL, "", 1, "", "")
-        server = JobsServer(None, lambda: greeting, transport.attach)  # type: ignore[arg-type]  # nobody asks for jobs
-        listens = threading.Event()
-        thread = threading.Thread(target=server.serve, args=(self._storage, listens.set))
-        thread.start()
+        """Hand the connections of workers to the transport."""
         try:
-            assert listens.wait(PATIENCE_SECONDS)
-            yield
+            with serving(self._storage, attach=transport.attach):
+                yield
         finally:
-            server.end()
-            thread.join(PATIENCE_SECONDS)
             with suppress(ValueError, OSError, KeyError):  # a test may have closed it
                 transport.close()
 

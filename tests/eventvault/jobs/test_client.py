@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -19,8 +19,8 @@ from eventvault.jobs import wire
 from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import Job, JobRequest, JobSchedule
 from eventvault.jobs.port import Jobs, JobView, QueueStatus, SubmitResult
-from eventvault.jobs.server import JobsServer
 from eventvault.rpc import frames, sockets
+from tests.eventvault.jobs.serving import serving
 from tests.processes import wait_until
 
 STATUS = QueueStatus(
@@ -58,22 +58,7 @@ class FakeJobs(Jobs):
 
 
 @contextmanager
-def serving(storage: Path, jobs: Callable[[], Any]) -> Iterator[JobsServer]:
-    hello = wire.Hello(wire.PROTOCOL, "", 1, "service", 0.0)
-    server = JobsServer(jobs, lambda: hello, lambda _, connection: connection.close())
-    is_listening = Event()
-    thread = Thread(target=server.serve, args=(storage, is_listening.set))
-    thread.start()
-    try:
-        assert is_listening.wait(5)
-        yield server
-    finally:
-        server.end()
-        thread.join(5)
-
-
-@contextmanager
-def listening(storage: Path) -> Iterator[socket.socket]:
+def silent_dispatcher(storage: Path) -> Iterator[socket.socket]:
     """A dispatcher that takes connections and says nothing."""
     listener, path = sockets.listen(storage, "jobs.sock")
     with listener:
@@ -124,7 +109,7 @@ def test_a_request_waits_for_the_next_dispatcher_and_is_accepted_once(tmp_path: 
     fake = FakeJobs()
     answers: list[list[SubmitResult]] = []
     thread = Thread(target=lambda: answers.append(client.submit(requests("1"), "open", [])))
-    with listening(tmp_path) as listener:
+    with silent_dispatcher(tmp_path) as listener:
         thread.start()
         connection, _ = listener.accept()
         method, arguments = wire.read_request(frames.receive(connection))
@@ -148,7 +133,7 @@ def test_without_a_dispatcher_the_error_says_so(tmp_path: Path) -> None:
 
 def test_a_change_that_nobody_answers_may_have_taken_effect(tmp_path: Path) -> None:
     with (
-        listening(tmp_path),
+        silent_dispatcher(tmp_path),
         closing(JobsClient(tmp_path, patience=0.1)) as hasty,
         pytest.raises(OutcomeUnknown),
     ):
@@ -158,7 +143,7 @@ def test_a_change_that_nobody_answers_may_have_taken_effect(tmp_path: Path) -> N
 @pytest.mark.parametrize("is_there", [False, True])
 def test_the_status_keeps_its_deadline(tmp_path: Path, client: JobsClient, is_there: bool) -> None:
     began = time.monotonic()
-    with listening(tmp_path) if is_there else nullcontext(), pytest.raises(JobsUnavailable):
+    with silent_dispatcher(tmp_path) if is_there else nullcontext(), pytest.raises(JobsUnavailable):
         client.status()
     assert time.monotonic() - began < 5, "health asks within a second; this one waits for a request's patience"
 

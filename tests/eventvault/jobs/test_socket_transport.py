@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 
 import msgspec
 import pytest
@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from eventvault.jobs import wire
 from eventvault.jobs.messages import Beat, Bye, Done, Report, Run, Tick, Work, encode
-from eventvault.jobs.port import Jobs
-from eventvault.jobs.server import JobsServer
 from eventvault.jobs.socket_transport import SocketTransport
 from eventvault.jobs.socket_worker_transport import SocketWorkerTransport
 from eventvault.jobs.transport import TransportAway
 from eventvault.rpc import frames
+from tests.eventvault.jobs.serving import serving
 from tests.processes import wait_until
 
 
@@ -32,27 +31,6 @@ class Clock:
         return self.time
 
 
-def nobody() -> Jobs:
-    raise AssertionError("nobody asks for jobs")
-
-
-@contextmanager
-def listening(storage: Path, transport: SocketTransport) -> Iterator[JobsServer]:
-    """Run a server that hands the connections of workers to the transport."""
-    hello = wire.Hello(wire.PROTOCOL, "", 1, "", 0.0)
-    server = JobsServer(nobody, lambda: hello, transport.attach)
-    is_listening = Event()
-    thread = Thread(target=server.serve, args=(storage, is_listening.set))
-    thread.start()
-    try:
-        assert is_listening.wait(5)
-        yield server
-    finally:
-        server.end()
-        thread.join(5)
-        transport.close()
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -62,7 +40,7 @@ def clock() -> Clock:
 def dispatcher(tmp_path: Path, clock: Clock) -> Iterator[SocketTransport]:
     transport = SocketTransport(now=clock)
     transport.open([], {})
-    with listening(tmp_path, transport):
+    with closing(transport), serving(tmp_path, attach=transport.attach):
         yield transport
 
 
@@ -193,12 +171,12 @@ def test_a_worker_finds_the_next_dispatcher_and_says_what_waited(tmp_path: Path)
     worker = SocketWorkerTransport(tmp_path)
     with pytest.raises(TransportAway, match=r"jobs\.sock"):
         worker.open("s")
-    with listening(tmp_path, SocketTransport()):
+    with closing(SocketTransport()) as first, serving(tmp_path, attach=first.attach):
         worker.open("s")
         assert (worker.is_open(), worker.connections()) == (True, 1)
     wait_until(lambda: worker.receive(0, 1) == [] and not worker.is_open(), "it does not see the end")
     worker.report([Beat(session="s"), done("s")])
-    with listening(tmp_path, other := SocketTransport()):
+    with closing(SocketTransport()) as other, serving(tmp_path, attach=other.attach):
         wait_until(lambda: worker.receive(0.01, 1) == [] and worker.is_open(), "it does not connect again")
         assert worker.connections() == 2, "the session says hello again"
         assert received(other, 1) == [done("s")], "an old beat says nothing that matters"
