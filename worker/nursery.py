@@ -27,7 +27,18 @@ from eventvault.orphans import end_with_parent
 from eventvault.printable import encodable
 from worker import executor, jobs, registry
 from worker.descendants import adopt_orphans, children, has_ended
-from worker.protocol import LONGEST_MESSAGE, PATH_VARIABLE, Declared, Ended, Forked, NurseryOptions, worker_name
+from worker.protocol import (
+    LONGEST_MESSAGE,
+    PATH_VARIABLE,
+    PING,
+    Alive,
+    Declared,
+    Ended,
+    Forked,
+    NurseryOptions,
+    NurseryReport,
+    worker_name,
+)
 
 _WAIT_SECONDS = 60.0
 _END_SECONDS = 2.0
@@ -57,11 +68,14 @@ class Nursery:
                     return
 
     def _obey(self) -> bool:
-        """Fork an executor, if the supervisor asks for one. Returns False if it is gone."""
+        """Fork an executor, or answer, as the supervisor asks. Returns False if it is gone."""
         try:
             number, descriptors, _, _ = socket.recv_fds(self._control, LONGEST_MESSAGE, 2)
         except ConnectionError:
             return False
+        if number == PING:
+            self._report(Alive())
+            return True
         if len(descriptors) != 2:
             return False
         connection, output = descriptors
@@ -74,9 +88,12 @@ class Nursery:
         handle = os.pidfd_open(process)
         self._executors[handle] = process, int(number)
         self._selector.register(handle, selectors.EVENT_READ)
-        with suppress(OSError):
-            socket.send_fds(self._control, [msgspec.json.encode(Forked(int(number)))], [handle])
+        self._report(Forked(int(number)), handle)
         return True
+
+    def _report(self, report: NurseryReport, *handles: int) -> None:
+        with suppress(OSError):  # the supervisor is gone
+            socket.send_fds(self._control, [msgspec.json.encode(report)], handles)
 
     def _become_executor(self, connection: int, output: int) -> NoReturn:
         """Run in the child: it knows nothing of its siblings."""
@@ -101,8 +118,7 @@ class Nursery:
         _kill_group(process)
         self._end_orphans(process)
         _, status = os.waitpid(process, os.WNOHANG)
-        with suppress(OSError):
-            self._control.send(msgspec.json.encode(Ended(number, status)))
+        self._report(Ended(number, status))
 
     def _end_orphans(self, *others: int) -> None:
         """Kill what came to this process as its parents ended, also if it has left their group. others: stay."""

@@ -28,8 +28,11 @@ from worker.output import Output
 from worker.protocol import (
     LONGEST_MESSAGE,
     PATH_VARIABLE,
+    PING,
     STOP_SIGNAL,
+    Alive,
     Declared,
+    Ended,
     ExecutorReport,
     Forked,
     NurseryOptions,
@@ -39,8 +42,12 @@ from worker.protocol import (
 
 log = logging.getLogger("worker")
 
-FORK_SECONDS = 30.0
-"""A nursery that forks nothing for so long is replaced."""
+PING_SECONDS = 5.0
+"""How often the nursery is asked whether it makes progress."""
+ANSWER_SECONDS = 20.0
+"""A nursery that does not answer for so long is replaced: a handler may have stopped it."""
+_LONGEST_TURN = 1.0
+"""What passed since the last `tend` counts as no more: this process may have been stopped, and the nursery with it."""
 LEAST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds between two nurseries: twice as long after each that ends."""
 _HEALTHY_SECONDS = 60.0
@@ -74,7 +81,6 @@ class Slot:
     number: int
     connection: socket.socket
     output: Output
-    asked_at: float
     process: int | None = None
     run: Run | None = None
     began: float = 0.0
@@ -116,6 +122,10 @@ class Pool:
         self._is_ready = False
         self._was_ready = False
         self._begun_at = 0.0
+        self._tended_at = 0.0
+        self._ping_at = 0.0
+        self._silent_for: float | None = None
+        """How long the nursery has owed an answer; None: it owes none."""
         self._pause = LEAST_PAUSE
         self._begin_at = 0.0
         self._closed = False
@@ -137,13 +147,11 @@ class Pool:
             self._begin_nursery(now)
         if self._is_ready and not self._closed:
             while sum(not slot.is_retiring for slot in self._slots.values()) < self._size and self._is_ready:
-                self._ask_for_executor(now)
+                self._ask_for_executor()
         for slot in self.slots:
             if slot.kill_at is not None and now >= slot.kill_at:
                 self.kill(slot)
-        if any(slot.process is None and now - slot.asked_at > FORK_SECONDS for slot in self._slots.values()):
-            log.error("the process that forks executors makes no progress and is replaced")
-            self._end_nursery()
+        self._watch_nursery(now)
 
     def next_due(self) -> float | None:
         """When `tend` has something to do at the latest (monotonic)."""
@@ -191,6 +199,22 @@ class Pool:
 
     # The nursery.
 
+    def _watch_nursery(self, now: float) -> None:
+        """Replace a nursery that makes no progress: nobody would say that its executors have ended."""
+        passed, self._tended_at = min(now - self._tended_at, _LONGEST_TURN), now
+        if not self._is_ready or self._program is None or self._control is None:
+            return
+        if self._silent_for is not None:
+            self._silent_for += passed
+            if self._silent_for >= ANSWER_SECONDS:
+                log.error("the process that forks executors makes no progress and is replaced")
+                self._program.kill()
+                self._end_nursery()
+        elif now >= self._ping_at:
+            with suppress(OSError):
+                self._control.send(PING)
+            self._silent_for, self._ping_at = 0.0, now + PING_SECONDS
+
     def _begin_nursery(self, now: float) -> None:
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         catalogue, their_catalogue = os.pipe()
@@ -212,7 +236,7 @@ class Pool:
             os.close(their_catalogue)
         control.setblocking(False)
         os.set_blocking(catalogue, False)
-        self._control, self._begun_at = control, now
+        self._control, self._begun_at, self._silent_for = control, now, None
         self._selector.register(control, selectors.EVENT_READ, self._hear_nursery)
         text = bytearray()
         self._hear_catalogue = lambda: self._read_catalogue(catalogue, text, control)
@@ -247,7 +271,11 @@ class Pool:
                 self._hear_rest_of_catalogue()
                 self._end_nursery()
                 return
-            self._obey(_nursery_report.decode(message), handles)
+            report = _nursery_report.decode(message)
+            if isinstance(report, Alive):
+                self._silent_for = None
+            else:
+                self._obey(report, handles)
 
     def _hear_rest_of_catalogue(self) -> None:
         """Read what the nursery said of its modules before it ended: its end may be seen first."""
@@ -255,7 +283,7 @@ class Pool:
             while self._hear_catalogue is not None:
                 self._hear_catalogue()
 
-    def _obey(self, report: NurseryReport, handles: list[int]) -> None:
+    def _obey(self, report: Forked | Ended, handles: list[int]) -> None:
         slot = self._slots.get(report.number)
         if slot is None:
             for handle in handles:
@@ -265,11 +293,11 @@ class Pool:
         else:
             self._remove(slot, report.status)
 
-    def _ask_for_executor(self, now: float) -> None:
+    def _ask_for_executor(self) -> None:
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
         ours.setblocking(False)
-        slot = Slot(next(self._numbers), ours, Output(reading), now)
+        slot = Slot(next(self._numbers), ours, Output(reading))
         assert self._control is not None  # nosec B101  # for the type checker
         try:
             socket.send_fds(self._control, [str(slot.number).encode()], [theirs.fileno(), writing])

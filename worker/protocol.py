@@ -16,6 +16,8 @@ STOP_SIGNAL = signal.SIGURG
 """Ignored where it is not handled: by the programs that a handler starts, and in the first moment of a process."""
 PATH_VARIABLE = "PYTHONPATH"
 """Tells the nursery where modules are. Handlers get it only if WORKER_ENV names it."""
+PING = b"ping"
+"""Asks the nursery whether it makes progress."""
 LONGEST_MESSAGE = 1_024
 """Bytes of a message between supervisor and nursery."""
 
@@ -61,7 +63,11 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     status: int
 
 
-NurseryReport = Forked | Ended
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """The answer to PING: all that was asked before is done."""
+
+
+NurseryReport = Forked | Ended | Alive
 
 
 def worker_name(supervisor: int) -> str:

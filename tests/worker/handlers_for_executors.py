@@ -49,6 +49,12 @@ def kill_itself(_: Job) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@job("stop_nursery")
+def stop_nursery(_: Job) -> str:
+    os.kill(os.getppid(), signal.SIGSTOP)
+    return "stopped"
+
+
 @job("hang")
 def hang(_: Job) -> None:
     time.sleep(3600)

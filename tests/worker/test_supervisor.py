@@ -16,6 +16,7 @@ import pytest
 from eventvault.jobs.job import MAX_OUTPUT_OF_ATTEMPT
 from eventvault.jobs.messages import Bye, Done, Failed, Fenced, Hello, Progressed, Returned
 from tests.worker.worker_harness import FakeTransport, Harness, new_supervisor, running_worker, wait_until_dead
+from worker import pool
 from worker.supervisor import ModulesNotImported
 
 pytestmark = pytest.mark.process
@@ -305,6 +306,20 @@ def test_a_killed_nursery_is_replaced_and_its_attempts_fail(tmp_path: Path) -> N
         assert worker.outcome(run).error.code == "job_crashed"
         wait_until_dead(pid)
         assert isinstance(worker.perform("about"), Done)
+
+
+def test_a_nursery_that_a_handler_has_stopped_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(pool, "ANSWER_SECONDS", 4.0)
+    with running_worker(concurrency=1) as worker:
+        worker.hello()
+        first = worker.supervisor.pool._program
+        assert first is not None
+        assert isinstance(worker.perform("stop_nursery"), Done)
+        assert worker.perform("os_exit").error.code == "job_crashed", "nobody but the nursery says that"
+        assert isinstance(worker.perform("about"), Done)
+        assert worker.supervisor.pool._program is not first
+        wait_until_dead(first.pid)
 
 
 def test_a_worker_that_drains_finishes_what_runs_and_hands_back_the_rest(tmp_path: Path) -> None:
