@@ -11,7 +11,14 @@ import msgspec
 from marshmallow import Schema, ValidationError
 
 from eventvault import scopes
-from eventvault.jobs.job import MAX_ATTEMPTS, MAX_NAME_LENGTH, TIMEOUT_SECONDS, JobSchedule, JobType
+from eventvault.jobs.job import (
+    MAX_ATTEMPTS,
+    MAX_NAME_LENGTH,
+    MAX_SCHEDULE_NAME_LENGTH,
+    TIMEOUT_SECONDS,
+    JobSchedule,
+    JobType,
+)
 from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, parse_zone
 from worker.payload_schema import to_json_schema
 
@@ -128,14 +135,19 @@ def known_types() -> list[str]:
 def catalogue() -> Catalogue:
     """Return what was declared.
 
-    Raises ValueError for a schedule of a handler without a type, with a payload that its schema refuses, or with the
-    name of another one.
+    Raises ValueError for a schedule of a handler without a type, with a payload that its schema refuses, too long a
+    name, or the name of another one.
     """
     found: dict[str, JobSchedule] = {}
     for declared in _schedules:
         job_type = _type_of(declared.handler)
         name = declared.name or job_type
         _require_valid_payload(name, _registrations[job_type], declared.schedule)
+        if len(name) > MAX_SCHEDULE_NAME_LENGTH:
+            raise ValueError(
+                f"the schedule {name[:40]!r}… has a name of {len(name)} characters, at most {MAX_SCHEDULE_NAME_LENGTH} "
+                "are possible: give it a shorter one, as in @cron(…, name=…)"
+            )
         if name in found:
             raise ValueError(
                 f"the schedule {name!r} is declared twice: give one of them a name, as in @cron(…, name=…)"

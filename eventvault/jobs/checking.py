@@ -15,7 +15,7 @@ import jsonschema_rs
 import msgspec
 
 from eventvault.errors import InvalidInput, JobTypeUnknown, ScopeMissing
-from eventvault.jobs.job import JobRequest, JobSchedule, JobType
+from eventvault.jobs.job import MAX_SCHEDULE_NAME_LENGTH, JobRequest, JobSchedule, JobType
 from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, Schedule, parse_zone
 
 MAX_PROBLEMS = 20
@@ -23,6 +23,9 @@ MAX_PROBLEMS = 20
 _LONGEST = 200
 _SHOWN = 20
 _NO_SCHEMA = b"null"
+NAME_TOO_LONG = (
+    f"It has more than {MAX_SCHEDULE_NAME_LENGTH} characters: choose a shorter one, as it is part of its jobs' ids."
+)
 
 
 def check(requests: Sequence[JobRequest], types: Mapping[str, JobType], scopes: Sequence[str]) -> None:
@@ -76,6 +79,8 @@ def check_schedule(schedule: JobSchedule, types: Mapping[str, JobType]) -> Sched
     if job_type is None:
         raise unknown_type(schedule.type, types)
     problems = problems_of(schedule.payload, job_type)
+    if len(schedule.name) > MAX_SCHEDULE_NAME_LENGTH:
+        problems["name"] = [NAME_TOO_LONG]
     try:
         cron = Cron(schedule.cron)
     except ValueError:

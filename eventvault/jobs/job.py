@@ -13,6 +13,8 @@ Origin = Literal["api", "kafka", "schedule", "recovered"]
 
 MAX_NAME_LENGTH = 1_000
 """Characters of an id, a type, a `key` or a `unique`; each has at least one."""
+MAX_SCHEDULE_NAME_LENGTH = 970
+"""Characters of the name of a schedule: the id of a job that it submits is `cron/<name>/<instant>`."""
 MAX_PAYLOAD_BYTES = 512 * 1024
 MAX_RESULT_BYTES = 256 * 1024
 MAX_ATTEMPTS = 5

@@ -13,7 +13,8 @@ import msgspec
 from eventvault import clock
 from eventvault.errors import InvalidInput, JobScheduleInCode, JobScheduleNotFound
 from eventvault.jobs import asking, keys
-from eventvault.jobs.job import JobRequest, JobSchedule
+from eventvault.jobs.checking import NAME_TOO_LONG
+from eventvault.jobs.job import MAX_SCHEDULE_NAME_LENGTH, JobRequest, JobSchedule
 from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, History, Schedule, parse_zone
 
 if TYPE_CHECKING:
@@ -37,13 +38,23 @@ class Schedules:
 
     def __init__(self) -> None:
         self._stored: dict[str, StoredSchedule] = {}
-        self.next_firing: int | None = None
+        self._next_firing: int | None = None
+        self._has_changed = False
+        """Whether the next firing is to be found again."""
         self._looked = 0
+
+    @property
+    def next_firing(self) -> int | None:
+        if self._has_changed:
+            on = [each.schedule for each in self._stored.values() if not each.schedule.is_paused]
+            self._next_firing = min((schedule.next for schedule in on if schedule.next is not None), default=None)
+            self._has_changed = False
+        return self._next_firing
 
     def load(self, machine: Machine) -> None:
         for key, value in machine.ledger.changes.scan(keys.SCHEDULE, keys.behind(keys.SCHEDULE)):
             self._stored[key[1:].decode()] = msgspec.json.decode(value, type=StoredSchedule)
-        self.next_firing = 0 if self._stored else None
+        self._next_firing = 0 if self._stored else None
 
     def put(self, machine: Machine, schedule: JobSchedule) -> JobSchedule:
         """Raises InvalidInput for a zone or cron that is none or never fires; JobScheduleInCode."""
@@ -99,7 +110,7 @@ class Schedules:
         self._looked = now
         for name, stored in list(self._stored.items()):
             self._fire(machine, name, stored)
-        self._find_next()
+        self._has_changed = True
 
     def _fire(self, machine: Machine, name: str, stored: StoredSchedule) -> None:
         schedule, when, now = stored.schedule, _when_or_none(stored.schedule), machine.now
@@ -121,9 +132,7 @@ class Schedules:
             if job is not None and not job.is_final:
                 skipped = msgspec.structs.replace(schedule, skipped=schedule.skipped + 1)
                 return self._fired(machine, skipped, history, newest, None)
-        request = JobRequest(
-            type=schedule.type, id=f"cron/{name}/{clock.format_milliseconds(newest)}", payload=schedule.payload
-        )
+        request = JobRequest(type=schedule.type, id=id_of_firing(name, newest), payload=schedule.payload)
         asking.submit_one(machine, request, by="", origin="schedule", schedule=name)
         return self._fired(machine, schedule, history, newest, request.id)
 
@@ -142,22 +151,24 @@ class Schedules:
         self._stored[schedule.name] = StoredSchedule(schedule, history)
         machine.ledger.version += 1
         machine.ledger.changes.put(keys.schedule_key(schedule.name), _encoder.encode(self._stored[schedule.name]))
-        self._find_next()
+        self._has_changed = True
         return schedule
 
     def _remove(self, machine: Machine, name: str) -> None:
         del self._stored[name]
         machine.ledger.changes.remove(keys.schedule_key(name))
-        self._find_next()
+        self._has_changed = True
 
-    def _find_next(self) -> None:
-        on = [each.schedule for each in self._stored.values() if not each.schedule.is_paused]
-        self.next_firing = min((schedule.next for schedule in on if schedule.next is not None), default=None)
+
+def id_of_firing(name: str, firing: int) -> str:
+    return f"cron/{name}/{clock.format_milliseconds(firing)}"
 
 
 def when_of(schedule: JobSchedule) -> Schedule:
-    """Raises InvalidInput for a zone or cron that is none or never fires."""
+    """Raises InvalidInput for a zone or cron that is none or never fires, or too long a name."""
     fields = {}
+    if len(schedule.name) > MAX_SCHEDULE_NAME_LENGTH:
+        fields["name"] = [NAME_TOO_LONG]
     cron, zone = None, None
     try:
         cron = Cron(schedule.cron)
@@ -167,7 +178,7 @@ def when_of(schedule: JobSchedule) -> Schedule:
         zone = parse_zone(schedule.time_zone)
     except ValueError:
         fields["timeZone"] = [f"It must be {ZONE_ALLOWED}."]
-    if cron is None or zone is None:
+    if fields or cron is None or zone is None:
         raise InvalidInput("the schedule is not valid", hint="`fields` says what is wrong", fields=fields)
     return Schedule(cron, zone)
 

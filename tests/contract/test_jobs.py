@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import msgspec
@@ -24,21 +22,20 @@ from eventvault.errors import (
     ScopeMissing,
 )
 from eventvault.jobs import local as local_jobs
-from eventvault.jobs import wire
 from eventvault.jobs.client import JobsClient
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
-from eventvault.jobs.job import JobRequest, JobSchedule, JobType
+from eventvault.jobs.job import MAX_SCHEDULE_NAME_LENGTH, JobRequest, JobSchedule, JobType
 from eventvault.jobs.local import LocalJobs
 from eventvault.jobs.memory_jobs import MemoryJobs
 from eventvault.jobs.memory_transport import MemoryTransport
 from eventvault.jobs.messages import Hello
 from eventvault.jobs.port import Jobs
-from eventvault.jobs.server import JobsServer
 from eventvault.scopes import SCOPES
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
 from tests import processes
+from tests.eventvault.jobs.serving import serving
 from tests.served import remote_store, served
 from tests.stores import folders_beneath
 
@@ -98,17 +95,8 @@ def _dispatcher(folder: Path) -> Iterator[Jobs]:
 
 @contextmanager
 def _behind_socket(local: Jobs, folder: Path) -> Iterator[Jobs]:
-    hello = wire.Hello(wire.PROTOCOL, "1", os.getpid(), "", 0.0)
-    server = JobsServer(lambda: local, lambda: hello, lambda _, connection: connection.close())
-    thread = Thread(target=server.serve, args=(folder,))
-    thread.start()
-    client = JobsClient.over(folder)
-    try:
+    with serving(folder, lambda: local), closing(JobsClient.over(folder)) as client:
         yield client
-    finally:
-        client.close()
-        server.end()
-        thread.join(10)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -262,6 +250,16 @@ def test_a_schedule_that_never_fires_is_refused(jobs: Jobs, change: dict[str, st
     with pytest.raises(InvalidInput) as refused:
         jobs.put_schedule(msgspec.structs.replace(JobSchedule(name="x", type="echo", cron="0 3 * * *"), **change))
     assert list(refused.value.details["fields"]) == [field]
+
+
+def test_a_schedule_whose_jobs_would_have_too_long_an_id_is_refused(jobs: Jobs) -> None:
+    longest = JobSchedule(name="n" * MAX_SCHEDULE_NAME_LENGTH, type="echo", cron="0 3 * * *")
+    jobs.put_schedule(longest)
+    jobs.delete_schedule(longest.name)
+    with pytest.raises(InvalidInput) as refused:
+        jobs.put_schedule(msgspec.structs.replace(longest, name=longest.name + "n"))
+    (problem,) = refused.value.details["fields"]["name"]
+    assert "choose a shorter one" in problem
 
 
 def test_a_schedule_needs_a_known_type_and_a_payload_that_it_takes(jobs: Jobs) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from marshmallow import Schema, fields
 
+from eventvault.jobs.job import MAX_SCHEDULE_NAME_LENGTH
 from worker import jobs, registry
 from worker.jobs import Job, cron, job
 
@@ -107,6 +108,12 @@ def test_a_schedule_without_a_type_is_refused() -> None:
 def test_a_schedule_that_never_fires_is_refused(expression: str, zone: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         cron(expression, time_zone=zone)(handler)
+
+
+def test_a_schedule_whose_jobs_would_have_too_long_an_id_is_refused() -> None:
+    cron("0 0 * * *")(job("t" * (MAX_SCHEDULE_NAME_LENGTH + 1))(handler))
+    with pytest.raises(ValueError, match=r"a name of 971 characters, at most 970 are possible: give it a shorter one"):
+        registry.catalogue()
 
 
 def test_progress_is_a_fraction_and_a_text() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from eventvault import clock
 from eventvault.errors import InvalidInput, JobScheduleInCode, JobScheduleNotFound
-from eventvault.jobs import asking, keys
-from eventvault.jobs.job import JobSchedule
-from eventvault.jobs.schedule import StoredSchedule
+from eventvault.jobs import asking, keys, schedule
+from eventvault.jobs.job import MAX_NAME_LENGTH, MAX_SCHEDULE_NAME_LENGTH, JobSchedule
+from eventvault.jobs.schedule import StoredSchedule, id_of_firing
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import World, request
 
@@ -170,6 +170,23 @@ def test_a_schedule_in_code_comes_with_the_worker_and_is_changed_there_alone() -
     worker.hello()
     world.turn()
     assert world.jobs.schedules() == []
+
+
+def test_the_longest_name_of_a_schedule_makes_ids_that_are_possible() -> None:
+    assert len(id_of_firing("n" * MAX_SCHEDULE_NAME_LENGTH, clock.now())) == MAX_NAME_LENGTH
+
+
+def test_the_next_firing_is_found_once_however_many_schedules_fire(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    monkeypatch.setattr(schedule, "min", lambda *values, **more: found.append(1) or min(*values, **more), raising=False)
+    world = World()
+    declared = [JobSchedule(name=f"n{number}", type="report", cron="0 3 * * *") for number in range(100)]
+    world.worker("report", schedules=declared)
+    world.clocks.pass_seconds(86_400)
+    found.clear()
+    world.turn()
+    assert len(world.database.records()) == len(declared)
+    assert len(found) < 10 + len(declared), "once, and once for each catchUp"
 
 
 def test_a_schedule_is_removed() -> None:
