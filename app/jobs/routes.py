@@ -9,6 +9,7 @@ from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
+from app.access import present_credential
 from app.bodies import read_body
 from app.edge import current_edge, current_jobs
 from app.jobs.answers import changed_json, job_json, schedule_json, submitted_json, type_json, view_json
@@ -31,9 +32,10 @@ from app.jobs.submitting import submit
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import JSON, reply, takes_no_body, validated_body
 from app.streaming import NDJSON
-from eventvault import json_text
+from eventvault import json_text, scopes
 from eventvault.errors import JobNotFound, JobScheduleNotFound
 from eventvault.jobs import sent
+from eventvault.jobs.hidden_values import schedule_without_secrets, view_without_secrets
 from eventvault.jobs.job import JobSchedule
 from eventvault.jobs.port import Changed
 
@@ -121,7 +123,7 @@ def retry_jobs() -> Response:
 @blueprint.response(200, PausedSchema)
 @accepts_parameters(body=True)
 def pause() -> Response:
-    """Its jobs are accepted and wait; those that run go on. Without `type`: all types that there are."""
+    """Its jobs are accepted and wait; those that run go on. Without `type`: all types, those that come later too."""
     return reply({"success": True, "paused": current_jobs().pause(validated_body(_type_name)["type"])})
 
 
@@ -143,7 +145,7 @@ def resume() -> Response:
 def list_schedules() -> Response:
     """Those that were made here, and those that the code of a worker declares."""
     schedules = current_jobs().schedules()
-    return reply({"success": True, "schedules": [schedule_json(schedule) for schedule in schedules]})
+    return reply({"success": True, "schedules": [schedule_json(_shown(schedule)) for schedule in schedules]})
 
 
 @blueprint.route("/schedules/<event_id:name>", methods=["GET"])
@@ -153,7 +155,7 @@ def list_schedules() -> Response:
 def get_schedule(name: str) -> Response:
     for schedule in current_jobs().schedules():
         if schedule.name == name:
-            return reply({"success": True, "schedule": schedule_json(schedule)})
+            return reply({"success": True, "schedule": schedule_json(_shown(schedule))})
     raise JobScheduleNotFound(
         f"there is no schedule {name!r}", hint="GET /api/jobs/schedules lists those that there are"
     )
@@ -201,12 +203,24 @@ def delete_schedule(name: str) -> Response:
 @blueprint.response(200, OneJobSchema)
 @accepts_parameters()
 def get_job(job_id: str) -> Response:
-    """With its payload, its result and its attempts. Get an id such as `types` or `cancel` by `GET /api/jobs?id=`."""
+    """With its payload, its result and its attempts. Get an id such as `types` or `cancel` by `GET /api/jobs?id=`.
+
+    The values of a webhook's headers are shown to a token with `admin` only.
+    """
     return _one(job_id)
 
 
 def _one(job_id: str) -> Response:
-    return reply({"success": True, "job": view_json(current_jobs().job(job_id))})
+    view = current_jobs().job(job_id)
+    return reply({"success": True, "job": view_json(view if _sees_secrets() else view_without_secrets(view))})
+
+
+def _shown(schedule: JobSchedule) -> JobSchedule:
+    return schedule if _sees_secrets() else schedule_without_secrets(schedule)
+
+
+def _sees_secrets() -> bool:
+    return present_credential().may(scopes.ADMIN)
 
 
 def _changed(changes: list[Changed]) -> Response:

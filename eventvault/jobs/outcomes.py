@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from eventvault import clock
+from eventvault.jobs.hidden_values import payload_without_secrets
 from eventvault.jobs.job import MAX_NAME_LENGTH, Attempt, Job, JobError
 from eventvault.jobs.transport import Letter, Submitted
 
@@ -68,9 +69,14 @@ def outcome_letter(job: Job, result: bytes | None) -> Letter:
 
 
 def dead_letter(job: Job, payload: bytes | None) -> Letter:
-    """Return a dead job as it may be sent to `jobs` again, with the reason in its headers."""
+    """Return a dead job as it may be sent to `jobs` again, with the reason in its headers.
+
+    What only an administrator sees is in it only if it came by a topic.
+    """
+    text = msgspec.Raw(payload or b"null")
     sent = _SentAgain(
-        id=job.id, type=job.type, payload=msgspec.Raw(payload or b"null"), priority=job.priority, key=job.key,
+        id=job.id, type=job.type, payload=text if job.origin == "kafka" else payload_without_secrets(job.type, text),
+        priority=job.priority, key=job.key,
         unique=job.unique, max_attempts=job.max_attempts, timeout=job.timeout,
     )  # fmt: skip
     error = job.error or JobError("job_dead", "the job is dead")

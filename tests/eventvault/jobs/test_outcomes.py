@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventvault.jobs import outcomes
-from eventvault.jobs.job import Attempt, Job, JobError, State
+from eventvault.jobs.job import Attempt, Job, JobError, Origin, State
 from eventvault.jobs.transport import Letter, Position, Submitted
 
 ATTEMPT = Attempt(number=1, token="t", session="s", host="host-7", sent_at=1_000_000, started_at=2_000_000)
@@ -55,6 +55,13 @@ def test_a_dead_job_can_be_sent_again_and_says_why_it_died() -> None:
     assert dict(letter.headers) == {
         "x-eventvault-reason": "no däta".encode(), "x-eventvault-code": b"job_failed", "x-eventvault-attempts": b"3",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("origin", "shown"), [("api", "(hidden)"), ("schedule", "(hidden)"), ("kafka", "s3cret")])
+def test_a_dead_letter_has_the_headers_of_a_webhook_only_if_they_came_by_a_topic(origin: Origin, shown: str) -> None:
+    webhook = msgspec.structs.replace(job("dead", origin=origin), type="webhook")
+    letter = outcomes.dead_letter(webhook, b'{"url":"u","headers":{"Authorization":"s3cret"}}')
+    assert json.loads(letter.value or b"")["payload"] == {"url": "u", "headers": {"Authorization": shown}}
 
 
 @given(st.none() | st.binary(max_size=60) | st.sampled_from([b'{"id": "a", "type": 5}', b'{"id": ""}', b"[1]"]))
