@@ -10,6 +10,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from eventvault.jobs.messages import Failed, GiveBack, Returned, Run, Stop
+from eventvault.recent import Recent
 from worker import protocol
 from worker.protocol import Outcome, StopReason
 
@@ -32,8 +33,8 @@ class Session:
         self.is_draining = False
         self._waiting: OrderedDict[str, Run] = OrderedDict()
         self._running: dict[str, Run] = {}
-        self._ended: OrderedDict[str, Outcome] = OrderedDict()
-        self._unseen_stops: OrderedDict[str, str] = OrderedDict()
+        self._ended: Recent[str, Outcome] = Recent(REMEMBERED)
+        self._unseen_stops: Recent[str, str] = Recent(REMEMBERED)
         """Tokens that were stopped before they came → why."""
 
     @property
@@ -51,11 +52,11 @@ class Session:
 
     def receive(self, run: Run) -> list[Outcome]:
         """Take an attempt. Returns its report if it has ended, or ends here."""
-        if run.token in self._ended:
-            return [self._ended[run.token]]
+        if (ended := self._ended.get(run.token)) is not None:
+            return [ended]
         if run.token in self._running or run.token in self._waiting:
             return []
-        if (reason := self._unseen_stops.pop(run.token, None)) is not None:
+        if (reason := self._unseen_stops.pop(run.token)) is not None:
             return self._stop_waiting(run, reason)
         if self.is_draining:
             return [self._note(returned(run))]
@@ -85,10 +86,10 @@ class Session:
                 running.append(Stopping(token, "cancelled" if message.reason == "cancelled" else "refused"))
             elif (run := self._waiting.pop(token, None)) is not None:
                 reports += self._stop_waiting(run, message.reason)
-            elif token in self._ended:
-                reports += [self._ended[token]] if message.reason == "cancelled" else []
+            elif (ended := self._ended.get(token)) is not None:
+                reports += [ended] if message.reason == "cancelled" else []
             else:
-                self._remember_stop(token, message.reason)
+                self._unseen_stops.put(token, message.reason)
         return reports, running
 
     def give_back(self, message: GiveBack) -> list[Outcome]:
@@ -108,15 +109,8 @@ class Session:
         self._note(returned(run))
         return []
 
-    def _remember_stop(self, token: str, reason: str) -> None:
-        self._unseen_stops[token] = reason
-        if len(self._unseen_stops) > REMEMBERED:
-            self._unseen_stops.popitem(last=False)
-
     def _note(self, outcome: Outcome) -> Outcome:
-        self._ended[outcome.token] = outcome
-        if len(self._ended) > REMEMBERED:
-            self._ended.popitem(last=False)
+        self._ended.put(outcome.token, outcome)
         return outcome
 
 

@@ -53,8 +53,9 @@ def test_an_attempt_that_comes_again_runs_once(session: Session) -> None:
     assert session.start_next() is None
 
 
-def test_reports_are_remembered_up_to_a_number(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REMEMBERED", 2)
+    session = Session("s")
     for token in "abc":
         session.receive(run_of(token))
         session.start_next()

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from eventvault.jobs.messages import Tick
+from eventvault.recent import Recent
 
 LEASE_TICKS = 6
 LISTEN_TICKS = 3
 """How many of its own ticks a dispatcher waits for those of another one, where there may be one."""
+MOST_OTHERS = 100
+"""Of so many other dispatchers is known whether they live: of those that were heard last."""
 LOST_SECONDS = 10.0
 """A tick that was written and is not read back for so long was lost with its topic."""
 ACTS_AFTER = 3
@@ -49,12 +52,13 @@ class Ticks:
         self._lost_at = 0.0
         self._due = 0.0
         self._listens_until = 0
-        self._others: dict[str, _Other] = {}
+        self._others: Recent[str, _Other] = Recent(MOST_OTHERS)
 
     def read(self, tick: Tick) -> bool:
         """Take in a tick. Returns whether it is a new one of this dispatcher, which counts."""
         if tick.dispatcher != self.dispatcher:
-            other = self._others.setdefault(tick.dispatcher, _Other())
+            other = self._others.get(tick.dispatcher) or _Other()
+            self._others.put(tick.dispatcher, other)
             other.heard, other.stands_by = self.number, tick.stands_by
             other.together = 0 if tick.stands_by or not self.acts else other.together + 1
             return False
@@ -105,7 +109,7 @@ class Ticks:
         if not self.acts:
             return []
         return sorted(
-            name for name, other in list(self._others.items()) if self._lives(other) and other.together >= ACTS_AFTER
+            name for name, other in self._others.items() if self._lives(other) and other.together >= ACTS_AFTER
         )
 
     def _lives(self, other: _Other) -> bool:

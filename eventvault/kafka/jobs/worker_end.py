@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from eventvault.errors import KafkaUnreachable
 from eventvault.jobs import messages
 from eventvault.jobs.job import JobError
-from eventvault.jobs.messages import Beat, Done, Failed, Hello, Report, Work
+from eventvault.jobs.messages import Beat, Done, Failed, Hello, Progressed, Report, Returned, Work
 from eventvault.jobs.transport import TransportAway
 from eventvault.kafka import config, topics
 from eventvault.kafka.jobs.inbox import Inbox
@@ -41,10 +41,14 @@ class KafkaWorkerTransport:
         self._producer: Producer | None = None
         self._waiting: deque[Report] = deque()
         """Reports that the client does not have, in order."""
+        self._progress: dict[str, Progressed] = {}
+        """Token → the newest progress, which waits for the one before it."""
+        self._progress_on_road: set[str] = set()
+        """Tokens of which progress waits or is on its road: while no broker answers, one of each is enough."""
         self._retry_at = 0.0
         self._is_away = False
         self._has_beat = False
-        """A beat is on its road: while no broker answers, one is enough."""
+        """A beat waits or is on its road: while no broker answers, one is enough."""
 
     def connections(self) -> int:
         return self._state.connections
@@ -61,6 +65,8 @@ class KafkaWorkerTransport:
             raise TransportAway(reason) from error
         self._report_back()
         self._waiting.clear()
+        self._progress.clear()
+        self._progress_on_road.clear()
         self._has_beat = False
         put = partial(self._inbox.put, 0)
         self._reading = Reading("kafka work", lambda: first.pop() if first else WorkClient(self._settings, state), put)
@@ -76,8 +82,24 @@ class KafkaWorkerTransport:
         return [each for each in work if each.to == self._state.session]
 
     def report(self, reports: Sequence[Report]) -> None:
-        self._waiting.extend(reports)
+        for report in reports:
+            self._queue(report)
         self._produce_waiting()
+
+    def _queue(self, report: Report) -> None:
+        """Let a report wait; of what only says how it is now, the newest one."""
+        if isinstance(report, Progressed):
+            if report.token in self._progress_on_road:
+                self._progress[report.token] = report
+                return
+            self._progress_on_road.add(report.token)
+        elif isinstance(report, Beat):
+            if self._has_beat:
+                return
+            self._has_beat = True
+        if isinstance(report, Progressed | Done | Failed | Returned):
+            self._progress.pop(report.token, None)
+        self._waiting.append(report)
 
     def is_open(self) -> bool:
         return self._state.is_connected
@@ -124,14 +146,28 @@ class KafkaWorkerTransport:
             self._producer.poll(0)
         if time.monotonic() < self._retry_at:
             return
+        for token in self._progress.keys() - self._progress_on_road:
+            self._queue(self._progress[token])
         while self._waiting:
             report = self._waiting.popleft()
-            if isinstance(report, Beat) and self._has_beat:
-                continue
             if not self._produce(report):
                 self._waiting.appendleft(report)
                 self._retry_at = time.monotonic() + RETRY_SECONDS
                 return
+
+    def _put_back(self, report: Report) -> None:
+        """Let a report wait that was not written, unless there is a newer progress."""
+        if isinstance(report, Progressed):
+            self._progress.setdefault(report.token, report)
+        else:
+            self._waiting.append(report)
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+
+    def _leave_road(self, report: Report) -> None:
+        if isinstance(report, Beat):
+            self._has_beat = False
+        elif isinstance(report, Progressed):
+            self._progress_on_road.discard(report.token)
 
     def _produce(self, report: Report) -> bool:
         if isinstance(report, Hello):
@@ -147,20 +183,21 @@ class KafkaWorkerTransport:
             return False
         except KafkaException as error:
             return self._fail(report, error.args[0])
-        self._has_beat = self._has_beat or isinstance(report, Beat)
         return True
 
     def _note(self, report: Report, error: KafkaError | None, _: Message) -> None:
-        if isinstance(report, Beat):
-            self._has_beat = False
+        if getattr(report, "session", None) != self._state.session:
+            return  # nobody waits for what was said of an earlier session
+        self._leave_road(report)
         if error is not None and not self._fail(report, error):
-            self._waiting.append(report)
-            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._put_back(report)
 
     def _fail(self, report: Report, error: KafkaError) -> bool:
         """Return whether a report that was not written needs no second try. What is larger than allowed is replaced."""
+        self._leave_road(report)
         if error.fatal():
-            self._producer = None
+            self._producer, self._has_beat = None, False
+            self._progress_on_road.clear()
         if error.code() in _TOO_LARGE:
             if isinstance(report, Done):
                 self._waiting.append(_too_large(report, self._topic))
