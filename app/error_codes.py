@@ -640,7 +640,85 @@ _DAMAGED_FILE = "Check the disk, then remove the file that ends in `.damaged`."
 _KAFKA_LOSS = "Find out what is lost. [Accept it](problems.md) to continue at the present first message."
 _OF_JOBS = " Of the topic of [jobs](worker.md#with-kafka): `flask jobs resume`."
 
+ATTEMPTS: dict[str, ErrorCode] = {
+    "worker_lost": ErrorCode(
+        "The dispatcher did not hear of the worker for a lease (15 s): it was killed, stopped, or cut off from the "
+        "network. That is a try; the job goes on elsewhere.",
+        "the worker on host-7 was not heard any more",
+        "See what became of that machine and its worker. A handler must bear to run twice: the lost attempt may have "
+        "done its work.",
+    ),
+    "returned": ErrorCode(
+        "The worker handed the job back: it ends, or another one was idle. That is no try.",
+        "the worker handed the job back",
+        "Nothing is to be done: the job goes on elsewhere.",
+    ),
+    "job_crashed": ErrorCode(
+        "The handler ended its process, or crashed it, or the process that starts handlers ended or was stopped.",
+        "the handler's process was ended by SIGSEGV",
+        "`output` has what it printed before.",
+    ),
+    "job_memory": ErrorCode(
+        "The handler allocated more than `WORKER_JOB_MEMORY`.",
+        "the handler needs more memory than WORKER_JOB_MEMORY: MemoryError",
+        "Let it work in smaller parts, or raise the setting.",
+    ),
+    "job_killed": ErrorCode(
+        "The handler's process was killed, as by the kernel when the machine has no memory.",
+        "killed, probably out of memory: see WORKER_JOB_MEMORY and the machine's log",
+        "Give the machine more memory, or the worker a smaller `WORKER_CONCURRENCY`.",
+    ),
+    "job_timeout": ErrorCode(
+        "The handler ran longer than its `timeout`.",
+        "the handler ran longer than its 60 s",
+        "Submit it with a longer `timeout`, or see in `output` where it hangs.",
+    ),
+    "job_cancelled": ErrorCode(
+        "Somebody cancelled the job while it ran.",
+        "the job was cancelled",
+        "`flask jobs retry` runs it again.",
+    ),
+    "job_left_processes": ErrorCode(
+        "The handler returned while processes that it had started still ran. They were killed.",
+        "the handler returned while processes that it had started still ran; they were ended: sleep (4711)",
+        "Let the handler wait for what it starts.",
+    ),
+    "result_not_json": ErrorCode(
+        "The handler returned NaN, what has no JSON form, or more than 500 levels.",
+        "the result has no JSON form: Object of type set is not JSON serializable",
+        "Return a JSON value.",
+    ),
+    "result_too_large": ErrorCode(
+        "The handler returned more than 256 KiB, or more than the topic takes. The job is dead.",
+        "the result has 300000 bytes, at most 262144 are possible",
+        "Write it to a file or an event, and return where it is.",
+    ),
+    "job_differs": ErrorCode(
+        "Of a dead letter: another job has the id of this message. Nothing was added.",
+        "there is a job with the id 'report-4711' already, and it differs; nothing was added",
+        "Send it with an id of its own.",
+    ),
+}
+"""The `error.code` of attempts, jobs and dead letters, besides those that are answers too."""
+
 PROBLEMS: dict[str, ErrorCode] = {
+    "jobs_not_sent": ErrorCode(
+        "The dispatcher met an unforeseen error. [Jobs](jobs.md) and reports are accepted, but none is sent.",
+        "jobs are accepted, but none is sent to a worker: the request failed: LookupError: …",
+        "The log of the dispatcher has the error. It is tried again by itself, at least every ten seconds.",
+    ),
+    "local_worker_failed": ErrorCode(
+        "The service's own worker of [jobs](jobs.md) ends again and again. It is started again, after ever longer "
+        "pauses of up to 30 s.",
+        "the service's own worker of jobs does not stay: the local worker ended with status 78",
+        "The log says why it ends, as for a module of `WORKER_JOBS` that cannot be imported.",
+    ),
+    "unfinished_jobs_unwritten": ErrorCode(
+        "The copy of what is unfinished cannot be written to `BACKUP_DIR`. [Jobs](jobs.md) go on; they would be lost "
+        "with `STORAGE_DIR`.",
+        "the copy of the unfinished jobs cannot be written to /backups/jobs/unfinished.jsonl.gz: Permission denied",
+        "`hint` says what to do. It is written again within a minute.",
+    ),
     "jobs_wait_for_worker": ErrorCode(
         "[Jobs](jobs.md) wait, and for a minute no living worker has named their type.",
         "jobs wait for a worker that runs their type: invoice.render",

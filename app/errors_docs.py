@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.error_codes import ANSWERS, FRAMEWORK, PROBLEMS, PROXY, REMOTE, ErrorCode
+from app.error_codes import ANSWERS, ATTEMPTS, FRAMEWORK, PROBLEMS, PROXY, REMOTE, ErrorCode
 from eventvault.files import write_durably
 from eventvault.settings import PROJECT
 
@@ -50,6 +50,9 @@ _SECTIONS = {
     "Answers of nginx": ("With the configuration in `deploy/nginx.conf`.\n", PROXY),
     "Commands from another machine": ("Of commands [with `--url`](remote.md), beside those that the service answers.\n",
                                       REMOTE),
+    "Attempts of jobs": ("Why an attempt of a [job](jobs.md), or the job, failed: `error.code` of both. Besides these "
+                         "it is `job_failed`, `job_type_unknown`, `invalid`, `malformed`, `too_large` or "
+                         "`internal_error`.\n", ATTEMPTS),
     "Problems of health": ("Besides these, `problems` has the codes above. [Problems](problems.md) says which can be "
                            "accepted.\n", PROBLEMS),
 }  # fmt: skip

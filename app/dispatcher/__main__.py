@@ -15,16 +15,16 @@ import time
 
 from app.dispatcher.local_worker import LocalWorker
 from app.dispatcher.opening import Opening
-from eventvault import __version__, data_folders, environment, file_modes, logs
+from eventvault import __version__, data_folders
 from eventvault.damage import SYSTEM_ERRORS
-from eventvault.errors import EventVaultError, InvalidSettings
+from eventvault.errors import EventVaultError
 from eventvault.jobs import wire
 from eventvault.jobs.server import JobsServer
 from eventvault.jobs.socket_transport import SocketTransport
 from eventvault.jobs.ticks import tick_seconds
-from eventvault.regular_files import raise_limit
-from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load
+from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
+from eventvault.store.process.beginning import settings_of_process
 from eventvault.store.process.ending import end_process, end_stuck, end_within
 from eventvault.store.process.ownership import ACQUIRE_SECONDS, OwnerLock, master_lives
 from eventvault.store.process.spawn import report_failure
@@ -41,16 +41,9 @@ CLOSE_SECONDS = 5.0
 
 def main() -> int:
     arguments = _arguments()
-    environment.receive()
-    environment.hide(SECRETS)
-    try:
-        settings = load()
-    except InvalidSettings as error:
-        print(f"{error}\nHINT: {error.hint}", file=sys.stderr)
+    settings = settings_of_process()
+    if settings is None:
         return INVALID_SETTINGS_STATUS
-    file_modes.restrict_new_files(settings)
-    logs.setup(settings)
-    raise_limit()
     lock = OwnerLock(
         settings.storage_dir,
         data_folders.JOBS_LOCK,
@@ -75,8 +68,8 @@ def main() -> int:
 
 def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
     transport = SocketTransport(tick_seconds())
-    opening = Opening(settings, transport)
     worker = LocalWorker(settings, service)
+    opening = Opening(settings, transport, worker.problems)
     server = JobsServer(
         opening.jobs,
         lambda: wire.Hello(wire.PROTOCOL, __version__, os.getpid(), service, opening.dispatcher.seconds_without_turn()),

@@ -15,15 +15,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
 from eventvault import __version__, data_folders, small_files
+from eventvault.back_off import BackOff
 from eventvault.errors import EventVaultError
+from eventvault.problems import Problem
 from eventvault.settings import Settings
-from eventvault.store.process.ownership import birth_of
+from eventvault.store.process.ownership import birth_of, is_stopped
 from eventvault.store.process.spawn import own_errors, start_detached
+from eventvault.unforeseen import Unforeseen
 
 log = logging.getLogger("jobs")
 
@@ -34,9 +38,17 @@ DRAIN_SECONDS = 8
 """How long the worker has to finish or hand back its jobs, when the dispatcher ends."""
 _KILLED_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
+STOPPED_SECONDS = 30.0
+"""A worker that a signal has stopped for so long is replaced: after two leases its jobs went on elsewhere."""
 _LIVED_SECONDS = 5.0
 """A worker that lived for so long is started again at once."""
 _BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_NAMED = 2
+"""After so many failures in a row health names them."""
+_HINT = (
+    "the log says why it ends, as for a module of WORKER_JOBS that cannot be imported; it is started again by itself, "
+    "and jobs wait until then"
+)
 
 
 class _Noted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,7 +62,7 @@ class _Noted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LocalWorker:
-    """service: the service start. failure: why there is no worker now; empty if there is, or should be none."""
+    """service: the service start. failure: why there was no worker lately; empty if one lives, or none shall."""
 
     def __init__(self, settings: Settings, service: str, command: tuple[str, ...] = COMMAND) -> None:
         self.failure = ""
@@ -60,7 +72,8 @@ class LocalWorker:
         self._file = settings.storage_dir / data_folders.JOBS_WORKER
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="local worker", daemon=True)
-        self._failures = 0
+        self._back_off = BackOff(*_BACK_OFF_SECONDS)
+        self._unforeseen = Unforeseen("what keeps the local worker running", log)
 
     def start(self) -> None:
         self._thread.start()
@@ -71,19 +84,32 @@ class LocalWorker:
         if self._thread.ident is not None:
             self._thread.join(DRAIN_SECONDS + _KILLED_SECONDS)
 
+    def problems(self) -> list[Problem]:
+        """Return what is wrong, for health."""
+        if not self.failure or self._back_off.failures < _NAMED:
+            return []
+        message = f"the service's own worker of jobs does not stay: {self.failure}"
+        return [Problem("local_worker_failed", message, _HINT)]
+
     def _run(self) -> None:
-        adopted = self._find()
-        if adopted is not None:
-            log.info("the local worker, process %s, is adopted", adopted.pid)
-            self._watch(adopted)
+        self._live(self._find)
         while self._settings.jobs_local_concurrency and not self._stopping.is_set():
-            began = time.monotonic()
+            self._live(self._begin)
+            if not self._stopping.is_set():
+                seconds = self._back_off.fail()
+                log.error("%s; the next one is started in %s s", self.failure, seconds)
+                self._stopping.wait(seconds)
+
+    def _live(self, begin: Callable[[], _Process | None]) -> None:
+        """Return when the worker that `begin` returns has ended, if it returns one."""
+        with self._unforeseen.survived():
             try:
-                self._watch(self._begin())
+                if (process := begin()) is not None:
+                    self._watch(process)
             except (OSError, EventVaultError) as error:
                 self.failure = f"the local worker cannot be started: {error}"
-            if not self._stopping.is_set():
-                self._pause(time.monotonic() - began)
+        if self._unforeseen.newest:
+            self.failure = f"unexpectedly, {self._unforeseen.newest}"
 
     def _find(self) -> _Process | None:
         """Return the worker of the dispatcher before, if it belongs to this service start; another one is ended."""
@@ -96,6 +122,7 @@ class LocalWorker:
                 process.close()
                 return None
             if (noted.service, noted.version) == (self._service, __version__) and self._settings.jobs_local_concurrency:
+                log.info("the local worker, process %s, is adopted", noted.pid)
                 return process
             log.info("ending the local worker, process %s, of an earlier start or another version", noted.pid)
             process.end()
@@ -115,21 +142,28 @@ class LocalWorker:
         return process
 
     def _watch(self, process: _Process) -> None:
-        """Return when the worker has ended; it is ended if this object is stopped."""
-        self.failure = ""
-        while not process.wait(_LOOK_SECONDS):
-            if self._stopping.is_set():
-                process.end()
-                return
+        """Return when the worker has ended; it is ended if this object is stopped, or cannot watch it."""
+        settles = time.monotonic() + _LIVED_SECONDS
+        stopped_looks = 0  # not seconds, as this process may have been stopped too
+        try:
+            while not process.wait(_LOOK_SECONDS):
+                if self._stopping.is_set():
+                    process.end()
+                    return
+                stopped_looks = stopped_looks + 1 if is_stopped(process.pid) else 0
+                if stopped_looks * _LOOK_SECONDS >= STOPPED_SECONDS:
+                    log.error("the local worker, process %s, was stopped by a signal and is replaced", process.pid)
+                    process.kill()
+                if self.failure and time.monotonic() > settles:
+                    self._back_off.succeed()
+                    self.failure = ""
+        except Exception:
+            process.end()
+            raise
+        if time.monotonic() > settles:
+            self._back_off.succeed()
         status = process.status()
         self.failure = f"the local worker ended{'' if status is None else f' with status {status}'}"
-
-    def _pause(self, lived: float) -> None:
-        """Wait before the next start, longer after each failure in a row."""
-        self._failures = 1 if lived > _LIVED_SECONDS else self._failures + 1
-        seconds = _BACK_OFF_SECONDS[min(self._failures, len(_BACK_OFF_SECONDS)) - 1]
-        log.error("%s; the next one is started in %s s", self.failure, seconds)
-        self._stopping.wait(seconds)
 
 
 class _Process:
@@ -147,12 +181,15 @@ class _Process:
         poll.register(self._handle, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
     def end(self) -> None:
         """Let it drain, and kill it if it does not end."""
         self._send(signal.SIGTERM)
         if not self.wait(DRAIN_SECONDS):
             log.warning("the local worker, process %s, does not end within %s s and is killed", self.pid, DRAIN_SECONDS)
-            self._send(signal.SIGKILL)
+            self.kill()
             self.wait(_KILLED_SECONDS)
         self.status()
 

@@ -13,12 +13,14 @@ from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError, JobsUnavailable
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
+from eventvault.jobs.inputs import answer_of
 from eventvault.jobs.joined_transport import JoinedTransport
 from eventvault.jobs.local import LocalJobs
 from eventvault.jobs.machine import Limits
 from eventvault.jobs.submissions import BUILT_IN
 from eventvault.jobs.transport import DispatcherTransport
 from eventvault.jobs.unfinished import UnfinishedFile
+from eventvault.problems import Problem
 from eventvault.settings import Settings
 
 log = logging.getLogger("jobs")
@@ -31,9 +33,15 @@ _DEAD_STAY = 3
 
 
 class Opening:
-    """A dispatcher over `jobs_db` of these settings, and the file of what is unfinished."""
+    """A dispatcher over `jobs_db` of these settings, and the file of what is unfinished.
 
-    def __init__(self, settings: Settings, transport: DispatcherTransport) -> None:
+    problems: returns what is wrong besides, for health.
+    """
+
+    def __init__(
+        self, settings: Settings, transport: DispatcherTransport, problems: Callable[[], list[Problem]] = list
+    ) -> None:
+        self._problems_besides = problems
         unfinished = settings.backup_dir / data_folders.JOBS / data_folders.UNFINISHED_JOBS
         database = JobsDatabase(settings.storage_dir / data_folders.JOBS_DATABASE)
         joined = _with_kafka(settings, transport, database) if settings.kafka_bootstrap_servers else transport
@@ -75,15 +83,22 @@ class Opening:
                 self._note(error)
             except SYSTEM_ERRORS as error:
                 self._note(as_answer("opening the database of jobs", error))
+            except Exception as error:
+                log.exception("the dispatcher of jobs could not be opened, and is opened again")
+                self._note(answer_of(error))
             else:
                 self.dispatcher.start()
                 self._unfinished.start()
-                self._jobs = LocalJobs(self.dispatcher)
+                self._jobs = LocalJobs(self.dispatcher, problems=self._problems)
                 self._tried.set()
                 on_open()
                 return
             self._tried.set()
             self._stopping.wait(AGAIN_SECONDS)
+
+    def _problems(self) -> list[Problem]:
+        unwritten = self._unfinished.problem
+        return [*self._problems_besides(), *([] if unwritten is None else [unwritten])]
 
     def _note(self, error: EventVaultError) -> None:
         if str(error) != str(self._problem):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import eventvault
 from app.dispatcher import COMMAND as DISPATCHER
-from eventvault import clock, data_folders, environment, file_modes, folder_abilities, logs
+from eventvault import clock, data_folders, folder_abilities
 from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
@@ -26,9 +26,9 @@ from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError, InvalidSettings
 from eventvault.jobs.client import JobsClient
 from eventvault.notifications.receivers import check_addresses
-from eventvault.regular_files import raise_limit
-from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load
+from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
+from eventvault.store.process.beginning import settings_of_process
 from eventvault.store.process.dispatcher import DispatcherKeeper
 from eventvault.store.process.ending import end_process, end_stuck, end_within
 from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
@@ -56,18 +56,11 @@ _SWITCH_SECONDS = 1e-3
 
 def main() -> int:
     arguments = _arguments()
-    environment.receive()
-    environment.hide(SECRETS)
-    try:
-        settings = load()
-    except InvalidSettings as error:
-        print(f"{error}\nHINT: {error.hint}", file=sys.stderr)
+    settings = settings_of_process()
+    if settings is None:
         return INVALID_SETTINGS_STATUS
-    file_modes.restrict_new_files(settings)
-    logs.setup(settings)
     if arguments.mode == "command" and settings.log_level == "info":
         logging.getLogger().setLevel(logging.WARNING)  # the command itself tells what is done
-    raise_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         folder_abilities.prepare_folders(settings)
@@ -132,6 +125,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         with_kafka=mode != "command",
         clock_guard=guard,
         jobs=JobsClient.over(settings.storage_dir) if has_jobs else None,
+        jobs_failure=lambda: "" if keeper is None else keeper.failure,
         service=service_name,
     )
     hello = wire.Hello(wire.PROTOCOL, eventvault.__version__, os.getpid(), service_name, mode)

@@ -45,7 +45,10 @@ def retry(machine: Machine, ids: Iterable[str]) -> list[Changed]:
 
 
 def pause(machine: Machine, job_type: str | None) -> list[str]:
-    """Send no jobs of this type any more; of all types that are known, if None."""
+    """Send no jobs of this type any more; if None, of no type, nor of those that workers name until `resume`."""
+    if job_type is None:
+        machine.pauses_new = True
+        machine.ledger.changes.put(keys.PAUSES_NEW, b"")
     for name in [job_type] if job_type is not None else list(machine.types):
         machine.paused.add(name)
         machine.ledger.changes.put(keys.paused_key(name), b"")
@@ -57,6 +60,8 @@ def resume(machine: Machine, job_type: str | None) -> list[str]:
         machine.paused.discard(name)
         machine.ledger.changes.remove(keys.paused_key(name))
     if job_type is None:
+        machine.pauses_new = False
+        machine.ledger.changes.remove(keys.PAUSES_NEW)
         machine.is_held, machine.is_releasing = False, True
         machine.ledger.changes.remove(keys.META_HELD)
         machine.ledger.changes.put(keys.META_RELEASE, b"")

@@ -3,6 +3,9 @@
 Nothing is sent or answered before it is on disk. After a failed write the database is closed and opened again, and
 shows whether the batch is there; if it is not, and a second write fails too, callers get the reason, and what workers
 reported is decided again once the database takes writes.
+
+No unforeseen error loses what came: a fault in what each turn does beside it (schedules, upkeep, sending) leaves a turn
+that only takes inputs; an input at which the machine fails is refused by itself.
 """
 
 from __future__ import annotations
@@ -13,20 +16,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from eventvault import clock
+from eventvault.back_off import BackOff
 from eventvault.damage import as_answer
 from eventvault.errors import EventVaultError, JobsUnavailable, WriteFailed
-from eventvault.jobs import asking, keys, reports, submissions, unfinished
+from eventvault.jobs import asking, keys, unfinished
 from eventvault.jobs.database import FAILED_WRITES, JobsDatabase
-from eventvault.jobs.job import JobType
+from eventvault.jobs.inputs import BadInput, Call, Inputs, answer_of
+from eventvault.jobs.job import JobError, JobType
 from eventvault.jobs.machine import Decision, Limits, Machine
 from eventvault.jobs.port import QueueStatus
 from eventvault.jobs.status import status_of
-from eventvault.jobs.transport import DispatcherTransport, Letter, Position, Received, Submitted
+from eventvault.jobs.transport import DispatcherTransport, Letter, Position
 from eventvault.progress import Activity, running, wait_for, wait_for_thread
 from eventvault.system_errors import reason_of
 
@@ -38,63 +43,10 @@ LONGEST_WAIT_SECONDS = 1.0
 """How long a turn waits at most, so that a clock that is set is noticed."""
 RETRY_SECONDS = 1.0
 """How long after a failed write the database is tried again."""
+_BACK_OFF = (0.0, 1.0, 2.0, 5.0, 10.0)
+"""How long it rests after failures in a row, in RETRY_SECONDS."""
 NAME = "dispatcher"
-
-
-class Call(Generic[T]):
-    """What a thread asks of the machine, and the answer, which counts once its turn is on disk."""
-
-    def __init__(self, ask: Callable[[Machine], T]) -> None:
-        self.ask = ask
-        self.answered = threading.Event()
-        self.result: T | None = None
-        self.error: BaseException | None = None
-
-    def run(self, machine: Machine) -> None:
-        self.error = None  # of a turn that was not finished
-        try:
-            self.result = self.ask(machine)
-        except EventVaultError as error:
-            self.error = error
-
-    def fail(self, error: BaseException) -> None:
-        self.error = error
-        self.answered.set()
-
-
-class _Inputs:
-    """What one turn decides about."""
-
-    def __init__(
-        self,
-        calls: Sequence[Call[Any]] = (),
-        received: Sequence[Received] = (),
-        submitted: Sequence[Submitted] = (),
-        published: Sequence[Letter] = (),
-    ) -> None:
-        self.calls = calls
-        self.received = received
-        self.submitted = submitted
-        self.published = published
-
-    def __len__(self) -> int:
-        return len(self.calls) + len(self.received) + len(self.submitted)
-
-    def one_by_one(self) -> list[_Inputs]:
-        return [
-            *(_Inputs(calls=[call]) for call in self.calls),
-            *(_Inputs(received=[received]) for received in self.received),
-            *(_Inputs(submitted=[submitted]) for submitted in self.submitted),
-        ]
-
-    def apply(self, machine: Machine) -> None:
-        machine.outbox.sent(machine, self.published)
-        for call in self.calls:
-            call.run(machine)
-        for received in self.received:
-            reports.take(machine, received)
-        for submitted in self.submitted:
-            submissions.take(machine, submitted)
+_READING = "reading the database of jobs"
 
 
 class Dispatcher:
@@ -115,7 +67,9 @@ class Dispatcher:
         """unfinished: the file in BACKUP_DIR from which an empty database takes over what is unfinished."""
         self.database = database
         self.failure: EventVaultError | None = None
-        """Why nothing can be written now."""
+        """Why nothing can be read or written now."""
+        self.fault: EventVaultError | None = None
+        """Why inputs are accepted, but nothing is sent now."""
         self._transport = transport
         self._limits = limits or Limits()
         self._now = now
@@ -129,8 +83,11 @@ class Dispatcher:
         self._calls_changed = threading.Lock()
         self._is_rewound = False
         self._accepts_losses = False
-        self._again: list[_Inputs] = []
+        self._again: list[Inputs] = []
         self._retry_seconds = retry_seconds
+        waits = [retry_seconds * factor for factor in _BACK_OFF]
+        self._failures = BackOff(*waits, monotonic=monotonic)
+        self._faults = BackOff(*waits, monotonic=monotonic)
         self._ending = threading.Event()
         self._activity: Activity | None = None
         self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
@@ -144,6 +101,7 @@ class Dispatcher:
             self._take_over()
         sessions = {session.id: session.hello.partition for session in machine.sessions.values()}
         self._transport.open(self.positions(), sessions)
+        self._transport.remember(machine.losses)
 
     def start(self) -> None:
         """Run in a thread of its own, once it is open."""
@@ -196,13 +154,20 @@ class Dispatcher:
         return dict(self._present().types)
 
     def status(self) -> QueueStatus:
-        """Raises as `types` does."""
-        return status_of(self._present(), self._transport)
+        """Raises as `types` does, and after a failure until a turn is on disk."""
+        machine = self._present()
+        if self.failure is not None:
+            raise self.failure
+        return status_of(machine, self._transport, self.fault)
 
     def _present(self) -> Machine:
         machine = self._machine
-        if machine is None or self._ending.is_set():
-            raise self.failure or _stopping()
+        if self._ending.is_set():
+            raise _stopping()
+        if machine is None:
+            raise self.failure or JobsUnavailable(
+                "the dispatcher of jobs begins anew after an error", hint="send the request again in a moment"
+            )
         return machine
 
     def positions(self) -> list[Position]:
@@ -218,11 +183,15 @@ class Dispatcher:
         self._follow_transport(machine)
         if self._machine is not machine:
             return
-        if self._again:
-            inputs = self._again.pop(0)
+        try:
+            inputs = self._again.pop(0) if self._again else self._gather(machine, seconds)
+        except FAILED_WRITES as error:
+            self._postpone(Inputs(), as_answer(_READING, error))
+        except Exception as error:  # noqa: BLE001 - it is logged, and tried again
+            self._go_without(Inputs(), error)
+            self._ending.wait(self._retry_seconds)
         else:
-            inputs = self._gather(machine, min(seconds, self._seconds_until_due(machine)))
-        self._turn(inputs)
+            self._turn(inputs)
 
     def _take_over(self) -> None:
         if self._unfinished is not None:
@@ -234,7 +203,10 @@ class Dispatcher:
     def _ask(self, ask: Callable[[Machine], None]) -> None:
         """Ask before the thread runs."""
         call = Call(ask)
-        self._turn(_Inputs(calls=[call]))
+        self._turn(Inputs(calls=[call]))
+        if not call.answered.is_set():
+            self._again.clear()
+            raise self.fault or _stopping()
         if call.error is not None:
             raise call.error
 
@@ -242,69 +214,117 @@ class Dispatcher:
 
     def _follow_transport(self, machine: Machine) -> None:
         """Hold everything if the database is an old copy, until somebody resumes."""
-        if self._accepts_losses and not machine.is_held:
+        if self._accepts_losses:
             self._accepts_losses = False
-            self._transport.go_on()
+            if not machine.is_held:
+                self._transport.go_on()
         if not self._transport.is_rewound():
             self._is_rewound = False
         elif not self._is_rewound:
             log.error("jobs_db is older than the topics say: nothing is sent before the jobs are resumed")
             call = Call(asking.hold_all)
-            self._turn(_Inputs(calls=[call]))
-            self._is_rewound = call.error is None
+            self._turn(Inputs(calls=[call], is_alone=True))
+            self._is_rewound = call.answered.is_set() and call.error is None
         elif not machine.is_held:
             self._transport.go_on()
 
-    def _gather(self, machine: Machine, seconds: float) -> _Inputs:
-        calls = self._take_calls()
-        most = max(MOST_INPUTS - len(calls), 1)
+    def _gather(self, machine: Machine, seconds: float) -> Inputs:
+        """Return what came. What may fail comes first: then nothing is lost by it."""
+        published: Sequence[Letter] = ()
+        if self._faults.remaining:
+            seconds = min(seconds, self._faults.remaining)
+        else:
+            letters = machine.outbox.letters(machine)
+            published = self._transport.publish(letters) if letters else ()
+            seconds = 0.0 if published else min(seconds, self._seconds_until_due(machine))
+        with self._calls_changed:
+            waiting = len(self._calls)
+        most = max(MOST_INPUTS - waiting, 1)
         is_full = machine.is_full
-        received, submitted = self._transport.receive(0.0 if calls else seconds, most, submissions=not is_full)
-        letters = machine.outbox.letters(machine)
-        published = self._transport.publish(letters) if letters else ()
-        return _Inputs([*calls, *self._take_calls()], received, submitted, published)
+        received, submitted = self._transport.receive(0.0 if waiting else seconds, most, submissions=not is_full)
+        return Inputs(self._take_calls(), received, submitted, published, losses=self._transport.losses())
 
     def _take_calls(self) -> list[Call[Any]]:
         with self._calls_changed:
             return [self._calls.popleft() for _ in range(min(len(self._calls), MOST_INPUTS))]
 
-    def _turn(self, inputs: _Inputs) -> None:
-        decision = self._decide(inputs)
-        if decision is None:
-            return
-        if decision.changes:
-            try:
+    def _turn(self, inputs: Inputs) -> None:
+        goes_on = not (inputs.is_alone or self._faults.remaining)
+        try:
+            decision = self._decide(inputs, goes_on=goes_on)
+        except FAILED_WRITES as error:  # LevelDB could not read
+            return self._postpone(inputs, as_answer(_READING, error))
+        except BadInput as error:
+            return self._sort_out(inputs, error.__cause__ or error)
+        except Exception as error:  # noqa: BLE001 - it is logged, and tried again
+            return self._go_without(inputs, error)
+        try:
+            if decision.changes:
                 self._write(decision)
-            except EventVaultError as error:
-                self._postpone(inputs, error)
-                return
-        if decision.work:
-            self._transport.send(decision.work)
+        except Exception as error:
+            if not isinstance(error, EventVaultError):
+                log.exception("the dispatcher could not write")
+            return self._postpone(inputs, answer_of(error))
+        self._end_turn(inputs, decision, goes_on=goes_on)
+        return None
+
+    def _decide(self, inputs: Inputs, *, goes_on: bool) -> Decision:
+        """Return what the machine decides. Raises FAILED_WRITES; BadInput; or else what each turn does has failed."""
+        machine = self._machine
+        assert machine is not None
+        machine.begin(self._now(), self._monotonic())
+        try:
+            inputs.apply(machine)
+        except FAILED_WRITES:
+            raise
+        except Exception as error:
+            raise BadInput from error
+        return machine.finish(goes_on=goes_on)
+
+    def _end_turn(self, inputs: Inputs, decision: Decision, *, goes_on: bool) -> None:
+        """It is on disk: send and answer."""
+        self.failure = None
+        if decision.changes:
+            self._failures.succeed()
+        if goes_on:
+            self._faults.succeed()
+            self.fault = None
+        try:
+            if decision.work:
+                self._transport.send(decision.work)
+        except Exception:
+            log.exception("the dispatcher could not send; what has no effect is sent again")
         for call in inputs.calls:
             call.answered.set()
 
-    def _decide(self, inputs: _Inputs) -> Decision | None:
-        """Return what the machine decides. An input at which it fails is dropped: it must not stop the others."""
-        machine = self._machine
-        assert machine is not None
-        try:
-            machine.begin(self._now(), self._monotonic())
-            inputs.apply(machine)
-            return machine.finish()
-        except FAILED_WRITES as error:  # LevelDB could not read
-            self._postpone(inputs, as_answer("reading the database of jobs", error))
-        except Exception as error:
-            log.exception("the dispatcher could not decide")
-            self._machine = None
-            if len(inputs) > 1:
-                self._again = inputs.one_by_one() + self._again
-            else:
-                for call in inputs.calls:
-                    call.fail(
-                        EventVaultError(f"the request failed: {error}", hint="the log of the dispatcher says why")
-                    )
-                self._ending.wait(self._retry_seconds)
-        return None
+    def _go_without(self, inputs: Inputs, error: Exception) -> None:
+        """What each turn does beside its inputs failed: take these without it, and try it again later."""
+        if inputs.is_alone:
+            self._sort_out(inputs, error)
+            return
+        wait = self._faults.fail()
+        log.error("the dispatcher could not decide; it tries again in %s s", wait, exc_info=error)
+        self._machine = None
+        self.fault = answer_of(error)
+        inputs.is_alone = True
+        self._again.insert(0, inputs)
+
+    def _sort_out(self, inputs: Inputs, error: BaseException) -> None:
+        """The machine fails at one of these inputs: try each by itself, and refuse that one, so that it stops no other.
+
+        A message becomes a dead letter. A worker says again what it reported, because nothing follows from it.
+        """
+        log.error("the dispatcher could not decide about what came", exc_info=error)
+        self._machine = None
+        if len(inputs) > 1:
+            self._again = inputs.one_by_one() + self._again
+            return
+        for call in inputs.calls:
+            call.fail(answer_of(error))
+        for submitted in inputs.submitted:
+            reason = JobError(EventVaultError.code, f"the message could not be read: {answer_of(error).message}")
+            self._again.insert(0, Inputs(refused=[(submitted, reason)]))
+        self._ending.wait(self._retry_seconds)
 
     def _write(self, decision: Decision) -> None:
         """Write one batch, and once more after a reopening. Raises NoSpace or WriteFailed; then it may be on disk."""
@@ -318,17 +338,27 @@ class Dispatcher:
             except FAILED_WRITES as again:
                 raise as_answer("writing the database of jobs", again, WriteFailed) from again
 
-    def _postpone(self, inputs: _Inputs, error: EventVaultError) -> None:
-        """Answer the callers, and decide about what workers reported again, once the database takes writes."""
+    def _postpone(self, inputs: Inputs, error: EventVaultError) -> None:
+        """Answer the callers, and decide about what workers reported again, once the database can be used."""
         self._machine = None
         self.failure = error
+        self._failures.fail()
         for call in inputs.calls:
             call.fail(error)
-        if inputs.received or inputs.submitted:
-            self._again.insert(0, _Inputs(received=inputs.received, submitted=inputs.submitted))
+        if inputs.received or inputs.submitted or inputs.refused:
+            again = Inputs(received=inputs.received, submitted=inputs.submitted, refused=inputs.refused)
+            again.losses = inputs.losses
+            self._again.insert(0, again)
 
     def _recover(self) -> bool:
-        """Open the database again and make the machine anew. Returns whether that worked; if not, waits a moment."""
+        """Open the database again and make the machine anew. Returns whether that worked; if not, waits a moment.
+
+        After failures in a row it rests first; meanwhile callers get the reason.
+        """
+        if self.failure is not None and self._failures.remaining:
+            self._refuse_calls(self.failure)
+            self._ending.wait(min(self._failures.remaining, self._retry_seconds))
+            return False
         try:
             if self.failure is not None:
                 self.database.reopen()
@@ -336,12 +366,14 @@ class Dispatcher:
         except (*FAILED_WRITES, EventVaultError) as error:
             answer = error if isinstance(error, EventVaultError) else as_answer("opening the database of jobs", error)
             self.failure = answer
-            for call in self._take_calls():
-                call.fail(answer)
+            self._refuse_calls(answer)
             self._ending.wait(self._retry_seconds)
             return False
-        self.failure = None
         return True
+
+    def _refuse_calls(self, error: EventVaultError) -> None:
+        for call in self._take_calls():
+            call.fail(error)
 
     def _load(self) -> Machine:
         machine = self._make_machine(self.database, self._limits)
@@ -364,7 +396,7 @@ class Dispatcher:
                     log.exception("the dispatcher failed unexpectedly, and begins anew")
                     self._machine = None
                     self._ending.wait(self._retry_seconds)
-        for call in self._take_calls():
+        for call in [*self._take_calls(), *(call for inputs in self._again for call in inputs.calls)]:
             call.fail(_stopping())
 
 

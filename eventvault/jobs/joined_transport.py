@@ -6,8 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from eventvault.jobs.messages import Bye, Hello, Work
-from eventvault.jobs.transport import DispatcherTransport, Letter, Position, Received, Submitted
+from eventvault.jobs.messages import Bye, Hello, Tick, Work
+from eventvault.jobs.transport import DispatcherTransport, Letter, Loss, Position, Received, Submitted
+from eventvault.recent import Recent
+
+MOST_SESSIONS = 10_000
+"""Of so many sessions it is known by which transport they came: of those that were heard last."""
 
 
 class RemoteTransport(DispatcherTransport, Protocol):
@@ -26,30 +30,42 @@ class JoinedTransport:
         self.tick_seconds = local.tick_seconds
         self._local = local
         self._remote = make_remote(local.wake)
-        self._local_sessions: set[str] = set()
-        self._remote_sessions: set[str] = set()
+        self._is_remote: Recent[str, bool] = Recent(MOST_SESSIONS)
+        """Session → whether it came by the remote transport."""
+        self._received: list[Received] = []
+        self._submitted: list[Submitted] = []
+        """What came; it stays here if one of the transports fails before it is returned."""
 
     def open(self, positions: Sequence[Position], sessions: Mapping[str, int]) -> None:
-        self._local_sessions, self._remote_sessions = set(), set()
+        self._is_remote = Recent(MOST_SESSIONS)
+        self._received, self._submitted = [], []
         self._local.open(positions, sessions)
         self._remote.open(positions, sessions)
 
     def receive(self, seconds: float, most: int, *, submissions: bool = True) -> tuple[list[Received], list[Submitted]]:
         deadline = time.monotonic() + seconds
-        received, submitted = self._remote.receive(0, most, submissions=submissions)
-        is_over = bool(received or submitted)
+        self._receive_remote(most, submissions=submissions)
+        is_over = bool(self._received or self._submitted)
         pause = 0.0 if is_over else min(deadline - time.monotonic(), self._remote.seconds_until_due())
-        local, _ = self._local.receive(max(0.0, pause), max(most - len(received), min(most, 1)))
+        local, _ = self._local.receive(max(0.0, pause), max(most - len(self._received), min(most, 1)))
+        self._note(local, is_remote=False)
+        self._received += local
         if not is_over:
-            received, submitted = self._remote.receive(0, most, submissions=submissions)
-        self._note(local, self._local_sessions, self._remote_sessions)
-        self._note(received, self._remote_sessions, self._local_sessions)
-        return [*received, *local], submitted
+            self._receive_remote(most, submissions=submissions)
+        received, self._received = self._received, []
+        submitted, self._submitted = self._submitted, []
+        return received, submitted
+
+    def _receive_remote(self, most: int, *, submissions: bool) -> None:
+        received, submitted = self._remote.receive(0, most, submissions=submissions)
+        self._note(received, is_remote=True)
+        self._received += received
+        self._submitted += submitted
 
     def send(self, work: Sequence[Work]) -> None:
-        """Send to the transport of the session's hello; to both if it said none since the start, as one drops it."""
-        self._local.send([each for each in work if each.to not in self._remote_sessions])
-        self._remote.send([each for each in work if each.to not in self._local_sessions])
+        """Send to the transport of the session's hello; to both if that is not known any more, as one drops it."""
+        self._local.send([each for each in work if self._is_remote.get(each.to) is not True])
+        self._remote.send([each for each in work if self._is_remote.get(each.to) is not False])
 
     def publish(self, letters: Sequence[Letter]) -> list[Letter]:
         return self._remote.publish(letters)
@@ -59,6 +75,12 @@ class JoinedTransport:
 
     def go_on(self) -> None:
         self._remote.go_on()
+
+    def losses(self) -> list[Loss]:
+        return self._remote.losses()
+
+    def remember(self, losses: Sequence[Loss]) -> None:
+        self._remote.remember(losses)
 
     def is_connected(self) -> bool:
         return self._remote.is_connected()
@@ -73,11 +95,13 @@ class JoinedTransport:
         self._remote.close()
         self._local.close()
 
-    def _note(self, received: Sequence[Received], sessions: set[str], others: set[str]) -> None:
-        """Note by which transport sessions came."""
+    def _note(self, received: Sequence[Received], *, is_remote: bool) -> None:
+        """Note by which transport sessions came, and that they live."""
         for report, _ in received:
             if isinstance(report, Hello):
-                sessions.add(report.session)
-                others.discard(report.session)
+                self._is_remote.put(report.session, is_remote)
             elif isinstance(report, Bye):
-                sessions.discard(report.session)
+                if self._is_remote.get(report.session) is is_remote:
+                    self._is_remote.pop(report.session)
+            elif not isinstance(report, Tick):
+                self._is_remote.touch(report.session)

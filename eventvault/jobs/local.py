@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from eventvault.errors import InvalidInput
 from eventvault.jobs import asking, checking, reading
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobRequest, JobSchedule, JobType
 from eventvault.jobs.machine import Machine
 from eventvault.jobs.port import Changed, JobPage, Jobs, JobView, KnownType, QueueStatus, SubmitResult
+from eventvault.problems import Problem
 
 START_SECONDS = 5.0
 """For so long after a start a submission waits for the hello of the worker that knows its type."""
@@ -22,8 +25,16 @@ IDS = 1_000
 class LocalJobs(Jobs):
     """Asks a dispatcher that runs. Safe to use from many threads."""
 
-    def __init__(self, dispatcher: Dispatcher, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        problems: Callable[[], list[Problem]] = list,
+    ) -> None:
+        """problems: returns what is wrong in the dispatcher's process besides."""
         self._dispatcher = dispatcher
+        self._problems = problems
         self._monotonic = monotonic
         self._started = monotonic()
 
@@ -77,7 +88,8 @@ class LocalJobs(Jobs):
         self._dispatcher.call(lambda machine: asking.delete_schedule(machine, name))
 
     def status(self) -> QueueStatus:
-        return self._dispatcher.status()
+        status = self._dispatcher.status()
+        return msgspec.structs.replace(status, problems=[*status.problems, *self._problems()])
 
     def count_unfinished_after(self, instant: int) -> int:
         with self._dispatcher.database.snapshot() as snapshot:

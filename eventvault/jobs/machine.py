@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -23,9 +23,10 @@ from eventvault.jobs.job import Job, JobType
 from eventvault.jobs.ledger import Ledger
 from eventvault.jobs.messages import Work
 from eventvault.jobs.outbox import Outbox
+from eventvault.jobs.quarantine import Quarantine
 from eventvault.jobs.schedule import Schedules
 from eventvault.jobs.sessions import Active, Session, StoredSession
-from eventvault.jobs.transport import Position
+from eventvault.jobs.transport import Loss, Position
 from eventvault.jobs.upkeep import Upkeep
 from eventvault.jobs.view import Reader
 from eventvault.jobs.waiting import WaitingQueues
@@ -76,6 +77,10 @@ class Machine:
         self.sessions: dict[str, Session] = {}
         self.types: dict[str, JobType] = {}
         self.paused: set[str] = set()
+        self.losses: list[Loss] = []
+        """What topics lost, and nobody has accepted."""
+        self.pauses_new = False
+        """Whether types that come are paused too."""
         self.dispatcher = ""
         self.ticks = {False: 0, True: 0}
         """Ticks that were read, of the transport without positions and of the one with them."""
@@ -91,6 +96,7 @@ class Machine:
         self.schedules = Schedules()
         self.upkeep = Upkeep()
         self.outbox = Outbox()
+        self.quarantine = Quarantine()
         self.work: list[Work] = []
         self.fenced: set[str] = set()
         self._ticks_on_disk = Ticks()
@@ -107,7 +113,10 @@ class Machine:
             self.types[job_type.name] = job_type
         self.is_releasing = changes.get(keys.META_RELEASE) is not None
         self.is_held = changes.get(keys.META_HELD) is not None
-        self.paused = {key[1:].decode() for key, _ in changes.scan(keys.PAUSED, keys.behind(keys.PAUSED))}
+        self.losses = msgspec.json.decode(changes.get(keys.META_LOSSES) or b"[]", type=list[Loss])
+        paused = {key for key, _ in changes.scan(keys.PAUSED, keys.behind(keys.PAUSED))}
+        self.pauses_new = keys.PAUSES_NEW in paused
+        self.paused = {key[1:].decode() for key in paused - {keys.PAUSES_NEW}}
         for _, value in changes.scan(keys.SESSION, keys.behind(keys.SESSION)):
             stored = msgspec.json.decode(value, type=StoredSession)
             session = Session(stored.hello, stored.heard, moment, is_remote=stored.is_remote)
@@ -126,15 +135,11 @@ class Machine:
         """Begin a turn. now: an instant. moment: monotonic, in seconds."""
         self.now, self.moment = now, moment
 
-    def finish(self) -> Decision:
-        """Decide what is sent, and end the turn."""
-        if not self.is_held:
-            self.schedules.fire_due(self)
-        self.upkeep.turn(self)
-        if self.is_releasing:
-            asking.release(self)
-        if not self.is_held:
-            dispatch.dispatch(self)
+    def finish(self, *, goes_on: bool = True) -> Decision:
+        """End the turn. goes_on: decide what is sent too, and what is due; else only what came counts."""
+        if goes_on:
+            self._go_on()
+        self.quarantine.finish_turn(self)
         for session in self.sessions.values():
             if session.heard != session.heard_on_disk:
                 self.store(session)
@@ -147,6 +152,15 @@ class Machine:
         work, self.work = self.work, []
         self.fenced.clear()
         return Decision(self._turn, changes, work)
+
+    def _go_on(self) -> None:
+        if not self.is_held:
+            self.schedules.fire_due(self)
+        self.upkeep.turn(self)
+        if self.is_releasing:
+            asking.release(self)
+        if not self.is_held:
+            dispatch.dispatch(self)
 
     def seconds_until_due(self) -> float:
         """Return how long there is nothing to do, if nothing arrives."""
@@ -182,6 +196,18 @@ class Machine:
     def serve(self) -> None:
         """Hold the queues of the types that living workers run."""
         self.waiting.serve({name for session in self.sessions.values() for name in session.types})
+
+    def is_paused(self, job_type: str) -> bool:
+        """Return whether jobs of this type wait because somebody paused it, or all types before it was named."""
+        return job_type in self.paused or (self.pauses_new and job_type not in self.types)
+
+    def note_losses(self, losses: Sequence[Loss]) -> None:
+        if self.losses != losses:
+            self.losses = list(losses)
+            if losses:
+                self.ledger.changes.put(keys.META_LOSSES, _encoder.encode(self.losses))
+            else:
+                self.ledger.changes.remove(keys.META_LOSSES)
 
     def read_to(self, position: Position) -> None:
         key = keys.position_key(position.topic, position.partition)

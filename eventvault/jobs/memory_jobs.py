@@ -39,11 +39,14 @@ class MemoryJobs(Jobs):
         self._types: dict[str, JobType] = {}
         self._schedules: dict[str, JobSchedule] = {}
         self._paused: set[str] = set()
+        self._pauses_new = False
 
     # What a worker does
 
     def offer(self, *types: JobType, schedules: Iterable[JobSchedule] = ()) -> None:
         """Name types, and schedules in code, as the hello of a worker does."""
+        if self._pauses_new:
+            self._paused |= {each.name for each in types} - self._types.keys()
         self._types |= {each.name: each for each in types}
         self._schedules |= {each.name: msgspec.structs.replace(each, in_code=True) for each in schedules}
 
@@ -157,12 +160,14 @@ class MemoryJobs(Jobs):
     def pause(self, job_type: str | None) -> list[str]:
         if job_type is not None and job_type not in self._types:
             raise checking.unknown_type(job_type, self._types)
+        self._pauses_new |= job_type is None
         self._paused |= {job_type} if job_type is not None else set(self._types)
         return sorted(self._paused)
 
     def resume(self, job_type: str | None) -> list[str]:
         if job_type is None:
             self._paused.clear()
+            self._pauses_new = False
             for job in list(self._jobs.values()):
                 if job.state == "held":
                     self._change(job, state="pending")

@@ -96,7 +96,10 @@ class Jobs(Protocol):
 
     @changes
     def pause(self, job_type: str | None) -> list[str]:
-        """Send no jobs of this type any more; of all types, if None. Returns the types that are paused."""
+        """Send no jobs of this type any more; if None, of all types, those that come later too.
+
+        Returns the types that are paused.
+        """
 
     @changes
     def resume(self, job_type: str | None) -> list[str]:
@@ -110,7 +113,8 @@ class Jobs(Protocol):
     def put_schedule(self, schedule: JobSchedule) -> JobSchedule:
         """Make the schedule, or replace the one of its name.
 
-        Raises InvalidInput for a zone or cron that is none or never fires, or a payload that the type's schema refuses;
+        Raises InvalidInput for a zone or cron that is none or never fires, a name of more than MAX_SCHEDULE_NAME_LENGTH
+        characters, or a payload that the type's schema refuses;
         JobTypeUnknown; JobScheduleInCode.
         """
 

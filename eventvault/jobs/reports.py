@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from eventvault.jobs import arrows, keys, messages
+from eventvault.jobs import arrows, asking, keys, messages
 from eventvault.jobs.job import JobError
 from eventvault.jobs.messages import Report
 from eventvault.jobs.sessions import LEASE_TICKS, Active, Session
@@ -87,6 +87,8 @@ def _hello(machine: Machine, hello: messages.Hello, *, is_remote: bool) -> None:
     session.greet(hello)
     session.heard = machine.ticks_of(session)
     for job_type in hello.types:
+        if machine.pauses_new and job_type.name not in machine.types:
+            asking.pause(machine, job_type.name)
         if machine.types.get(job_type.name) != job_type:
             machine.types[job_type.name] = job_type
             machine.ledger.changes.put(keys.known_type_key(job_type.name), _encoder.encode(job_type))

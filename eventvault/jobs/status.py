@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventvault.errors import EventVaultError
 from eventvault.jobs.port import QueueStatus
 from eventvault.problems import Problem
 
@@ -17,7 +18,8 @@ MAX_NAMES = 10
 _RESUME = "`flask jobs resume`, or POST /api/jobs/resume"
 
 
-def status_of(machine: Machine, transport: DispatcherTransport) -> QueueStatus:
+def status_of(machine: Machine, transport: DispatcherTransport, fault: EventVaultError | None = None) -> QueueStatus:
+    """fault: why nothing is sent now."""
     sessions = list(machine.sessions.values())
     states = {state: count for state, count in list(machine.ledger.counts.states.items()) if count}
     return QueueStatus(
@@ -31,7 +33,12 @@ def status_of(machine: Machine, transport: DispatcherTransport) -> QueueStatus:
         states=states,
         refused_reports=machine.ledger.counts.refused,
         broker=transport.is_connected(),
-        problems=[*_of_transport(transport), *_of_unknown_types(machine), *_of_held(states.get("held", 0))],
+        problems=[
+            *_of_fault(fault),
+            *_of_transport(transport),
+            *_of_unknown_types(machine),
+            *_of_held(states.get("held", 0)),
+        ],
     )
 
 
@@ -41,6 +48,13 @@ def _of_transport(transport: DispatcherTransport) -> list[Problem]:
         message = "jobs_db is an old copy: the topics of jobs have later reports"
         problems.append(Problem("jobs_rewound", message, f"put the newest jobs_db back, or accept this one: {_RESUME}"))
     return problems
+
+
+def _of_fault(fault: EventVaultError | None) -> list[Problem]:
+    if fault is None:
+        return []
+    message = f"jobs are accepted, but none is sent to a worker: {fault.message}"
+    return [Problem("jobs_not_sent", message, f"{fault.hint}; it is tried again by itself")]
 
 
 def _of_held(held: int) -> list[Problem]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from eventvault.errors import EventVaultError, InvalidInput, TooLarge
-from eventvault.jobs import asking, keys
+from eventvault.jobs import asking
 from eventvault.jobs.job import MAX_NAME_LENGTH, MAX_PAYLOAD_BYTES, JobError, JobRequest
 from eventvault.jobs.outcomes import refused_letters
 from eventvault.jobs.sent import read_job
@@ -21,19 +19,6 @@ BUILT_IN = frozenset({"verify", "rehearse", "export", "prune", "webhook"})
 """Types whose jobs need a scope that a message cannot prove: JOBS_FROM_KAFKA names those that may come by the topic."""
 MAX_MESSAGE_BYTES = MAX_PAYLOAD_BYTES + 64 * 1024
 """A larger message is not read: its payload is too large, or its names are."""
-MAX_QUARANTINED = 1_000
-"""So many messages are in quarantine; each further one replaces another one. The topic of dead letters has them all."""
-_encoder = msgspec.msgpack.Encoder()
-
-
-class Quarantined(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A message that is no job. instant: when it was read. value: cut to MAX_MESSAGE_BYTES."""
-
-    instant: int
-    error: JobError
-    key: bytes | None = None
-    value: bytes | None = None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def take(machine: Machine, submitted: Submitted) -> None:
@@ -42,12 +27,19 @@ def take(machine: Machine, submitted: Submitted) -> None:
     try:
         request = _request_in(submitted, machine.limits.refused_from_kafka)
     except EventVaultError as error:
-        _quarantine(machine, submitted, JobError(error.code, error.message, error.details.get("fields")))
+        refuse(machine, submitted, JobError(error.code, error.message, error.details.get("fields")))
         return
     accepted = asking.submit_one(machine, request, by="", origin="kafka")
     if accepted.differs and accepted.id == request.id:
         message = f"there is a job with the id {request.id!r} already, and it differs; nothing was added"
         _publish(machine, submitted, JobError("job_differs", message), has_outcome=False)
+
+
+def refuse(machine: Machine, submitted: Submitted, error: JobError) -> None:
+    """Quarantine a message that is no job, and write why. Its position is written with that."""
+    machine.read_to(submitted.position)
+    machine.quarantine.put(machine, submitted, error, MAX_MESSAGE_BYTES)
+    _publish(machine, submitted, error)
 
 
 def _request_in(submitted: Submitted, refused: frozenset[str]) -> JobRequest:
@@ -64,20 +56,6 @@ def _request_in(submitted: Submitted, refused: frozenset[str]) -> JobRequest:
             hint=f"submit it with POST /api/jobs, or set JOBS_FROM_KAFKA={request.type}",
         )
     return request
-
-
-def _quarantine(machine: Machine, submitted: Submitted, error: JobError) -> None:
-    position, changes, counts = submitted.position, machine.ledger.changes, machine.ledger.counts
-    if counts.quarantined >= MAX_QUARANTINED:
-        oldest = next(changes.scan(keys.QUARANTINE, keys.behind(keys.QUARANTINE)), None)
-        if oldest is not None:
-            changes.remove(oldest[0])
-    counts.quarantined += 1
-    value = None if submitted.value is None else submitted.value[:MAX_MESSAGE_BYTES]
-    entry = Quarantined(machine.now, error, submitted.key, value, submitted.headers)
-    key = keys.quarantine_key(position.topic, position.partition, position.offset - 1)
-    changes.put(key, _encoder.encode(entry))
-    _publish(machine, submitted, error)
 
 
 def _publish(machine: Machine, submitted: Submitted, error: JobError, *, has_outcome: bool = True) -> None:

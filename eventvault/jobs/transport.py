@@ -57,6 +57,15 @@ class Letter(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
+class Loss(msgspec.Struct, frozen=True):
+    """What a topic lost before it was read. place: where that is. code, message, hint: as health names it."""
+
+    place: str
+    code: str
+    message: str
+    hint: str
+
+
 class DispatcherTransport(Protocol):
     """The dispatcher's end. It belongs to one thread. Nothing raises because the other side is away.
 
@@ -95,7 +104,16 @@ class DispatcherTransport(Protocol):
         """
 
     def go_on(self) -> None:
-        """Take and send again although the database is an old copy: somebody has accepted it."""
+        """Take and send again although the database is an old copy, and accept the losses that are known now.
+
+        A loss that shows later is not accepted.
+        """
+
+    def losses(self) -> list[Loss]:
+        """Return what was lost and nobody has accepted. It is known before anything behind it is received."""
+
+    def remember(self, losses: Sequence[Loss]) -> None:
+        """Name these losses too, which showed before the start."""
 
     def is_connected(self) -> bool:
         """Return whether a broker answers; False without one."""
@@ -160,6 +178,12 @@ class WithoutTopics:
 
     def go_on(self) -> None:
         """There are no ticks of another time."""
+
+    def losses(self) -> list[Loss]:
+        return []
+
+    def remember(self, losses: Sequence[Loss]) -> None:
+        """There is no topic that could have lost any."""
 
     def is_connected(self) -> bool:
         return False

@@ -21,8 +21,8 @@ import msgspec
 from isal import isal_zlib
 
 from eventvault import clock
-from eventvault.damage import SYSTEM_ERRORS
-from eventvault.errors import EventVaultError, NoSpace
+from eventvault.damage import SYSTEM_ERRORS, advice
+from eventvault.errors import EventVaultError
 from eventvault.files import durable_file, make_folder
 from eventvault.jobs import asking, keys
 from eventvault.jobs.database import JobsDatabase, Snapshot
@@ -31,9 +31,11 @@ from eventvault.jobs.machine import Machine
 from eventvault.jobs.schedule import StoredSchedule
 from eventvault.jobs.transport import Position
 from eventvault.jobs.waiting import PAGE
+from eventvault.problems import Problem
 from eventvault.progress import running
 from eventvault.regular_files import NotRegular, open_file
 from eventvault.small_files import SmallFileDamaged, quarantine_or_log
+from eventvault.unforeseen import Unforeseen
 
 log = logging.getLogger("jobs")
 
@@ -198,7 +200,7 @@ def _take(ask: Callable[[Callable[[Machine], None]], None], lines: list[Line]) -
 
 
 class UnfinishedFile:
-    """Writes the file every INTERVAL_SECONDS, if something changed. problem: why the last writing failed."""
+    """Writes the file every INTERVAL_SECONDS, if something changed. problem: that the last writing failed, and why."""
 
     def __init__(
         self,
@@ -210,13 +212,14 @@ class UnfinishedFile:
         check: Callable[[], None] = lambda: None,
     ) -> None:
         """version: returns a number that differs after each change. check: raises why nothing may be written there."""
-        self.problem: str | None = None
+        self.problem: Problem | None = None
         self._path = path
         self._database = database
         self._version = version
         self._now = now
         self._check = check
         self._written: int | None = None
+        self._unforeseen = Unforeseen("the writing of the unfinished jobs", log)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="unfinished jobs", daemon=True)
 
@@ -231,22 +234,31 @@ class UnfinishedFile:
 
     def write_if_changed(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Raises nothing: a disk that refuses is tried again."""
+        with self._unforeseen.survived():
+            try:
+                self._write_if_changed(is_stopped)
+            except Stopped:
+                log.info("the writing of the unfinished jobs was stopped: %s is as it was", self._path)
+            except (EventVaultError, *SYSTEM_ERRORS) as error:
+                if self.problem is None:
+                    log.warning("the unfinished jobs cannot be written to %s: %s", self._path, error)
+                self._note(error)
+        if self._unforeseen.newest:
+            self._note(EventVaultError(self._unforeseen.newest, hint="the log of the dispatcher says why"))
+
+    def _write_if_changed(self, is_stopped: Callable[[], bool]) -> None:
         version = self._version()
         if version == self._written and self._path.exists():
             return
-        try:
-            self._check()
-            with self._database.snapshot() as snapshot:
-                write(self._path, snapshot, self._now(), is_stopped)
-        except Stopped:
-            log.info("the writing of the unfinished jobs was stopped: %s is as it was", self._path)
-            return
-        except (NoSpace, EventVaultError, *SYSTEM_ERRORS) as error:
-            if self.problem is None:
-                log.warning("the unfinished jobs cannot be written to %s: %s", self._path, error)
-            self.problem = str(error)
-            return
+        self._check()
+        with self._database.snapshot() as snapshot:
+            write(self._path, snapshot, self._now(), is_stopped)
         self._written, self.problem = version, None
+
+    def _note(self, error: BaseException) -> None:
+        hint = error.hint if isinstance(error, EventVaultError) else advice(error)
+        message = f"the copy of the unfinished jobs cannot be written to {self._path}: {error}"
+        self.problem = Problem("unfinished_jobs_unwritten", message, hint)
 
     def _run(self) -> None:
         pause = INTERVAL_SECONDS

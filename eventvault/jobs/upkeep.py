@@ -107,7 +107,7 @@ class Upkeep:
             if first is None or first > machine.now:
                 continue
             unknown[name] = self.unknown.get(name, machine.now)
-            if name not in machine.paused:
+            if not machine.is_paused(name):
                 oldest = first if oldest is None else min(oldest, first)
             if name not in machine.types and machine.moment - self._started >= START_SECONDS:
                 died += self._end_unknown(machine, name, AT_ONCE - died)

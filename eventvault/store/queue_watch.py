@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,6 +15,9 @@ from eventvault.errors import EventVaultError, JobsUnavailable
 from eventvault.jobs.port import Jobs, QueueStatus
 from eventvault.problems import Problem
 from eventvault.settings import Settings
+from eventvault.unforeseen import Unforeseen
+
+log = logging.getLogger("jobs")
 
 LOOK_SECONDS = 1.0
 AWAY_SECONDS = 3.0
@@ -20,9 +25,11 @@ AWAY_SECONDS = 3.0
 
 
 class QueueWatch:
-    """jobs: the port to the dispatcher, whose `status` has a deadline."""
+    """jobs: the port to the dispatcher, whose `status` has a deadline. failure: returns why none could be started."""
 
-    def __init__(self, settings: Settings, jobs: Jobs) -> None:
+    def __init__(self, settings: Settings, jobs: Jobs, failure: Callable[[], str] = str) -> None:
+        self._failure = failure
+        self._unforeseen = Unforeseen("the look at the dispatcher of jobs", log)
         self._settings = settings
         self._jobs = jobs
         self._status: QueueStatus | None = None
@@ -52,10 +59,19 @@ class QueueWatch:
             return [*status.problems, *self._late(status)]
         if error is None or time.monotonic() - self._answered < AWAY_SECONDS:
             return []
-        return [Problem(JobsUnavailable.code, error.message, error.hint)]
+        failure = self._failure()
+        return [Problem(JobsUnavailable.code, f"{error.message}: {failure}" if failure else error.message, error.hint)]
 
     def look(self) -> None:
-        """Ask the dispatcher, once."""
+        """Ask the dispatcher, once. Raises nothing."""
+        with self._unforeseen.survived():
+            self._ask()
+        if self._unforeseen.newest:
+            reason = f"the dispatcher of jobs could not be asked: {self._unforeseen.newest}"
+            self._status, self._error = None, EventVaultError(reason, hint="the log of the service says why")
+            self._answered = time.monotonic() - AWAY_SECONDS
+
+    def _ask(self) -> None:
         try:
             self._status = self._jobs.status()
             self._answered = time.monotonic()

@@ -102,8 +102,9 @@ class StoreService(ComposedStore):
 
     service_starts: this store is the first of a start of the service, so it restores what lies in `restore/`.
     on_started: called once that is done, before the first append. scheduler: None in a store for the command line,
-    without Kafka too. jobs: the port to the dispatcher of jobs; None in a store without one. health_shared: how many
-    seconds one answer of health counts for all who ask. service: the start of the service that it belongs to.
+    without Kafka too. jobs: the port to the dispatcher of jobs; None in a store without one. jobs_failure: returns why
+    no dispatcher could be started. health_shared: how many seconds one answer of health counts for all who ask.
+    service: the start of the service that it belongs to.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class StoreService(ComposedStore):
         with_kafka: bool = True,
         clock_guard: ClockGuard | None = None,
         jobs: Jobs | None = None,
+        jobs_failure: Callable[[], str] = str,
         health_shared: float = SHARED_SECONDS,
         service: str = "",
     ) -> None:
@@ -198,7 +200,7 @@ class StoreService(ComposedStore):
         self.backups.outcomes.add(self.notifications.notifier)
         self.schedule.outcomes.add(self.notifications.pinger)
         self._jobs = jobs
-        self.queue = None if jobs is None else QueueWatch(settings, jobs)
+        self.queue = None if jobs is None else QueueWatch(settings, jobs, jobs_failure)
         self._has_schedule = scheduler is not None
         self.kafka = KafkaMonitor(settings, consumes=with_kafka)
         nonces = Nonces()

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from app import errors_docs
-from app.error_codes import ANSWERS, FRAMEWORK, PROBLEMS, PROXY, REMOTE
+from app.error_codes import ANSWERS, ATTEMPTS, FRAMEWORK, PROBLEMS, PROXY, REMOTE
 from app.errors import error_body_for_status
 from eventvault import errors
 from eventvault.errors import EventVaultError
 from eventvault.settings import PROJECT
 
-DECLARED = ANSWERS | FRAMEWORK | PROXY | REMOTE | PROBLEMS
+DECLARED = ANSWERS | FRAMEWORK | PROXY | REMOTE | ATTEMPTS | PROBLEMS
 STRUCTURES = {"Problem": 0, "Note": 1, "Trouble": 0}
 """What has a code as one of its arguments, and which."""
 
@@ -39,12 +39,21 @@ def of_nginx() -> set[str]:
 
 def of_health() -> set[str]:
     """The codes of all problems that the sources make."""
-    paths = sorted((PROJECT / "eventvault").rglob("*.py"))
-    return {code for path in paths for code in codes_in(ast.parse(path.read_text()))} | OF_ARCHIVES
+    return codes_of(["eventvault", "app/dispatcher"], STRUCTURES) | OF_ARCHIVES
 
 
-def codes_in(tree: ast.Module) -> Iterator[str]:
-    """The texts that may be the code of a problem: in its place, or in what the name there is assigned."""
+def of_attempts() -> set[str]:
+    """The codes of why an attempt or a job failed. One of an unforeseen end is made from the job's state."""
+    return codes_of(["eventvault", "worker"], {"JobError": 0}) - {"job_", "job_dead", "job_returned"}
+
+
+def codes_of(rooms: list[str], structures: dict[str, int]) -> set[str]:
+    paths = [path for room in rooms for path in sorted((PROJECT / room).rglob("*.py"))]
+    return {code for path in paths for code in codes_in(ast.parse(path.read_text()), structures)}
+
+
+def codes_in(tree: ast.Module, structures: dict[str, int] = STRUCTURES) -> Iterator[str]:
+    """The texts that may be the code of such a structure: in its place, or in what the name there is assigned."""
     assigned: dict[str, list[ast.expr]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
@@ -55,8 +64,8 @@ def codes_in(tree: ast.Module) -> Iterator[str]:
                     if isinstance(name, ast.Name):
                         assigned.setdefault(name.id, []).append(value)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in STRUCTURES:
-            place = STRUCTURES[node.func.id]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in structures:
+            place = structures[node.func.id]
             named = [each.value for each in node.keywords if each.arg == "code"]
             for argument in [*node.args[place : place + 1], *named]:
                 yield from _texts(argument, assigned)
@@ -103,6 +112,15 @@ def test_the_codes_of_commands_over_http_are_declared_and_no_others() -> None:
 
 def test_the_codes_of_health_are_declared_and_no_others() -> None:
     assert set(PROBLEMS) == of_health() - of_the_core()
+
+
+def test_the_codes_of_attempts_are_declared_and_no_others() -> None:
+    assert set(ATTEMPTS) == of_attempts() - of_the_core()
+
+
+@pytest.mark.parametrize("code", [*ATTEMPTS, "job_failed", "job_type_unknown", "invalid"])
+def test_the_page_of_the_worker_lists_each_reason_of_an_attempt(code: str) -> None:
+    assert f"`{code}`" in (PROJECT / "docs" / "worker.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from eventvault.access.changes import TokenChanges
-from eventvault.jobs.job import JobError, JobProgress, JobSchedule, JobType
+from eventvault.jobs.job import JobError, JobProgress, JobRequest, JobSchedule, JobType
 from eventvault.jobs.memory_jobs import MemoryJobs
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
@@ -226,6 +227,16 @@ def test_a_type_is_paused_and_resumed(web: FlaskClient, jobs: MemoryJobs) -> Non
     assert web.get(f"/api/jobs/{held}").json["job"]["state"] == "pending"
 
 
+def test_all_types_are_paused_those_that_come_later_too(web: FlaskClient, jobs: MemoryJobs) -> None:
+    before = web.post("/api/jobs/pause").json["paused"]
+    assert before == ["echo", "export", "invoice", "prune", "verify"]
+    jobs.offer(JobType(name="later"), JobType(name="echo"))
+    assert {each["type"] for each in web.get("/api/jobs/types").json["types"] if each["paused"]} == {*before, "later"}
+    assert web.post("/api/jobs/resume").json["paused"] == []
+    jobs.offer(JobType(name="latest"))
+    assert not any(each["paused"] for each in web.get("/api/jobs/types").json["types"])
+
+
 def test_a_type_shows_its_schema_and_its_scope(web: FlaskClient) -> None:
     types = {each["type"]: each for each in web.get("/api/jobs/types").json["types"]}
     assert types["invoice"]["schema"]["required"] == ["customer"]
@@ -306,6 +317,31 @@ def test_a_type_needs_its_scope(settings: Settings, web: FlaskClient, scope: str
         answer = web.post("/api/jobs", json={"type": job_type}, headers=headers)
         expected = (201, None) if job_type in accepted else (403, "scope_missing")
         assert (answer.status_code, answer.json.get("code")) == expected, job_type
+
+
+@pytest.mark.parametrize(("scope", "shown"), [("read", "(hidden)"), ("write", "(hidden)"), ("admin", "Bearer s3cret")])
+def test_the_headers_of_a_webhook_are_shown_to_an_administrator_only(
+    settings: Settings, web: FlaskClient, jobs: MemoryJobs, scope: str, shown: str
+) -> None:
+    jobs.offer(JobType(name="webhook", scope="admin"))
+    payload = {"url": "https://a.example", "body": {"n": 1}, "headers": {"Authorization": "Bearer s3cret"}}
+    jobs.submit(
+        [JobRequest(type="webhook", id="w", payload=msgspec.Raw(json.dumps(payload).encode()))], "me", ["admin"]
+    )
+    payload_text = jobs.job("w").payload or msgspec.Raw()
+    jobs.put_schedule(JobSchedule(name="n", type="webhook", cron="0 3 * * *", payload=payload_text))
+    headers = {"Authorization": f"Bearer {TokenChanges(settings).create('tester', scope, by='shell').text}"}
+    paths = ["/api/jobs/w", "/api/jobs?id=w", "/api/jobs/schedules/n", "/api/jobs/schedules", "/api/jobs"]
+    answers = [web.get(path, headers=headers) for path in paths]
+    of_job, by_id, of_schedule, (listed,) = (
+        answers[0].json["job"], answers[1].json["job"], answers[2].json["schedule"],
+        [each for each in answers[3].json["schedules"] if each["name"] == "n"],
+    )  # fmt: skip
+    for found in (of_job, by_id, of_schedule, listed):
+        assert found["payload"] == {**payload, "headers": {"Authorization": shown}}
+    for answer in answers:
+        assert ("s3cret" in answer.get_data(as_text=True)) <= (scope == "admin")
+    assert b"s3cret" in bytes(jobs.job("w").payload or b""), "the worker gets it"
 
 
 def test_each_change_by_hand_is_in_the_audit(web: FlaskClient, store: MemoryStore) -> None:

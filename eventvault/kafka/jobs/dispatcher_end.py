@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Beat, Bye, Fenced, Hello, Report, Tick, Work
-from eventvault.jobs.transport import Letter, Position, Received, Submitted
+from eventvault.jobs.transport import Letter, Loss, Position, Received, Submitted
 from eventvault.kafka import config
 from eventvault.kafka.jobs.inbox import Inbox
 from eventvault.kafka.jobs.job_topics import job_topics
@@ -27,6 +27,7 @@ from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport
 from eventvault.kafka.jobs.reading import Reading
 from eventvault.kafka.jobs.reports_client import ReportsClient
 from eventvault.kafka.jobs.ticks import Ticks
+from eventvault.recent import Recent
 from eventvault.settings import Settings
 
 log = logging.getLogger("jobs")
@@ -35,7 +36,8 @@ LEASE_SECONDS = 15.0
 TICK_SECONDS = LEASE_SECONDS / 6
 MOST_UNSENT = 10_000
 """Messages that wait until it is known whether they may be sent. Any may be lost; they are sent again."""
-MOST_SESSIONS = 100_000
+MOST_SESSIONS = 10_000
+"""Of so many sessions the partition is known: of those that were heard last."""
 _POLL_SECONDS = 0.02
 """How often the brokers' answers are looked at while letters are on their road."""
 _REPORTS, _JOBS = 0, 1
@@ -70,7 +72,7 @@ class KafkaTransport:
         self._inbox: Inbox | None = None
         self._readings: list[Reading] = []
         self._producer: Producer | None = None
-        self._partitions: dict[str, int] = {}
+        self._partitions: Recent[str, int] = Recent(MOST_SESSIONS)
         self._unsent: deque[Work] = deque(maxlen=MOST_UNSENT)
         self._read_offsets: dict[int, int] = {}
         """Partition of `jobs` → behind the message that was returned last."""
@@ -82,7 +84,9 @@ class KafkaTransport:
         state = self._state = ReaderState(reports[0] if reports else None, jobs)
         self._read_offsets = {partition: stored.next for partition, stored in jobs.items()}
         self._ticks = Ticks(self._dispatcher(), reports[0].tick if reports else 0, self.tick_seconds)
-        self._partitions = dict(sessions)
+        self._partitions = Recent(MOST_SESSIONS)
+        for session, partition in sessions.items():
+            self._partitions.put(session, partition)
         # What is not delivered within a lease is sent again by the dispatcher.
         limits = {"linger.ms": 1, "message.timeout.ms": round(max(LEASE_SECONDS, self.tick_seconds * 6) * 1000)}
         self._producer = Producer({**config.producer(self._settings), **limits})
@@ -126,7 +130,14 @@ class KafkaTransport:
 
     def go_on(self) -> None:
         self._ticks.is_rewound = False
-        self._state.accepts = True
+        self._state.accept()
+
+    def losses(self) -> list[Loss]:
+        return list(self._state.losses.values())
+
+    def remember(self, losses: Sequence[Loss]) -> None:
+        for loss in losses:
+            self._state.losses.setdefault(loss.place, loss)
 
     def is_connected(self) -> bool:
         return self._state.is_connected
@@ -136,7 +147,8 @@ class KafkaTransport:
             self._inbox.wake()
 
     def problems(self) -> list[tuple[str, str, str]]:
-        found: list[tuple[str, str, str]] = [*self._state.troubles.values(), *self._state.losses.values()]
+        found: list[tuple[str, str, str]] = [*self._state.troubles.values(), *self._state.stopped.values()]
+        found += [(loss.code, loss.message, loss.hint) for loss in self.losses()]
         if self._ticks.is_rewound:
             found.append(
                 Trouble(_REWOUND, "the database of jobs is an old copy: what was written since is missing", _RESUME)
@@ -204,10 +216,12 @@ class KafkaTransport:
         """
         if isinstance(report, Tick):
             return self._ticks.read(report)
-        if isinstance(report, Hello) and len(self._partitions) < MOST_SESSIONS:
-            self._partitions[report.session] = report.partition
+        if isinstance(report, Hello):
+            self._partitions.put(report.session, report.partition)
         elif isinstance(report, Bye):
-            self._partitions.pop(report.session, None)
+            self._partitions.pop(report.session)
+        else:
+            self._partitions.touch(report.session)
         return not (self._ticks.stands_by and isinstance(report, Hello | Beat | Bye))
 
     def _send_waiting(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from eventvault.jobs.transport import Position, Submitted
+from eventvault.jobs.transport import Loss, Position, Submitted
 from eventvault.kafka import config, topics
 from eventvault.kafka.jobs.reader_state import ReaderState, Trouble
 from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, is_end, poll
@@ -126,12 +126,11 @@ class JobsClient:
 
     def _resume_stopped(self, positions: Positions) -> None:
         """Let stopped partitions go on where that loses nothing more."""
-        if self._state.accepts:
-            self._state.losses.clear()
+        stopped: dict[str, Trouble] = {}
         for partition, problem in positions.stopped().items():
             about = f"{self._topic}/{partition}"
-            if problem.code == _DIVERGED and not self._state.accepts:
-                self._state.losses[about] = Trouble(problem.code, problem.message, _ACCEPT)
+            if problem.code == _DIVERGED and not self._is_accepted(about, problem):
+                stopped[about] = Trouble(problem.code, problem.message, _ACCEPT)
                 continue
             low, high = positions.bounds(partition)
             offset = high if problem.code == _TRUNCATED else low
@@ -140,12 +139,19 @@ class JobsClient:
             self._committed.pop(partition, None)
             self._state.jobs[partition] = StoredOffset(next=offset, topic_id=info.topic_id, cluster_id=info.cluster_id)
             positions.begin(partition, self._state.jobs[partition])
-        self._state.accepts = False
+        self._state.stopped = stopped
+        for about in self._state.accepted.keys() - stopped.keys():
+            self._state.accepted.pop(about, None)
+
+    def _is_accepted(self, about: str, problem: Problem) -> bool:
+        """Return whether somebody accepted this loss. That counts once: a later one is to be accepted too."""
+        accepted = self._state.accepted.pop(about, None)
+        return accepted is not None and accepted.message == problem.message
 
     def _note_loss(self, about: str, problem: Problem, offset: int) -> None:
         log.error("%s: %s; it goes on at offset %d", about, problem.message, offset)
         if problem.code == _GONE:
-            self._state.losses[about] = Trouble(problem.code, problem.message, _SEND_AGAIN)
+            self._state.note_loss(Loss(f"{about}/{offset}", problem.code, problem.message, _SEND_AGAIN))
 
     def _commit(self) -> None:
         """Commit to the group of the old workers how far all is written; never less than they did."""

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from eventvault.jobs.messages import Report
-from eventvault.jobs.transport import Position
+from eventvault.jobs.transport import Loss, Position
 from eventvault.kafka.offsets import StoredOffset
+
+MOST_LOSSES = 100
 
 
 class ReadReport(NamedTuple):
@@ -36,12 +38,13 @@ class ReaderState:
     """Each member is set by one thread and read by others.
 
     By the owner: may_take, whether messages of `jobs` may be read; written, the offset of each partition of `jobs`
-    before which all is written; accepts, whether losses are accepted, which the reader resets. By a reading thread:
+    before which all is written; accepted, of which stopped partitions the loss is accepted, which the reader takes out.
+    By a reading thread:
     reports, behind the report that was read last; is_late, as in CaughtUp; has_caught_up, whether that was handed over;
     jobs, where the next message of each partition is; is_connected, whether brokers answered to the newest request;
     work_partitions, how many `jobs.work` has, as far as is known;
-    invalid, how many reports were none; troubles, by what they are about; losses, those that stay until they are
-    accepted.
+    invalid, how many reports were none; troubles, by what they are about; stopped, the partitions of `jobs` that wait
+    until somebody accepts what they lost; losses, by their places, of partitions that go on: they stay until then too.
     """
 
     reports: Position | None
@@ -50,9 +53,22 @@ class ReaderState:
     has_caught_up: bool = False
     may_take: bool = False
     written: dict[int, int] = field(default_factory=dict)
-    accepts: bool = False
+    accepted: dict[str, Trouble] = field(default_factory=dict)
     is_connected: bool = False
     work_partitions: int = 0
     invalid: int = 0
     troubles: dict[str, Trouble] = field(default_factory=dict)
-    losses: dict[str, Trouble] = field(default_factory=dict)
+    stopped: dict[str, Trouble] = field(default_factory=dict)
+    losses: dict[str, Loss] = field(default_factory=dict)
+
+    def accept(self) -> None:
+        """Accept the losses that are known now. For the owner."""
+        self.accepted |= self.stopped
+        for place in list(self.losses):
+            del self.losses[place]
+
+    def note_loss(self, loss: Loss) -> None:
+        """For the thread that reads `jobs`. Of many losses the newest are named."""
+        self.losses[loss.place] = loss
+        for place in list(self.losses)[:-MOST_LOSSES]:
+            self.losses.pop(place, None)

@@ -252,12 +252,23 @@ def _announcements(storage_dir: Path) -> list[tuple[Path, str | None]]:
 def birth_of(pid: int) -> int | None:
     """When a process began, in ticks since the boot; None if it has ended. 0 if the kernel does not tell it."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        status = _status_of(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError:
         return 0
     return None if status[0] in (b"Z", b"X") else int(status[19])
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a signal has stopped a process, as far as the kernel tells it."""
+    with contextlib.suppress(OSError):
+        return _status_of(pid)[0] == b"T"
+    return False
+
+
+def _status_of(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
 
 
 def _write_services(storage_dir: Path, services: tuple[str, ...]) -> None:

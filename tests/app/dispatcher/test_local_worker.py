@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +65,66 @@ def test_one_that_cannot_start_is_not_started_all_the_time(start: Callable[..., 
     worker = start(command=(sys.executable, "-S", "-c", "raise SystemExit(78)"))
     wait_until(lambda: worker.failure, "its failure is not known")
     assert worker.failure == "the local worker ended with status 78"
+
+
+def test_one_that_does_not_stay_is_a_problem_of_health(
+    start: Callable[..., LocalWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_worker, "_BACK_OFF_SECONDS", (0.0,))
+    worker = start(command=(sys.executable, "-S", "-c", "raise SystemExit(78)"))
+    wait_until(worker.problems, "nothing is said")
+    (problem,) = worker.problems()
+    assert problem.code == "local_worker_failed"
+    assert "ended with status 78" in problem.message
+    assert "log" in problem.hint
+
+
+def test_its_thread_survives_what_nobody_foresaw(
+    start: Callable[..., LocalWorker], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_worker, "_BACK_OFF_SECONDS", (0.0,))
+    failures = [LookupError("one"), LookupError("two")]
+    begin = local_worker.start_detached
+
+    def fail(*arguments: Any, **more: Any) -> Any:
+        if failures:
+            raise failures.pop(0)
+        return begin(*arguments, **more)
+
+    monkeypatch.setattr(local_worker, "start_detached", fail)
+    worker = start()
+    assert is_alive(noted(settings))
+    assert worker._unforeseen.count == 2
+
+
+def test_one_that_a_signal_has_stopped_is_replaced(
+    start: Callable[..., LocalWorker], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_worker, "STOPPED_SECONDS", 0.4)
+    start()
+    first = noted(settings)
+    os.kill(first, signal.SIGSTOP)
+    wait_until(lambda: not is_alive(first), "it stays stopped")
+    wait_until(lambda: noted(settings) != first, "no other one is started")
+
+
+def test_one_that_cannot_be_watched_is_ended_before_the_next_one_begins(
+    start: Callable[..., LocalWorker], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_worker, "_BACK_OFF_SECONDS", (0.0,))
+    wait, failures = local_worker._Process.wait, [LookupError("one")]
+
+    def fail(process: Any, seconds: float) -> bool:
+        if failures and seconds == local_worker._LOOK_SECONDS:
+            raise failures.pop()
+        return wait(process, seconds)
+
+    monkeypatch.setattr(local_worker._Process, "wait", fail)
+    start()
+    first = noted(settings)
+    wait_until(lambda: noted(settings) != first, "no other one is started")
+    assert not is_alive(first)
+    assert is_alive(noted(settings))
 
 
 def test_the_next_dispatcher_of_the_service_adopts_it(

@@ -17,7 +17,7 @@ from eventvault.jobs.local import LocalJobs
 from eventvault.jobs.machine import Limits, Machine
 from eventvault.jobs.messages import Report, Work
 from eventvault.jobs.sessions import LEASE_TICKS
-from eventvault.jobs.transport import Letter, Position, Received, Submitted
+from eventvault.jobs.transport import Letter, Loss, Position, Received, Submitted
 
 START = 1_800_000_000_000_000
 DISPATCHER = "d1"
@@ -124,6 +124,7 @@ class Wire:
         """Messages of `jobs`, which stay: a dispatcher that was killed reads them again."""
         self.topic_at = 0
         self.drops_letters = False
+        self.lost: list[Loss] = []
         self._ticks = 0
 
     def produce(self, value: bytes | None) -> None:
@@ -170,7 +171,14 @@ class Wire:
     def is_rewound(self) -> bool:
         return False
 
-    def go_on(self) -> None: ...
+    def go_on(self) -> None:
+        self.lost.clear()
+
+    def losses(self) -> list[Loss]:
+        return list(self.lost)
+
+    def remember(self, losses: Sequence[Loss]) -> None:
+        self.lost = list(losses)
 
     def is_connected(self) -> bool:
         return self.positions

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from eventvault.jobs import joined_transport
 from eventvault.jobs.joined_transport import JoinedTransport
-from eventvault.jobs.messages import Bye, Report, Work
-from eventvault.jobs.transport import Letter, Position, Received, Submitted
+from eventvault.jobs.messages import Beat, Bye, Report, Work
+from eventvault.jobs.transport import Letter, Loss, Position, Received, Submitted
 from tests.eventvault.jobs.roads import hello, run
 
 POSITION = Position("jobs.reports", 0, 7)
@@ -54,6 +55,11 @@ class Scripted:
         return True
 
     def go_on(self) -> None: ...
+
+    def losses(self) -> list[Loss]:
+        return []
+
+    def remember(self, losses: Sequence[Loss]) -> None: ...
 
     def is_connected(self) -> bool:
         return True
@@ -109,6 +115,25 @@ def test_each_session_gets_its_work_over_its_own_transport(
     assert local.sent[-1].to == "far"
 
 
+def test_of_many_sessions_those_that_were_heard_last_are_known(
+    joined: JoinedTransport, local: Scripted, remotes: list[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joined_transport, "MOST_SESSIONS", 3)
+    joined.open([], {})
+    local.put(hello("near", 0))
+    remotes[0].put(hello("far", 3), POSITION)
+    joined.receive(0, 10)
+    for number in range(10):
+        remotes[0].put(hello(f"lost {number}", 0), POSITION)
+        remotes[0].put(Beat(session="far"), POSITION)
+        local.put(Beat(session="near"))
+        joined.receive(0, 10)
+    assert len(joined._is_remote) == 3
+    joined.send([run("near", "t1"), run("far", "t2"), run("lost 1", "t3")])
+    assert [each.to for each in local.sent] == ["near", "lost 1"]
+    assert [each.to for each in remotes[0].sent] == ["far", "lost 1"]
+
+
 def test_a_wait_ends_when_either_has_something(
     joined: JoinedTransport, local: Scripted, remotes: list[Scripted]
 ) -> None:
@@ -118,6 +143,19 @@ def test_a_wait_ends_when_either_has_something(
         received, _ = joined.receive(60, 10)
         assert [report for report, _ in received] == [hello("s", 0)]
         timer.join()
+
+
+def test_what_came_by_one_is_not_lost_if_the_other_one_fails(
+    joined: JoinedTransport, local: Scripted, remotes: list[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remotes[0].put(hello("far", 3), POSITION)
+    remotes[0].jobs = [job := Submitted(None, b"{}", (), POSITION)]
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "receive", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            joined.receive(0, 10)
+    assert joined.receive(0, 10) == ([Received(hello("far", 3), POSITION)], [job])
+    assert joined.receive(0, 10) == ([], [])
 
 
 def test_it_waits_no_longer_than_until_the_remote_one_has_something_to_do(

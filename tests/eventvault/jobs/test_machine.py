@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from eventvault.errors import JobQueueFull
-from eventvault.jobs import asking, messages
+from eventvault.jobs import asking, keys, messages
 from eventvault.jobs.dispatch import IDLE_SECONDS
 from eventvault.jobs.job import JobType
 from eventvault.jobs.machine import Limits
@@ -291,6 +291,37 @@ def test_no_job_of_a_paused_type_is_sent(world: World) -> None:
     world.worker("report")
     world.ask(lambda machine: asking.resume(machine, "report"))
     assert world.state("a") == "sent"
+
+
+def test_a_pause_of_all_types_holds_for_those_that_come_later_until_it_ends(world: World) -> None:
+    assert world.ask(lambda machine: asking.pause(machine, None)) == []
+    world.worker("report", "other", concurrency=2)
+    world.submit(request("a"), request("b", "other"))
+    world.start()
+    world.worker("third")
+    world.submit(request("c", "third"))
+    assert [world.state(job_id) for job_id in "abc"] == ["pending"] * 3
+    assert {each.type.name for each in world.jobs.types() if each.is_paused} == {"report", "other", "third"}
+
+    assert world.ask(lambda machine: asking.resume(machine, "other")) == ["report", "third"]
+    assert [world.state(job_id) for job_id in "abc"] == ["pending", "sent", "pending"]
+    world.worker("fourth")
+    world.submit(request("d", "fourth"))
+    assert world.state("d") == "pending", "one type is resumed, not those that come"
+
+    assert world.ask(lambda machine: asking.resume(machine, None)) == []
+    world.worker("fifth")
+    world.submit(request("e", "fifth"))
+    assert [world.state(job_id) for job_id in "acde"] == ["sent"] * 4
+    assert world.database.keys_of(keys.PAUSED) == []
+
+
+def test_a_type_that_no_worker_has_named_is_not_late_while_all_are_paused(world: World) -> None:
+    world.ask(lambda machine: asking.pause(machine, None))
+    world.submit(request("a"))
+    world.clocks.pass_seconds(60)
+    world.turn()
+    assert world.dispatcher.status().oldest_waiting is None
 
 
 def test_a_session_gets_jobs_in_advance_by_how_long_they_take(world: World) -> None:

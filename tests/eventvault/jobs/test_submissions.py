@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventvault.jobs import asking, keys, submissions
+from eventvault.jobs import asking, keys, quarantine, submissions
 from eventvault.jobs.machine import Limits
-from eventvault.jobs.transport import Position, Submitted
+from eventvault.jobs.transport import Loss, Position, Submitted
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import START, World, request
 
@@ -101,7 +101,7 @@ def test_a_message_that_is_no_job_is_quarantined_and_says_why(world: World, valu
     assert [each[1] for each in dead(world)] == [code.encode()]
     ((key, entry),) = world.database.scan(keys.QUARANTINE, keys.behind(keys.QUARANTINE))
     assert key == keys.quarantine_key("jobs", 0, 7)
-    found = msgspec.msgpack.decode(entry, type=submissions.Quarantined)
+    found = msgspec.msgpack.decode(entry, type=quarantine.Quarantined)
     assert (found.instant, found.error.code, found.key, found.headers) == (START, code, b"key", (("h", b"v"),))
 
 
@@ -113,7 +113,7 @@ def test_a_built_in_type_comes_by_the_topic_if_it_is_named() -> None:
 
 
 def test_the_quarantine_holds_a_limited_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submissions, "MAX_QUARANTINED", 3)
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED", 3)
     send(world, *[b"{"] * 10)
     assert len(world.database.keys_of(keys.QUARANTINE)) == 3
     assert len(dead(world)) == 10
@@ -128,6 +128,24 @@ def test_a_full_queue_leaves_messages_in_the_topic() -> None:
     world.ask(lambda machine: asking.cancel(machine, ["a"]))
     world.turns(2)
     assert list(world.database.records()) == ["a", "b"]
+
+
+def test_what_a_topic_lost_is_on_disk_with_what_follows_it_until_it_is_accepted(world: World) -> None:
+    loss = Loss("jobs/0/7", "kafka_messages_gone", "7 messages of jobs/0 are gone", "send them again")
+    world.wire.lost = [loss]
+    world.wire.produce(b"{}")
+    world.database.kill = "after"
+    world.turn()
+    assert world.wire.losses() == [loss], "the next dispatcher names it too"
+    assert world.dispatcher.positions()[0].offset == 1, "what follows was written with it"
+
+    world.wire.lost = []
+    world.start()
+    assert world.wire.losses() == [loss]
+    world.dispatcher.accept_losses()
+    world.turns(2)
+    world.start()
+    assert world.wire.losses() == []
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.text(), max_size=2)

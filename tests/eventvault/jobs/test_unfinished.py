@@ -8,10 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from eventvault.errors import BackupsChanged
 from eventvault.jobs import asking, unfinished
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobSchedule
+from eventvault.jobs.unfinished import UnfinishedFile
 from eventvault.small_files import SmallFileDamaged
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import START, MemoryDatabase, World, request
@@ -101,6 +103,31 @@ def test_what_was_stopped_is_written_the_next_time(path: Path, tmp_path: Path) -
     file.write_if_changed()
     database.close()
     assert [type(line).__name__ for line in unfinished.read(path)] == ["Head"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(BackupsChanged("BACKUP_DIR is another one", hint="mount it"), "mount it"),
+     (OSError(13, "Permission denied"), "let the user of the service"),
+     (LookupError("nobody foresaw this"), "the log of the dispatcher")],
+)  # fmt: skip
+def test_a_file_that_cannot_be_written_is_named_until_it_can(path: Path, error: Exception, words: str) -> None:
+    errors = [error]
+
+    def check() -> None:
+        if errors:
+            raise errors[0]
+
+    file = UnfinishedFile(path, filled().database, lambda: 1, check=check)  # type: ignore[arg-type]
+    file.write_if_changed()
+    assert file.problem is not None
+    assert file.problem.code == "unfinished_jobs_unwritten"
+    assert str(path) in file.problem.message
+    assert words in file.problem.hint
+    errors.clear()
+    file.write_if_changed()
+    assert file.problem is None
+    assert path.exists()
 
 
 def test_it_is_taken_over_once(path: Path) -> None:

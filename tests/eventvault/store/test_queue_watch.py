@@ -26,6 +26,8 @@ class Asked(Jobs):
     def status(self) -> QueueStatus:
         if isinstance(self.answer, EventVaultError):
             raise self.answer
+        if self.answer is None:
+            raise LookupError("nobody foresaw this")
         return self.answer
 
     def change(self, **changes: object) -> None:
@@ -79,6 +81,28 @@ def test_a_dispatcher_that_is_started_again_is_no_problem_yet(
     monkeypatch.setattr(queue_watch, "AWAY_SECONDS", 0.0)
     assert [(problem.code, problem.hint) for problem in watch.problems()] == [("jobs_unavailable", "wait")]
     assert watch.describe() is None
+
+
+def test_an_unforeseen_error_is_named_and_the_next_look_is_as_good_as_any(watch: QueueWatch, asked: Asked) -> None:
+    good, asked.answer = asked.answer, None  # type: ignore[assignment]
+    watch.look()
+    (problem,) = watch.problems()
+    assert problem.code == "jobs_unavailable"
+    assert "could not be asked" in problem.message
+    assert problem.hint == "the log of the service says why"
+    asked.answer = good
+    watch.look()
+    assert watch.problems() == []
+
+
+def test_why_no_dispatcher_could_be_started_is_named(
+    settings: Settings, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_watch, "AWAY_SECONDS", 0.0)
+    watch = QueueWatch(settings, asked, lambda: "jobs.lock cannot be opened")
+    asked.answer = AWAY
+    watch.look()
+    assert watch.problems()[0].message == "no dispatcher of jobs answers: jobs.lock cannot be opened"
 
 
 def test_a_dispatcher_without_its_database_says_why_at_once(watch: QueueWatch, asked: Asked) -> None:

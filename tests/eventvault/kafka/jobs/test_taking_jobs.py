@@ -224,12 +224,17 @@ def test_jobs_that_the_topic_lost_are_named_until_that_is_accepted(kafka: Kafka,
     kafka.send(topic, ["b", "c", "d"])
     kafka.remove_before(topic, 3)
     second = road.start_dispatcher(list(places.values()))
-    assert values(jobs_of(second, 1)) == [b"d"]
+    assert values(jobs_of(second, 1, places)) == [b"d"]
     ((code, message, _),) = second.problems()
     assert code == "kafka_messages_gone"
     assert "2 messages" in message
-    second.go_on()
-    until(lambda: second.receive(0.1, 100) and not second.problems(), "the accepted loss stays a problem")
+    losses = second.losses()
+    second.close()
+    third = road.start_dispatcher(list(places.values()))
+    third.remember(losses)
+    assert third.problems() == [(code, message, losses[0].hint)], "a restart does not forget it"
+    third.go_on()
+    assert (third.problems(), third.losses()) == ([], [])
 
 
 def test_a_partition_with_other_messages_stays_stopped_until_that_is_accepted(
@@ -242,7 +247,9 @@ def test_a_partition_with_other_messages_stays_stopped_until_that_is_accepted(
     first.close()
     places[topic, 0] = msgspec.structs.replace(places[topic, 0], crc=12345)
     second = road.start_dispatcher(list(places.values()))
+    second.go_on()
     until(lambda: second.receive(0.1, 100) and _problems(second) == ["kafka_topic_diverged"], "it is not stopped")
+    assert second.receive(0, 100)[1] == [], "what was accepted before the loss was another one"
     second.go_on()
     assert values(jobs_of(second, 2)) == [b"a", b"b"]
     assert second.problems() == []

@@ -1,0 +1,98 @@
+"""What one turn of the dispatcher decides about: requests of threads, and what the transport brought."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from eventvault.errors import EventVaultError
+from eventvault.jobs import reports, submissions
+from eventvault.jobs.job import JobError
+from eventvault.jobs.machine import Machine
+from eventvault.jobs.transport import Letter, Loss, Received, Submitted
+
+T = TypeVar("T")
+
+
+class Call(Generic[T]):
+    """What a thread asks of the machine, and the answer, which counts once its turn is on disk."""
+
+    def __init__(self, ask: Callable[[Machine], T]) -> None:
+        self.ask = ask
+        self.answered = threading.Event()
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+    def run(self, machine: Machine) -> None:
+        self.error = None  # of a turn that was not finished
+        try:
+            self.result = self.ask(machine)
+        except EventVaultError as error:
+            self.error = error
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self.answered.set()
+
+
+class BadInput(Exception):
+    """The machine failed at an input, and at nothing that it does in each turn. The cause says how."""
+
+
+class Inputs:
+    """What one turn decides about.
+
+    losses: of topics, all that are known; None: as before. refused: messages of `jobs` at which the machine failed, and
+    how. is_alone: the turn does nothing besides.
+    """
+
+    def __init__(
+        self,
+        calls: Sequence[Call[Any]] = (),
+        received: Sequence[Received] = (),
+        submitted: Sequence[Submitted] = (),
+        published: Sequence[Letter] = (),
+        refused: Sequence[tuple[Submitted, JobError]] = (),
+        *,
+        losses: list[Loss] | None = None,
+        is_alone: bool = False,
+    ) -> None:
+        self.losses = losses
+        self.is_alone = is_alone
+        self.refused = refused
+        self.calls = calls
+        self.received = received
+        self.submitted = submitted
+        self.published = published
+
+    def __len__(self) -> int:
+        return len(self.calls) + len(self.received) + len(self.submitted)
+
+    def one_by_one(self) -> list[Inputs]:
+        return [
+            *(Inputs(calls=[call]) for call in self.calls),
+            *(Inputs(received=[received]) for received in self.received),
+            *(Inputs(submitted=[submitted], losses=self.losses) for submitted in self.submitted),
+        ]
+
+    def apply(self, machine: Machine) -> None:
+        machine.outbox.sent(machine, self.published)
+        if self.losses is not None:
+            machine.note_losses(self.losses)
+        for call in self.calls:
+            call.run(machine)
+        for received in self.received:
+            reports.take(machine, received)
+        for submitted in self.submitted:
+            submissions.take(machine, submitted)
+        for submitted, error in self.refused:
+            submissions.refuse(machine, submitted, error)
+
+
+def answer_of(error: BaseException) -> EventVaultError:
+    """Return what callers are told of an error that nobody foresaw."""
+    if isinstance(error, EventVaultError):
+        return error
+    reason = f"{type(error).__name__}: {error}"
+    return EventVaultError(f"the request failed: {reason}", hint="the log of the dispatcher says why")
