@@ -187,7 +187,7 @@ def fresh(given: Given) -> Iterator[Surface]:
 
 @state("running")
 def running(given: Given) -> Iterator[Surface]:
-    """With the dispatcher of jobs, which no worker has told of a type yet; in most others jobs are switched off."""
+    """With the dispatcher of jobs, which no worker has told of a type yet; in some others jobs are switched off."""
     with served(given, given.copy(**JOBS)) as (surface, client):
         started(client, "serving")
         yield surface
@@ -195,7 +195,7 @@ def running(given: Given) -> Iterator[Surface]:
 
 @state("restore staged")
 def restore_staged(given: Given) -> Iterator[Surface]:
-    with served(given, given.copy()) as (surface, client):
+    with served(given, given.copy(**JOBS)) as (surface, client):
         client.restore(surface.backup, staged=True)
         yield surface
 
@@ -203,7 +203,7 @@ def restore_staged(given: Given) -> Iterator[Surface]:
 @state("restoring")
 def restoring(given: Given) -> Iterator[Surface]:
     """A start that restores what lies in `restore/`."""
-    settings = given.copy()
+    settings = given.copy(**JOBS)
     shorten_waits(given)
     make_archive(settings.restore_dir / "dropped.tar.gz", "dropped")
     with served(given, settings, HELD) as (surface, client):
@@ -214,7 +214,7 @@ def restoring(given: Given) -> Iterator[Surface]:
 @state("replaying")
 def replaying(given: Given) -> Iterator[Surface]:
     """A restore on request, of an archive that is not proven."""
-    settings = given.copy()
+    settings = given.copy(**JOBS)
     make_archive(settings.backup_dir / "elsewhere.tar.gz", "elsewhere")
 
     def restore() -> None:
@@ -258,7 +258,7 @@ def clock_ahead(given: Given) -> Iterator[Surface]:
     clock = SettableClock(given.folder)
     for name, value in clock.environment.items():
         given.monkeypatch.setenv(name, value)
-    with served(given, given.copy()) as (surface, client):
+    with served(given, given.copy(**JOBS)) as (surface, client):
         started(client, "serving")
         clock.set_offset(TEN_DAYS)
         wait_for_problem(client, "clock_ahead")
@@ -299,7 +299,7 @@ def read_only_storage(given: Given) -> Iterator[Surface]:
 
 @state("database damaged")
 def database_damaged(given: Given) -> Iterator[Surface]:
-    settings = given.copy()
+    settings = given.copy(**JOBS)
     (manifest,) = settings.database.glob("MANIFEST-*")
     flip(manifest, 20)
     with served(given, settings) as (surface, client):
@@ -351,7 +351,7 @@ def sockets_of(pid: int) -> list[Path]:
 @state("backups changed")
 def backups_changed(given: Given) -> Iterator[Surface]:
     """BACKUP_DIR is that of another installation."""
-    settings = given.copy(JOURNAL_INTERVAL="3600000")  # the journal would make the folder again in between
+    settings = given.copy(**JOBS, JOURNAL_INTERVAL="3600000")  # the journal would make the folder again in between
     other = make_installation(given.folder / "other", "theirs")
     with served(given, settings) as (surface, client):
         wait_until_journaled(client)
