@@ -22,13 +22,14 @@ def events(first: int, last: int) -> list[str]:
 
 @pytest.mark.kafka
 def test_the_loss_of_a_recreated_topic_is_accepted_as_the_hint_says(
-    kafka: Kafka, service: Callable[..., Service]
+    kafka: Kafka, service: Callable[..., Service], eventvault: Command
 ) -> None:
-    topic = kafka.topic()
+    topic, other = kafka.topic(), kafka.topic()
     kafka.send(topic, events(1, 3))
-    running = service(workers=1, environment={"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": topic})
+    with_topics = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": f"{other},{topic}"}
+    running = service(workers=1, environment=with_topics)
 
-    def until(stored: int, stopped: list[int], what: str) -> None:
+    def until(stored: int, stopped: list[str], what: str) -> None:
         def there() -> bool:
             health = running.get("/api/health").json()
             return health["store"]["events"] == stored and health["kafka"]["stoppedPartitions"] == stopped
@@ -41,12 +42,19 @@ def test_the_loss_of_a_recreated_topic_is_accepted_as_the_hint_says(
     kafka.delete(topic)
     kafka.topic(name=topic)
     kafka.send(topic, events(3, 9))
-    until(3, [0], "the recreated topic is not noticed")
+    until(3, [f"{topic}/0"], "the recreated topic is not noticed")
+    kafka.send(other, events(21, 22))
+    until(5, [f"{topic}/0"], "the other topic does not go on")
+    unnamed = running.post("/api/kafka/partitions/0/accept-loss")
+    assert (unnamed.status, unnamed.json()["code"]) == (409, "topic_not_named")
+    shown = eventvault("kafka", "status", **with_topics).stdout
+    assert f"{topic}/0" in shown
+    assert re.search(rf"^{other}/0 +consuming +2 +0 ", shown, re.MULTILINE), shown
 
     (problem,) = running.get("/api/health").json()["problems"]
     assert re.findall(r"POST (\S+)[:;]", problem["hint"]) == [address]
     assert running.post(address).status == 202
-    until(9, [], "what the new topic has does not come")
+    until(11, [], "what the new topic has does not come")
     assert running.get("/api/health").json()["status"] == "ok"
     assert running.post(address).status == 409
 
@@ -95,6 +103,8 @@ def test_the_command_line_says_what_is_lost_and_goes_on_without_it(
         f"bring the topic back as it was, or go on without: eventvault kafka accept {name}"
     ]
 
+    other = second.post("/api/kafka/partitions/0/accept-loss")
+    assert (other.status, other.json()["code"]) == (409, "partition_not_stopped")
     accepted = eventvault("kafka", "accept", name, "--yes", **with_kafka)
     assert (accepted.returncode, accepted.stdout) == (0, "Partition 1 goes on at 7.\n"), accepted.stderr
     until(second, 5)
