@@ -562,6 +562,18 @@ ANSWERS: dict[str, ErrorCode] = {
         "Name the topic: `POST /api/kafka/partitions/<topic>/<partition>/accept-loss`.",
         409, CONFLICT,
     ),
+    "quarantine_not_found": ErrorCode(
+        "The [quarantine](kafka.md#quarantine) has no such message, or Kafka lost one that is too large for it.",
+        "the quarantine has no message events/0@9912; nothing was changed",
+        "`flask kafka quarantine list` shows those that it has.",
+        404, NOT_FOUND,
+    ),
+    "quarantine_changed": ErrorCode(
+        "Since you listed the [quarantine](kafka.md#quarantine), messages came or left. Nothing was dropped.",
+        "13 messages are meant, not 12; nothing was dropped",
+        "List them again with the same filter, and send their number as `count`.",
+        409, CONFLICT,
+    ),
 }  # fmt: skip
 """The errors of the core."""
 
@@ -939,6 +951,11 @@ PROBLEMS: dict[str, ErrorCode] = {
         "A message cannot be understood, and the topic for dead letters is not there.",
         "the dead-letter topic events.dead-letter is missing",
         "Create the topic that the message names, or set `KAFKA_CREATE_TOPICS=true`.",
+    ),
+    "kafka_quarantine": ErrorCode(
+        "Messages are no events, and wait for a decision. Alone this does not make health `degraded`.",
+        "3 messages from Kafka are no events and wait in the quarantine, the oldest since 2026-01-31T12:34:56.789Z",
+        "`flask kafka quarantine list` shows why. [Replay or drop them](kafka.md#quarantine).",
     ),
     "kafka_waits": ErrorCode(
         "Events from Kafka wait, as they cannot be taken now.", "events from Kafka wait: the store is restoring",

@@ -216,6 +216,18 @@ class TopicNotNamed(EventVaultError):
     code = "topic_not_named"
 
 
+class QuarantinedNotFound(EventVaultError):
+    """The quarantine has no such message: it never had, or it was replayed or dropped."""
+
+    code = "quarantine_not_found"
+
+
+class QuarantineChanged(EventVaultError):
+    """Others are in the quarantine than the request says, so nothing was dropped."""
+
+    code = "quarantine_changed"
+
+
 class ProblemNotFound(EventVaultError):
     """Health never has a problem with this code."""
 

@@ -9,8 +9,8 @@ DEFAULT_BODY_BYTES = 32 * 2**20
 LARGEST_BODY_BYTES = 128 * 2**20
 """What MAX_BODY_BYTES may be."""
 LONGEST_KEY = 2**16
-_ENVELOPE_BYTES = 2**20
-"""Room for the attributes and the key beside an event's data."""
+_ENVELOPE_BYTES = 2 * 2**20
+"""Room for the attributes and the key beside an event's data, and for a message of Kafka in quarantine."""
 _GROUP_BYTES = 16 * 2**20
 """Room for further appends in the same write."""
 

@@ -152,6 +152,18 @@ PROVEN = [
     Proof("docs/kafka.md", "make run KAFKA", "tests/eventvault/kafka/test_exactly_once.py", _BROKER),
     Proof("docs/kafka.md", "$ flask kafka status", "tests/app/test_kafka_commands.py"),
     Proof("docs/kafka.md", "flask kafka accept", "tests/end_to_end/test_kafka_loss.py", "it needs a loss"),
+    Proof(
+        "docs/kafka.md",
+        "curl -s 'localhost:5050/api/kafka/quarantine",
+        "tests/end_to_end/test_kafka_quarantine.py",
+        "its topic has another name",
+    ),
+    Proof(
+        "docs/kafka.md",
+        "flask kafka quarantine",
+        "tests/end_to_end/test_kafka_quarantine.py",
+        "its topic has another name",
+    ),
     Proof("docs/kafka.md", '{"configured": true', _ANSWERS),
     Proof("docs/liveness.md", '{"code": "stuck"', _ANSWERS),
     Proof("docs/migration.md", "tar czf", _ANSWERS),

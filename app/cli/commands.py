@@ -83,7 +83,7 @@ COMMANDS: dict[str, Noun | Entry] = {
             "unschedule": Entry("app.cli.jobs.schedules:unschedule", "Delete a schedule.", hidden=True),
         },
     ),
-    "kafka": Entry("app.cli.kafka:group", "Lag, stopped partitions."),
+    "kafka": Entry("app.cli.kafka:group", "Lag, stopped partitions, quarantine."),
     "operations": Entry("app.cli.operations.group:group", "What runs at the moment."),
     "tokens": Entry("app.cli.tokens:group", "Who may use the service."),
     "audit": Entry("app.cli.audit:group", "What was done, and who did it."),

@@ -31,6 +31,7 @@ _COMMANDS = {
     "GET /api/operations": "`flask operations list`",
     "GET /api/jobs": "`flask jobs list`",
     "GET /api/jobs/schedules": "`flask jobs schedules`",
+    "GET /api/kafka/quarantine": "`flask kafka quarantine list`",
     "POST /api/backup/create": "`flask backup create`",
     "POST /api/backup/undo": "`flask backup undo`",
     "POST /api/backup/restore": "`flask backup restore`",

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response
 from flask_smorest import Blueprint
-from marshmallow import fields
+from marshmallow import RAISE
 
 from app.edge import current_store
+from app.kafka.answers import message_json, page_json, replayed_json
+from app.kafka.schemas import (
+    AcceptedLossSchema,
+    DroppedSchema,
+    DropQuerySchema,
+    QuarantineQuerySchema,
+    QuarantineSchema,
+    ReplayedSchema,
+    ReplayRequestSchema,
+)
 from app.query import accepts_parameters, reject_repeated_parameters
-from app.replies import ReplySchema, reply, takes_no_body
+from app.replies import JSON, reply, takes_no_body, validated_body
+from eventvault.errors import InvalidInput
+from eventvault.kafka.values import QuarantineFilter
 
-blueprint = Blueprint("kafka", __name__, url_prefix="/api/kafka", description="Decisions about the events from Kafka.")
+blueprint = Blueprint("kafka", __name__, url_prefix="/api/kafka", description="Decisions about what comes from Kafka.")
 blueprint.before_request(reject_repeated_parameters)
-
-
-class AcceptedLossSchema(ReplySchema):
-    success = fields.Boolean(required=True)
-    topic = fields.String()
-    partition = fields.Integer(required=True)
-    message = fields.String(required=True)
+_replay = ReplayRequestSchema()
 
 
 _PARTITION = "<int(max=2147483647):partition>"
@@ -50,3 +58,65 @@ def accept_loss(partition: int) -> Response:
 
 
 _MESSAGE = "the partition is read from its present beginning; GET /api/health shows when it continues"
+
+
+@blueprint.route("/quarantine", methods=["GET"])
+@blueprint.doc(summary="List messages that are no events, newest first")
+@blueprint.arguments(QuarantineQuerySchema, location="query", unknown=RAISE)
+@blueprint.response(200, QuarantineSchema)
+def list_quarantine(asked: dict[str, Any]) -> Response:
+    """Each with the reason why it is no event. With `id`: that message with its key, value and headers, as `message`.
+
+    A page may be shorter than `limit` and still have a `next`.
+    """
+    if "id" in asked:
+        return reply({"success": True, "message": message_json(current_store().quarantined_message(asked["id"]))})
+    page = current_store().list_quarantine(_filter(asked), asked["limit"], asked.get("before"))
+    return reply(page_json(page))
+
+
+@blueprint.route("/quarantine", methods=["POST"])
+@blueprint.doc(
+    summary="Replay messages of the quarantine",
+    requestBody={"required": True, "content": {JSON: {"schema": ReplayRequestSchema}}},
+)
+@blueprint.response(200, ReplayedSchema)
+@accepts_parameters(body=True)
+def replay_quarantined() -> Response:
+    """Reads messages again, and appends the events in them. Each leaves the list in the write of its event.
+
+    A message that is no event still stays, as `refused` with the reason. An event that is there already is a
+    `duplicate`, and its message leaves the list too. 404 if there is none of these messages.
+    """
+    asked = validated_body(_replay)
+    return reply(replayed_json(current_store().replay_quarantined(asked["ids"], asked["as_"])))
+
+
+@blueprint.route("/quarantine", methods=["DELETE"])
+@blueprint.doc(summary="Drop messages of the quarantine")
+@blueprint.arguments(DropQuerySchema, location="query", unknown=RAISE)
+@blueprint.response(200, DroppedSchema)
+@takes_no_body
+def drop_quarantined(asked: dict[str, Any]) -> Response:
+    """Removes messages for good: one by its `id`, those of a filter, or with `all` every one.
+
+    Without `id`, `count` says how many you saw: 409 if there are others by now. The topic of dead letters does not
+    change.
+    """
+    wanted = _filter(asked)
+    is_filtered = any(name in asked for name in ("topic", "partition", "reason"))
+    chosen = ["id" in asked, is_filtered, bool(asked.get("all"))]
+    if sum(chosen) != 1 or ("id" not in asked and "count" not in asked):
+        raise InvalidInput(
+            "the request does not say which messages to drop; nothing was dropped",
+            hint="send ?id=, or a filter or all=true together with count=, the number of messages that you saw",
+            fields={"count" if sum(chosen) == 1 else "id": ["Required."]},
+        )
+    return reply({"success": True, "dropped": current_store().drop_quarantined(wanted, asked.get("count"))})
+
+
+def _filter(asked: dict[str, Any]) -> QuarantineFilter:
+    ids = (asked["id"],) if "id" in asked else ()
+    return QuarantineFilter(
+        ids=ids, topic=asked.get("topic"), partition=asked.get("partition"), reason=asked.get("reason")
+    )

@@ -148,6 +148,11 @@ class EventBus:
         """Whether events can be read, but none can be appended; `problem` says why."""
         return self._registry is not None and not self._writable
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether `using` would wait, as the database is being closed or opened again."""
+        return self._closing
+
     @contextmanager
     def using(self) -> Iterator[EventRegistry]:
         """Yield the registry and keep it open until the context is left.

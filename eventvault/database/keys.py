@@ -21,11 +21,14 @@ SOURCE = b"o"
 KAFKA = b"k"
 REQUEST = b"q"
 REQUEST_ORDER = b"r"
+QUARANTINED = b"d"
+QUARANTINE_LIST = b"l"
 AFTER_REQUESTS = b"s"
 
 META_SCHEMA = b"mschema"
 META_STORE = b"mstore"
 META_ENCODED = b"mencoded"
+META_QUARANTINE = b"mquarantine"
 
 _ZERO, _END = b"\x00\xff", b"\x00\x01"
 _SEQUENCE = struct.Struct(">Q")

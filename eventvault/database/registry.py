@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ _MOST_ROWS = 1000
 
 
 class AppendBatch(msgspec.Struct, frozen=True, gc=False):
-    """One append, all or nothing. nonce: 8 bytes, the same if it is sent again. metadata: put in the same write.
+    """One append, all or nothing. nonce: 8 bytes, the same if it is sent again. metadata: put in the same write; None:
+    the key is deleted.
 
     generation: the append is refused in any other one; None: any will do. request: one with an `Idempotency-Key`, whose
     answer is put in the same write; the append is refused if it was answered before (`EventRegistry.answer_of`).
@@ -40,7 +41,7 @@ class AppendBatch(msgspec.Struct, frozen=True, gc=False):
 
     drafts: Sequence[EventDraft]
     nonce: bytes
-    metadata: Sequence[tuple[bytes, bytes]] = ()
+    metadata: Sequence[tuple[bytes, bytes | None]] = ()
     generation: str | None = None
     request: KeyedRequest | None = None
 
@@ -184,6 +185,11 @@ class EventRegistry:
         self.last_sequence, self.last_recorded = last, recorded
         self.first_recorded = self.first_recorded or self._read_first()
 
+    def change_beside(self, change: Callable[[Any], None]) -> None:
+        """Let `change` write keys that are no events. Call it only while nothing is appended."""
+        change(self._db)
+        self._sync_names()
+
     def begin_generation(self, identity: StoreIdentity) -> None:
         """Continue with another identity, durably. Call it only while nothing is appended."""
         write_identity(self._db, identity)
@@ -321,6 +327,10 @@ class EventRegistry:
         with self._rows(prefix=prefix) as rows:
             return dict(rows)
 
+    def rows(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Any:
+        """Return a context manager: an iterator over the keys and values beyond `start` and before `stop`."""
+        return self._between(start, stop, reverse=reverse, fill_cache=False)
+
     def _between(self, start: bytes, stop: bytes, **options: Any) -> Any:
         """Iterate over the keys between two others.
 
@@ -394,7 +404,10 @@ class _GroupWrite:
     def add(self, batch: AppendBatch) -> list[Appended]:
         results = [self._add(draft, batch.nonce) for draft in batch.drafts]
         for key, value in batch.metadata:
-            self.batch.put(key, value)
+            if value is None:
+                self.batch.delete(key)
+            else:
+                self.batch.put(key, value)
         if batch.request is not None:
             self.answered.append(Answered(batch.request, results, self.sequence))
         return results

@@ -19,6 +19,7 @@ from eventvault.kafka.batch import PartitionBatch, read_batches
 from eventvault.kafka.dead_letters import DeadLetters, undelivered
 from eventvault.kafka.followed_topics import BeginAgain, FollowedTopics, Unanswered
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.quarantined import Letter
 from eventvault.problems import Problem
 from eventvault.settings import Settings
 
@@ -28,8 +29,11 @@ BATCH_MESSAGES = 1_000
 """Small enough that a post over HTTP does not wait long for a batch."""
 POLL_SECONDS = 0.1
 
-Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]]], AppendResult]
-"""Appends events and puts metadata in one write. Returns once it is on disk, raises an EventVaultError otherwise."""
+Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]], Sequence[Letter]], AppendResult]
+"""Appends events, puts metadata and quarantines dead letters in one write.
+
+Returns once it is on disk, raises an EventVaultError otherwise.
+"""
 
 Load = Callable[[], Mapping[bytes, bytes]]
 """Returns the registry's metadata, at least the offsets that this folder wrote."""
@@ -132,7 +136,13 @@ class Consuming:
             (batch.topic, batch.partition): batch.offset_to_store(self._topics.topic_info(batch.topic))
             for batch in batches
         }
-        results = self._sink(drafts, [offsets.offset_put(*place, end) for place, end in ends.items()]).results
+        letters = [
+            Letter(message, reason, self._dead_letters.place_of(message))
+            for batch in batches
+            for message, reason in batch.letters
+        ]
+        puts = [offsets.offset_put(*place, end) for place, end in ends.items()]
+        results = self._sink(drafts, puts, letters).results
         for place, end in ends.items():
             self._topics.consumed(*place, end)
         self._monitor.batch_stored(
@@ -140,7 +150,7 @@ class Consuming:
             events=len(drafts),
             duplicates=sum(result.duplicate for result in results),
             differing=sum(result.differs for result in results),
-            dead_letters=sum(len(batch.letters) for batch in batches),
+            dead_letters=len(letters),
         )
         self._monitor.recovered()
 
@@ -160,7 +170,7 @@ class Consuming:
             try:
                 beginning = self._topics.present_beginning(*place)
                 if beginning is not None:
-                    self._sink([], [offsets.offset_put(*place, beginning)])
+                    self._sink([], [offsets.offset_put(*place, beginning)], [])
             except Unanswered:
                 self._accepted.put(place)
                 continue

@@ -2,7 +2,7 @@
 
 Key, value and headers are those of the message. A dead letter is delivered before the offset beyond its message is
 stored, so it may come twice (its headers show it). It is missing only if the topic does not exist and may not be made:
-that stops no partition, and the message stays in its own topic.
+that stops no partition, and the quarantine has the message.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import config, topics
 from eventvault.kafka.messages import Record
 from eventvault.kafka.monitor import RETRIED
+from eventvault.kafka.values import Reference
 from eventvault.problems import Problem
 from eventvault.settings import Settings
 from eventvault.topic_names import dead_letter_topic
 
 DELIVERY_MILLISECONDS = 5_000
 HEADER_PREFIX = "x-eventvault-"
+ORIGIN_HEADERS = ("reason", "topic", "partition", "offset", "timestamp")
+"""What is added to the headers of a message, at their end, each behind the prefix."""
 
 _TOPIC_CONFIG = {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES), "retention.ms": "-1"}
 """Any message fits with the added headers, and none expires before an operator has read it."""
@@ -47,6 +50,7 @@ class DeadLetters:
 
     def __init__(self, settings: Settings) -> None:
         self.missing: str | None = None
+        self._places: dict[tuple[str, int, int], Reference] = {}
         self._settings = settings
         self._producer: Producer | None = None
         self._ensured: set[str] = set()
@@ -64,7 +68,7 @@ class DeadLetters:
             producer, dead_topic = self._open(), dead_letter_topic(topic)
             self._ensure_topic(dead_topic)
             for index, (message, reason) in enumerate(letters):
-                self._produce(producer, dead_topic, message, reason, partial(_note, outcomes, index))
+                self._produce(producer, dead_topic, message, reason, partial(self._note, outcomes, index, message))
             producer.flush(DELIVERY_MILLISECONDS / 1000 + 1)
         except (KafkaException, BufferError) as error:
             outcomes = [outcome and str(error) for outcome in outcomes]
@@ -76,6 +80,10 @@ class DeadLetters:
         if any(outcomes):
             self.close()
         return outcomes
+
+    def place_of(self, message: Record) -> Reference | None:
+        """Return where the dead letter of a message is, once; None if it has none."""
+        return self._places.pop((message.topic, message.partition, message.offset), None)
 
     def close(self) -> None:
         """Close the producer and drop what it could not deliver."""
@@ -129,18 +137,20 @@ class DeadLetters:
                     raise
                 producer.poll(0.1)
 
+    def _note(
+        self, outcomes: list[str | None], index: int, sent: Record, error: KafkaError | None, letter: Message
+    ) -> None:
+        outcomes[index] = None if error is None else topics.reason_of(error)
+        offset, partition = letter.offset(), letter.partition()
+        if error is None and offset is not None and partition is not None and offset >= 0:
+            self._places[sent.topic, sent.partition, sent.offset] = Reference(letter.topic() or "", partition, offset)
+
 
 def _headers(message: Record, reason: str) -> list[tuple[str, str | bytes | None]]:
-    origin = {
-        "reason": reason,
-        "topic": message.topic,
-        "partition": str(message.partition),
-        "offset": str(message.offset),
-        "timestamp": "" if message.timestamp is None else str(message.timestamp),
-    }
-    ours = [(HEADER_PREFIX + name, value.encode(errors="replace")) for name, value in origin.items()]
+    timestamp = "" if message.timestamp is None else str(message.timestamp)
+    origin = (reason, message.topic, str(message.partition), str(message.offset), timestamp)
+    ours = [
+        (HEADER_PREFIX + name, value.encode(errors="replace"))
+        for name, value in zip(ORIGIN_HEADERS, origin, strict=True)
+    ]
     return [*message.headers, *ours]
-
-
-def _note(outcomes: list[str | None], index: int, error: KafkaError | None, _: Message) -> None:
-    outcomes[index] = None if error is None else topics.reason_of(error)

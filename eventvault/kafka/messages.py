@@ -17,6 +17,7 @@ from eventvault.events.cloudevents_http import with_data
 from eventvault.events.event import EventDraft
 from eventvault.events.sent import AnyEvent, SentEvent, problems_of, read_one
 from eventvault.kafka import offsets
+from eventvault.kafka.values import Mode
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -57,11 +58,11 @@ def to_drafts(messages: Sequence[Record]) -> list[EventDraft | None]:
     return [None if each is None else _draft(each, message) for each, message in zip(events, messages, strict=True)]
 
 
-def to_draft(message: Record) -> EventDraft:
-    """Return the event in a message as a draft. Raises Unreadable."""
-    if message.problem is not None:
+def to_draft(message: Record, mode: Mode | None = None) -> EventDraft:
+    """Return the event in a message as a draft. Raises Unreadable. mode: None: as its headers say."""
+    if message.problem is not None and mode in (None, "binary"):
         raise Unreadable(message.problem)
-    sent = _read(message)
+    sent = _read(message) if mode is None else _read_as(message, mode)
     if problems := problems_of([sent]):
         raise Unreadable("; ".join(str(problem) for problem in problems[0])[:_LONGEST_REASON])
     return _draft(sent, message)
@@ -113,6 +114,16 @@ def _read(message: Record) -> AnyEvent:
         if _has_attributes(headers.items()):
             return _binary(headers, content_type, message.value)
         return _object(message.value, charset)
+    except EventVaultError as error:
+        raise Unreadable(error.message[:_LONGEST_REASON]) from None
+
+
+def _read_as(message: Record, mode: Mode) -> AnyEvent:
+    try:
+        if mode == "binary":
+            headers = _headers_by_name(message.headers)
+            return _binary(headers, _text("content-type", headers.get("content-type")), message.value)
+        return _object(message.value, None)
     except EventVaultError as error:
         raise Unreadable(error.message[:_LONGEST_REASON]) from None
 

@@ -15,6 +15,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.errors import PartitionNotStopped, TopicNotNamed
+from eventvault.kafka.values import Held
 from eventvault.operations.rate import Rate
 from eventvault.problems import Problem
 from eventvault.settings import Settings
@@ -58,6 +59,8 @@ class KafkaMonitor:
         self, settings: Settings, monotonic: Callable[[], float] = time.monotonic, *, consumes: bool = True
     ) -> None:
         self._consumes = consumes
+        self.quarantine: Held | None = None
+        """What the registry has in quarantine, as it was read last; None before that."""
         self.configured = bool(settings.kafka_bootstrap_servers)
         self._chosen = settings.kafka_events_topic
         self._servers = settings.kafka_bootstrap_servers
@@ -218,7 +221,7 @@ class KafkaMonitor:
         """Return the problems that go away without a decision."""
         if not self.configured or not self._consumes:
             return []
-        problems = []
+        problems = _quarantine_problems(self.quarantine)
         with self._lock:
             if not self._connected and self._monotonic() - self._away_since >= GRACE_SECONDS:
                 message = f"no Kafka broker answers at {self._servers}"
@@ -259,6 +262,7 @@ class KafkaMonitor:
                     number if is_one else f"{topic}/{number}" for topic, number in sorted(self._stopped)
                 ],
                 **self._counts,
+                **_describe_held(self.quarantine),
                 "lastMessageAt": _instant(max(self._last_messages.values(), default=None)),
                 "lastError": self._last_error,
             }
@@ -351,10 +355,10 @@ def _waiting(topic: str, partition: int, problem: Problem, earlier: Problem | No
 def _missing_letters(topic: str, reason: str, count: int, first: Sequence[str]) -> Problem:
     message = f"{count} messages of {topic} are no events and have no dead letter: {reason}"
     hint = (
-        f"create the topic {dead_letter_topic(topic)}, or set KAFKA_CREATE_TOPICS=true; the messages stay in {topic} "
-        f"until Kafka removes them: {', '.join(first)} (partition/offset)"
+        f"create the topic {dead_letter_topic(topic)}, or set KAFKA_CREATE_TOPICS=true; the quarantine has "
+        f"the messages: {', '.join(first)} (partition/offset)"
     )
-    return Problem("kafka_dead_letters_missing", message, hint, dead_letter_topic(topic))
+    return Problem("kafka_dead_letters_missing", message, hint, dead_letter_topic(topic), degrades=False)
 
 
 def _unknown(state: TopicState) -> Problem:
@@ -385,6 +389,35 @@ def _sum(lags: Iterable[int | None]) -> int | None:
     found = list(lags)
     known = [lag for lag in found if lag is not None]
     return sum(known) if found and len(known) == len(found) else None
+
+
+def _quarantine_problems(held: Held | None) -> list[Problem]:
+    if held is None or not held.count:
+        return []
+    message = (
+        f"{held.count} messages from Kafka are no events and wait in the quarantine, the oldest since "
+        f"{_instant(held.oldest)}"
+    )
+    hint = (
+        "flask kafka quarantine list, or GET /api/kafka/quarantine, shows each with its reason: replay or drop it there"
+    )
+    details = {"count": held.count, "oldest": _instant(held.oldest)}
+    return [Problem("kafka_quarantine", message, hint, details=details, degrades=False)]
+
+
+def _describe_held(held: Held | None) -> dict[str, Any]:
+    """Return `quarantine`, and the dead letters since the registry began."""
+    if held is None:
+        return {"quarantine": None}
+    return {
+        "deadLetters": held.totals.letters,
+        "quarantine": {
+            "count": held.count,
+            "bytes": held.bytes,
+            "oldest": _instant(held.oldest),
+            "dropped": held.totals.dropped,
+        },
+    }
 
 
 def _instant(instant: int | None) -> str | None:

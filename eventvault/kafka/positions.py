@@ -132,7 +132,7 @@ class Positions:
                 self.stop(partition, offset_check.diverged(self._topic, partition, expected.next - 1))
                 return []
         first = position.next or 0
-        return [_kafka_message(message) for message in messages if (message.offset() or 0) >= first]
+        return [record_of(message) for message in messages if (message.offset() or 0) >= first]
 
     def stopped(self) -> dict[int, Problem]:
         return {
@@ -169,7 +169,7 @@ class Positions:
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
 
 
-def _kafka_message(message: Message) -> Record:
+def record_of(message: Message) -> Record:
     kind, milliseconds = message.timestamp()
     headers, problem = _headers(message)
     return Record(  # by position, which takes half the time
@@ -192,4 +192,15 @@ def _headers(message: Message) -> tuple[Headers, str | None]:
         _raise_pending()
         return list(cast("Headers", headers or [])), None
     except ValueError as error:
-        return [], f"its headers cannot be read, as the name of one is not UTF-8: {error}"
+        return _unreadable(error)
+    except SystemError as error:  # what Python makes of several such errors, or of one that it meets earlier
+        cause: BaseException | None = error
+        while isinstance(cause, SystemError):
+            cause = cause.__cause__
+        if not isinstance(cause, ValueError):
+            raise
+        return _unreadable(cause)
+
+
+def _unreadable(error: BaseException) -> tuple[Headers, str]:
+    return [], f"its headers cannot be read, as the name of one is not UTF-8: {error}"

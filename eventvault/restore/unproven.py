@@ -24,8 +24,9 @@ from eventvault.errors import ArchiveTooNew
 from eventvault.events.event import RECORDED_TIME
 from eventvault.files import remove_durably
 from eventvault.foreign.source import SourceDatabase, open_source
-from eventvault.kafka import offsets
+from eventvault.kafka import offsets, quarantined
 from eventvault.kafka.offsets import Offsets
+from eventvault.kafka.values import Totals
 from eventvault.operations.operation import current
 from eventvault.restore.records import check_count, damaged
 from eventvault.restore.strict_events import StrictEvents
@@ -36,6 +37,7 @@ _MAX_OFFSETS = 100_000
 _BUFFER_BYTES = 8 * 2**20
 """Of LevelDB, which has two buffers, and of keys that wait: a process may take 80 MB. Larger ones are 10 % faster."""
 
+Row = tuple[bytes, bytes]
 Take = Callable[[int, bytes, IndexedMembers], None]
 
 
@@ -61,7 +63,8 @@ class UnprovenDatabase:
     def check(self) -> None:
         """Read everything that `replay` reads, and refuse what it refuses."""
         with open_source(self._folder, self._name) as source:
-            self._read_offsets(source)
+            for _ in self._read_quarantine(source, self._read_offsets(source)):
+                pass
             self._check_identity(source)
             self._read_events(source, lambda _sequence, _value, _event: None)
 
@@ -83,6 +86,7 @@ class UnprovenDatabase:
                 with db.write_batch(transaction=True) as batch:
                     for key, value in offsets.to_metadata(offsets.lower_of(kafka, replaced)).items():
                         batch.put(key, value)
+                self._replay_quarantine(db, source, kafka)
         (target / data_folders.DATABASE_MARK).touch()
         return last
 
@@ -144,6 +148,26 @@ class UnprovenDatabase:
         if self._about is not None and self._about.kafka != offsets.describe(metadata):
             raise self._untrue("its Kafka offsets")
         return kafka
+
+    def _read_quarantine(self, source: SourceDatabase, kafka: Offsets) -> Iterator[tuple[Row, Row]]:
+        """Yield both keys and values of each message in quarantine."""
+        listed = source.rows(start=keys.QUARANTINE_LIST, stop=_after(keys.QUARANTINE_LIST))
+        contents = source.rows(start=keys.QUARANTINED, stop=_after(keys.QUARANTINED))
+        try:
+            for _, both in quarantined.checked(listed, contents, kafka):
+                yield both
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise damaged(self._name, f"its quarantine is not as EventVault writes it: {error}") from error
+
+    def _replay_quarantine(self, db: Any, source: SourceDatabase, kafka: Offsets) -> None:
+        count = 0
+        for both in self._read_quarantine(source, kafka):
+            count += 1
+            with db.write_batch(transaction=True) as batch:
+                for key, value in both:
+                    batch.put(key, value)
+        if count:
+            db.put(keys.META_QUARANTINE, quarantined.encoded_totals(Totals(letters=count)))
 
     def _check_identities(self, db: Any, last: int) -> None:
         """Check that no two events have the same id and source: the second one would hide the first."""

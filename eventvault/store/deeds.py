@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from eventvault import clock
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.database.values import ScanQuery
+from eventvault.kafka.values import QuarantineFilter
 from eventvault.past.values import CopyResult, Exported
 from eventvault.problems import Problem
 from eventvault.restore.values import Moment, Restored
@@ -123,6 +124,16 @@ def _partition(named: Mapping[str, Any]) -> About:
     return About(f"partition {number}" if topic is None else f"{topic}/{number}", {})
 
 
+def _dropped(named: Mapping[str, Any]) -> About:
+    wanted: QuarantineFilter = named["wanted"]
+    if wanted.ids:
+        ids = wanted.ids
+        return About(ids[0] if len(ids) == 1 else f"{len(ids)} messages of the quarantine", {})
+    names = ("topic", "partition", "reason")
+    chosen = {each: getattr(wanted, each) for each in names if getattr(wanted, each) is not None}
+    return About("messages of the quarantine", {**chosen, "reason": "filtered"} if "reason" in chosen else chosen)
+
+
 _BEGUN: dict[str, Callable[[Mapping[str, Any]], About]] = {
     "create_backup": _of("label"),
     "adopt_upload": _of("name"),
@@ -137,6 +148,7 @@ _BEGUN: dict[str, Callable[[Mapping[str, Any]], About]] = {
     "export_events": _query,
     "accept_loss": _partition,
     "accept_problem": _of("code", "about"),
+    "drop_quarantined": _dropped,
     "cancel_operation": _of("operation_id"),
 }
 _ENDED: dict[str, Callable[[Any], dict[str, Any]]] = {
@@ -149,5 +161,6 @@ _ENDED: dict[str, Callable[[Any], dict[str, Any]]] = {
     "copy_events_to_present": _copied,
     "export_events": _exported,
     "accept_problem": _accepted,
+    "drop_quarantined": lambda count: {"dropped": count},
     "renew_key": lambda count: {"archives": count},
 }

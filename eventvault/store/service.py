@@ -80,7 +80,7 @@ from eventvault.store.owners.audit import AuditOwner
 from eventvault.store.owners.backups import BackupsOwner
 from eventvault.store.owners.event_log import EventLogOwner
 from eventvault.store.owners.health import SHARED_SECONDS, HealthOwner
-from eventvault.store.owners.kafka_control import KafkaControlOwner, consumers_of
+from eventvault.store.owners.kafka_control import KafkaControlOwner, consumers_of, quarantine_of
 from eventvault.store.owners.notifications import NotificationsOwner
 from eventvault.store.owners.operations import OperationsOwner
 from eventvault.store.owners.past_reader import PastReaderOwner
@@ -205,7 +205,8 @@ class StoreService(ComposedStore):
         self.kafka = KafkaMonitor(settings, consumes=with_kafka)
         nonces = Nonces()
         with_kafka = with_kafka and self.kafka.configured
-        self._consumers = consumers_of(settings, self.bus, nonces, self.kafka) if with_kafka else []
+        self.quarantine = quarantine_of(settings, self.bus, nonces)
+        self._consumers = consumers_of(settings, self.bus, nonces, self.kafka, self.quarantine) if with_kafka else []
         recoverer = Recoverer(
             settings, self.catalogue, self.restorer, self.journal.folder, self.locator, self.open_problems
         )
@@ -224,7 +225,8 @@ class StoreService(ComposedStore):
         self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, nonces)
         self.exports = Exports(settings.storage_dir, self.event_log, registry.state_of, self.clock_guard.now)
         self._audit_owner = AuditOwner(self.audit)
-        kafka_control, health = KafkaControlOwner(self.lifecycle, self.kafka, self._consumers), self._health_owner()
+        kafka_control = KafkaControlOwner(self.lifecycle, self.kafka, self._consumers, self.quarantine)
+        health = self._health_owner()
         self.open_problems.add_source(kafka_control)
         self.open_problems.add_source(self.clock_watch)
         self.open_problems.add_source(FolderSource(settings, self.journal.refresh))
@@ -288,6 +290,7 @@ class StoreService(ComposedStore):
             journal=self.journal,
             restorer=self.restorer,
             kafka=self.kafka,
+            quarantine=self.quarantine,
             open_problems=self.open_problems,
             clock_watch=self.clock_watch,
             notifications=self.notifications,

@@ -57,7 +57,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
         "/api/backup/rehearse", "/api/backup/rehearsals", "/api/backup/{name}/rehearse",
         "/api/backup/upload", "/api/backup/{name}", "/api/backup/{name}/download", "/api/backup/{name}/pin",
         "/api/backup/{name}/verify", "/api/health", "/api/health/live", "/api/health/ready",
-        "/api/kafka/partitions/{partition}/accept-loss",
+        "/api/kafka/partitions/{partition}/accept-loss", "/api/kafka/quarantine",
         "/api/kafka/partitions/{topic}/{partition}/accept-loss", "/api/notify/test", "/api/problems/{code}/accept",
         "/api/operations", "/api/operations/{operation_id}", "/api/operations/{operation_id}/file", "/api/settings",
         "/api/session",
@@ -120,6 +120,9 @@ OF_WHAT_IS_THERE = (
     b"Allowed: a span such as 12h, 90d or 8w, or a future instant.",
     b"Not the id of an operation.",
     b"Not an instant, a sequence or an archive's name.",  # the 30th of February
+    b"Not the `next` of a page.",
+    b"Not topic/partition@offset.",  # the numbers have bounds
+    b"does not say which messages to drop",
     b"Not a cursor, and not a sequence number.",  # a cursor is opaque: its pattern says no more than its letters
 )
 """What is in the answers that depend on more than the request's own form."""

@@ -222,11 +222,15 @@ def read_only(here: World) -> None:
     }
 
 
+YESTERDAY = text_of(NOW - timedelta(days=1))
+
+
 def with_kafka(here: World) -> None:
     here.health["kafka"] = {
         "configured": True, "connected": True, "consumes": True, "topic": "events", "pattern": None,
         "topics": [{"name": "events", "exists": True, "partitions": 3, "lag": 212, "error": None}],
         "lag": 212, "consumed": 38_211, "deadLetters": 3, "lastError": None, "stoppedPartitions": [2],
+        "quarantine": {"count": 2, "bytes": 900, "oldest": YESTERDAY, "dropped": 0},
         "partitions": [
             {"topic": "events", "partition": number, "state": "stopped" if number == 2 else "consuming",
              "next": 10_412 + 911 * number,
@@ -239,6 +243,15 @@ def with_kafka(here: World) -> None:
         "hint": "accept the loss", "about": {"kind": "partition", "name": "events/2"}, "since": text_of(NOW),
         "acceptable": True,
     }]  # fmt: skip
+    here.answers["GET /api/kafka/quarantine"] = lambda _: {
+        "success": True, "next": None, "count": 2, "bytes": 900, "dropped": 0, "oldest": YESTERDAY,
+        "quarantine": [
+            {"id": f"events/0@99{number}", "topic": "events", "partition": 0, "offset": 990 + number, "size": 450,
+             "at": text_of(NOW - timedelta(days=1, seconds=-number)), "timestamp": None, "reference": None,
+             "reason": "the message is not JSON: JSON is malformed: invalid character (byte 0)"}
+            for number in (3, 2)
+        ],
+    }  # fmt: skip
 
 
 def press(*names: str | re.Pattern[str]) -> Callable[[Any], None]:
@@ -341,6 +354,8 @@ STATES = [
     State("operations", "#/operations", words="Tried restores"),
     State("operations-running", "#/operations", restoring, words="412 MB/s"),
     State("kafka", "#/kafka", with_kafka, words="55 messages are lost"),
+    State("kafka-replay", "#/kafka", with_kafka, press("Replay these 2…"), "Nothing is stored twice."),
+    State("kafka-drop", "#/kafka", with_kafka, press("Drop events/0@993…"), "They leave EventVault for good."),
     State("kafka-unused", "#/kafka", words="Kafka is not used"),
     State("settings", "#/settings", words="Tokens"),
 ]  # fmt: skip

@@ -21,9 +21,12 @@ from blake3 import blake3
 from eventvault.archive import reader, writer
 from eventvault.archive.reuse import reusable_members
 from eventvault.archive.source import open_archive
+from eventvault.settings import Settings
 from tests import format_1
+from tests.quarantine import ids_of, letter, take_letters
+from tests.restoring import drafts
 from tests.service import GUNICORN, PROJECT, Service, services
-from tests.stores import folders_beneath, folders_of
+from tests.stores import folders_beneath, folders_of, running_service
 
 FIXTURES = PROJECT / "tests" / "fixtures" / "installation-0.1.0"
 OLD_COMMIT = "d3d18ad8d2010afb617d184db8105e3ae482e2fa"
@@ -282,3 +285,26 @@ def test_data_that_the_old_program_encoded_anew_does_not_differ_from_what_was_se
         assert all(post(running, "new", encoded).values())
         assert not any(post(running, "new", texts).values())
         running.stop()
+
+
+def test_the_old_program_ignores_a_quarantine_and_leaves_it_where_it_is(
+    service, old_program, settings: Settings
+) -> None:
+    with running_service(settings) as here:
+        take_letters(here, letter(1), letter(2), drafts=drafts(3, "from-kafka"))
+        assert here.journal.flush()
+        events = [f"from-kafka-{number}" for number in range(3)]
+
+    running = service(workers=1, command=old_program)
+    assert ids(running) == events
+    made = answer(running.post("/api/backup/create"))["name"]
+    answer(running.post("/api/events", {"type": "t", "id": "later"}), status=201)
+    assert restored_events(running, {"sequence": 2}) == events[:2]
+    assert restored_events(running, {"backupName": made}) == events
+    running.stop()
+
+    with running_service(settings) as here:
+        assert ids_of(here) == ["events/0@2", "events/0@1"]
+        take_letters(here, letter(3))
+        here.restore(made)
+        assert ids_of(here) == ["events/0@2", "events/0@1"]

@@ -158,6 +158,9 @@ def _describe_plan(target: Moment | str, plan: dict[str, Any], times: text.Times
     ]
     if plan.get("unfinishedJobs"):
         pairs.append(("jobs", f"{text.counted(plan['unfinishedJobs'], 'unfinished job')} created since; --cancel-jobs"))
+    if plan.get("quarantineLeaves"):
+        leaves = text.counted(plan["quarantineLeaves"], "message")
+        pairs.append(("quarantine", f"{leaves} leave it; what Kafka still has is read again"))
     if not plan["proven"]:
         pairs.append(("origin", "not proven to be made here: its events are read one by one into a fresh database"))
     lines = [f"Going back to {_named(target, plan, times)}", ""]

@@ -157,6 +157,7 @@ MENDS: dict[str, Mend] = {
     "kafka_topic_refused": Mend("kafka", lambda problem: str(problem["hint"])),
     "kafka_no_topic": Mend("kafka", "create a topic with such a name, or correct KAFKA_EVENTS_TOPIC"),
     "kafka_dead_letters_missing": Mend("kafka", "create the topic {about}, or set KAFKA_CREATE_TOPICS=true"),
+    "kafka_quarantine": Mend("kafka", "flask kafka quarantine list; then replay or drop them"),
     "kafka_waits": Mend("kafka", "mend what is named; the events are taken by themselves then"),
     "kafka_topic_recreated": Mend("kafka", _of_stopped, says_how_to_accept=True),
     "kafka_cluster_changed": Mend("kafka", _of_stopped, says_how_to_accept=True),

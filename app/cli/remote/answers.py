@@ -6,6 +6,7 @@ error that names it. What the API does not tell of a value has its default.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,6 +20,17 @@ from eventvault.backups.entry import BackupEntry, Check, Created, Pin, Trigger
 from eventvault.database.values import AppendResult, EventHistogram, EventTypes, Page, TypeCount
 from eventvault.events import cursor
 from eventvault.events.event import Appended
+from eventvault.kafka.values import (
+    Content,
+    Facts,
+    Held,
+    Quarantined,
+    QuarantinedMessage,
+    QuarantinePage,
+    Reference,
+    Replayed,
+    Totals,
+)
 from eventvault.notifications.values import Delivery
 from eventvault.operations.entry import OperationEntry
 from eventvault.operations.operation import Progress
@@ -579,6 +591,109 @@ class _Audit(_Answer):
 accepted = reads(_Accepted, lambda done: Problem(done.code, done.message, "", about=done.about))
 deliveries = reads(_Deliveries, lambda answer: answer.deliveries)
 audit = reads(_Audit, lambda answer: AuditPage(answer.lines, answer.last_line))
+
+
+# The quarantine
+
+
+class _Reference(_Answer):
+    topic: str
+    partition: int
+    offset: int
+
+
+class _Entry(_Answer):
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    at: str
+    reason: str
+    size: int = 0
+    timestamp: str | None = None
+    reference: _Reference | None = None
+
+
+class _Bytes(_Answer):
+    base64: str
+
+
+class _Header(_Answer):
+    name: str
+    value: _Bytes | None = None
+
+
+class _Message(_Entry):
+    key: _Bytes | None = None
+    value: _Bytes | None = None
+    headers: list[_Header] = []
+
+
+class _OneMessage(_Answer):
+    message: _Message
+
+
+class _Quarantine(_Answer):
+    quarantine: list[_Entry]
+    count: int
+    bytes: int = 0
+    oldest: str | None = None
+    dropped: int = 0
+    next: str | None = None
+
+
+class _Replayed(_Answer):
+    results: list[_ReplayedMessage]
+
+
+class _ReplayedMessage(_Answer):
+    id: str
+    outcome: str
+    event_id: str | None = None
+    source: str | None = None
+    sequence: int | None = None
+    reason: str | None = None
+
+
+class _Dropped(_Answer):
+    dropped: int
+
+
+def _quarantined(answer: _Entry) -> Quarantined:
+    sent = instant_of(answer.timestamp)
+    reference = answer.reference
+    facts = Facts(
+        reason=answer.reason,
+        size=answer.size,
+        crc=0,
+        timestamp=None if sent is None else sent // 1000,
+        reference=None if reference is None else Reference(reference.topic, reference.partition, reference.offset),
+    )
+    at = clock.parse_lenient(answer.at)
+    return Quarantined(answer.id, answer.topic, answer.partition, answer.offset, at, facts)
+
+
+def _message(answer: _Message) -> QuarantinedMessage:
+    entry = _quarantined(answer)
+    headers = tuple((header.name, _bytes(header.value)) for header in answer.headers)
+    content = Content(at=entry.at, key=_bytes(answer.key), value=_bytes(answer.value), headers=headers)
+    return QuarantinedMessage(entry, content)
+
+
+def _bytes(answer: _Bytes | None) -> bytes | None:
+    return None if answer is None else b64decode(answer.base64, validate=True)
+
+
+def _quarantine(answer: _Quarantine) -> QuarantinePage:
+    totals = Totals(dropped=answer.dropped)
+    held = Held(answer.count, answer.bytes, instant_of(answer.oldest), totals)
+    return QuarantinePage([_quarantined(each) for each in answer.quarantine], answer.next, held)
+
+
+quarantine = reads(_Quarantine, _quarantine)
+quarantined_message = reads(_OneMessage, lambda answer: _message(answer.message))
+replayed = reads(_Replayed, lambda answer: [Replayed(**msgspec.structs.asdict(each)) for each in answer.results])
+dropped = reads(_Dropped, lambda answer: answer.dropped)
 
 
 # Health

@@ -23,6 +23,7 @@ from eventvault.errors import (
 )
 from eventvault.events import cursor
 from eventvault.events.event import EventDraft, without_filled_time
+from eventvault.kafka.values import QuarantineFilter
 from eventvault.keyed_request import KeyedRequest
 from eventvault.operations.entry import OperationQuery
 from eventvault.restore.values import Moment
@@ -184,6 +185,19 @@ def _operations(query: OperationQuery) -> Request:
     )
 
 
+def _quarantine(wanted: QuarantineFilter) -> dict[str, Any]:
+    return {"topic": wanted.topic, "partition": wanted.partition, "reason": wanted.reason}
+
+
+def _drop(wanted: QuarantineFilter, count: int | None) -> Request:
+    """One message, or those of a filter: several ids are several requests."""
+    if wanted.ids:
+        return with_json("DELETE", "/api/kafka/quarantine", query={"id": wanted.ids[0]})
+    everything = True if wanted == QuarantineFilter() else None
+    query = {**_quarantine(wanted), "all": everything, "count": count}
+    return with_json("DELETE", "/api/kafka/quarantine", query=query)
+
+
 CALLS: dict[str, Call] = {
     "append": Call(_append, answers.appended),
     "get": Call(
@@ -230,6 +244,18 @@ CALLS: dict[str, Call] = {
         lambda partition, topic: post(f"/api/kafka/partitions/{_of_topic(topic)}{partition}/accept-loss"),
         answers.nothing,
     ),
+    "list_quarantine": Call(
+        lambda wanted, limit, before: get("/api/kafka/quarantine", **_quarantine(wanted), limit=limit, before=before),
+        answers.quarantine,
+    ),
+    "quarantined_message": Call(
+        lambda message_id: get("/api/kafka/quarantine", id=message_id), answers.quarantined_message
+    ),
+    "replay_quarantined": Call(
+        lambda ids, mode: post("/api/kafka/quarantine", {"ids": list(ids), **({"as": mode} if mode else {})}),
+        answers.replayed,
+    ),
+    "drop_quarantined": Call(_drop, answers.dropped),
     "accept_problem": Call(
         lambda code, about: post(
             f"/api/problems/{_in_path(code, ProblemNotFound, 'problem')}/accept",

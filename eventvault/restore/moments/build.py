@@ -100,7 +100,10 @@ class MomentBuilder:
         if plan.live:
             assert sources.live is not None, "a plan from the open database was made with one"
             self._copy_live(staging, sources.live)
-        order = msgspec.structs.replace(self._order(plan, staging, sources, reason), kafka=kafka or {})
+        order = self._order(plan, staging, sources, reason)
+        if kafka is not None:  # of a lost database; any other has its quarantine
+            letters = (str(self._journal.root), self._locator.installation)
+            order = msgspec.structs.replace(order, kafka=kafka, letters=letters)
         return self._chores.run("prepare_moment", order=msgspec.to_builtins(order))
 
     def proof(self) -> Proof:

@@ -102,6 +102,10 @@ class MomentLocator:
         record = self._journal.read_record()
         return identity or (record.registry if record else None)
 
+    @property
+    def installation(self) -> str:
+        return self._catalogue.installation
+
     def our_record(self) -> JournalRecord | None:
         """The journal's record of this installation's registry."""
         record = self._journal.read_record()

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import plyvel
 
 from eventvault import clock
 from eventvault.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
+from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.event_types import count_types
 from eventvault.database.generation import last_common
 from eventvault.database.registry import EventRegistry
 from eventvault.database.values import TypesQuery
-from eventvault.errors import ArchiveDamaged, DatabaseDamaged
+from eventvault.errors import ArchiveDamaged, ArchiveError, DatabaseDamaged
 from eventvault.files import free_bytes
+from eventvault.kafka import quarantined
 from eventvault.restore import estimate
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
@@ -58,6 +62,7 @@ class RestorePreview:
         else:
             plan, sources = self._moments.plan_for(wanted)
             common = self._common(plan.target, sources)
+        offsets = _offsets_of(entry) if isinstance(wanted, str) else None
         size, needed = self._moments.bytes_to_read(plan), self._moments.disk_needed(plan)
         sequence = plan.target.sequence
         instant = None if sequence is None else self._locator.time_of(sources, plan.target.generation, sequence)
@@ -75,6 +80,7 @@ class RestorePreview:
             "diskFree": free_bytes(self._settings.storage_dir),
             "predictedSeconds": estimate.predict(estimate.read_durations(self._settings.storage_dir), size),
             **self._replaced_events(common),
+            "quarantineLeaves": 0 if offsets is None else self._leaving_quarantine(offsets),
             "undo": self._undo(),
         }
 
@@ -92,6 +98,17 @@ class RestorePreview:
             return 0
         shared = last_common(sources.generations, target.generation, sources.live.generation)
         return min(shared, sources.live.sequence if target.sequence is None else target.sequence)
+
+    def _leaving_quarantine(self, offsets: Mapping[str, Mapping[str, int]]) -> int:
+        """How many messages of the quarantine come behind the offsets of an archive, which knows nothing of them."""
+        if self._bus.registry is None:
+            return 0
+        try:
+            with self._bus.using() as registry:
+                listed = registry.scan_meta(keys.QUARANTINE_LIST)
+        except DatabaseDamaged:
+            return 0
+        return quarantined.leaving((quarantined.read_list_key(key)[1] for key in listed), offsets)
 
     def _undo(self) -> dict[str, Any]:
         """Whether the present database stays for an undo, and which previous ones the next backup removes then."""
@@ -123,6 +140,15 @@ def _types_after(registry: EventRegistry, sequence: int) -> tuple[list[dict[str,
     except (plyvel.Error, DatabaseDamaged):
         return [], False
     return [{"type": each.type, "events": each.events} for each in found.types], found.complete
+
+
+def _offsets_of(entry: BackupEntry) -> Mapping[str, Mapping[str, int]]:
+    """The next offsets that an archive has, as far as its manifest is one of ours."""
+    path = Path(entry.path)
+    try:
+        return msgspec.convert(reader.read_manifest(path).kafka, dict[str, dict[str, int]])
+    except (ArchiveError, msgspec.ValidationError):
+        return {}
 
 
 def check_entry(entry: BackupEntry) -> None:

@@ -108,6 +108,7 @@ class HeadCheck:
             log.warning("the database ends at event %s, but event %s was recorded before: replaying what is there",
                         registry.last_sequence, recorded.last)  # fmt: skip
             HeadReplay(self._storage_dir, self._chores, registry, sources, self._history.proof()).run()
+            self._history.put_letters_back(registry)
             log.warning("the database now ends at event %s", registry.last_sequence)
         if registry.last_sequence < max(recorded.last, known) or recorded.latest is not None:
             log.error("the database ends at event %s of generation %s, but more was recorded before",

@@ -12,8 +12,9 @@ from eventvault.archive.proof import Proof
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.database.generation import Generation, StoreIdentity, lineage
+from eventvault.database.registry import EventRegistry
 from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError
-from eventvault.journal import coverage
+from eventvault.journal import coverage, letters
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.plan import Sources
@@ -38,7 +39,7 @@ class Beyond(NamedTuple):
 
 
 class RecordedHistory:
-    """Reads BACKUP_DIR only, never the database. Methods may raise OSError and BackupsUnavailable."""
+    """Reads BACKUP_DIR only, never the database that is given. Methods may raise OSError and BackupsUnavailable."""
 
     def __init__(self, backup_dir: Path, catalogue: Catalogue, heads: ArchiveHeads, journal: JournalFolder) -> None:
         self._folder = backup_dir
@@ -72,6 +73,10 @@ class RecordedHistory:
         generations |= self._unknown_generations(generations, {name: head.archive for name, head in heads.items()})
         recorded += [fork.fork_sequence for fork in generations.values() if fork.parent == present]
         return Recorded(max(recorded), _latest(generations, identity, present))
+
+    def put_letters_back(self, registry: EventRegistry) -> None:
+        """Put the quarantined messages that the journal has and the database lacks."""
+        registry.change_beside(lambda db: letters.put_back(db, self._journal.root, self._catalogue.installation))
 
     def sources(self, identity: StoreIdentity) -> Sources:
         """Return what is proven and can be restored, without the database itself."""

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import plyvel
@@ -21,6 +21,7 @@ from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew
 from eventvault.files import remove_durably, rename_durably, sync_folder
+from eventvault.kafka import quarantined
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap import undo
 from eventvault.restore.swap.intent import Intent
@@ -78,7 +79,10 @@ def describe_previous(head: Head | None, restored: Restored) -> PreviousDatabase
 
 
 def carry_over(storage_dir: Path, intent: Intent, registry: EventRegistry, undone: PreviousDatabase | None) -> Intent:
-    """Carry over Kafka's offsets, and describe in the intent what `registry` holds. undone: as for `Swapper.swap`."""
+    """Carry over Kafka's offsets with the quarantine, and describe in the intent what `registry` holds.
+
+    undone: as for `Swapper.swap`.
+    """
     if intent.restored.reason == POINT_IN_TIME:
         intent = carry_offsets(storage_dir, intent, registry)
     return undo.describe_replaced(intent, registry, undone)
@@ -87,10 +91,13 @@ def carry_over(storage_dir: Path, intent: Intent, registry: EventRegistry, undon
 def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) -> Intent:
     """Put the offsets of `registry` into the staged database, so that Kafka's later messages are not consumed again.
 
-    If damage makes them unreadable, they are not carried over, a note says so, and the messages are consumed again.
+    Its quarantine comes with them: nobody would read those messages again. If damage makes them unreadable, they are
+    not carried over, a note says so, and the messages are consumed again.
     """
     try:
         offsets = registry.scan_meta(keys.KAFKA)
+        if offsets:
+            _carry_into(storage_dir / intent.staged, offsets, registry)
     except (DatabaseDamaged, plyvel.Error) as error:
         if not is_damage(error):
             raise as_answer("reading Kafka's offsets", error) from error
@@ -98,7 +105,6 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
         note = "the previous database is damaged at Kafka's offsets: the messages since then are consumed again"
         restored = msgspec.structs.replace(intent.restored, notes=[*intent.restored.notes, note])
         return msgspec.structs.replace(intent, restored=restored)
-    _put_offsets(storage_dir / intent.staged, offsets)
     return intent
 
 
@@ -141,10 +147,30 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
     return intent
 
 
-def _put_offsets(staged: Path, offsets: Mapping[bytes, bytes]) -> None:
-    if not offsets:
-        return
-    with closing(open_leveldb(staged)) as db, db.write_batch(transaction=True, sync=True) as batch:
-        for key, value in offsets.items():
-            batch.put(key, value)
+def _carry_into(staged: Path, offsets: Mapping[bytes, bytes], registry: EventRegistry) -> None:
+    """The offsets come last: without them everything is consumed again."""
+    with closing(open_leveldb(staged)) as db:
+        _carry_quarantine(db, registry)
+        with db.write_batch(transaction=True, sync=True) as batch:
+            for key, value in offsets.items():
+                batch.put(key, value)
     sync_folder(staged)  # opening made files and removed some
+
+
+def _carry_quarantine(db: Any, registry: EventRegistry) -> None:
+    """Make the quarantine of the staged database that of `registry`; most of it is in both."""
+    with db.iterator(prefix=keys.QUARANTINE_LIST, verify_checksums=True) as rows:
+        staged = dict(rows)
+    present = registry.scan_meta(keys.QUARANTINE_LIST)
+    for key in staged.keys() - present.keys():
+        db.delete(key)
+        db.delete(quarantined.content_key(key))
+    for key, value in present.items():
+        if staged.get(key) != value:
+            content = registry.get_value(quarantined.content_key(key))
+            if content is not None:
+                db.put(quarantined.content_key(key), content)
+                db.put(key, value)
+    totals = registry.get_value(keys.META_QUARANTINE)
+    if totals is not None:
+        db.put(keys.META_QUARANTINE, totals)

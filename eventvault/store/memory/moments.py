@@ -61,6 +61,7 @@ def plan(present: Sequence[bytes], common: int, restored: Sequence[bytes]) -> di
         "eventsLeftBehind": len(behind),
         "firstLeftBehind": event.summary_of(behind[0]) if behind else None,
         "lastLeftBehind": event.summary_of(behind[-1]) if behind else None,
+        "quarantineLeaves": 0,
         "lastKept": event.summary_of(present[common - 1]) if common else None,
         "undo": {"kept": True, "drops": []},
         "types": [{"type": name, "events": count} for name, count in _types(behind).most_common(5)],

@@ -28,10 +28,10 @@ class MemoryStore(ComposedStore):
 
     def __init__(self, folder: Path, now: clock.Clock = clock.now) -> None:
         self.state = MemoryState(folder, now)
-        self.kafka_control = MemoryKafkaControl()
         self.problems = MemoryProblems()
         self.notifications = MemoryNotifications()
         event_log = MemoryEventLog(self.state)
+        self.kafka_control = MemoryKafkaControl(event_log)
         registry = OperationRegistry(None, now)
         audit = MemoryAudit()
         registry.deeds = Deeds(audit.note_deed)

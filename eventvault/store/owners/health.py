@@ -6,6 +6,7 @@ SHARED_SECONDS, by a thread of its own: a slow disk delays nobody longer than WA
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -26,12 +27,14 @@ from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.schedule import AutoBackup
 from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
+from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.bus import EventBus
 from eventvault.database.clock_watch import ClockWatch
 from eventvault.database.growth import DatabaseGrowth
 from eventvault.errors import BackupsChanged, DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.quarantine import Quarantine
 from eventvault.notifications.service import NotificationService
 from eventvault.operations.registry import OperationRegistry
 from eventvault.problems import OpenProblems, Problem, ProblemTimes
@@ -93,6 +96,7 @@ class HealthOwner(Health):
         journal: Journal,
         restorer: Restorer,
         kafka: KafkaMonitor,
+        quarantine: Quarantine,
         open_problems: OpenProblems,
         clock_watch: ClockWatch,
         notifications: NotificationService,
@@ -117,6 +121,7 @@ class HealthOwner(Health):
         self.journal = journal
         self.restorer = restorer
         self.kafka = kafka
+        self.quarantine = quarantine
         self.open_problems = open_problems
         self.clock_watch = clock_watch
         self.notifications = notifications
@@ -173,6 +178,7 @@ def _examine(parts: HealthOwner) -> _Examined:
     storage_dir, state = parts.settings.storage_dir, parts.state()
     totals, last = parts.totals.current(), read_last(storage_dir)
     staged, staged_problems = _staged_restore(storage_dir)
+    _note_quarantine(parts)
     return _Examined(
         state=state,
         totals=totals,
@@ -190,6 +196,13 @@ def _examine(parts: HealthOwner) -> _Examined:
         ],
         open=parts.open_problems.all(),
     )
+
+
+def _note_quarantine(parts: HealthOwner) -> None:
+    """Read what is in quarantine, unless that would wait; what is wrong with the database is said elsewhere."""
+    if parts.kafka.configured and parts.bus.registry is not None and not parts.bus.is_closing:
+        with contextlib.suppress(EventVaultError, *SYSTEM_ERRORS):
+            parts.kafka.quarantine = parts.quarantine.held()
 
 
 def _staged_restore(storage_dir: Path) -> tuple[Intent | None, list[Problem]]:

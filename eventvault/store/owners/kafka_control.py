@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from eventvault.database import keys
 from eventvault.database.bus import Consumer, EventBus
@@ -11,6 +11,17 @@ from eventvault.database.registry import AppendBatch
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.quarantine import Append, Change, Quarantine, check_count
+from eventvault.kafka.quarantined import Letter
+from eventvault.kafka.values import (
+    Content,
+    Mode,
+    QuarantinedMessage,
+    QuarantineFilter,
+    QuarantinePage,
+    Reference,
+    Replayed,
+)
 from eventvault.operations.operation import Operation
 from eventvault.problems import Problem
 from eventvault.settings import Settings
@@ -21,10 +32,13 @@ from eventvault.store.ports.kafka_control import KafkaControl
 class KafkaControlOwner(KafkaControl):
     """Also the source of the problems of stopped partitions."""
 
-    def __init__(self, lifecycle: Lifecycle, monitor: KafkaMonitor, consumers: Sequence[Consumer]) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, monitor: KafkaMonitor, consumers: Sequence[Consumer], quarantine: Quarantine
+    ) -> None:
         self._lifecycle = lifecycle
         self._monitor = monitor
         self._consumers = consumers
+        self._quarantine = quarantine
 
     def accept_loss(self, partition: int, topic: str | None, *, operation: Operation | None = None) -> None:
         """Sent again, it is passed on without a check: a consumer ignores it unless the partition is still stopped."""
@@ -33,6 +47,36 @@ class KafkaControlOwner(KafkaControl):
         if "topic" not in operation.notes:
             operation.note("topic", self._monitor.find_stopped(partition, topic))
         self._resume(operation.notes["topic"], partition)
+
+    def list_quarantine(self, wanted: QuarantineFilter, limit: int, before: str | None = None) -> QuarantinePage:
+        self._lifecycle.check()
+        return self._quarantine.page(wanted, limit, before)
+
+    def quarantined_message(self, message_id: str) -> QuarantinedMessage:
+        self._lifecycle.check()
+        return self._quarantine.message(message_id)
+
+    def replay_quarantined(
+        self, ids: Sequence[str], mode: Mode | None = None, *, operation: Operation | None = None
+    ) -> list[Replayed]:
+        operation = operation or Operation()
+        self._lifecycle.check()
+        began = {message_id: (event[0], event[1]) for message_id, event in operation.notes.get("began", {}).items()}
+        return self._quarantine.replay(ids, mode, began, lambda begun: operation.note("began", dict(begun)))
+
+    def drop_quarantined(
+        self, wanted: QuarantineFilter, count: int | None = None, *, operation: Operation | None = None
+    ) -> int:
+        operation = operation or Operation()
+        self._lifecycle.check()
+        noted = operation.notes.get("drop")
+        if noted is None:
+            found = self._quarantine.meant(wanted)
+            check_count(found.count, count)
+            noted = {"until": found.until, "count": found.count}
+            operation.note("drop", noted)
+        self._quarantine.drop(wanted, noted["until"])
+        return int(noted["count"])
 
     def waiting(self) -> list[Problem]:
         return self._monitor.stopped_problems()
@@ -46,22 +90,47 @@ class KafkaControlOwner(KafkaControl):
             consumer.accept_loss(topic, partition)
 
 
-def consumers_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: KafkaMonitor) -> list[Consumer]:
+def quarantine_of(settings: Settings, bus: EventBus, nonces: Nonces) -> Quarantine:
+    def fetch(reference: Reference) -> Content:
+        # Imported where it is used: it loads the client library.
+        from eventvault.kafka.fetching import fetch
+
+        return fetch(settings, reference)
+
+    return Quarantine(bus.using, lambda: _append_to(bus, nonces), fetch)
+
+
+def consumers_of(
+    settings: Settings, bus: EventBus, nonces: Nonces, monitor: KafkaMonitor, quarantine: Quarantine
+) -> list[Consumer]:
     """What the bus starts once the database is open."""
     # Imported where it is used: a store without Kafka takes over sooner without the client library.
     from eventvault.kafka.consumer import EventsConsumer
+    from eventvault.kafka.consuming import Sink
 
-    def begin() -> Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]]], AppendResult]:
-        with bus.using() as registry:
-            generation = registry.identity.generation
+    def begin() -> Sink:
+        append = _append_to(bus, nonces)
 
-        def append(drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]]) -> AppendResult:
-            return bus.committer.append(AppendBatch(drafts, nonces.next(), metadata, generation))
+        def store(
+            drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]], letters: Sequence[Letter]
+        ) -> AppendResult:
+            return quarantine.add(letters, lambda changes: append(drafts, [*metadata, *changes]))
 
-        return append
+        return store
 
     def metadata_of_kafka() -> dict[bytes, bytes]:
         with bus.using() as registry:
             return registry.scan_meta(keys.KAFKA)
 
     return [EventsConsumer(settings, begin=begin, load=metadata_of_kafka, monitor=monitor)]
+
+
+def _append_to(bus: EventBus, nonces: Nonces) -> Append:
+    """Return what appends in the present generation, and fails in any later one."""
+    with bus.using() as registry:
+        generation = registry.identity.generation
+
+    def append(drafts: Sequence[EventDraft], changes: Sequence[Change]) -> AppendResult:
+        return bus.committer.append(AppendBatch(drafts, nonces.next(), changes, generation))
+
+    return append

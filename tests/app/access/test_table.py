@@ -47,6 +47,8 @@ read write admin: GET /api/events/types
 read write admin: GET /api/backup/timeline
 read write admin: GET /api/backup/diff
 read write admin: GET /api/backup/undo
+read write admin: GET /api/kafka/quarantine
+write admin: POST /api/kafka/quarantine
 write admin: POST /api/events
 backup read write admin: POST /api/jobs
 read write admin: GET /api/jobs

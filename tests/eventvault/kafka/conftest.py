@@ -16,6 +16,7 @@ from eventvault.events.event import Appended, EventDraft
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset, stored_by_topic
+from eventvault.kafka.quarantined import Letter
 from eventvault.settings import Settings
 from eventvault.topic_names import EventsTopics
 
@@ -27,17 +28,21 @@ class MemoryRegistry:
         self.drafts: dict[tuple[str, str], EventDraft] = {}
         self.appended = 0
         self.metadata: dict[bytes, bytes] = {}
+        self.letters: list[Letter] = []
         self.failing: EventVaultError | None = None
         self.failed = threading.Event()
         self._lock = threading.Lock()
 
-    def sink(self, drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]]) -> AppendResult:
+    def sink(
+        self, drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]], letters: Sequence[Letter]
+    ) -> AppendResult:
         with self._lock:
             if self.failing is not None:
                 self.failed.set()
                 raise self.failing
             results = [self._append(draft) for draft in drafts]
             self.metadata.update(metadata)
+            self.letters += letters
             return AppendResult(results, len(self.drafts))
 
     def load(self) -> dict[bytes, bytes]:

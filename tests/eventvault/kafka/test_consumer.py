@@ -15,6 +15,7 @@ from eventvault.errors import NoSpace
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset, checksum, offset_put
+from eventvault.kafka.values import Reference
 from tests.eventvault.kafka import raw_producer
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker
@@ -100,6 +101,9 @@ def test_what_cannot_be_understood_becomes_a_dead_letter_and_the_rest_goes_on(ka
     assert b"no value" in headers[1]["x-eventvault-reason"]
     assert b"type" in headers[2]["x-eventvault-reason"]
     assert one.monitor.snapshot()["deadLetters"] == 3
+    assert [(each.message.offset, each.reference) for each in one.registry.letters] == [
+        (offset, Reference(f"{topic}.dead-letter", 0, offset - 1)) for offset in (1, 2, 3)
+    ]
 
 
 @pytest.mark.kafka
@@ -128,6 +132,8 @@ def test_a_partition_waits_for_its_dead_letter_and_the_others_go_on(kafka: Kafka
         [(b"good", b"v"), (b"\xff\xfe", b"")],
         [(b"ce_\xc3", b"v"), (b"ce_type", b"t")],
         [(b"ce_id", b"\xff")],
+        [(b"\xff", b"v"), (b"\xee", b"v")],
+        [(b"\xff", b"v"), (b"\xee", b"v"), (b"h", b"v"), (b"\xf0", b"v")],
     ],
 )
 def test_a_message_whose_headers_are_not_utf8_is_a_dead_letter(

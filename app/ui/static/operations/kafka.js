@@ -3,6 +3,7 @@ import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Button, Column, Confirm, Empty, Fact, Icon, Problem, When, Written, html, tell } from "../parts.js";
 import { ask, change, refresh } from "../service.js";
+import { Quarantine } from "./quarantine.js";
 
 const nameOf = (each) => `${each.topic}/${each.partition}`;
 
@@ -12,6 +13,7 @@ export function Kafka({ health, away }) {
   return html`<header class="page-head"><div><h1 tabindex="-1">Kafka</h1><p class="quiet">${kafka?.configured ? html`<${Source} kafka=${kafka} />` : "\u00a0"}</p></div></header>
     ${!kafka ? html`<p class="quiet">Not known yet.</p>` : kafka.configured ? html`<${Consumed} kafka=${kafka} problems=${health.data.problems || []} away=${away} onAsk=${setAsked} />`
       : html`<section class="card"><${Empty} icon="kafka" title="Kafka is not used">Set <code>KAFKA_BOOTSTRAP_SERVERS</code> to take events from topics.<//></section>`}
+    ${kafka && html`<${Quarantine} away=${away} configured=${kafka.configured} />`}
     ${asked !== null && html`<${AcceptLoss} asked=${asked} onClose=${() => setAsked(null)} />`}`;
 }
 
@@ -29,7 +31,7 @@ function Consumed({ kafka, problems, away, onAsk }) {
       <${Fact} name="Broker">${kafka.connected ? "answers" : html`<span class="care-text">does not answer</span>`}<//>
       <${Fact} name="Behind" more="messages not taken yet">${kafka.lag === null ? "not known" : f.number(kafka.lag)}<//>
       <${Fact} name="Taken" more="since the store began">${f.number(kafka.consumed)}<//>
-      <${Fact} name="Dead letters" more="since the store began">${f.number(kafka.deadLetters)}<//></dl>
+      <${Fact} name="Dead letters" more=${kafka.quarantine?.count ? html`${f.number(kafka.quarantine.count)} in quarantine, the oldest since <${When} at=${kafka.quarantine.oldest} />` : "none in quarantine"} tone=${kafka.quarantine?.count ? "care" : ""}>${f.number(kafka.deadLetters)}<//></dl>
     ${kafka.lastError && html`<${Problem} error=${{ message: String(kafka.lastError.message || kafka.lastError) }} />`}
     ${unread.map((topic) => html`<p class="quiet" key=${topic.name}><code>${topic.name}</code>: <${Written} text=${topic.error || (topic.exists ? "nothing is read yet" : "the topic does not exist")} /></p>`)}
     <section class="card flush"><h2>Partitions</h2><table role="table"><caption class="hidden">Partitions of the topics</caption>

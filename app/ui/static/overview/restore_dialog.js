@@ -21,5 +21,6 @@ export function RestoreDialog({ moment, plan, name, onClose }) {
       with ${f.count(plan.sequence, "event")}.</p>
     <dl class="plan-numbers"><div class=${behind ? "strong" : ""}><dt>${behind === 1 ? "event is set aside" : "events are set aside"}</dt><dd>${f.number(behind)}</dd></div>
       <div><dt>until it is done</dt><dd>${plan.predictedSeconds === null ? "not known" : `≈ ${f.duration(plan.predictedSeconds)}`}</dd></div></dl>
+    ${plan.quarantineLeaves > 0 && html`<p>${f.count(plan.quarantineLeaves, "message")} of Kafka ${plan.quarantineLeaves === 1 ? "leaves" : "leave"} the quarantine. What Kafka still has is read again.</p>`}
     ${hasUndo && html`<p>Nothing is deleted. <strong>Undo</strong> brings all of it back in one click.</p>`}<//>`;
 }

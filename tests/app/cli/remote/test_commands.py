@@ -221,6 +221,11 @@ def test_events_counted_followed_and_compared(vault: Vault, archive: str) -> Non
 def test_kafka(vault: Vault) -> None:
     assert vault("kafka", "status", status=78).stderr
     assert vault("kafka", "accept", "events/2", "--yes", status=78).stderr
+    assert vault.json("kafka", "quarantine", "list", "--reason", "x", "--limit", "2")["quarantine"] == []
+    assert vault("kafka", "quarantine", "show", "events/2@1", status=3).stderr
+    assert vault("kafka", "quarantine", "replay", "events/2@1", "--as", "binary", status=3).stderr
+    assert vault("kafka", "quarantine", "drop", "events/2@1", "--yes", status=3).stderr
+    assert vault("kafka", "quarantine", "drop", "--all", "--yes").stdout == "There is none.\n"
 
 
 def test_audit(vault: Vault) -> None:

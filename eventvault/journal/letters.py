@@ -1,0 +1,197 @@
+"""Quarantined messages in the journal: `BACKUP_DIR/journal/dead-letters/`, for the case that STORAGE_DIR is lost.
+
+A file has messages that came after those of the file before it. It is written before the journal has the offset behind
+them, and removed once none of them is in the quarantine any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from isal import igzip_lib, isal_zlib
+
+from eventvault import data_folders
+from eventvault.database import keys
+from eventvault.database.registry import EventRegistry
+from eventvault.errors import DatabaseDamaged
+from eventvault.files import durable_file, make_folder, matching
+from eventvault.kafka import quarantined
+from eventvault.kafka.values import Totals
+from eventvault.regular_files import read_file
+from eventvault.system_errors import text_of
+
+log = logging.getLogger("BackupManager")
+
+FILE_BYTES = 8 * 2**20
+FILE_MESSAGES = 5_000
+_MOST_BYTES = 256 * 2**20
+"""More than any file holds: it ends after 8 MiB, or with the dead letters of one write of events."""
+_GZIP, _LEVEL = 31, 1
+_NAME = re.compile(r"letters_[0-9]{19}-[0-9]{19}\.jsonl\.gz")
+_LAST = keys.QUARANTINE_LIST + b"\xff" * 9
+_IsalError = cast(type[Exception], igzip_lib.IsalError)
+
+Row = tuple[bytes, bytes, bytes]
+"""Of a message: its key in the list, what the list shows of it, and its content."""
+
+
+class LettersHeader(msgspec.Struct, frozen=True, rename="camel"):
+    """The first line of a file. sha256: of all other lines, in hex."""
+
+    format_version: int
+    installation: str
+    messages: int
+    sha256: str
+
+
+class LettersFolder:
+    """The files of one installation. Writes for one thread at a time.
+
+    using: yields the registry, which is not in use while a file is written.
+    """
+
+    def __init__(
+        self, root: Path, installation: str, using: Callable[[], AbstractContextManager[EventRegistry]]
+    ) -> None:
+        self._folder = root / data_folders.DEAD_LETTERS
+        self._installation = installation
+        self._using = using
+        self._upto: int | None = None
+        """When the newest message of a file was quarantined; None before the files were read."""
+        self._keys: dict[Path, frozenset[bytes]] = {}
+        """The keys of the messages of each file."""
+
+    def write_new(self) -> None:
+        """Write the messages that came since. Raises as `tend`."""
+        if self._upto is None:
+            self._upto = self.tend()
+        while rows := self._read(quarantined.first_key_after(self._upto)):
+            self._write(rows)
+            self._upto = quarantined.read_list_key(rows[-1][0])[0]
+
+    def tend(self) -> int:
+        """Write the messages that no file has, such as those of one that was deleted, and remove what is not needed.
+
+        Returns when the newest message was quarantined; 0 if there never was one.
+
+        A file of which most messages are not in the quarantine any more is written anew without them. Raises NoSpace,
+        OSError, or why the database is not open.
+        """
+        files = self._files()
+        self._keys = {path: self._keys[path] if path in self._keys else self._keys_in(path) for path in files}
+        with self._using() as registry:
+            present = registry.scan_meta(keys.QUARANTINE_LIST).keys()
+        for path, listed in list(self._keys.items()):
+            there = listed & present
+            if listed and 2 * len(there) < len(listed):
+                written = self._write(self._rows_of(path, there)) if there else None
+                if written != path:
+                    self._keys.pop(path)
+                    path.unlink(missing_ok=True)
+        missing = sorted(present - frozenset[bytes]().union(*self._keys.values()))
+        while missing and (rows := self._read(missing[0][:-1], frozenset(missing))):
+            self._write(rows)
+            missing = [key for key in missing if key > rows[-1][0]]
+        self._upto = max([self._upto or 0, *(quarantined.read_list_key(key)[0] for key in present)])
+        return self._upto
+
+    def _read(self, start: bytes, wanted: frozenset[bytes] | None = None) -> list[Row]:
+        with self._using() as registry:
+            return list(_rows_from(registry, start, wanted))
+
+    def _files(self) -> list[Path]:
+        return files_of(self._folder.parent)
+
+    def _keys_in(self, path: Path) -> frozenset[bytes]:
+        return frozenset(key for key, _, _ in read(path, self._installation) or ())
+
+    def _rows_of(self, path: Path, wanted: frozenset[bytes]) -> list[Row]:
+        return [row for row in read(path, self._installation) or () if row[0] in wanted]
+
+    def _write(self, rows: Sequence[Row]) -> Path:
+        first, last = (quarantined.read_list_key(key)[0] for key in (rows[0][0], rows[-1][0]))
+        lines = b"".join(msgspec.json.encode([b64encode(part).decode() for part in row]) + b"\n" for row in rows)
+        header = LettersHeader(1, self._installation, len(rows), hashlib.sha256(lines).hexdigest())
+        make_folder(self._folder)
+        path = self._folder / f"letters_{first:019d}-{last:019d}.jsonl.gz"
+        with durable_file(path) as file:
+            file.write(isal_zlib.compress(msgspec.json.encode(header) + b"\n" + lines, _LEVEL, wbits=_GZIP))
+        self._keys[path] = frozenset(row[0] for row in rows)
+        return path
+
+
+def files_of(root: Path) -> list[Path]:
+    """Return the files in a journal, the oldest messages first."""
+    return sorted(path for path in matching(root / data_folders.DEAD_LETTERS) if _NAME.fullmatch(path.name))
+
+
+def read(path: Path, installation: str) -> list[Row] | None:
+    """Return the messages of a file; None, and a line in the log, if it is damaged or of another installation."""
+    try:
+        inflater = isal_zlib.decompressobj(wbits=_GZIP)
+        text = inflater.decompress(read_file(path), _MOST_BYTES)
+        first, _, lines = text.partition(b"\n")
+        header = msgspec.json.decode(first, type=LettersHeader)
+        if header.installation != installation or header.format_version != 1:
+            return None
+        rows = [_row(line) for line in lines.splitlines()]
+        if hashlib.sha256(lines).hexdigest() != header.sha256 or len(rows) != header.messages or not inflater.eof:
+            raise ValueError("it does not match its header")
+    except (ValueError, msgspec.MsgspecError, OSError, _IsalError) as error:
+        log.warning("%s cannot be read: the messages of the quarantine in it count as none: %s", path, text_of(error))
+        return None
+    return rows
+
+
+def put_back(db: Any, root: Path, installation: str) -> None:
+    """Put the messages that the journal has and the database lacks. For a database that nothing else writes to."""
+    count = 0
+    for path in files_of(root):
+        for key, facts, content in read(path, installation) or ():
+            place = quarantined.content_key(key)
+            if db.get(place) is None:
+                with db.write_batch(transaction=True) as batch:
+                    batch.put(place, content)
+                    batch.put(key, facts)
+                count += 1
+    if count:
+        totals = quarantined.read_totals(db.get(keys.META_QUARANTINE))
+        db.put(
+            keys.META_QUARANTINE, quarantined.encoded_totals(Totals(totals.letters + count, totals.dropped)), sync=True
+        )
+
+
+def _row(line: bytes) -> Row:
+    key, facts, content = (
+        b64decode(part, validate=True) for part in msgspec.json.decode(line, type=tuple[str, str, str])
+    )
+    quarantined.check_row(key, facts, content)
+    return key, facts, content
+
+
+def _rows_from(registry: EventRegistry, start: bytes, wanted: frozenset[bytes] | None) -> Iterator[Row]:
+    """Yield messages behind `start`, as many as a file has: all of one instant, or none. wanted: these alone."""
+    room, number, instant = FILE_BYTES, 0, 0
+    with registry.rows(start, _LAST) as listed:
+        for key, facts in listed:
+            this = quarantined.read_list_key(key)[0]
+            if this != instant and (room <= 0 or number >= FILE_MESSAGES):
+                return
+            if wanted is not None and key not in wanted:
+                continue
+            content = registry.get_value(quarantined.content_key(key))
+            if content is None:
+                raise DatabaseDamaged(
+                    "a message of the quarantine has no content",
+                    hint="restore the newest backup; POST /api/backup/restore",
+                )
+            room, number, instant = room - len(content), number + 1, this
+            yield key, facts, content

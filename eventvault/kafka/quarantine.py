@@ -1,0 +1,488 @@
+"""The quarantine: puts dead letters into the registry, lists them, appends them after all, and drops them.
+
+What changes it takes turns, so that the numbers that are counted are those of what is there. It knows neither the
+database nor the client of Kafka: the caller passes in how rows are read and written, and how a message is fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from eventvault import clock
+from eventvault.database import keys
+from eventvault.database.values import AppendResult
+from eventvault.errors import EventVaultError, InvalidInput, KafkaUnreachable, QuarantineChanged, QuarantinedNotFound
+from eventvault.events.event import Appended, EventDraft
+from eventvault.kafka import quarantined
+from eventvault.kafka.messages import Record, Unreadable, to_draft
+from eventvault.kafka.quarantined import Letter, Place, weight_of
+from eventvault.kafka.values import (
+    Content,
+    Facts,
+    Held,
+    Mode,
+    QuarantinedMessage,
+    QuarantineFilter,
+    QuarantinePage,
+    Reference,
+    Replayed,
+    Totals,
+)
+from eventvault.progress import Turn
+
+_MOST_LOOKED_AT = 10_000
+"""Messages that one page of a filtered list looks at."""
+_REPLAY_BYTES = 8 * 2**20
+"""Messages that are appended in one write."""
+_LAST = keys.QUARANTINE_LIST + b"\xff" * 9
+
+Change = tuple[bytes, bytes | None]
+Began = Mapping[str, tuple[str, str]]
+"""Messages whose replay was begun → id and source of the event."""
+Fetch = Callable[[Reference], Content]
+Append = Callable[[Sequence[EventDraft], Sequence[Change]], AppendResult]
+
+
+class Rows(Protocol):
+    """The part of the registry that is read."""
+
+    def get_value(self, key: bytes) -> bytes | None: ...
+
+    def rows(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Any:
+        """Return a context manager: an iterator over the keys and values between two keys, both excluded."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Of the quarantine: messages, bytes of all, and bytes of one that is not a reference."""
+
+    messages: int = quarantined.MOST_MESSAGES
+    bytes: int = quarantined.MOST_BYTES
+    bytes_of_one: int = quarantined.MOST_BYTES_OF_ONE
+
+
+LIMITS = Limits()
+
+
+class Meant(msgspec.Struct, frozen=True):
+    """How many messages a filter means, of those that were quarantined at `until` or before."""
+
+    count: int
+    until: int
+
+
+class Quarantine:
+    """Safe for many threads.
+
+    using: yields the rows of the present registry. begin: returns what appends events and changes keys in one write; it
+    fails once another generation began. fetch: reads a message whose bytes are not here; raises EventVaultError.
+    """
+
+    def __init__(
+        self,
+        using: Callable[[], AbstractContextManager[Rows]],
+        begin: Callable[[], Append],
+        fetch: Fetch,
+        *,
+        limits: Limits = LIMITS,
+        now: clock.Clock = clock.now,
+    ) -> None:
+        self._using, self._begin, self._fetch = using, begin, fetch
+        self._limits = limits
+        self._now = now
+        self._turn = Turn("change of the quarantine")
+        self._counted: tuple[weakref.ref[Rows], _Sums] | None = None
+        self._changes = 0
+        """Grows when a write begins and when it ends: what was counted meanwhile may be wrong."""
+
+    def held(self) -> Held:
+        """Return what is there. It is counted once for each opening of the database."""
+        with self._using() as rows:
+            return self._held(rows)
+
+    def add(self, letters: Sequence[Letter], append: Callable[[Sequence[Change]], AppendResult]) -> AppendResult:
+        """Call `append` with the changes that quarantine these dead letters, and return what it returns."""
+        if not letters:
+            return append(())
+        with self._turn.held():
+            with self._using() as rows:
+                adding = _Adding(rows, self._sums(rows), self._limits, self._now())
+                for letter in letters:
+                    adding.add(letter)
+                adding.make_room()
+            return self._changed(rows, adding.sums, lambda: append(adding.changes()))
+
+    def page(self, wanted: QuarantineFilter, limit: int, before: str | None) -> QuarantinePage:
+        """Raises InvalidInput for a `before` that no page had."""
+        with self._using() as rows:
+            found, following = [], None
+            with rows.rows(keys.QUARANTINE_LIST, _cursor_key(before), reverse=True) as listed:
+                for looked_at, (key, value) in enumerate(listed, 1):
+                    entry = quarantined.read_entry(key, value)
+                    if wanted.matches(entry):
+                        found.append(entry)
+                    if len(found) == limit or looked_at == _MOST_LOOKED_AT:
+                        following = base64.urlsafe_b64encode(key[1:]).decode()
+                        break
+            return QuarantinePage(found, following, self._held(rows))
+
+    def message(self, message_id: str) -> QuarantinedMessage:
+        """Raises QuarantinedNotFound, or InvalidInput if it is no id."""
+        with self._using() as rows:
+            found = _find(rows, quarantined.place_of(message_id))
+        if found is None:
+            raise not_found([message_id])
+        return found
+
+    def replay(
+        self,
+        ids: Sequence[str],
+        mode: Mode | None,
+        began: Began | None = None,
+        note: Callable[[Began], None] = lambda _: None,
+    ) -> list[Replayed]:
+        """Append the events in these messages; each leaves the list in the write of its event.
+
+        A message that is refused stays. note: called before each write with what was begun until then, which an
+        attempt that goes on with it gets as `began`. Raises QuarantinedNotFound if there is none of these messages.
+        """
+        places = [quarantined.place_of(message_id) for message_id in dict.fromkeys(ids)]
+        begun = dict(began or {})
+
+        def append(parsed: Sequence[_Parsed]) -> list[Replayed]:
+            begun.update({each.place.id: (each.draft.id, each.draft.source) for each in parsed})
+            if parsed:
+                note(begun)
+            return self._append_parsed(parsed)
+
+        results: list[Replayed] = []
+        waiting: list[_Parsed] = []
+        fetch = _FetchUntilAway(self._fetch)
+        for place in places:
+            parsed = self._parse(place, mode, fetch)
+            if isinstance(parsed, Replayed):
+                results.append(parsed)
+                continue
+            waiting.append(parsed)
+            if sum(each.size for each in waiting) >= _REPLAY_BYTES:
+                results += append(waiting)
+                waiting = []
+        results += append(waiting)
+        by_id = {each.id: each if each.outcome != "unknown" else self._ended(each, begun) for each in results}
+        if all(each.outcome == "unknown" for each in by_id.values()):
+            raise not_found(ids)
+        return [by_id[place.id] for place in places]
+
+    def meant(self, wanted: QuarantineFilter) -> Meant:
+        """Return how many messages are meant now. Raises QuarantinedNotFound if there is none."""
+        with self._using() as rows:
+            until = _newest(rows)
+            found = Meant(sum(1 for _ in _meant(rows, wanted, until)), until)
+        if not found.count:
+            raise not_found(wanted.ids)
+        return found
+
+    def drop(self, wanted: QuarantineFilter, until: int) -> int:
+        """Remove messages for good, of those that were there at `until`. Returns how many."""
+        append = self._begin()
+        with self._turn.held():
+            with self._using() as rows:
+                gone = list(_meant(rows, wanted, until))
+                sums = self._sums(rows).less(each.weight for each in gone)
+            if gone:
+                self._changed(rows, sums, lambda: append((), [change for each in gone for change in each.removal()]))
+            return len(gone)
+
+    def _ended(self, gone: Replayed, begun: Began) -> Replayed:
+        """Return what became of a message that is not there: an earlier attempt may have replayed it."""
+        if gone.id not in begun:
+            return gone
+        event_id, source = begun[gone.id]
+        with self._using() as rows:
+            value = rows.get_value(keys.identity_key(event_id, source))
+        if value is None:
+            return gone
+        return Replayed(gone.id, "replayed", event_id, source, keys.read_identity_value(value)[0])
+
+    def _parse(self, place: Place, mode: Mode | None, fetch: Fetch) -> _Parsed | Replayed:
+        with self._using() as rows:
+            found = _find(rows, place)
+        if found is None:
+            return Replayed(place.id, "unknown")
+        try:
+            content = _content_of(found, fetch)
+            record = quarantined.record_of(QuarantinedMessage(found.entry, content))
+            draft = to_draft(record, mode)
+        except Unreadable as reason:
+            return Replayed(place.id, "refused", reason=str(reason))
+        except EventVaultError as error:
+            return Replayed(place.id, "refused", reason=error.message)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as where it was read first
+            why = f"it cannot be made an event: {type(error).__name__}: {error}"
+            return Replayed(place.id, "refused", reason=why)
+        return _Parsed(place, draft, quarantined.size_of(content))
+
+    def _append_parsed(self, waiting: Sequence[_Parsed]) -> list[Replayed]:
+        if not waiting:
+            return []
+        append = self._begin()
+        with self._turn.held():
+            with self._using() as rows:
+                there = [(each, _listed(rows, each.place)) for each in waiting]
+                present = [(parsed, listed) for parsed, listed in there if listed is not None]
+                sums = self._sums(rows).less(listed.weight for _, listed in present)
+            gone = [Replayed(each.place.id, "unknown") for each, listed in there if listed is None]
+            if not present:
+                return gone
+            drafts = [parsed.draft for parsed, _ in present]
+            changes = [change for _, listed in present for change in listed.removal()]
+            appended = self._changed(rows, sums, lambda: append(drafts, changes)).results
+        return gone + [_replayed(parsed, each) for (parsed, _), each in zip(present, appended, strict=True)]
+
+    def _changed(self, rows: Rows, sums: _Sums, append: Callable[[], AppendResult]) -> AppendResult:
+        """Write, and note the sums after it. If the write fails, they are counted anew: it may have landed."""
+        self._changes += 1
+        self._counted = None
+        try:
+            result = append()
+        finally:
+            self._changes += 1
+        self._counted = weakref.ref(rows), sums
+        return result
+
+    def _held(self, rows: Rows) -> Held:
+        sums = self._sums(rows)
+        with rows.rows(keys.QUARANTINE_LIST, _LAST) as listed:
+            oldest = next((quarantined.read_list_key(key)[0] for key, _ in listed), None)
+        return Held(sums.count, sums.bytes, oldest, _totals(rows))
+
+    def _sums(self, rows: Rows) -> _Sums:
+        counted = self._counted
+        if counted is not None and counted[0]() is rows:
+            return counted[1]
+        sums, changes = _Sums(0, 0), self._changes
+        with rows.rows(keys.QUARANTINE_LIST, _LAST) as listed:
+            for _, value in listed:
+                sums = sums.plus(weight_of(quarantined.read_facts(value), value))
+        if changes == self._changes:
+            self._counted = weakref.ref(rows), sums
+        return sums
+
+
+class _Sums(msgspec.Struct, frozen=True):
+    count: int
+    bytes: int
+
+    def plus(self, weight: int) -> _Sums:
+        return _Sums(self.count + 1, self.bytes + weight)
+
+    def less(self, weights: Iterable[int]) -> _Sums:
+        gone = list(weights)
+        return _Sums(self.count - len(gone), self.bytes - sum(gone))
+
+
+class _Listed(NamedTuple):
+    """A message of the list, and how many bytes it counts."""
+
+    place: Place
+    list_key: bytes
+    weight: int
+
+    def removal(self) -> tuple[Change, Change]:
+        return (self.place.key, None), (self.list_key, None)
+
+
+class _FetchUntilAway:
+    """Fetches messages; once Kafka does not answer, it is not asked again, as each question takes its time."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._away: KafkaUnreachable | None = None
+
+    def __call__(self, reference: Reference) -> Content:
+        if self._away is not None:
+            raise self._away.with_traceback(None)
+        try:
+            return self._fetch(reference)
+        except KafkaUnreachable as error:
+            self._away = error
+            raise
+
+
+class _Parsed(NamedTuple):
+    place: Place
+    draft: EventDraft
+    size: int
+
+
+class _Adding:
+    """The changes that quarantine the dead letters of one write. sums: those after it."""
+
+    def __init__(self, rows: Rows, sums: _Sums, limits: Limits, at: int) -> None:
+        self.sums = sums
+        self._rows, self._limits = rows, limits
+        self._at = max(at, _newest(rows) + 1)
+        """Later than all that is there, also where the clock was set back: what is new is told by it."""
+        self._totals = _totals(rows)
+        self._new: dict[Place, tuple[tuple[Change, Change], int]] = {}
+        self._removed: list[Change] = []
+
+    def add(self, letter: Letter) -> None:
+        """A message that is there already, as after a restore, is not added again."""
+        message = letter.message
+        self._totals = msgspec.structs.replace(self._totals, letters=self._totals.letters + 1)
+        facts, content = quarantined.described(message, letter.reason)
+        place = self._free_place(message, facts)
+        if place is None:
+            return
+        puts = quarantined.puts_of(place, self._at, facts, content)
+        if facts.size > self._limits.bytes_of_one or len(puts[0][1]) > quarantined.MOST_STORED:
+            here = Reference(message.topic, message.partition, message.offset)
+            facts, content = quarantined.without_bytes(facts, content, letter.reference or here)
+            puts = quarantined.puts_of(place, self._at, facts, content)
+        self._new[place] = puts, weight_of(facts, puts[1][1])
+        self.sums = self.sums.plus(self._new[place][1])
+
+    def make_room(self) -> None:
+        """Drop the oldest messages beyond the limits, and count them."""
+        if not self._is_over():
+            return
+        with self._rows.rows(keys.QUARANTINE_LIST, _LAST) as listed:
+            for key, value in listed:
+                weight = weight_of(quarantined.read_facts(value), value)
+                self._removed += _Listed(quarantined.read_list_key(key)[1], key, weight).removal()
+                if not self._dropped(weight):
+                    return
+        for place in list(self._new):
+            if not self._dropped(self._new.pop(place)[1]):
+                return
+
+    def changes(self) -> list[Change]:
+        puts = [put for both, _ in self._new.values() for put in both]
+        return [*self._removed, *puts, (keys.META_QUARANTINE, quarantined.encoded_totals(self._totals))]
+
+    def _is_over(self) -> bool:
+        return self.sums.count > self._limits.messages or self.sums.bytes > self._limits.bytes
+
+    def _dropped(self, weight: int) -> bool:
+        """Count a message that left. Returns whether another one has to."""
+        self.sums = self.sums.less([weight])
+        self._totals = msgspec.structs.replace(self._totals, dropped=self._totals.dropped + 1)
+        return self._is_over()
+
+    def _free_place(self, message: Record, facts: Facts) -> Place | None:
+        for copy in range(quarantined.MOST_COPIES):
+            place = Place(message.topic, message.partition, message.offset, copy)
+            stored = _find(self._rows, place)
+            if stored is None:
+                return place
+            if stored.entry.facts.crc == facts.crc:
+                return None
+        return None
+
+
+def not_found(ids: Sequence[str]) -> QuarantinedNotFound:
+    what = f"no message {', '.join(ids[:3])}" if ids else "no such message"
+    return QuarantinedNotFound(
+        f"the quarantine has {what}; nothing was changed",
+        hint="GET /api/kafka/quarantine lists those that it has",
+    )
+
+
+def check_count(found: int, expected: int | None) -> None:
+    """Raise QuarantineChanged if they are others than somebody saw."""
+    if expected is not None and found != expected:
+        raise QuarantineChanged(
+            f"{found} messages are meant, not {expected}; nothing was dropped",
+            hint="list them again with the same filter, and name their number",
+            count=found,
+        )
+
+
+def _replayed(parsed: _Parsed, appended: Appended) -> Replayed:
+    return Replayed(
+        parsed.place.id,
+        "duplicate" if appended.duplicate else "replayed",
+        event_id=parsed.draft.id,
+        source=parsed.draft.source,
+        sequence=appended.sequence,
+    )
+
+
+def _content_of(found: QuarantinedMessage, fetch: Fetch) -> Content:
+    """Return the bytes of a message, from Kafka if they are not here."""
+    facts = found.entry.facts
+    if facts.reference is None:
+        return found.content
+    content = fetch(facts.reference)
+    if quarantined.crc_of(content) != facts.crc:
+        where = Place(facts.reference.topic, facts.reference.partition, facts.reference.offset)
+        raise Unreadable(f"another message is at {where.id} in Kafka now")
+    return msgspec.structs.replace(content, problem=found.content.problem)
+
+
+def _find(rows: Rows, place: Place) -> QuarantinedMessage | None:
+    stored = rows.get_value(place.key)
+    if stored is None:
+        return None
+    content = quarantined.read_content(stored)
+    key = quarantined.list_key(content.at, place)
+    facts = rows.get_value(key)
+    return None if facts is None else QuarantinedMessage(quarantined.read_entry(key, facts), content)
+
+
+def _listed(rows: Rows, place: Place) -> _Listed | None:
+    found = _find(rows, place)
+    if found is None:
+        return None
+    key = quarantined.list_key(found.entry.at, place)
+    return _Listed(place, key, weight_of(found.entry.facts, rows.get_value(key) or b""))
+
+
+def _newest(rows: Rows) -> int:
+    with rows.rows(keys.QUARANTINE_LIST, _LAST, reverse=True) as listed:
+        return next((quarantined.read_list_key(key)[0] for key, _ in listed), 0)
+
+
+def _meant(rows: Rows, wanted: QuarantineFilter, until: int) -> Iterator[_Listed]:
+    if wanted.ids:
+        for message_id in dict.fromkeys(wanted.ids):
+            listed = _listed(rows, quarantined.place_of(message_id))
+            if listed is not None and quarantined.read_list_key(listed.list_key)[0] <= until:
+                yield listed
+        return
+    with rows.rows(keys.QUARANTINE_LIST, _LAST) as found:
+        for key, value in found:
+            at, place = quarantined.read_list_key(key)
+            if at > until:
+                return
+            entry = quarantined.read_entry(key, value)
+            if wanted.matches(entry):
+                yield _Listed(place, key, weight_of(entry.facts, value))
+
+
+def _totals(rows: Rows) -> Totals:
+    return quarantined.read_totals(rows.get_value(keys.META_QUARANTINE))
+
+
+def _cursor_key(before: str | None) -> bytes:
+    if before is None:
+        return _LAST
+    try:
+        key = keys.QUARANTINE_LIST + base64.b64decode(before.encode(), altchars=b"-_", validate=True)
+        quarantined.read_list_key(key)
+    except (ValueError, binascii.Error):
+        raise InvalidInput(
+            f"{before!r:.100} is no position in the quarantine",
+            hint="`before` is the `next` of the page before",
+            fields={"before": ["Not the `next` of a page."]},
+        ) from None
+    return key

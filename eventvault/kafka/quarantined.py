@@ -1,0 +1,255 @@
+"""Quarantined messages: dead letters as the registry holds them, beside the offset behind them. Pure.
+
+Each has two keys, both in the write of that offset: one by its place in Kafka with its bytes, and one in the order of
+time with what a list shows. `docs/format.md` describes both.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from eventvault.database import keys
+from eventvault.errors import InvalidInput
+from eventvault.kafka import offsets
+from eventvault.kafka.messages import Record
+from eventvault.kafka.offsets import Offsets
+from eventvault.kafka.values import Content, Facts, Quarantined, QuarantinedMessage, Reference, Totals
+
+MOST_BYTES_OF_ONE = 2**20
+"""A larger message is quarantined without its bytes; where Kafka has them is noted."""
+MOST_STORED = MOST_BYTES_OF_ONE + 2**16
+"""Bytes of a value in the registry: a message with very many headers is larger there than in Kafka."""
+MOST_COPIES = 2**16
+MOST_MESSAGES = 100_000
+MOST_BYTES = 256 * 2**20
+_MAX_REASON = 2_000
+_MAX_FACTS = 16 * 1024
+_TIME, _PLACE = struct.Struct(">Q"), struct.Struct(">IQH")
+_SUFFIX = re.compile(rb"([a-zA-Z0-9._-]{1,249})\x00(.{14})", re.DOTALL)
+_ID = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})@([0-9]{1,19})(?:\.([0-9]{1,5}))?")
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Place(NamedTuple):
+    """Where a message was in Kafka. copy: 0; above it for another message at that place, of a topic made anew."""
+
+    topic: str
+    partition: int
+    offset: int
+    copy: int = 0
+
+    @property
+    def id(self) -> str:
+        """As the API and the command line name the message: `events/0@9912`."""
+        copy = f".{self.copy}" if self.copy else ""
+        return f"{self.topic}/{self.partition}@{self.offset}{copy}"
+
+    @property
+    def suffix(self) -> bytes:
+        return self.topic.encode() + b"\x00" + _PLACE.pack(self.partition, self.offset, self.copy)
+
+    @property
+    def key(self) -> bytes:
+        return keys.QUARANTINED + self.suffix
+
+
+class Letter(NamedTuple):
+    """A dead letter. reference: where Kafka has it; None: where it was read."""
+
+    message: Record
+    reason: str
+    reference: Reference | None = None
+
+
+def encoded_totals(totals: Totals) -> bytes:
+    return msgspec.json.encode(totals)
+
+
+def read_totals(stored: bytes | None) -> Totals:
+    return Totals() if stored is None else msgspec.json.decode(stored, type=Totals)
+
+
+_decode_facts = msgspec.msgpack.Decoder(Facts).decode
+_decode_content = msgspec.msgpack.Decoder(Content).decode
+
+
+def place_of(message_id: str) -> Place:
+    """Return the place that an id names. Raises InvalidInput if it is none."""
+    match = _ID.fullmatch(message_id)
+    if match is not None:
+        place = Place(match[1], int(match[2]), int(match[3]), int(match[4] or 0))
+        if place.partition < 2**31 and place.offset < 2**63 and place.copy < MOST_COPIES:
+            return place
+    raise InvalidInput(
+        f"{message_id!r:.300} is no message of the quarantine",
+        hint="name it as GET /api/kafka/quarantine does: topic/partition@offset, such as events/0@9912",
+        fields={"id": ["Not topic/partition@offset."]},
+    )
+
+
+def list_key(at: int, place: Place) -> bytes:
+    return keys.QUARANTINE_LIST + _TIME.pack(at) + place.suffix
+
+
+def first_key_after(at: int) -> bytes:
+    """Return a key of the list behind all of the instant `at`, and before any later one's."""
+    return keys.QUARANTINE_LIST + _TIME.pack(at + 1)
+
+
+def content_key(key: bytes) -> bytes:
+    """Return the other key of the message that a key of the list names."""
+    return keys.QUARANTINED + key[9:]
+
+
+def described(message: Record, reason: str) -> tuple[Facts, Content]:
+    """Return what is stored of a dead letter, as if its bytes were small. `Content.at` is 0."""
+    headers = tuple((_encodable(name), value) for name, value in message.headers)
+    problem = None if message.problem is None else _encodable(message.problem)[:_MAX_REASON]
+    content = Content(at=0, key=message.key, value=message.value, headers=headers, problem=problem)
+    facts = Facts(
+        reason=_encodable(reason)[:_MAX_REASON],
+        size=size_of(content),
+        crc=crc_of(content),
+        timestamp=message.timestamp,
+    )
+    return facts, content
+
+
+def size_of(content: Content) -> int:
+    headers = sum(len(name.encode()) + len(value or b"") for name, value in content.headers)
+    return len(content.key or b"") + len(content.value or b"") + headers
+
+
+def without_bytes(facts: Facts, content: Content, reference: Reference) -> tuple[Facts, Content]:
+    """Return what is stored of a message that is too large."""
+    return msgspec.structs.replace(facts, reference=reference), Content(at=content.at, problem=content.problem)
+
+
+def puts_of(place: Place, at: int, facts: Facts, content: Content) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    """Return the two keys and values of a message."""
+    stored = msgspec.structs.replace(content, at=at)
+    return (place.key, _encode(stored)), (list_key(at, place), _encode(facts))
+
+
+def weight_of(facts: Facts, list_value: bytes) -> int:
+    """Return how many bytes a message counts in the quarantine."""
+    return len(list_value) + (facts.size if facts.reference is None else 0)
+
+
+def crc_of(content: Content) -> int:
+    return offsets.checksum(_encode((content.key, content.value, content.headers)))
+
+
+def read_list_key(key: bytes) -> tuple[int, Place]:
+    """Raises ValueError for a key that is none."""
+    at, suffix = key[1:9], key[9:]
+    if len(at) < 8:
+        raise ValueError("a key of the list is too short")
+    return _TIME.unpack(at)[0], _place_in(suffix)
+
+
+def read_entry(key: bytes, value: bytes) -> Quarantined:
+    """Raises ValueError or MsgspecError."""
+    at, place = read_list_key(key)
+    return Quarantined(place.id, place.topic, place.partition, place.offset, at, _decode_facts(value))
+
+
+def read_facts(value: bytes) -> Facts:
+    return _decode_facts(value)
+
+
+def read_content(value: bytes) -> Content:
+    return _decode_content(value)
+
+
+def record_of(message: QuarantinedMessage) -> Record:
+    """Return the message as the consumer read it."""
+    entry, content = message.entry, message.content
+    return Record(
+        topic=entry.topic, partition=entry.partition, offset=entry.offset, timestamp=entry.facts.timestamp,
+        key=content.key, value=content.value, headers=list(content.headers), problem=content.problem,
+    )  # fmt: skip
+
+
+def checked(
+    listed: Iterable[tuple[bytes, bytes]], contents: Iterable[tuple[bytes, bytes]], kafka: Offsets
+) -> Iterator[tuple[Place, tuple[tuple[bytes, bytes], tuple[bytes, bytes]]]]:
+    """Yield the messages of a quarantine that is not trusted, each with its two keys and values.
+
+    listed: the keys of the list; contents: the other ones; kafka: the offsets, which each partition has.
+    Raises ValueError or MsgspecError for what EventVault does not write.
+    """
+    by_place: dict[Place, tuple[bytes, bytes, Quarantined]] = {}
+    weight = 0
+    for key, value in listed:
+        if len(value) > _MAX_FACTS or len(by_place) == MOST_MESSAGES:
+            raise ValueError("its list is too long")
+        entry = read_entry(key, value)
+        weight += weight_of(entry.facts, value)
+        place = place_of(entry.id)
+        _check(place, entry, kafka)
+        if place in by_place:
+            raise ValueError(f"{place.id} is listed twice")
+        by_place[place] = (key, value, entry)
+    if weight > MOST_BYTES:
+        raise ValueError("it has too many bytes")
+    for key, value in contents:
+        place = _place_in(key[1:])
+        if place not in by_place:
+            raise ValueError(f"{place.id} is there and not listed")
+        listed_key, listed_value, entry = by_place.pop(place)
+        _check_content(entry, value)
+        yield place, ((key, value), (listed_key, listed_value))
+    if by_place:
+        raise ValueError(f"{next(iter(by_place)).id} is listed and not there")
+
+
+def _check(place: Place, entry: Quarantined, kafka: Offsets) -> None:
+    has_offset, facts = str(place.partition) in kafka.get(place.topic, {}), entry.facts
+    if not has_offset or not 0 <= facts.size < 2**31 or not 0 <= facts.crc < 2**32 or len(facts.reason) > _MAX_REASON:
+        raise ValueError(f"{place.id} is not as a dead letter is")
+
+
+def check_row(key: bytes, facts: bytes, content: bytes) -> None:
+    """Raise ValueError or MsgspecError for a message that EventVault does not write. key: that of the list."""
+    if len(facts) > _MAX_FACTS:
+        raise ValueError("what is listed of a message is too long")
+    _check_content(read_entry(key, facts), content)
+
+
+def _check_content(entry: Quarantined, stored: bytes) -> None:
+    if len(stored) > MOST_STORED:
+        raise ValueError(f"{entry.id} is too large")
+    content = read_content(stored)
+    size, facts = size_of(content), entry.facts
+    if facts.reference is not None:
+        is_right = size == 0
+    else:
+        is_right = size == facts.size <= MOST_BYTES_OF_ONE and crc_of(content) == facts.crc
+    if content.at != entry.at or not is_right:
+        raise ValueError(f"{entry.id} is not the message that is listed")
+
+
+def leaving(entries: Iterable[Place], kafka: Mapping[str, Mapping[str, int]]) -> int:
+    """Return how many messages a registry with these next offsets does not have: they come behind them."""
+    return sum(place.offset >= kafka.get(place.topic, {}).get(str(place.partition), 0) for place in entries)
+
+
+def _place_in(suffix: bytes) -> Place:
+    match = _SUFFIX.fullmatch(suffix)
+    if match is None:
+        raise ValueError("a key of the quarantine names no place in Kafka")
+    partition, offset, copy = _PLACE.unpack(match[2])
+    if partition >= 2**31 or offset >= 2**63:
+        raise ValueError("a key of the quarantine names an impossible place in Kafka")
+    return Place(match[1].decode(), partition, offset, copy)
+
+
+def _encodable(text: str) -> str:
+    """Return a text that has no lone surrogates."""
+    return text.encode(errors="replace").decode()

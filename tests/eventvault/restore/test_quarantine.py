@@ -1,0 +1,292 @@
+"""The quarantine goes where Kafka's offsets go: through restarts, archives, moments, undo, and other installations."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventvault.database import keys
+from eventvault.errors import ArchiveDamaged
+from eventvault.journal import letters
+from eventvault.kafka import quarantined
+from eventvault.kafka.offsets import StoredOffset, offset_put, stored_offsets
+from eventvault.kafka.quarantined import Place
+from eventvault.kafka.values import QuarantineFilter, Totals
+from eventvault.restore.values import Moment
+from eventvault.settings import Settings
+from eventvault.store.service import StoreService
+from tests.eventvault.restore.test_unproven import NAME, about, database, forged, pack
+from tests.quarantine import ids_of, letter, take_letters
+from tests.restoring import drafts
+from tests.stores import running_service
+
+__all__ = ["database"]
+
+
+@pytest.fixture
+def settings(settings_with: Callable[..., Settings]) -> Settings:
+    return settings_with({"JOURNAL_INTERVAL": "3600000", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[StoreService]:
+    with running_service(settings) as service:
+        take_letters(service, letter(1), letter(2), drafts=drafts(2, "a"))
+        yield service
+
+
+def shown(service: StoreService) -> dict[str, Any]:
+    kafka: dict[str, Any] = service.status()["kafka"]
+    return {"deadLetters": kafka["deadLetters"], **kafka["quarantine"]}
+
+
+def test_the_counts_and_the_list_survive_a_restart(settings: Settings) -> None:
+    with running_service(settings) as service:
+        take_letters(service, letter(1), letter(2))
+        service.drop_quarantined(QuarantineFilter(ids=("events/0@1",)))
+        before = shown(service)
+        assert (before["deadLetters"], before["count"], before["dropped"]) == (2, 1, 0)
+    with running_service(settings) as service:
+        assert (shown(service), ids_of(service)) == (before, ["events/0@2"])
+
+
+def test_health_names_what_waits_and_is_not_degraded_by_it(settings: Settings) -> None:
+    with running_service(settings) as service:
+        service.kafka._consumes = True
+        assert [each["code"] for each in service.status()["problems"] if "quarantine" in each["code"]] == []
+        take_letters(service, letter(1), letter(2))
+        (problem,) = (each for each in service.status()["problems"] if each["code"] == "kafka_quarantine")
+        assert problem["message"].startswith("2 messages from Kafka are no events")
+        assert problem["details"]["oldest"] == shown(service)["oldest"]
+        assert "flask kafka quarantine list" in problem["hint"]
+        service.drop_quarantined(QuarantineFilter())
+        assert [each["code"] for each in service.status()["problems"] if "quarantine" in each["code"]] == []
+
+
+def test_an_archive_brings_its_quarantine_and_the_plan_says_how_many_messages_leave(service: StoreService) -> None:
+    name = service.create_backup().backup.name
+    take_letters(service, letter(3), letter(5), letter(9, partition=1))
+    service.drop_quarantined(QuarantineFilter(ids=("events/0@2",)))
+
+    assert service.plan_restore(name)["quarantineLeaves"] == 3
+    assert service.plan_restore(Moment(sequence=1))["quarantineLeaves"] == 0
+    service.restore(name)
+
+    assert ids_of(service) == ["events/0@2", "events/0@1"]
+    assert shown(service)["count"] == shown(service)["deadLetters"] == 2
+    take_letters(service, letter(3), letter(5))
+    assert ids_of(service) == ["events/0@5", "events/0@3", "events/0@2", "events/0@1"]
+
+
+def test_an_undo_brings_back_the_quarantine_that_it_replaced(service: StoreService) -> None:
+    name = service.create_backup().backup.name
+    take_letters(service, letter(3))
+    service.restore(name)
+    service.undo()
+    assert ids_of(service) == ["events/0@3", "events/0@2", "events/0@1"]
+    assert shown(service)["count"] == 3
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_moment_keeps_the_present_quarantine_as_it_keeps_the_offsets(service: StoreService, archive: bool) -> None:
+    if archive:
+        service.create_backup()
+    take_letters(service, letter(3), letter(4), drafts=drafts(1, "b"))
+    service.drop_quarantined(QuarantineFilter(ids=("events/0@1",)))
+    before = shown(service)
+
+    service.restore_moment(Moment(sequence=1))
+
+    assert ids_of(service) == ["events/0@4", "events/0@3", "events/0@2"]
+    assert shown(service) == before
+    assert service.quarantined_message("events/0@4").content.value == letter(4).message.value
+
+
+def test_a_staged_moment_has_the_quarantine_of_the_restart(settings: Settings) -> None:
+    with running_service(settings) as service:
+        take_letters(service, letter(1), drafts=drafts(2, "a"))
+        service.create_backup()
+        service.restore_moment(Moment(sequence=1), staged=True)
+        take_letters(service, letter(2))
+        service.drop_quarantined(QuarantineFilter(ids=("events/0@1",)))
+    with running_service(settings) as service:
+        assert service.status()["store"]["events"] == 1
+        assert ids_of(service) == ["events/0@2"]
+
+
+def put_into(db: Any, *offsets: int) -> None:
+    db.put(*offset_put("events", 0, StoredOffset(next=9)))
+    for number, offset in enumerate(offsets):
+        facts, content = quarantined.described(letter(offset).message, "no type")
+        for key, value in quarantined.puts_of(Place("events", 0, offset), 5 + number, facts, content):
+            db.put(key, value)
+
+
+def test_an_archive_that_is_not_proven_brings_a_quarantine_that_was_checked(
+    service: StoreService, database: Any
+) -> None:
+    forged(database, lambda db: put_into(db, 4, 6))
+    pack(database, service.settings.backup_dir / NAME, about(database))
+    assert service.plan_restore(NAME)["quarantineLeaves"] == 0
+
+    service.restore(NAME)
+
+    assert ids_of(service) == ["events/0@6", "events/0@4"]
+    assert service.quarantined_message("events/0@6").content.key == b"key"
+    assert shown(service)["deadLetters"] == 2
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda db: db.delete(Place("events", 0, 4).key),
+        lambda db: db.put(keys.QUARANTINE_LIST + b"x", b"y"),
+        lambda db: db.put(keys.QUARANTINED + b"x", b"y"),
+        lambda db: db.put(Place("events", 0, 4).key, b"\xc1"),
+        lambda db: db.put(Place("events", 3, 4).key, db.get(Place("events", 0, 4).key)),
+    ],
+)
+def test_a_quarantine_that_eventvault_did_not_write_is_refused(
+    forge: Callable[[Any], None], service: StoreService, database: Any
+) -> None:
+    forged(database, lambda db: (put_into(db, 4), forge(db)))
+    pack(database, service.settings.backup_dir / NAME, about(database))
+    with pytest.raises(ArchiveDamaged, match="quarantine"):
+        service.restore(NAME)
+    assert ids_of(service) == ["events/0@2", "events/0@1"]
+
+
+def test_a_replay_leaves_the_list_with_the_write_of_its_event(service: StoreService) -> None:
+    take_letters(service, letter(7, b'{"type": "a", "id": "seven"}', headers=[]))
+    (result,) = service.replay_quarantined(["events/0@7"])
+    assert (result.outcome, result.event_id) == ("replayed", "seven")
+    assert service.get("seven")
+    assert shown(service)["count"] == 2
+
+
+def test_totals_are_of_the_registry() -> None:
+    assert quarantined.read_totals(quarantined.encoded_totals(Totals(3, 1))) == Totals(3, 1)
+    assert quarantined.read_totals(None) == Totals()
+
+
+@pytest.fixture
+def recovering(settings_with: Callable[..., Settings]) -> Settings:
+    return settings_with(
+        {"JOURNAL_INTERVAL": "3600000", "AUTO_RECOVER": "true", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    )
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_lost_disk_costs_no_message_of_the_quarantine(recovering: Settings, archive: bool) -> None:
+    with running_service(recovering) as service:
+        take_letters(service, letter(1), drafts=drafts(2, "a"))
+        if archive:
+            service.create_backup()
+        take_letters(service, letter(2, b"\xff"), letter(3))
+        assert service.journal.flush()
+        take_letters(service, letter(4))
+        assert service.journal.flush()
+        before = shown(service)
+    shutil.rmtree(recovering.storage_dir)
+    with running_service(recovering) as service:
+        assert service.status()["store"]["events"] == 2
+        assert ids_of(service) == ["events/0@4", "events/0@3", "events/0@2", "events/0@1"]
+        assert service.quarantined_message("events/0@2").content.value == b"\xff"
+        assert shown(service) == before
+        assert next_offset(service) == 5
+
+
+def next_offset(service: StoreService) -> int:
+    with service.bus.using() as registry:
+        return stored_offsets("events", registry.scan_meta(keys.KAFKA))[0].next
+
+
+def test_the_journal_never_has_an_offset_beyond_a_dead_letter_that_it_lacks(
+    recovering: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(recovering) as service:
+        take_letters(service, letter(1), drafts=drafts(1, "a"))
+        assert service.journal.flush()
+        monkeypatch.setattr(letters, "durable_file", failing)
+        take_letters(service, letter(2))
+        assert not service.journal.flush()
+        record = service.journal.folder.read_record()
+        assert record is not None
+        assert record.kafka["events"]["0"]["next"] == 2
+        monkeypatch.undo()
+        assert service.journal.flush()
+        record = service.journal.folder.read_record()
+        assert record is not None
+        assert record.kafka["events"]["0"]["next"] == 3
+
+
+def failing(*_: object, **__: object) -> Any:
+    raise OSError(errno.EIO, "the disk failed")
+
+
+def test_an_old_copy_of_storage_gets_the_messages_that_it_lacks(recovering: Settings) -> None:
+    copy = recovering.storage_dir.with_name("copy")
+    with running_service(recovering) as service:
+        take_letters(service, letter(1), drafts=drafts(1, "a"))
+    shutil.copytree(recovering.database, copy)
+    with running_service(recovering) as service:
+        take_letters(service, letter(2), drafts=drafts(1, "b"))
+        assert service.journal.flush()
+    shutil.rmtree(recovering.database)
+    copy.rename(recovering.database)
+    with running_service(recovering) as service:
+        assert service.status()["store"]["events"] == 2
+        assert ids_of(service) == ["events/0@2", "events/0@1"]
+
+
+def files(settings: Settings) -> list[Path]:
+    return letters.files_of(settings.backup_dir / "journal")
+
+
+def test_files_of_messages_that_left_the_list_are_removed_and_others_come_back(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        for number in range(1, 6):
+            take_letters(service, letter(number), letter(10 + number))
+            assert service.journal.flush()
+        assert len(files(recovering)) == 5
+        service.drop_quarantined(QuarantineFilter(ids=("events/0@1", "events/0@11", "events/0@12")))
+        files(recovering)[-1].unlink()
+        assert service.journal.flush(survey=True)
+        installation = service.catalogue.installation
+        held = [row[0] for path in files(recovering) for row in letters.read(path, installation) or ()]
+        with service.bus.using() as registry:
+            assert set(held) >= set(registry.scan_meta(keys.QUARANTINE_LIST))
+        assert len(files(recovering)) == 4
+        service.drop_quarantined(QuarantineFilter())
+        assert service.journal.flush(survey=True)
+        assert files(recovering) == []
+
+
+def test_a_damaged_file_costs_no_recovery(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        take_letters(service, letter(1), drafts=drafts(1, "a"))
+        assert service.journal.flush()
+        take_letters(service, letter(2))
+        assert service.journal.flush()
+    first, _ = files(recovering)
+    content = first.read_bytes()
+    first.write_bytes(content[: len(content) // 2] + bytes(9) + content[len(content) // 2 + 9 :])
+    shutil.rmtree(recovering.storage_dir)
+    with running_service(recovering) as service:
+        assert (service.status()["store"]["events"], ids_of(service)) == (1, ["events/0@2"])
+
+
+def test_a_start_writes_no_message_twice(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        take_letters(service, letter(1), drafts=drafts(1, "a"))
+        assert service.journal.flush()
+    before = [(path, path.stat().st_ino) for path in files(recovering)]
+    with running_service(recovering) as service:
+        assert service.journal.flush()
+        assert service.journal.flush(survey=True)
+    assert [(path, path.stat().st_ino) for path in files(recovering)] == before
