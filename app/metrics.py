@@ -296,20 +296,17 @@ def _kafka(kafka: Mapping[str, Any]) -> Iterator[Metric]:
     for labels, count in sorted(counted.items()):
         partitions.add_metric(labels, count)
     yield partitions
-    for member in ("consumed", "duplicates", "differing"):
+    for member in ("consumed", "duplicates", "differing", "deadLetters"):
         name = f"eventvault_kafka_{_snake(member)}"
         yield CounterMetricFamily(name, f"`kafka.{member}` of /api/health.", value=kafka.get(member, 0))
     yield from _quarantine(kafka)
 
 
 def _quarantine(kafka: Mapping[str, Any]) -> Iterator[Metric]:
-    """Yield how many messages from Kafka are no events; nothing without Kafka."""
+    """Yield what is in quarantine; nothing without Kafka."""
     held = kafka.get("quarantine")
     if held is None:
         return
-    yield CounterMetricFamily(
-        "eventvault_kafka_dead_letters", "`kafka.deadLetters` of /api/health.", value=kafka["deadLetters"]
-    )
     for member in ("count", "bytes"):
         name = f"eventvault_kafka_quarantine_{'messages' if member == 'count' else member}"
         yield GaugeMetricFamily(name, f"`kafka.quarantine.{member}` of /api/health.", value=held[member])

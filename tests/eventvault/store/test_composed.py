@@ -9,6 +9,7 @@ import pytest
 from eventvault.operations.registry import OperationRegistry
 from eventvault.store.composed import ComposedStore
 from eventvault.store.memory.kafka_control import MemoryKafkaControl
+from eventvault.store.memory.problems import MemoryProblems
 from eventvault.store.memory.store import MemoryStore
 from eventvault.store.ports import methods
 from eventvault.store.ports.kafka_control import KafkaControl
@@ -17,7 +18,7 @@ from eventvault.store.rpc.client import StoreClient
 
 def test_a_port_without_an_owner_is_noticed_at_once() -> None:
     with pytest.raises(TypeError, match=r"nothing implements EventLog\.append"):
-        ComposedStore(OperationRegistry(None), MemoryKafkaControl())
+        ComposedStore(OperationRegistry(None), MemoryProblems())
 
 
 def test_a_method_that_the_owner_lacks_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
