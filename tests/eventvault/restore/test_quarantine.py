@@ -14,7 +14,7 @@ from eventvault.database import keys
 from eventvault.errors import ArchiveDamaged
 from eventvault.journal import letters
 from eventvault.kafka import quarantined
-from eventvault.kafka.offsets import StoredOffset, offset_put, stored_offsets
+from eventvault.kafka.offsets import StoredOffset, offset_put, stored_by_topic
 from eventvault.kafka.quarantined import Place
 from eventvault.kafka.values import QuarantineFilter, Totals
 from eventvault.restore.values import Moment
@@ -203,7 +203,7 @@ def test_a_lost_disk_costs_no_message_of_the_quarantine(recovering: Settings, ar
 
 def next_offset(service: StoreService) -> int:
     with service.bus.using() as registry:
-        return stored_offsets("events", registry.scan_meta(keys.KAFKA))[0].next
+        return stored_by_topic(registry.scan_meta(keys.KAFKA))["events"][0].next
 
 
 def test_the_journal_never_has_an_offset_beyond_a_dead_letter_that_it_lacks(
