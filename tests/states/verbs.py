@@ -341,6 +341,13 @@ def routes(app: Flask) -> Iterator[str]:
 def commands() -> Iterator[str]:
     """Every command that asks the store; `completion` and `help` do not."""
     for name, each in root().commands.items():
-        found = each.loaded() if isinstance(each, Deferred) else each
-        verbs = [f" {verb}" for verb in found.commands] if isinstance(found, click.Group) else [""]
-        yield from (f"flask {name}{verb}" for verb in verbs if name not in ("completion", "help"))
+        if name not in ("completion", "help"):
+            yield from _named(f"flask {name}", each.loaded() if isinstance(each, Deferred) else each)
+
+
+def _named(name: str, found: click.Command) -> Iterator[str]:
+    if not isinstance(found, click.Group):
+        yield name
+        return
+    for verb, each in found.commands.items():
+        yield from _named(f"{name} {verb}", each)
