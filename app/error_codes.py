@@ -550,6 +550,14 @@ ANSWERS: dict[str, ErrorCode] = {
         "Start the broker or correct the address. It is tried again by itself.",
         503, TRY_AGAIN, 5,
     ),
+    "kafka_refused": ErrorCode(
+        "The brokers refuse the login, the certificate or the protocol; or a file that the settings name is not as it "
+        "was.",
+        "the Kafka brokers refuse EventVault: the login fails: sasl_ssl://kafka:9093/bootstrap: SASL authentication "
+        "error: Authentication failed",
+        "The hint says which setting to correct. It is tried again by itself, with what the files have then.",
+        503, TRY_AGAIN, 5,
+    ),
     "partition_not_stopped": ErrorCode(
         "The partition is not stopped, so it has no loss to accept.",
         "partition 2 is not stopped",

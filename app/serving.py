@@ -27,6 +27,7 @@ from eventvault.access.configured import ConfiguredTokens
 from eventvault.access.problems import token_problems
 from eventvault.errors import InvalidSettings
 from eventvault.events.cloudevents_http import REPEATED
+from eventvault.kafka.start_check import check_kafka_settings
 from eventvault.regular_files import open_file, raise_limit
 from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE
@@ -47,6 +48,7 @@ def load_settings(prepare: Callable[[Settings], None] = lambda _: None) -> Setti
     """
     settings = load()
     environment.hide(SECRETS)
+    check_kafka_settings(settings)
     prepare(settings)
     raise_limit()
     file_modes.restrict_new_files(settings)

@@ -474,6 +474,12 @@ class KafkaUnreachable(EventVaultError):
     code = "kafka_unreachable"
 
 
+class KafkaRefused(KafkaUnreachable):
+    """The brokers refuse the login, the certificate or the protocol, or no client can be made with the settings."""
+
+    code = "kafka_refused"
+
+
 class JobNotFound(EventVaultError):
     """There is no job of this id: it was never submitted, or it ended longer ago than JOBS_KEEP."""
 

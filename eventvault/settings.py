@@ -68,6 +68,15 @@ def _choice(*values: str) -> Kind:
     return Kind(parse, " or ".join([", ".join(values[:-1]), values[-1]]))
 
 
+def _capitals(*values: str) -> Kind:
+    def parse(text: str) -> str:
+        if text.upper() not in values:
+            raise ValueError(text)
+        return text.upper()
+
+    return Kind(parse, " or ".join([", ".join(values[:-1]), values[-1]]))
+
+
 def _path(text: str) -> Path:
     try:
         path = (PROJECT / Path(text).expanduser()).resolve()
@@ -175,6 +184,16 @@ def _file(text: str) -> Path:
     return PROJECT / Path(text).expanduser()
 
 
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+def _hidden(_: str) -> str:
+    return notify_addresses.HIDDEN
+
+
 def _web_address(text: str) -> str:
     if not notify_addresses.is_web_address(text):
         raise ValueError
@@ -221,6 +240,8 @@ _SPANS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_0
 _BOOLEAN = Kind(_boolean, "true/false, 1/0, yes/no or on/off")
 _PERIOD = Kind(Period, "a number of seconds, minutes, hours or days, such as 90s, 10m, 2h or 30d")
 _FOLDER = Kind(_path, "a folder's path in UTF-8; a relative one starts at the folder of wsgi.py")
+_FILE = Kind(_file, "a file's path in UTF-8; a relative one starts at the folder of wsgi.py")
+_PASSWORD = Kind(_one_line, "a password on one line", _hidden)
 _TOPIC = Kind(topic_name, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
 _DAY = 86_400_000
 _LARGEST_BODY = 2**27
@@ -333,6 +354,40 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "The Kafka brokers. Unset: Kafka is not used.",
     ),
     Declaration(
+        "KAFKA_SECURITY_PROTOCOL", _capitals("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), "",
+        "How the brokers are talked to. Unset: `PLAINTEXT`, unless `KAFKA_CONFIG_FILE` says otherwise.",
+    ),
+    Declaration(
+        "KAFKA_SASL_MECHANISM", _capitals("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"), "",
+        "How to log in to the brokers, with `SASL_SSL` or `SASL_PLAINTEXT`. What `OAUTHBEARER` needs is in "
+        "`KAFKA_CONFIG_FILE`: see docs/kafka.md.",
+    ),
+    Declaration("KAFKA_SASL_USERNAME", Kind(_one_line, "a name on one line"), "", "The user that logs in."),
+    Declaration(
+        "KAFKA_SASL_PASSWORD", _PASSWORD, "",
+        "The user's password. Better in a file: `KAFKA_SASL_PASSWORD_FILE`.", secret=True,
+    ),
+    Declaration("KAFKA_SASL_PASSWORD_FILE", _FILE, "", "A file with the user's password, for this user alone (0600)."),
+    Declaration(
+        "KAFKA_SSL_CA_LOCATION", _FILE, "",
+        "A file (PEM) with the certificates that may sign those of the brokers. Unset: those of the system.",
+    ),
+    Declaration(
+        "KAFKA_SSL_CERTIFICATE_LOCATION", _FILE, "",
+        "A file (PEM) with the certificate that EventVault shows to the brokers. Unset: none.",
+    ),
+    Declaration("KAFKA_SSL_KEY_LOCATION", _FILE, "", "A file (PEM) with the private key of that certificate."),
+    Declaration(
+        "KAFKA_SSL_KEY_PASSWORD", _PASSWORD, "",
+        "The password of that key. Better in a file: `KAFKA_SSL_KEY_PASSWORD_FILE`.", secret=True,
+    ),
+    Declaration("KAFKA_SSL_KEY_PASSWORD_FILE", _FILE, "", "A file with that password, for this user alone (0600)."),
+    Declaration(
+        "KAFKA_CONFIG_FILE", _FILE, "",
+        "A file with further properties of librdkafka, `name=value` on each line, for this user alone (0600). What "
+        "EventVault's guarantees rest on cannot be set: see docs/kafka.md.",
+    ),
+    Declaration(
         "KAFKA_CREATE_TOPICS", _BOOLEAN, "false",
         "Create missing topics: for jobs, for results and for dead letters. The topic of the events is never created.",
     ),
@@ -401,7 +456,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
         secret=True,
     ),
     Declaration(
-        "API_TOKENS_FILE", Kind(_file, "a file's path in UTF-8; a relative one starts at the folder of wsgi.py"), "",
+        "API_TOKENS_FILE", _FILE, "",
         "A file that has tokens as `API_TOKENS` has them, one a line, such as a container's secret. If it is missing, "
         "the service starts closed.",
     ),
@@ -434,8 +489,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
         secret=True,
     ),
     Declaration(
-        "WEBHOOK_SECRET_FILE",
-        Kind(_file, "a file's path in UTF-8; a relative one starts at the folder of wsgi.py"), "",
+        "WEBHOOK_SECRET_FILE", _FILE, "",
         "A file with the key by which jobs of the type `webhook` are signed: `whsec_` and base64, or any text. Unset: "
         "no webhook is sent.",
     ),
@@ -492,6 +546,17 @@ class Settings:
     max_body_bytes: int
     file_group_read: bool
     kafka_bootstrap_servers: str | None
+    kafka_security_protocol: str | None
+    kafka_sasl_mechanism: str | None
+    kafka_sasl_username: str | None
+    kafka_sasl_password: str | None = field(repr=False)
+    kafka_sasl_password_file: Path | None
+    kafka_ssl_ca_location: Path | None
+    kafka_ssl_certificate_location: Path | None
+    kafka_ssl_key_location: Path | None
+    kafka_ssl_key_password: str | None = field(repr=False)
+    kafka_ssl_key_password_file: Path | None
+    kafka_config_file: Path | None
     kafka_create_topics: bool
     kafka_events_topic: EventsTopics
     kafka_jobs_topic: str

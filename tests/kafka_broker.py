@@ -1,6 +1,7 @@
 """The fixtures around a real Kafka broker: one for the whole test session, shared by all xdist workers.
 
-`kafka` gives the shared broker, `private_kafka` one of the test's own that it may stop and start. The broker is
+`kafka` gives the shared broker, `secured_kafka` its second listener, where a client has to log in, and `private_kafka`
+one of the test's own that it may stop and start. The broker is
 started by the first test that asks and ended with the session, however that ends. `KAFKA_BOOTSTRAP_SERVERS` in the
 environment that pytest is given names a broker to use instead. Where there is neither a broker nor the means to
 start one the test is skipped with the reason; with CI=true it fails.
@@ -19,11 +20,15 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -31,9 +36,14 @@ from confluent_kafka.admin import (
     NewPartitions,
     NewTopic,
     OffsetSpec,
+    ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 
+from tests.authority import Authority
 from tests.kafka_process import KafkaBroker, KafkaUnavailable, locked
 
 GIVEN_BROKER = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
@@ -96,7 +106,9 @@ class Kafka:
         yet, and take the second one that is on its way already.
         """
         if self._producer is None:
-            self._producer = Producer({**self._config, "enable.idempotence": True, "linger.ms": 1})
+            self._producer = Producer({
+                **self._config, "enable.idempotence": True, "linger.ms": 1, "message.max.bytes": 100 * 2**20,
+            })  # fmt: skip
         failed: list[KafkaError] = []
 
         def delivered(error: KafkaError | None, _: Message) -> None:
@@ -111,6 +123,10 @@ class Kafka:
         left = self._producer.flush(PATIENCE_SECONDS)
         assert not left, f"{left} messages to {topic} were not delivered"
         assert not failed, failed
+
+    def forget_producer(self) -> None:
+        """Send with a new client from now on, as after a message that the broker did not take."""
+        self._producer = None
 
     def read(self, topic: str, count: int, partitions: int = 1) -> list[Message]:
         """The first `count` messages of a topic that may not exist yet; fails when they do not come."""
@@ -235,9 +251,10 @@ def _shared_broker(folder: Path, owner: int) -> str:
     with locked(folder / "lock"):
         address = folder / "address"
         if not address.exists():
-            broker = KafkaBroker(folder, owner)
+            broker = KafkaBroker(folder, owner, secured=True)
             or_skip(broker.start)
             (folder / "supervisor").write_text(str(broker.supervisor))
+            (folder / "secured").write_text(f"localhost:{broker.secured_port}")
             address.write_text(broker.bootstrap)
         return address.read_text()
 
@@ -256,6 +273,91 @@ def or_skip(begin: Callable[[], object]) -> None:
 def kafka_bootstrap(pytestconfig: pytest.Config) -> str:
     """The address of a broker that runs for the whole session."""
     return GIVEN_BROKER or _shared_broker(*pytestconfig.stash[_SHARED])
+
+
+class User(NamedTuple):
+    """Who may log in at the second listener."""
+
+    name: str
+    password: str
+
+
+class SecuredKafka:
+    """The second listener of the shared broker: SASL over TLS, for PLAIN, SCRAM and OAUTHBEARER (unsigned tokens).
+
+    Its users may do everything but what `deny` denies them. folder: for the files of this test. ca: the authority's
+    certificate, which a client needs.
+    """
+
+    def __init__(self, kafka: Kafka, bootstrap: str, shared: Path, folder: Path) -> None:
+        self.kafka = kafka
+        self.bootstrap = bootstrap
+        self.authority = Authority(shared)
+        self.ca = self.authority.certificate
+        self.folder = folder
+        self._files = 0
+
+    def user(self, mechanism: ScramMechanism = ScramMechanism.SCRAM_SHA_512) -> User:
+        """A new user, whom the broker knows."""
+        user = User(f"user-{uuid.uuid4().hex[:12]}", f"geheim-{secrets.token_hex(8)}")
+        self.set_password(user, user.password, mechanism)
+        return user
+
+    def set_password(self, user: User, password: str, mechanism: ScramMechanism = ScramMechanism.SCRAM_SHA_512) -> None:
+        change = UserScramCredentialUpsertion(user.name, ScramCredentialInfo(mechanism, 4096), password.encode())
+        self.kafka.admin.alter_user_scram_credentials([change])[user.name].result(30)
+
+    def deny(self, topic: str, user: User, operation: AclOperation = AclOperation.READ) -> None:
+        """Let a user not read a topic, or do another operation on it. All others may do everything still."""
+        for binding in (AclBinding(*_allowing_all(topic)), AclBinding(*_denial(topic, user, operation))):
+            self.kafka.admin.create_acls([binding])[binding].result(30)
+
+    def allow(self, topic: str, user: User, operation: AclOperation = AclOperation.READ) -> None:
+        """Take back what `deny` did."""
+        binding = AclBindingFilter(*_denial(topic, user, operation))
+        self.kafka.admin.delete_acls([binding])[binding].result(30)
+
+    def secret(self, text: str) -> Path:
+        """A file with a secret."""
+        self._files += 1
+        path = self.folder / f"secret-{self._files}"
+        path.touch(0o600)
+        path.write_text(text)
+        return path
+
+    def environment(self, user: User, **changed: str) -> dict[str, str]:
+        """The settings with which EventVault logs in as this user."""
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+            "KAFKA_SASL_USERNAME": user.name,
+            "KAFKA_SASL_PASSWORD_FILE": str(self.secret(user.password)),
+            "KAFKA_SSL_CA_LOCATION": str(self.ca),
+            **changed,
+        }
+
+
+def _denial(topic: str, user: User, operation: AclOperation) -> tuple[Any, ...]:
+    who = f"User:{user.name}"
+    return ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, who, "*", operation, AclPermissionType.DENY
+
+
+def _allowing_all(topic: str) -> tuple[Any, ...]:
+    """Where a topic has any rule, what no rule allows is denied."""
+    allowed = (AclOperation.ALL, AclPermissionType.ALLOW)
+    return ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:*", "*", *allowed
+
+
+@pytest.fixture
+def secured_kafka(kafka: Kafka, pytestconfig: pytest.Config, tmp_path: Path) -> SecuredKafka:
+    """To deny a user the right to read a topic: `secured_kafka.deny(topic, user)`, before the client comes."""
+    if GIVEN_BROKER:
+        pytest.skip("the broker that KAFKA_BOOTSTRAP_SERVERS names has no second listener for tests")
+    shared, _ = pytestconfig.stash[_SHARED]
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    return SecuredKafka(kafka, (shared / "secured").read_text(), shared, folder)
 
 
 @pytest.fixture

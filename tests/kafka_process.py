@@ -65,7 +65,28 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 log.cleaner.dedupe.buffer.size=4194304
+log.cleaner.backoff.ms=100
 """
+
+
+SECURED = """\
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SECURED://127.0.0.1:{secured}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURED://127.0.0.1:{secured}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL
+listener.name.secured.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+listener.name.secured.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_plain="{password}";
+listener.name.secured.scram-sha-256.sasl.jaas.config={modules}.scram.ScramLoginModule required;
+listener.name.secured.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;
+listener.name.secured.oauthbearer.sasl.jaas.config={modules}.oauthbearer.OAuthBearerLoginModule required \
+ unsecuredLoginStringClaim_sub="broker";
+listener.name.secured.ssl.keystore.type=PEM
+listener.name.secured.ssl.keystore.location={folder}/keystore.pem
+listener.name.secured.ssl.truststore.type=PEM
+listener.name.secured.ssl.truststore.location={folder}/authority.pem
+listener.name.secured.ssl.client.auth=requested
+"""
+"""What is added for a second listener, SASL over TLS."""
+PLAIN_PASSWORD = "a password for PLAIN"
 
 
 class KafkaUnavailable(Exception):
@@ -146,14 +167,15 @@ def _copy_dependencies(jars: Path) -> None:
 class KafkaBroker:
     """The broker whose data, settings and ports lie in `folder`. It can be stopped and started again, there too.
 
-    watched: the process that it must not outlive.
+    watched: the process that it must not outlive. secured: it has a second listener, SASL over TLS.
     """
 
-    def __init__(self, folder: Path, watched: int) -> None:
+    def __init__(self, folder: Path, watched: int, *, secured: bool = False) -> None:
         self.folder = folder
         self._watched = watched
+        self._secured = secured
         self._supervisor: int | None = None
-        self.port = 0
+        self.port = self.secured_port = 0
 
     @property
     def bootstrap(self) -> str:
@@ -184,9 +206,8 @@ class KafkaBroker:
         properties = self.folder / "server.properties"
         if not (self.folder / "log").is_dir():
             self._format(jars, properties)
-        listeners = re.search(r"^advertised.listeners=.*:(\d+)$", properties.read_text(), re.MULTILINE)
-        assert listeners is not None
-        self.port = int(listeners[1])
+        ports = dict(re.findall(r"(PLAINTEXT|SECURED)://[0-9.]+:(\d+)", properties.read_text()))
+        self.port, self.secured_port = int(ports["PLAINTEXT"]), int(ports.get("SECURED", 0))
         return jars
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
@@ -211,12 +232,26 @@ class KafkaBroker:
 
     def _format(self, jars: Path, properties: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            other.bind(("127.0.0.1", 0))
-            port, controller = one.getsockname()[1], other.getsockname()[1]
-        properties.write_text(PROPERTIES.format(port=port, controller=controller, folder=self.folder))
+        with socket.socket() as one, socket.socket() as other, socket.socket() as third:
+            for each in (one, other, third):
+                each.bind(("127.0.0.1", 0))
+            port, controller, secured = (each.getsockname()[1] for each in (one, other, third))
+        text = PROPERTIES.format(port=port, controller=controller, folder=self.folder)
+        if self._secured:
+            text += self._second_listener(port, controller, secured)
+        properties.write_text(text)
         shutil.copytree(formatted_storage(jars), self.folder / "log")
+
+    def _second_listener(self, port: int, controller: int, secured: int) -> str:
+        """Make what it needs. Of a property that is there twice Kafka takes the last one."""
+        from tests.authority import Authority  # not where this file runs as a program
+
+        issued = Authority(self.folder).issue("broker")
+        (self.folder / "keystore.pem").write_text(issued.key.read_text() + issued.certificate.read_text())
+        return SECURED.format(
+            port=port, controller=controller, secured=secured, folder=self.folder, password=PLAIN_PASSWORD,
+            modules="org.apache.kafka.common.security",
+        )  # fmt: skip
 
     def _wait_until_it_answers(self) -> None:
         from confluent_kafka import KafkaException

@@ -150,6 +150,11 @@ PROVEN = [
     Proof("docs/journal.md", "curl -s -X POST localhost:5050/api/problems", _ANSWERS),
     Proof("docs/journal.md", "flask backup recover", "tests/end_to_end/test_recover.py", "each test loses a database"),
     Proof("docs/kafka.md", "make run KAFKA", "tests/eventvault/kafka/test_exactly_once.py", _BROKER),
+    Proof("docs/kafka.md", "(umask 077;", "tests/eventvault/kafka/test_secured.py", _BROKER),
+    Proof("docs/kafka.md", "# Lines that begin", "tests/eventvault/kafka/test_secured.py", _BROKER),
+    Proof("docs/kafka.md", 'flask backup restore --at "#2"', "tests/end_to_end/test_kafka_restores.py", _BROKER),
+    Proof("docs/kafka.md", '{"again": true', "tests/end_to_end/test_kafka_restores.py", _BROKER),
+    Proof("docs/kafka.md", "flask events diff now now", "tests/end_to_end/test_kafka_restores.py", _BROKER),
     Proof("docs/kafka.md", "$ flask kafka status", "tests/app/test_kafka_commands.py"),
     Proof("docs/kafka.md", "flask kafka accept", "tests/end_to_end/test_kafka_loss.py", "it needs a loss"),
     Proof(

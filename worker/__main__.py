@@ -16,6 +16,7 @@ from types import FrameType
 from eventvault import environment, file_modes, logs, settings
 from eventvault.errors import EventVaultError, KafkaNotConfigured
 from eventvault.kafka.jobs.worker_end import KafkaWorkerTransport
+from eventvault.kafka.start_check import check_kafka_settings
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from worker import jobs, without_broker
 from worker.composed import supervisor_for
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
                 f"KAFKA_BOOTSTRAP_SERVERS is not set, and no dispatcher has its socket in {loaded.storage_dir}",
                 hint="set it to the brokers' addresses, or start the service with this STORAGE_DIR first",
             )
+        if not is_own:
+            check_kafka_settings(loaded)
     except EventVaultError as error:
         return _refuse(error)
     logs.setup(loaded)

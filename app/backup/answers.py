@@ -65,6 +65,7 @@ def restored_json(restored: Restored) -> dict[str, Any]:
         "undo": undo_json(restored.undo),
         "unfinishedJobs": restored.unfinished_jobs,
         "cancelledJobs": restored.cancelled_jobs,
+        "replay": restored.replay,
     }
 
 
@@ -114,6 +115,7 @@ def backup_json(entry: BackupEntry) -> dict[str, Any]:
         "addedBytes": entry.added_bytes,
         "sharedBytes": entry.shared_bytes,
         "uniqueBytes": entry.unique_bytes,
+        "kafkaReplayable": entry.kafka_replayable,
         "problem": entry.problem,
         "unreadable": entry.unreadable,
     }

@@ -46,6 +46,12 @@ class RestoreSchema(RequestSchema):
             "description": "Cancel the unfinished jobs that were created after the moment; not with `apply`: `restart`."
         },
     )
+    replay = fields.Boolean(
+        load_default=False,
+        metadata={
+            "description": "With a moment: read Kafka's topics again from there on. A restore of a backup always does."
+        },
+    )
     dryRun = fields.Boolean(  # noqa: N815
         load_default=False, metadata={"description": "Change nothing, and answer with `plan`."}
     )
@@ -80,7 +86,9 @@ class RestoreAnswerSchema(RestoredSchema):
     """The answer to a restore; with `dryRun` it has only `plan`."""
 
     dryRun = fields.Boolean()  # noqa: N815
-    plan = fields.Dict(metadata={"description": "archive, segments, bytesToRead, predictedSeconds, unfinishedJobs, …"})
+    plan = fields.Dict(
+        metadata={"description": "archive, segments, bytesToRead, predictedSeconds, unfinishedJobs, kafka, …"}
+    )
 
     def on_bind_field(self, _name: str, field: fields.Field[Any]) -> None:
         field.required = False

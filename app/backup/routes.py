@@ -121,7 +121,9 @@ def restore_backup() -> Response:
 
     The restore is live when this answers, without a restart; with `"apply": "restart"` the next start of the service
     applies it. With `dryRun` nothing changes, and `plan` describes the restore. No restore changes a job, unless
-    `cancelJobs` is `true`; `unfinishedJobs` says how many unfinished ones were created after the moment.
+    `cancelJobs` is `true`; `unfinishedJobs` says how many unfinished ones were created after the moment. A restore of a
+    backup reads Kafka's topics again from there on; one to a moment does so with `replay`. The plan's `kafka` says how
+    many messages come again, and whether the brokers still hold all of them.
 
     With `into`, only the events of that moment that match `filter` are copied: `present` appends them as new events and
     changes no existing one; `export` answers with them as NDJSON.
@@ -131,12 +133,13 @@ def restore_backup() -> Response:
         return selective_restore_reply(validated(_selective_restore, body))
     asked = validated(_restore, body)
     target, how = restore_target(asked), {"staged": asked["apply"] == "restart", "cancel_jobs": asked["cancelJobs"]}
+    replay = asked["replay"] and isinstance(target, Moment)
     with store_for_long_call() as store:
         if asked["dryRun"]:
-            return reply({"success": True, "dryRun": True, "plan": store.plan_restore(target)})
+            return reply({"success": True, "dryRun": True, "plan": store.plan_restore(target, replay=replay)})
         if isinstance(target, str):
             return reply(restored_json(store.restore(target, **how)))
-        return reply(restored_json(store.restore_moment(target, **how)))
+        return reply(restored_json(store.restore_moment(target, **how, replay=replay)))
 
 
 @blueprint.route("/timeline", methods=["GET"])

@@ -108,6 +108,11 @@ class BackupSchema(ReplySchema):
     addedBytes = _disk_bytes(ADDED)  # noqa: N815
     sharedBytes = _disk_bytes(SHARED)  # noqa: N815
     uniqueBytes = _disk_bytes(UNIQUE)  # noqa: N815
+    kafkaReplayable = fields.Boolean(  # noqa: N815
+        required=True,
+        allow_none=True,
+        metadata={"description": "Whether Kafka still holds all messages after it; null if that is not known."},
+    )
     rehearsal = fields.Dict(
         required=True, allow_none=True, metadata={"description": "The result of its newest rehearsal."}
     )
@@ -220,6 +225,9 @@ class RestoredSchema(ReplySchema):
     )
     cancelledJobs = fields.Integer(  # noqa: N815
         required=True, allow_none=True, metadata={"description": "How many `cancelJobs` cancelled."}
+    )
+    replay = fields.Boolean(
+        required=True, metadata={"description": "Of a moment: Kafka's topics are read again from there on."}
     )
 
 

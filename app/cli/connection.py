@@ -90,6 +90,26 @@ def _made(chosen: Mapping[str, Any]) -> Connection | RemoteService:
     return RemoteService(url, insecure=insecure, authority=None if authority is None else Path(authority))
 
 
+def other_store(url: str) -> Store:
+    """Return the store of a second service. Raises UsageError for an address or a token that is none.
+
+    The token of the first one is for it alone, so this one has its own; where the first is on this machine, it needs
+    none, and the token of the environment is for the second.
+    """
+    from app.cli.remote.address import OTHER_TOKEN, TOKEN, TOKEN_FILE
+    from app.cli.remote.service import RemoteService
+
+    context = click.get_current_context()
+    names = (OTHER_TOKEN,) if not present().is_here else (OTHER_TOKEN, TOKEN, TOKEN_FILE)
+    authority = context.meta.get(CA_FILE)
+    service = RemoteService(
+        url, insecure=bool(context.meta.get(INSECURE)), authority=None if authority is None else Path(authority),
+        tokens=names,
+    )  # fmt: skip
+    context.find_root().call_on_close(service.close)
+    return service.store
+
+
 class Connection:
     """Reads the settings and reaches the store when a command first asks for them, so that `--help` does neither.
 

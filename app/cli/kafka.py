@@ -45,7 +45,7 @@ def status(*, as_json: bool) -> None:
         if not kafka["consumes"]:
             raise _no_service()
     exits.print_result(
-        {"kafka": kafka}, lambda _: in_words_of_program(_describe(kafka, _stops(problems))), as_json=as_json
+        {"kafka": kafka}, lambda _: in_words_of_program(_describe_state(kafka, problems)), as_json=as_json
     )
     if not kafka["connected"]:
         raise SystemExit(TRY_AGAIN)
@@ -122,6 +122,13 @@ def _stops(problems: list[Problem]) -> dict[Place, Problem]:
         for problem in problems
         if problem["code"].startswith("kafka_") and {"topic", "partition"} <= (problem.get("details") or {}).keys()
     }
+
+
+def _describe_state(kafka: Mapping[str, Any], problems: list[Problem]) -> str:
+    for each in problems:
+        if each["code"] == "kafka_refused":
+            return f"No topic is read: {each['message']}\nHINT: {each['hint']}"
+    return _describe(kafka, _stops(problems))
 
 
 def _describe(kafka: Mapping[str, Any], stops: Mapping[Place, Problem]) -> str:

@@ -25,6 +25,7 @@ from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError, InvalidSettings
 from eventvault.jobs.client import JobsClient
+from eventvault.kafka.start_check import check_kafka_settings
 from eventvault.notifications.receivers import check_addresses
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
@@ -66,6 +67,7 @@ def main() -> int:
         folder_abilities.prepare_folders(settings)
         if arguments.mode == "standalone":
             check_addresses(settings)
+            check_kafka_settings(settings)
         lock = OwnerLock(settings.storage_dir)
         refusal = _refusal(arguments, settings, lock)
         if refusal:

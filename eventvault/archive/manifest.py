@@ -54,7 +54,8 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     generation: the one at the checkpoint. generations: all of the registry's, oldest first.
     first_sequence, last_sequence: None and 0 if there is no event. first_time, last_time: `recordedtime` of those two
     events, as text; None if there is no event. events: their number.
-    kafka: the offsets up to which events were consumed. label: the user's. name: of the archive when it was made.
+    kafka: the offsets up to which events were consumed. kafka_topics: the ids of these topics. label: the user's.
+    name: of the archive when it was made.
     created: ISO 8601 with milliseconds; also the modification time of every tar entry.
     files: in the order of the archive; `write_archive` sets it. compression: of the members that were compressed for
     this archive; copied ones may be smaller. written_by: program and version.
@@ -71,6 +72,7 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     last_time: str | None
     events: NonNegative
     kafka: dict[str, Any] = {}
+    kafka_topics: dict[str, Any] = {}
     label: str | None = None
     name: str
     created: str

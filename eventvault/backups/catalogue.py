@@ -45,6 +45,7 @@ from eventvault.errors import (
     EventVaultError,
 )
 from eventvault.files import FileIdentity, sync_folder
+from eventvault.kafka.archived import ArchivedOffsets
 from eventvault.progress import Turn, running
 
 log = logging.getLogger("BackupManager")
@@ -217,6 +218,12 @@ class Catalogue:
     def entry(self, name: str) -> BackupEntry:
         """Return one archive. Raises BackupNotFound, or InvalidInput if no archive can have this name."""
         return self._entry(name, self._record(name), self.proof())
+
+    def offsets_of(self, name: str) -> ArchivedOffsets | None:
+        """Return how far an archive goes in Kafka, as far as is known without a look at its file."""
+        with self._lock:
+            record = self._records.get(name)
+        return None if record is None or record.summary is None else record.summary.kafka
 
     def identity(self, name: str) -> FileIdentity:
         """Return which file has this name now, to be passed on as `read`. Raises BackupNotFound."""

@@ -16,10 +16,14 @@ from eventvault.archive.manifest import Manifest
 from eventvault.archive.seal import SealedRoot
 from eventvault.backups.entry import Check, Trigger
 from eventvault.files import FileIdentity
+from eventvault.kafka.archived import ArchivedOffsets
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The part of a manifest that lists show. created: microseconds. name: the archive's name when it was made."""
+    """The part of a manifest that lists show. created: microseconds. name: the archive's name when it was made.
+
+    kafka: None too if an earlier version entered it.
+    """
 
     installation: str
     name: str
@@ -28,6 +32,7 @@ class Summary(msgspec.Struct, frozen=True):
     events: int
     sequence: int
     generation: str
+    kafka: ArchivedOffsets | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> Summary:
@@ -39,6 +44,7 @@ class Summary(msgspec.Struct, frozen=True):
             events=manifest.events,
             sequence=manifest.last_sequence,
             generation=manifest.generation.id,
+            kafka=ArchivedOffsets.of(manifest.kafka, manifest.kafka_topics),
         )
 
 

@@ -280,7 +280,7 @@ class BackupMaker:
 
     def _manifest(self, registry: EventRegistry, label: str | None, created: int) -> Manifest:
         """Describe the registry as it is now. The archive's name and its files are added later."""
-        identity, last = registry.identity, registry.last_sequence
+        identity, last, kafka = registry.identity, registry.last_sequence, registry.scan_meta(keys.KAFKA)
         return Manifest(
             store_id=identity.store_id,
             installation=self._catalogue.installation,
@@ -291,7 +291,8 @@ class BackupMaker:
             first_time=clock.format_microseconds(event.recorded_of(registry.at(1))) if last else None,
             last_time=clock.format_microseconds(registry.last_recorded) if last else None,
             events=last,
-            kafka=offsets.describe(registry.scan_meta(keys.KAFKA)),
+            kafka=offsets.describe(kafka),
+            kafka_topics=offsets.topic_ids(kafka),
             label=label,
             compression=self._settings.archive_compression,
             name="",

@@ -78,6 +78,8 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The seal in the file is not the one that the catalogue noted; everything else is as it was made."""
     problem: str | None = None
     """What is wrong with the archive; None if nothing is known to be."""
+    kafka_replayable: bool | None = None
+    """Whether Kafka still holds all that came after the archive; None if that is not known. Lists have it."""
     unreadable: bool = False
     """The system cannot read the archive now, as `problem` says: it may be good, and nothing is decided without it."""
 

@@ -127,12 +127,24 @@ class Access(msgspec.Struct, frozen=True):
     problems: tuple[Problem, ...] = ()
 
 
+class Brokers(msgspec.Struct, frozen=True):
+    """reached: address → None, or why it cannot be reached. refused, hint: why they, or the settings, refuse a client.
+
+    readable: sentences about files with secrets that other users may read.
+    """
+
+    reached: dict[str, str | None] = {}
+    refused: str | None = None
+    hint: str = ""
+    readable: tuple[str, ...] = ()
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that was gathered. A part is None if it was not looked at; `unanswered` names those that took too
     long, `failed` has why others could not be.
 
     settings: None if a folder is not known. settings_problems: what is not allowed. rehearsal: the newest one as the
-    API shows it. brokers: address → None, or why it cannot be reached. last_words: how the last store died.
+    API shows it. last_words: how the last store died.
     sizes: setting of a folder → the bytes of all files below it; empty if counting took too long.
     """
 
@@ -148,7 +160,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     rehearsal: dict[str, Any] | None = None
     clock: Clock | None = None
     access: Access | None = None
-    brokers: dict[str, str | None] = {}
+    brokers: Brokers = Brokers()
     sizes: dict[str, int] = {}
     last_words: str = ""
     unanswered: tuple[str, ...] = ()

@@ -22,9 +22,11 @@ from eventvault.clock_guard import ClockGuard
 from eventvault.doctor import folders, running_store
 from eventvault.doctor.backups_on_disk import look_at_backups
 from eventvault.doctor.database_files import look_at_database
-from eventvault.doctor.facts import Access, Clock, Facts, StoreAnswer
+from eventvault.doctor.facts import Access, Brokers, Clock, Facts, StoreAnswer
 from eventvault.doctor.next_start import look_at_next_start
-from eventvault.errors import EventVaultError, Forbidden, InvalidSettings
+from eventvault.errors import EventVaultError, Forbidden, InvalidSettings, KafkaRefused, KafkaUnreachable
+from eventvault.kafka import connection
+from eventvault.kafka.start_check import check_kafka_settings
 from eventvault.rehearsals.results import RehearsalHistory
 from eventvault.settings import PROJECT, Settings
 from eventvault.system_errors import reason_of
@@ -130,7 +132,7 @@ def gather(found: Found, *, check_user: Callable[[], None] = lambda: None, secon
     facts = {name: parts.end(name) for name in ("database", "backups", "start", "rehearsal", "clock", "access")}
     return Facts(
         at=clock.system_now(), settings=settings, settings_problems=found.problems, store=store, lock=lock,
-        folders=tuple(filter(None, map(parts.end, folders.SETTINGS))), brokers=parts.end("brokers") or {},
+        folders=tuple(filter(None, map(parts.end, folders.SETTINGS))), brokers=parts.end("brokers") or Brokers(),
         last_words=parts.end("last_words") or "", sizes=parts.end("sizes") or {}, unanswered=tuple(parts.unanswered),
         failed=parts.failed, **facts,
     )  # fmt: skip
@@ -202,10 +204,28 @@ def _look_at_access(settings: Settings) -> Access:
     return Access(tokens.is_closed(), valid, tuple(token_problems(settings)))
 
 
-def _look_at_brokers(settings: Settings) -> dict[str, str | None]:
-    """Return for each broker why it takes no connection; None if it takes one."""
+def _look_at_brokers(settings: Settings) -> Brokers:
+    """Connect to each broker, and log in where a login or TLS is set."""
     servers = (settings.kafka_bootstrap_servers or "").split(",")
-    return {server: _broker_problem(server) for server in servers[:_FEW_BROKERS] if server}
+    reached = {server: _broker_problem(server) for server in servers[:_FEW_BROKERS] if server}
+    readable = tuple(connection.readable_by_others(settings)) if reached else ()
+    try:
+        check_kafka_settings(settings)
+        if None in reached.values() and connection.properties(settings):
+            _log_in(settings)
+    except (InvalidSettings, KafkaRefused) as error:
+        return Brokers(reached, error.message, error.hint, readable)
+    except KafkaUnreachable as error:
+        reached = {server: problem or error.message for server, problem in reached.items()}
+    return Brokers(reached, readable=readable)
+
+
+def _log_in(settings: Settings) -> None:
+    # Imported where it is needed: it takes a while to load.
+    from eventvault.kafka import topics
+    from eventvault.kafka.clients import Admin
+
+    topics.describe_cluster(Admin(settings))
 
 
 def _broker_problem(server: str) -> str | None:

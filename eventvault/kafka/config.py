@@ -1,7 +1,7 @@
 """The configuration of librdkafka's clients, made from the settings: one function for each kind of client.
 
 `docs/kafka.md` gives the measurements behind the values. librdkafka's own log lines are off (`log_level` 0), because it
-writes one for every broken connection; the callers log a cause once.
+writes one for every broken connection; the callers log a cause once. How the brokers are reached is in `connection`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventvault.errors import KafkaNotConfigured
+from eventvault.kafka import connection
 from eventvault.settings import Settings
 
 FETCH_WAIT_MILLISECONDS = 50
@@ -23,18 +24,20 @@ _CONSUMER = {
     "isolation.level": "read_committed",
     "fetch.wait.max.ms": FETCH_WAIT_MILLISECONDS,
     "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
+    "receive.message.max.bytes": 2 * LARGEST_MESSAGE_BYTES,
 }
 """What all consumers share. librdkafka commits no offset by itself."""
 
 
 def client(settings: Settings) -> dict[str, Any]:
-    """Return the configuration that all clients share. Raises KafkaNotConfigured."""
+    """Return the configuration that all clients share. Raises KafkaNotConfigured, or InvalidSettings."""
     if not settings.kafka_bootstrap_servers:
         raise KafkaNotConfigured(
             "KAFKA_BOOTSTRAP_SERVERS is not set, but Kafka is needed here",
             hint="set it to the brokers' addresses, such as KAFKA_BOOTSTRAP_SERVERS=localhost:9092",
         )
     return {
+        **connection.properties(settings),
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "client.id": "eventvault",
         "log_level": 0,

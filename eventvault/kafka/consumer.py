@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from confluent_kafka import KafkaException
 
 from eventvault import progress
-from eventvault.errors import EventVaultError, KafkaUnreachable
+from eventvault.errors import EventVaultError, KafkaRefused, KafkaUnreachable
 from eventvault.kafka import topics
 from eventvault.kafka.consuming import Consuming, Load, Place, Sink
 from eventvault.kafka.followed_topics import BeginAgain
@@ -91,7 +91,7 @@ class EventsConsumer:
             except BeginAgain:
                 log.info("the Kafka consumer starts again at the stored offsets")
             except KafkaUnreachable as error:
-                self.monitor.lost(error.message)
+                self.monitor.lost(error.message, error.hint if isinstance(error, KafkaRefused) else None)
             except EventVaultError as error:
                 self.monitor.failed(error.message)
             except KafkaException as error:

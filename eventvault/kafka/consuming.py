@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
-from confluent_kafka.admin import AdminClient
 
 from eventvault import progress
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
-from eventvault.kafka import config, offsets, topics
+from eventvault.kafka import config, offsets, refusals, topics
 from eventvault.kafka.batch import PartitionBatch, read_batches
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.dead_letters import DeadLetters, undelivered
 from eventvault.kafka.followed_topics import BeginAgain, FollowedTopics, Unanswered
 from eventvault.kafka.monitor import KafkaMonitor
@@ -52,7 +52,7 @@ class Consuming:
         metadata = load()
         self._sink, self._monitor = sink, monitor
         self._stopping, self._accepted = stopping, accepted
-        admin = AdminClient(config.client(settings))
+        admin = Admin(settings)
         self._consumer = Consumer({**config.events_consumer(settings), "error_cb": self._client_error})
         self._dead_letters = DeadLetters(settings)
         self._topics = FollowedTopics(settings, admin, self._consumer, monitor, metadata)
@@ -185,3 +185,5 @@ class Consuming:
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             self._monitor.connection_broken()
             self._topics.check_soon()
+        elif refusals.explain(error) is not None:
+            self._monitor.failed(topics.reason_of(error))

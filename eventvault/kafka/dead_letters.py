@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import KafkaUnreachable
-from eventvault.kafka import config, topics
+from eventvault.kafka import clients, config, topics
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.messages import Record
 from eventvault.kafka.monitor import RETRIED
 from eventvault.kafka.values import Reference
@@ -71,7 +71,8 @@ class DeadLetters:
                 self._produce(producer, dead_topic, message, reason, partial(self._note, outcomes, index, message))
             producer.flush(DELIVERY_MILLISECONDS / 1000 + 1)
         except (KafkaException, BufferError) as error:
-            outcomes = [outcome and str(error) for outcome in outcomes]
+            reason = topics.reason_of(error) if isinstance(error, KafkaException) else str(error)
+            outcomes = [outcome and reason for outcome in outcomes]
         except KafkaUnreachable as error:
             outcomes = [outcome and error.message for outcome in outcomes]
         except _TopicMissing as reason:
@@ -95,19 +96,19 @@ class DeadLetters:
 
     def _open(self) -> Producer:
         if self._producer is None:
-            self._producer = Producer(config.producer(self._settings, DELIVERY_MILLISECONDS))
+            self._producer = clients.producer(self._settings, DELIVERY_MILLISECONDS)
         return self._producer
 
     def _ensure_topic(self, topic: str) -> None:
         """Raises _TopicMissing, or KafkaUnreachable if no broker answers."""
         if topic in self._ensured:
             return
-        admin = AdminClient(config.client(self._settings))
+        admin = Admin(self._settings)
         if topics.topic_of(topics.ask_topic(admin, topic), None) is None:
             self._create_topic(admin, topic)
         self._ensured.add(topic)
 
-    def _create_topic(self, admin: AdminClient, topic: str) -> None:
+    def _create_topic(self, admin: Admin, topic: str) -> None:
         if not self._settings.kafka_create_topics:
             raise _TopicMissing(f"the topic {topic} does not exist, and KAFKA_CREATE_TOPICS is false")
         try:

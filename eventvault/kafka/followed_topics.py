@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, Message
-from confluent_kafka.admin import AdminClient
 
 from eventvault import progress
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import offset_check, offsets, topics
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.messages import Record
 from eventvault.kafka.monitor import KafkaMonitor, TopicState
 from eventvault.kafka.offsets import StoredOffset
@@ -54,7 +54,7 @@ class FollowedTopics:
     def __init__(
         self,
         settings: Settings,
-        admin: AdminClient,
+        admin: Admin,
         consumer: Consumer,
         monitor: KafkaMonitor,
         metadata: Mapping[bytes, bytes],
@@ -249,7 +249,13 @@ class FollowedTopics:
             partitions=positions.states() if positions is not None else {},
             stopped=positions.stopped() if positions is not None else {},
             waits_for=[*([failure.problem] if failure is not None else []), *waiting],
+            elsewhere=self._elsewhere(name),
         )
+
+    def _elsewhere(self, name: str) -> str | None:
+        """Return the cluster of the stored offsets of a topic that does not exist, if another cluster answers now."""
+        clusters = {stored.cluster_id for stored in self._stored.get(name, {}).values()} - {None, self._cluster_id}
+        return next(iter(clusters), None) if name in self._missing and self._cluster_id is not None else None
 
 
 _OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION)

@@ -39,6 +39,7 @@ class TopicState(NamedTuple):
 
     expected: events were consumed from it before, so its absence is a loss. partitions: `state`, `next` and `lag` of
     each. stopped: why partitions are stopped. waits_for: what keeps the topic or partitions of it from being read now.
+    elsewhere: the cluster that it was consumed from, if it does not exist in the present one, which is another.
     """
 
     name: str
@@ -47,6 +48,7 @@ class TopicState(NamedTuple):
     partitions: Mapping[int, dict[str, Any]] = {}
     stopped: Mapping[int, Problem] = {}
     waits_for: Sequence[Problem] = ()
+    elsewhere: str | None = None
 
 
 class KafkaMonitor:
@@ -73,6 +75,7 @@ class KafkaMonitor:
         """Those that the consumer found. Before it reported, what the setting names is shown."""
         self._missing_since: dict[str | None, float] = {}
         """Topic → since when it does not exist; None: since when no topic matches the pattern."""
+        self._refusal: Problem | None = None
         self._failure: str | None = None
         self._logged: dict[tuple[str, str | None], tuple[str, float]] = {}
         """What was logged of a lasting cause, and when."""
@@ -90,18 +93,23 @@ class KafkaMonitor:
     def connected(self, brokers: Mapping[int, str]) -> None:
         """Record that brokers answered just now."""
         with self._lock:
-            was, self._connected, self._brokers = self._connected, True, dict(brokers)
+            was, self._connected, self._brokers, self._refusal = self._connected, True, dict(brokers), None
         if not was:
             log.info("connected to Kafka: %s", ", ".join(brokers.values()))
 
-    def lost(self, reason: str) -> None:
-        """Record that no broker answers."""
+    def lost(self, reason: str, refused: str | None = None) -> None:
+        """Record that no broker answers. refused: what to do if the brokers, or the settings, are the reason."""
+        refusal = None if refused is None else Problem("kafka_refused", reason, refused)
         with self._lock:
             was, self._connected, self._is_lag_known = self._connected, False, False
+            is_news = was is not False or (refused is not None and refused != (self._refusal and self._refusal.hint))
             if was:
                 self._away_since = self._monotonic()
+            self._refusal = refusal
             self._note_error(reason)
-        if was or was is None:
+        if is_news and refused is not None:
+            log.error("%s; it is tried again until they do not: %s", reason, refused)
+        elif is_news:
             log.warning("no Kafka broker answers at %s; it is tried again until one does: %s", self._servers, reason)
 
     def connection_broken(self) -> None:
@@ -223,7 +231,9 @@ class KafkaMonitor:
             return []
         problems = _quarantine_problems(self.quarantine)
         with self._lock:
-            if not self._connected and self._monotonic() - self._away_since >= GRACE_SECONDS:
+            if self._refusal is not None:
+                problems.append(self._refusal)
+            elif not self._connected and self._monotonic() - self._away_since >= GRACE_SECONDS:
                 message = f"no Kafka broker answers at {self._servers}"
                 problems.append(Problem("kafka_unreachable", message, RETRIED))
             if self._connected:
@@ -266,6 +276,11 @@ class KafkaMonitor:
                 "lastMessageAt": _instant(max(self._last_messages.values(), default=None)),
                 "lastError": self._last_error,
             }
+
+    def topic_names(self) -> list[str]:
+        """Return the topics that events are taken from now; none without Kafka."""
+        with self._lock:
+            return self._names() if self.configured and self._consumes else []
 
     def _names(self) -> list[str]:
         return list(self._topics or self._chosen.names)
@@ -311,7 +326,7 @@ class KafkaMonitor:
         for name, since in self._missing_since.items():
             state = None if name is None else self._topics.get(name)
             if state is not None and state.expected and self._chosen.pattern is None:
-                problems.append(Problem("kafka_topic_missing", f"the topic {name} is gone", _CREATE, name))
+                problems.append(_gone(state))
             elif now - since >= GRACE_SECONDS:
                 problems.append(_no_topic(str(self._chosen)) if state is None else _unknown(state))
         return problems
@@ -359,6 +374,13 @@ def _missing_letters(topic: str, reason: str, count: int, first: Sequence[str]) 
         f"the messages: {', '.join(first)} (partition/offset)"
     )
     return Problem("kafka_dead_letters_missing", message, hint, dead_letter_topic(topic), degrades=False)
+
+
+def _gone(state: TopicState) -> Problem:
+    if state.elsewhere is None:
+        return Problem("kafka_topic_missing", f"the topic {state.name} is gone", _CREATE, state.name)
+    message = f"the topic {state.name} was consumed from the cluster {state.elsewhere}; another cluster answers now"
+    return Problem("kafka_topic_missing", message, "correct KAFKA_BOOTSTRAP_SERVERS, or create the topic", state.name)
 
 
 def _unknown(state: TopicState) -> Problem:

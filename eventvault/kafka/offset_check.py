@@ -28,16 +28,17 @@ def check_offset(
     The problem's details have `begins`, the present first offset, and `lost`, how many messages before it are gone.
     """
     where = f"partition {partition} of the topic {topic}"
-    if stored.topic_id and topic_info.topic_id and stored.topic_id != topic_info.topic_id:
-        return recreated(topic, partition, begins=low)
     begins = {"begins": low}
-    if not (stored.topic_id and topic_info.topic_id) and _differ(stored.cluster_id, topic_info.cluster_id):
+    is_same_topic = stored.topic_id is not None and stored.topic_id == topic_info.topic_id
+    if not is_same_topic and _differ(stored.cluster_id, topic_info.cluster_id):
         return Problem(
             "kafka_cluster_changed",
             f"{where} is in cluster {topic_info.cluster_id}, its stored offset {stored.next} in {stored.cluster_id}",
-            accept_loss_hint(topic, partition),
+            f"name the brokers of that cluster in KAFKA_BOOTSTRAP_SERVERS; or {accept_loss_hint(topic, partition)}",
             details=begins,
         )
+    if _differ(stored.topic_id, topic_info.topic_id):
+        return recreated(topic, partition, begins=low)
     if stored.next > high:
         return Problem(
             "kafka_topic_truncated",

@@ -122,6 +122,16 @@ def to_metadata(offsets: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:
     }
 
 
+def topic_ids(metadata: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Return the ids of the topics that the offsets of a registry belong to, as a manifest has them."""
+    return {
+        topic: offset["topicId"]
+        for topic, partitions in from_metadata(metadata).items()
+        for offset in partitions.values()
+        if offset.get("topicId") is not None
+    }
+
+
 def describe(metadata: Mapping[bytes, bytes]) -> dict[str, dict[str, int]]:
     """Return topic → partition → next offset from a registry's metadata, as a manifest has it."""
     return {

@@ -6,15 +6,16 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
-from eventvault.errors import KafkaUnreachable
+from eventvault.errors import KafkaRefused, KafkaUnreachable
+from eventvault.kafka import hidden
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.topic_info import TopicInfo
 
 REQUEST_TIMEOUT_SECONDS = 3.0
-TopicRequest = Future[Any]
 
 _PASSING = (KafkaError.REQUEST_TIMED_OUT, KafkaError.NOT_CONTROLLER, KafkaError.COORDINATOR_NOT_AVAILABLE)
 
@@ -28,12 +29,19 @@ class Cluster(NamedTuple):
     brokers: dict[int, str]
 
 
-def describe_cluster(admin: AdminClient) -> Cluster:
-    cluster = answer_of(admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_SECONDS))
+class TopicRequest(NamedTuple):
+    """A request that was sent, and the client that waits for its answer."""
+
+    admin: Admin
+    answer: Future[Any]
+
+
+def describe_cluster(admin: Admin) -> Cluster:
+    cluster = answer_of(admin, admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_SECONDS))
     return Cluster(cluster.cluster_id, {node.id: f"{node.host}:{node.port}" for node in cluster.nodes})
 
 
-def names(admin: AdminClient) -> list[str]:
+def names(admin: Admin) -> list[str]:
     """Return the names of all topics that the brokers show to this client. Raises KafkaUnreachable."""
     try:
         found = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
@@ -42,25 +50,25 @@ def names(admin: AdminClient) -> list[str]:
     return [name for name, topic in found.items() if topic.error is None]
 
 
-def ask_topic(admin: AdminClient, topic: str) -> TopicRequest:
+def ask_topic(admin: Admin, topic: str) -> TopicRequest:
     """Send a request about a topic; `topic_of` returns its answer."""
     return ask_topics(admin, [topic])[topic]
 
 
-def ask_topics(admin: AdminClient, topics: Collection[str]) -> Mapping[str, TopicRequest]:
+def ask_topics(admin: Admin, topics: Collection[str]) -> Mapping[str, TopicRequest]:
     """Send one request about several topics; `topic_of` returns the answer of each."""
     if not topics:
         return {}
-    requests: Mapping[str, TopicRequest] = admin.describe_topics(
+    answers: Mapping[str, Future[Any]] = admin.describe_topics(
         TopicCollection(list(topics)), request_timeout=REQUEST_TIMEOUT_SECONDS
     )
-    return requests
+    return {name: TopicRequest(admin, answer) for name, answer in answers.items()}
 
 
 def topic_of(request: TopicRequest, cluster_id: str | None) -> TopicInfo | None:
     """Return the topic of the answer, None if it does not exist. Raises KafkaUnreachable."""
     try:
-        description = answer_of(request)
+        description = answer_of(*request)
     except KafkaUnreachable as error:
         if error.details.get("kafka") in UNKNOWN:
             return None
@@ -78,11 +86,34 @@ def bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | None = None, partitions: int = -1) -> None:
+def all_bounds(admin: Admin, partitions: Mapping[str, int]) -> dict[str, dict[int, tuple[int, int]]]:
+    """Return the first offset and the end of each partition of topics. partitions: how many each topic has.
+
+    The end is that of committed transactions. Raises KafkaUnreachable.
+    """
+    asked = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
+    if not asked:
+        return {topic: {} for topic in partitions}
+    begins, ends = (
+        admin.list_offsets(
+            dict.fromkeys(asked, which),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_TIMEOUT_SECONDS,
+        )
+        for which in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    )
+    found: dict[str, dict[int, tuple[int, int]]] = {topic: {} for topic in partitions}
+    for each in asked:
+        bounds_of_it = int(answer_of(admin, begins[each]).offset), int(answer_of(admin, ends[each]).offset)
+        found[each.topic][each.partition] = bounds_of_it
+    return found
+
+
+def create_topic(admin: Admin, topic: str, config: Mapping[str, str] | None = None, partitions: int = -1) -> None:
     """Create a topic, unless it exists. What is not given is the brokers' default. Raises KafkaUnreachable."""
     new = NewTopic(topic, partitions, -1, config=dict(config or {}))
     try:
-        answer_of(admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_SECONDS)[topic])
+        answer_of(admin, admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_SECONDS)[topic])
     except KafkaUnreachable as error:
         if error.details.get("kafka") != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
@@ -95,9 +126,9 @@ def is_refusal(error: KafkaUnreachable) -> bool:
 
 
 def reason_of(error: KafkaException | KafkaError) -> str:
-    """Return librdkafka's message of an error."""
+    """Return librdkafka's message of an error, without secrets."""
     inner = error.args[0] if isinstance(error, KafkaException) else error
-    return str(inner.str()) if isinstance(inner, KafkaError) else str(inner)
+    return hidden.hide(str(inner.str()) if isinstance(inner, KafkaError) else str(inner))
 
 
 def words_of(error: KafkaUnreachable) -> str:
@@ -105,22 +136,31 @@ def words_of(error: KafkaUnreachable) -> str:
     return reason_of(error.__cause__) if isinstance(error.__cause__, KafkaException) else error.message
 
 
-def unreachable(error: KafkaException) -> KafkaUnreachable:
+def unreachable(error: KafkaException, reason: str = "") -> KafkaUnreachable:
     inner = error.args[0]
     return KafkaUnreachable(
-        f"Kafka does not answer: {reason_of(error)}",
+        f"Kafka does not answer: {reason or reason_of(error)}",
         hint="check the brokers and KAFKA_BOOTSTRAP_SERVERS; it is retried automatically",
         kafka=inner.code() if isinstance(inner, KafkaError) else None,
     )
 
 
-def answer_of(request: TopicRequest) -> Any:
+def answer_of(admin: Admin, request: Future[Any]) -> Any:
+    """Return the answer to a request. Raises KafkaRefused with what the brokers said meanwhile, or KafkaUnreachable."""
     try:
-        return request.result(REQUEST_TIMEOUT_SECONDS + 2)
+        answer = request.result(REQUEST_TIMEOUT_SECONDS + 2)
     except KafkaException as error:
-        raise unreachable(error) from error
+        found = unreachable(error)
+        if is_refusal(found):
+            raise found from error
+        refusal = admin.refusal()
+        if refusal is not None:
+            raise KafkaRefused(f"the Kafka brokers refuse EventVault: {refusal.why}", hint=refusal.hint) from error
+        raise unreachable(error, admin.heard()) from error
     except TimeoutError as error:
         raise KafkaUnreachable(
             f"Kafka does not answer within {REQUEST_TIMEOUT_SECONDS + 2:.0f} s",
             hint="check the brokers; it is retried automatically",
         ) from error
+    admin.forget()
+    return answer

@@ -25,6 +25,7 @@ from eventvault.operations.operation import current
 from eventvault.restore import estimate
 from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.moments.build import MomentBuilder
+from eventvault.restore.moments.offsets_of_moment import is_cut, offsets_before
 from eventvault.restore.moments.plan import Plan, Sources
 from eventvault.restore.moments.replan import PlannedMoment
 from eventvault.restore.space import room_for, unpacked_bytes
@@ -80,6 +81,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = "restored"
     moment: RestoredMoment | None = None
     undone: str | None = None
+    replay: bool = False
 
 
 class Builder:
@@ -109,13 +111,15 @@ class Builder:
         *,
         began: float | None = None,
         drop_file: Path | None = None,
+        replay: bool = False,
     ) -> Intent:
         """Build a database, checked and synced, and return the intent that would swap it in; nothing is decided.
 
         What was built is opened in a process of its own before: what takes that down must not take down the store.
 
         head: of the database that it replaces. began: when the restore began, in monotonic seconds (default: now).
-        drop_file: the archive, if it is in `restore/`. Raises NoSpace or an ArchiveError; then nothing remains of it.
+        drop_file: the archive, if it is in `restore/`. replay: Kafka's topics are read again from the moment on.
+        Raises NoSpace or an ArchiveError; then nothing remains of it.
         """
         began = time.monotonic() if began is None else began
         storage = self._settings.storage_dir
@@ -123,7 +127,7 @@ class Builder:
         waiting = intents.read_intent(storage, data_folders.STAGED_RESTORE)
         arrived = DroppedFile.at(drop_file) if drop_file else None
         staging = storage / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
-        built = self.construct(plan, staging, head)
+        built = self.construct(plan, staging, head, replay=replay)
         if built.bytes_read is not None:
             estimate.note(storage, built.bytes_read, time.monotonic() - began)
         restored = _describe(built, began, intents.dropped(waiting))
@@ -140,10 +144,10 @@ class Builder:
         )
         return undo.with_previous(intent, previous) if self._settings.database.exists() else intent
 
-    def construct(self, plan: BuildPlan, staging: Path, head: Head | None) -> Built:
+    def construct(self, plan: BuildPlan, staging: Path, head: Head | None, *, replay: bool = False) -> Built:
         """Build the database in the new folder `staging`, and open it in a process of its own. Raises as `build`."""
         with removing_on_failure(staging):
-            built = self._build(plan, staging, head)
+            built = self._build(plan, staging, head, replay=replay)
             began = time.monotonic()
             current().step("open")
             self._chores.run(
@@ -182,12 +186,12 @@ class Builder:
             "check_archive", archive=str(archive), scratch=str(self._settings.storage_dir), depth="members"
         )
 
-    def _build(self, plan: BuildPlan, staging: Path, head: Head | None) -> Built:
+    def _build(self, plan: BuildPlan, staging: Path, head: Head | None, *, replay: bool) -> Built:
         match plan:
             case ArchiveSource():
                 return self._from_archive(plan, staging, head)
             case PlannedMoment():
-                return self._from_moment(plan, staging)
+                return self._from_moment(plan, staging, replay=replay)
             case PreviousDatabase():
                 return self._from_previous(plan, staging, head)
             case LostDatabase():
@@ -223,14 +227,19 @@ class Builder:
         replaced: dict[str, Any] = msgspec.to_builtins(ReplacedDatabase(head.identity, offsets.readable(kafka)))
         return replaced
 
-    def _from_moment(self, planned: PlannedMoment, staging: Path) -> Built:
+    def _from_moment(self, planned: PlannedMoment, staging: Path, *, replay: bool) -> Built:
         answer = self._moments.build(planned, staging, POINT_IN_TIME)
+        if replay and is_cut(planned.plan, planned.sources, answer["sequence"]):
+            # Those of the base are beyond the moment.
+            found = offsets_before(planned.sources, planned.plan.target.generation, answer["sequence"])
+            carry_over.replace_offsets(staging / data_folders.DATABASE, offsets.to_metadata(found))
         return Built(
             source=planned.plan.source,
             answer=answer,
             bytes_read=self._moments.bytes_to_read(planned.plan),
             reason=POINT_IN_TIME,
             moment=RestoredMoment(answer["sequence"], planned.instant or answer["recorded"] or None),
+            replay=replay,
         )
 
     def _from_previous(self, previous: PreviousDatabase, staging: Path, head: Head | None) -> Built:
@@ -262,4 +271,5 @@ def _describe(built: Built, began: float, dropped: list[str]) -> Restored:
         moment=built.moment,
         checked=built.answer.get("checked"),
         proven=built.answer["proven"],
+        replay=built.replay,
     )

@@ -82,10 +82,11 @@ class Restorer:
         self._moments = moments
         self._lock = threading.Lock()
 
-    def restore(self, wanted: Wanted, *, operation: str, staged: bool = False) -> Restored:
+    def restore(self, wanted: Wanted, *, operation: str, staged: bool = False, replay: bool = False) -> Restored:
         """Restore an archive or a moment, or undo a restore, in a new generation.
 
         operation: a request that was answered before gets the same answer. staged: the next start of the service swaps.
+        replay: of a moment, Kafka's topics are read again from there on.
         Raises RestoreRunning, NoSpace, an ArchiveError, MomentUnavailable, UndoNotFound or NothingToUndo; then the live
         data is as it was. Raises StoreRestoring if the restore is decided and will be done (`answer_of`).
         """
@@ -99,7 +100,7 @@ class Restorer:
             began = time.monotonic()
             plan = self._plan(source)
             self.forecast = self._foretell(plan)
-            intent = self.builder.build(plan, head, operation, began=began)
+            intent = self.builder.build(plan, head, operation, began=began, replay=replay)
             if staged:
                 return self._stage(intent)
             with self._swapping(intent):

@@ -108,6 +108,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     replaced_events: ReplacedEvents | None = msgspec.field(name="left_behind", default=None)
     unfinished_jobs: int | None = None
     cancelled_jobs: int | None = None
+    replay: bool = False
+    """Kafka's topics are read again from that moment on."""
 
 
 LastCommon = Callable[[str, str], int | None]

@@ -82,7 +82,7 @@ _MAX_REASON = 300
 
 
 def _restore_moment(named: Mapping[str, Any]) -> About:
-    details = ("staged", "cancel_jobs")
+    details = ("staged", "cancel_jobs", "replay")
     return About(text_of(named["moment"]), {each: True for each in details if named[each]})
 
 

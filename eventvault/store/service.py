@@ -44,6 +44,7 @@ from eventvault.file_modes import mend_modes
 from eventvault.files import make_folder
 from eventvault.jobs.port import Jobs
 from eventvault.journal.journal import Journal
+from eventvault.kafka.held_messages import Brokers, HeldMessages
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.notifications.service import NotificationService
 from eventvault.operations.caller import SHELL, START
@@ -203,6 +204,7 @@ class StoreService(ComposedStore):
         self.queue = None if jobs is None else QueueWatch(settings, jobs, jobs_failure)
         self._has_schedule = scheduler is not None
         self.kafka = KafkaMonitor(settings, consumes=with_kafka)
+        self.held = HeldMessages(self.kafka.topic_names, Brokers(settings))
         nonces = Nonces()
         with_kafka = with_kafka and self.kafka.configured
         self.quarantine = quarantine_of(settings, self.bus, nonces)
@@ -261,6 +263,7 @@ class StoreService(ComposedStore):
             self.verifier,
             self.chores,
             RemovalEffect(self.locator, self.journal.folder, self.catalogue.installation),
+            self.held,
         )
 
     def _restores_owner(self) -> RestoresOwner:
@@ -273,6 +276,7 @@ class StoreService(ComposedStore):
             self._timeline,
             self.preview,
             self._jobs,
+            self.held,
         )
 
     def _health_owner(self) -> HealthOwner:

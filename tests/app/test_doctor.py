@@ -261,7 +261,8 @@ def test_each_state_has_its_line(found: Callable[[], Facts], name: str, line: tu
 def test_the_report_says_of_a_secret_only_that_it_is_set() -> None:
     secrets = {
         "NOTIFY_URLS": "mailto://me:geheim@example.org ntfy://geheim", "PING_URL": "https://geheim@example.org",
-        "API_TOKENS": f"geheim:read:sha256={'ab' * 32}",
+        "API_TOKENS": f"geheim:read:sha256={'ab' * 32}", "KAFKA_SASL_PASSWORD": "geheim",
+        "KAFKA_SSL_KEY_PASSWORD": "geheim",
     }  # fmt: skip
     assert {each.name for each in DECLARATIONS if each.secret} == set(secrets)
     found = facts(settings=load({**folders_beneath(Path("/srv/eventvault")), **secrets}))

@@ -114,6 +114,16 @@ def test_a_pattern_without_topics_is_said(flask: Kafka, state: dict[str, Any]) -
     assert "is no partition of the 0 events topics" in flask("accept", "shop-a/0", "--yes").stderr
 
 
+def test_why_the_brokers_refuse_is_said_with_what_to_do(
+    flask: Kafka, state: dict[str, Any], store: MemoryStore
+) -> None:
+    store.problems.waiting = [Problem("kafka_refused", "the brokers refuse it: wrong password", "correct the password")]
+    state |= {"connected": False, "partitions": []}
+    refused = flask("status")
+    assert refused.exit_code == 6
+    assert refused.stdout == "No topic is read: the brokers refuse it: wrong password\nHINT: correct the password\n"
+
+
 def test_without_a_broker_and_without_a_service_it_exits_6(flask: Kafka, state: dict[str, Any]) -> None:
     state |= {"connected": False, "lastError": {"message": "refused", "at": None}, "partitions": []}
     away = flask("status")

@@ -178,9 +178,15 @@ def test_settings_survive_the_way_into_another_process(tmp_path: Path) -> None:
 def test_a_secret_setting_is_neither_in_what_children_get_nor_in_what_is_logged() -> None:
     ping, digest = "https://hc-ping.com/geheim", "0" * 64
     urls, tokens = "ntfy://geheim json://x/geheim", f"ci:read:sha256={digest} cd:read+backup:sha256={digest}"
-    found = settings.load({"NOTIFY_URLS": urls, "PING_URL": ping, "API_TOKENS": tokens.replace(" ", ", ")})
+    found = settings.load({
+        "NOTIFY_URLS": urls, "PING_URL": ping, "API_TOKENS": tokens.replace(" ", ", "),
+        "KAFKA_SASL_PASSWORD": "geheim in words",
+    })  # fmt: skip
     assert found.notify_urls == ("ntfy://geheim", "json://x/geheim")
-    assert found.secrets() == {"API_TOKENS": tokens, "NOTIFY_URLS": urls, "PING_URL": ping}
+    assert found.secrets() == {
+        "KAFKA_SASL_PASSWORD": "geheim in words", "KAFKA_SSL_KEY_PASSWORD": "", "API_TOKENS": tokens,
+        "NOTIFY_URLS": urls, "PING_URL": ping,
+    }  # fmt: skip
     assert tuple(found.secrets()) == settings.SECRETS
     shown = f"{found!r}{found}{found.to_environment()}"
     assert "geheim" not in shown
@@ -196,6 +202,7 @@ def test_a_secret_setting_is_neither_in_what_children_get_nor_in_what_is_logged(
         ("PING_URL", "hc-ping.com/geheim", "'…'"),
         ("PING_URL", "https:///geheim", "'https://…'"),
         ("API_TOKENS", "geheim", "… (entry 1)"),
+        ("KAFKA_SASL_PASSWORD", "ge\theim", "…"),
         ("API_TOKENS", f"ci:read:sha256={'0' * 64},ci:read:geheim", "… (entry 2)"),
     ],
 )

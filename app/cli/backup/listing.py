@@ -169,6 +169,7 @@ def _pairs(entry: BackupEntry, times: text.Times) -> list[tuple[str, str | None]
         ("size", text.size(entry.size)),
         ("shares", text.size(entry.shared_bytes) if entry.shared_bytes else None),
         ("frees", f"{text.size(entry.unique_bytes)}, if it is deleted" if entry.unique_bytes is not None else None),
+        ("kafka", _KAFKA[entry.kafka_replayable]),
         ("verified", _checked(entry, times)),
         ("pinned", pinned),
         ("digest", entry.digest),
@@ -176,6 +177,13 @@ def _pairs(entry: BackupEntry, times: text.Times) -> list[tuple[str, str | None]
         ("problem", printable(entry.problem) if entry.problem else None),
         ("file", printable(entry.path)),
     ]
+
+
+_KAFKA = {
+    True: "it holds all messages that came after this backup",
+    False: "MESSAGES THAT CAME AFTER THIS BACKUP ARE GONE",
+    None: None,
+}
 
 
 def _checked(entry: BackupEntry, times: text.Times) -> str:

@@ -36,6 +36,7 @@ _TYPES = 3
 @click.option("--dry-run", is_flag=True, help="Show what would happen, and end.")
 @click.option("--apply", type=click.Choice(["now", "restart"]), default="now", help="When. Default: now.")
 @click.option("--cancel-jobs", is_flag=True, help="Cancel the unfinished jobs created after the moment.")
+@click.option("--replay", is_flag=True, help="With --at: take Kafka's messages again from there on.")
 @into_options
 @yes_option
 @detach_option
@@ -49,6 +50,7 @@ def restore(
     dry_run: bool,
     apply: str,
     cancel_jobs: bool,
+    replay: bool,
     into: str | None,
     yes: bool,
     detach: bool,
@@ -67,16 +69,18 @@ def restore(
     """
     target = _target(name, moment, generation)
     if into is not None:
-        if dry_run or cancel_jobs or apply != "now":
-            raise click.UsageError("--into goes with none of --dry-run, --cancel-jobs and --apply restart")
+        if dry_run or cancel_jobs or replay or apply != "now":
+            raise click.UsageError("--into goes with none of --dry-run, --cancel-jobs, --replay and --apply restart")
         _copy_into(target, into, filters, text.Times(utc=utc), yes=yes, detach=detach, as_json=as_json)
         return
     part_restore.check_without_into(filters)
+    if replay and isinstance(target, str):
+        raise click.UsageError("--replay goes with --at; a restore of a backup always takes Kafka's messages again")
     times = text.Times(utc=utc)
     store = current_store()
     if dry_run or not yes:
         with exits.reporting_errors(as_json=as_json), _offering_nearest(target, times):
-            plan = retry_while_store_is_away(lambda: store.plan_restore(target))
+            plan = retry_while_store_is_away(lambda: store.plan_restore(target, replay=replay))
         if dry_run:
             exits.print_result(
                 {"dryRun": True, "plan": plan}, lambda _: _describe_plan(target, plan, times), as_json=as_json
@@ -90,7 +94,7 @@ def restore(
     def begin() -> Restored:
         if isinstance(target, str):
             return store.restore(target, staged=staged, cancel_jobs=cancel_jobs)
-        return store.restore_moment(target, staged=staged, cancel_jobs=cancel_jobs)
+        return store.restore_moment(target, staged=staged, cancel_jobs=cancel_jobs, replay=replay)
 
     if detach:
         print_begun(begin, as_json=as_json)
@@ -158,6 +162,8 @@ def _describe_plan(target: Moment | str, plan: dict[str, Any], times: text.Times
     ]
     if plan.get("unfinishedJobs"):
         pairs.append(("jobs", f"{text.counted(plan['unfinishedJobs'], 'unfinished job')} created since; --cancel-jobs"))
+    if plan.get("kafka"):
+        pairs.append(("kafka", _catching_up(plan["kafka"])))
     if plan.get("quarantineLeaves"):
         leaves = text.counted(plan["quarantineLeaves"], "message")
         pairs.append(("quarantine", f"{leaves} leave it; what Kafka still has is read again"))
@@ -168,6 +174,17 @@ def _describe_plan(target: Moment | str, plan: dict[str, Any], times: text.Times
     if behind:
         lines += ["", f"Nothing is deleted: `{program()} backup undo` brings the {text.counted(behind, 'event')} back."]
     return "\n".join(lines)
+
+
+def _catching_up(kafka: dict[str, Any]) -> str:
+    if not kafka["again"]:
+        return "goes on where it is; --replay takes what came after it again"
+    if kafka["messages"] is None:
+        return "how many messages come again is not known: no broker answers, or the backup does not say"
+    again = f"{text.counted(kafka['messages'], 'message')} after it come again"
+    return again + {True: "", None: "; whether these are all is not known"}.get(
+        kafka["replayable"], "; THE OTHERS ARE GONE from Kafka"
+    )
 
 
 def _named(target: Moment | str, plan: dict[str, Any], times: text.Times) -> str:

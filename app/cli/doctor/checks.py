@@ -210,17 +210,26 @@ def check_kafka(facts: Facts, times: Times) -> list[Line]:
     kafka = (facts.status or {}).get("kafka") or {}
     if kafka.get("configured"):
         if not kafka["connected"]:
+            if any(problem["code"] == "kafka_refused" for problem in (facts.status or {}).get("problems", [])):
+                return []  # its line says more
             return [warn("kafka", f"{servers} does not answer", "start the broker, or correct KAFKA_BOOTSTRAP_SERVERS")]
         lag = "" if kafka["lag"] is None else f", {text.counted(kafka['lag'], 'message')} behind"
         partitions = text.counted(len(kafka["partitions"]), "partition")
         several = text.counted(len(kafka["topics"]), "topic")
         topics = several if kafka["topic"] is None else f"topic {kafka['topic']}"
-        return [ok("kafka", f"{servers} answers; {topics}, {partitions}{lag}")]
-    away = {server: reason for server, reason in facts.brokers.items() if reason is not None}
-    if away and len(away) == len(facts.brokers):
+        return [ok("kafka", f"{servers} answers; {topics}, {partitions}{lag}"), *_readable(facts)]
+    if facts.brokers.refused is not None:
+        return [wrong("kafka", facts.brokers.refused, facts.brokers.hint), *_readable(facts)]
+    away = {server: reason for server, reason in facts.brokers.reached.items() if reason is not None}
+    if away and len(away) == len(facts.brokers.reached):
         reasons = "; ".join(f"{server}: {reason}" for server, reason in away.items())
         return [warn("kafka", f"no broker can be reached: {reasons}", "start it, or correct KAFKA_BOOTSTRAP_SERVERS")]
-    return [ok("kafka", f"{servers} can be reached; a service takes the events of {facts.settings.kafka_events_topic}")]
+    can_be = f"{servers} can be reached; a service takes the events of {facts.settings.kafka_events_topic}"
+    return [ok("kafka", can_be), *_readable(facts)]
+
+
+def _readable(facts: Facts) -> list[Line]:
+    return [warn("kafka", found, "chmod 600 on that file") for found in facts.brokers.readable]
 
 
 def _nothing(facts: Facts, times: Times) -> list[Line]:

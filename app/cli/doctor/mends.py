@@ -53,6 +53,10 @@ def _of_backup_folder(problem: Problem) -> str:
     return "mount the disk of BACKUP_DIR, or correct BACKUP_DIR" if problem.get("acceptable") else str(problem["hint"])
 
 
+def _of_hint(problem: Problem) -> str:
+    return str(problem["hint"])
+
+
 def _of_stopped(problem: Problem) -> str:
     """A partition is named as `flask kafka status` does. What waits for no decision is of the topic of jobs."""
     if not problem.get("acceptable"):
@@ -153,8 +157,9 @@ MENDS: dict[str, Mend] = {
     "tokens_unreadable": Mend("access", "let the user of the service read it"),
     "tokens_file_invalid": Mend("access", "correct the file that API_TOKENS_FILE names"),
     "kafka_unreachable": Mend("kafka", "start the broker, or correct KAFKA_BOOTSTRAP_SERVERS"),
+    "kafka_refused": Mend("kafka", _of_hint),
     "kafka_topic_missing": Mend("kafka", "create the topic {about}, or correct KAFKA_EVENTS_TOPIC"),
-    "kafka_topic_refused": Mend("kafka", lambda problem: str(problem["hint"])),
+    "kafka_topic_refused": Mend("kafka", _of_hint),
     "kafka_no_topic": Mend("kafka", "create a topic with such a name, or correct KAFKA_EVENTS_TOPIC"),
     "kafka_dead_letters_missing": Mend("kafka", "create the topic {about}, or set KAFKA_CREATE_TOPICS=true"),
     "kafka_quarantine": Mend("kafka", "flask kafka quarantine list; then replay or drop them"),

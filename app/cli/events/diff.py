@@ -11,7 +11,9 @@ import click
 import msgspec
 
 from app.cli import exits, text
-from app.cli.connection import current_store
+from app.cli.connection import current_store, other_store
+from app.cli.events.diff_services import Side as Compared
+from app.cli.events.diff_services import diff_pages
 from app.cli.events.lines import flush, json_line, one_line, write
 from app.cli.events.pages import resolve
 from app.cli.moments import parse_moment
@@ -72,23 +74,33 @@ class Side(NamedTuple):
 @click.command("diff")
 @click.argument("one", type=MomentOrBackup(), metavar="FROM")
 @click.argument("other", type=MomentOrBackup(), metavar="TO")
+@click.option("--to-url", help="TO is of this service, on any machine; its token: EVENTVAULT_TO_TOKEN.")
 @click.option("--summary", is_flag=True, help="Count only.")
 @click.option("--exit-code", is_flag=True, help="Exit 1 if there is a difference.")
 @utc_option
 @json_option
-def diff(*, one: Side, other: Side, summary: bool, exit_code: bool, utc: bool, as_json: bool) -> None:
+def diff(
+    *, one: Side, other: Side, to_url: str | None, summary: bool, exit_code: bool, utc: bool, as_json: bool
+) -> None:
     """The events that only one of two moments has, and those that differ.
 
-    FROM and TO are moments as `backup restore --at` takes them, now, or names of backups. With --json as
+    FROM and TO are moments as `backup restore --at` takes them, now, or names of backups. With --to-url two services
+    are compared, by the source and the id of their events: sequences may differ. With --json as
     GET /api/backup/diff answers: a JSON object on each line, the last of them a summary; with --summary that alone.
     """
     with exits.reporting_errors(as_json=as_json):
         store = current_store()
-        query = DiffQuery(resolve(store, one.moment), resolve(store, other.moment))
-        found = _Found(query)
+        store_of_other = store if to_url is None else other_store(to_url)
+        query = DiffQuery(resolve(store, one.moment), resolve(store_of_other, other.moment))
+        found = _Found(query, by_identity=to_url is not None)
+        pages = (
+            _pages(store, query)
+            if to_url is None
+            else diff_pages(Compared(store, query.one), Compared(store_of_other, query.other))
+        )
         shown = _Shown(text.Times(utc=utc), as_json=as_json)
         with display("Comparing", quiet=as_json or not summary) as show:
-            for page in _pages(store, query):
+            for page in pages:
                 found.add(page)
                 show(Progress(step=f"{found.compared:,} differences"))
                 if not summary:
@@ -104,8 +116,9 @@ def diff(*, one: Side, other: Side, summary: bool, exit_code: bool, utc: bool, a
 class _Found:
     """What was found, and how often."""
 
-    def __init__(self, query: DiffQuery) -> None:
+    def __init__(self, query: DiffQuery, *, by_identity: bool) -> None:
         self._query = query
+        self.by_identity = by_identity
         self.common = 0
         self.only_one = self.only_other = self.different = 0
         self.types: dict[str, Counter[str]] = {"from": Counter(), "to": Counter(), "both": Counter()}
@@ -126,7 +139,7 @@ class _Found:
         return {
             "from": {"generation": self._query.one.generation_id, "sequence": self._query.one.sequence},
             "to": {"generation": self._query.other.generation_id, "sequence": self._query.other.sequence},
-            "commonSequence": self.common,
+            "common" if self.by_identity else "commonSequence": self.common,
             "onlyInFrom": self.only_one,
             "onlyInTo": self.only_other,
             "different": self.different,
@@ -194,7 +207,8 @@ def _describe(one: str, other: str, found: _Found) -> str:
     width = max(len(printable(name)) for name, _, _ in rows)
     digits = max(len(count) for _, count, _ in rows)
     lines = [f"{printable(name):{width}}  {count:>{digits}}   {types}".rstrip() for name, count, types in rows]
-    shared = "share no event" if not found.common else f"share the first {text.counted(found.common, 'event')}"
+    first = "" if found.by_identity else "the first "
+    shared = "share no event" if not found.common else f"share {first}{text.counted(found.common, 'event')}"
     return "\n".join([*lines, f"both {shared}"])
 
 

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +21,8 @@ from eventvault.printable import printable
 from eventvault.regular_files import open_handle
 
 URL, TOKEN, TOKEN_FILE = "EVENTVAULT_URL", "EVENTVAULT_TOKEN", "EVENTVAULT_TOKEN_FILE"
-"""The environment variables."""
+OTHER_TOKEN = "EVENTVAULT_TO_TOKEN"
+"""The environment variables; the last one has the token of a second service, that a command compares with the first."""
 
 _TOKEN = re.compile(r"[!-~]{1,512}")
 _TOKEN_FILE_BYTES = 4096
@@ -79,11 +80,14 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def token_of(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the token of the environment; None if there is none. Raises UsageError, which never shows it."""
-    name = TOKEN
-    token = environment.get(TOKEN, "").strip()
-    if not token and (file := environment.get(TOKEN_FILE, "").strip()):
+def token_of(environment: Mapping[str, str] = os.environ, names: Sequence[str] = (TOKEN, TOKEN_FILE)) -> str | None:
+    """Return the token of the environment; None if there is none. Raises UsageError, which never shows it.
+
+    names: the variables that may have it; the first that has one counts.
+    """
+    name = next((each for each in names if each != TOKEN_FILE and environment.get(each, "").strip()), TOKEN)
+    token = environment.get(name, "").strip() if name in names else ""
+    if not token and TOKEN_FILE in names and (file := environment.get(TOKEN_FILE, "").strip()):
         name, token = f"the file in {TOKEN_FILE}", _read(Path(file))
     if token and not _TOKEN.fullmatch(token):
         raise click.UsageError(f"{name} holds no token: a token is one word of printable ASCII characters")

@@ -111,6 +111,7 @@ class _Backup(_Answer):
     added_bytes: int | None = None
     shared_bytes: int | None = None
     unique_bytes: int | None = None
+    kafka_replayable: bool | None = None
     problem: str | None = None
     unreadable: bool = False
 
@@ -142,6 +143,7 @@ def _entry(backup: _Backup) -> BackupEntry:
         added_bytes=backup.added_bytes,
         shared_bytes=backup.shared_bytes,
         unique_bytes=backup.unique_bytes,
+        kafka_replayable=backup.kafka_replayable,
         problem=backup.problem,
         unreadable=backup.unreadable,
     )
@@ -230,6 +232,7 @@ class _Restored(_Answer):
     replaced_events: _ReplacedEvents | None = msgspec.field(name="leftBehind", default=None)
     unfinished_jobs: int | None = None
     cancelled_jobs: int | None = None
+    replay: bool = False
 
 
 def _restored(done: _Restored) -> Restored:
@@ -249,6 +252,7 @@ def _restored(done: _Restored) -> Restored:
         replaced_events=None if replaced is None else ReplacedEvents(replaced.count, replaced.first, replaced.last),
         unfinished_jobs=done.unfinished_jobs,
         cancelled_jobs=done.cancelled_jobs,
+        replay=done.replay,
     )
 
 

@@ -86,10 +86,11 @@ def moment_members(moment: Moment | str) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _restore(target: Moment | str, *, staged: bool, cancel_jobs: bool) -> Request:
+def _restore(target: Moment | str, *, staged: bool, cancel_jobs: bool, replay: bool = False) -> Request:
     apply = {"apply": "restart"} if staged else {}
     cancel = {"cancelJobs": True} if cancel_jobs else {}
-    return post("/api/backup/restore", {**moment_members(target), **apply, **cancel})
+    again = {"replay": True} if replay else {}
+    return post("/api/backup/restore", {**moment_members(target), **apply, **cancel, **again})
 
 
 def _rehearse(target: Moment | str | None) -> Request:
@@ -226,12 +227,17 @@ CALLS: dict[str, Call] = {
         lambda name, staged, cancel_jobs: _restore(name, staged=staged, cancel_jobs=cancel_jobs), answers.restored
     ),
     "restore_moment": Call(
-        lambda moment, staged, cancel_jobs: _restore(moment, staged=staged, cancel_jobs=cancel_jobs), answers.restored
+        lambda moment, staged, cancel_jobs, replay: _restore(
+            moment, staged=staged, cancel_jobs=cancel_jobs, replay=replay
+        ),
+        answers.restored,
     ),
     "undo": Call(lambda name: post("/api/backup/undo", {} if name is None else {"name": name}), answers.restored),
     "list_undo": Call(lambda: get("/api/backup/undo"), answers.previous),
     "plan_restore": Call(
-        lambda target: post("/api/backup/restore", {**moment_members(target), "dryRun": True}),
+        lambda target, replay: post(
+            "/api/backup/restore", {**moment_members(target), "dryRun": True, **({"replay": True} if replay else {})}
+        ),
         answers.member("plan"),
     ),
     "timeline": Call(lambda buckets: get("/api/backup/timeline", buckets=buckets), answers.whole),

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import BinaryIO, NoReturn, cast
 
 import click
 
-from app.cli.remote.address import parse, tls_of, token_of
+from app.cli.remote.address import TOKEN, TOKEN_FILE, parse, tls_of, token_of
 from app.cli.remote.jobs import RemoteJobs
 from app.cli.remote.store import RemoteStore
 from app.cli.remote.tokens import RemoteTokens
@@ -30,13 +30,19 @@ LARGEST_BODY = 32 * 2**20
 
 
 class RemoteService:
-    """authority: a file of certificates to check that of the service by; None: those of the system."""
+    """authority: a file of certificates to check that of the service by; None: those of the system.
+
+    tokens: the environment variables that may have its token.
+    """
 
     is_here = False
 
-    def __init__(self, url: str, *, insecure: bool, authority: Path | None) -> None:
+    def __init__(
+        self, url: str, *, insecure: bool, authority: Path | None, tokens: Sequence[str] = (TOKEN, TOKEN_FILE)
+    ) -> None:
         self._address = parse(url, insecure=insecure)
         self._authority = authority
+        self._tokens = tokens
 
     def close(self) -> None:
         if "store" in vars(self):
@@ -45,7 +51,8 @@ class RemoteService:
     @cached_property
     def store(self) -> RemoteStore:
         """The store. Raises UsageError for a token or an authority that cannot be used."""
-        return RemoteStore.over(Transport(self._address, token_of(), tls_of(self._address, self._authority)))
+        tls = tls_of(self._address, self._authority)
+        return RemoteStore.over(Transport(self._address, token_of(names=self._tokens), tls))
 
     @cached_property
     def jobs(self) -> RemoteJobs:

@@ -133,12 +133,14 @@ class RemoteStore(Store):
             raise errors.unreadable("POST /api/backup/restore", "the plan names no sequence")
         return PastView(generation, sequence)
 
-    def plan_restore(self, target: Moment | str) -> dict[str, Any]:
-        plan: dict[str, Any] = self.one_request(methods.ALL["plan_restore"], self._fixed(target))
+    def plan_restore(self, target: Moment | str, *, replay: bool = False) -> dict[str, Any]:
+        plan: dict[str, Any] = self.one_request(methods.ALL["plan_restore"], self._fixed(target), replay=replay)
         return plan
 
-    def restore_moment(self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False) -> Any:
-        how = {"staged": staged, "cancel_jobs": cancel_jobs}
+    def restore_moment(
+        self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False, replay: bool = False
+    ) -> Any:
+        how = {"staged": staged, "cancel_jobs": cancel_jobs, "replay": replay}
         return self.one_request(methods.ALL["restore_moment"], self._fixed(moment), **how)
 
     def rehearse(self, target: Moment | str | None = None) -> Any:

@@ -20,6 +20,7 @@ const TITLES = {
   journal_damaged: "A part of the journal is damaged",
   journal_failed: "The journal cannot be written",
   kafka_unreachable: "Kafka does not answer",
+  kafka_refused: "Kafka refuses EventVault",
   local_worker_failed: "The service's own worker does not stay",
   no_space: "The disk is full",
   notify_failing: "Notifications do not arrive",

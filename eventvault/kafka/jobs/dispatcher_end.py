@@ -15,10 +15,11 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from eventvault.errors import KafkaRefused
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Beat, Bye, Fenced, Hello, Report, Tick, Work
 from eventvault.jobs.transport import Letter, Loss, Position, Received, Submitted
-from eventvault.kafka import config
+from eventvault.kafka import clients
 from eventvault.kafka.jobs.inbox import Inbox
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.kafka.jobs.jobs_client import JobsClient, stored_offset
@@ -87,9 +88,7 @@ class KafkaTransport:
         self._partitions = Recent(MOST_SESSIONS)
         for session, partition in sessions.items():
             self._partitions.put(session, partition)
-        # What is not delivered within a lease is sent again by the dispatcher.
-        limits = {"linger.ms": 1, "message.timeout.ms": round(max(LEASE_SECONDS, self.tick_seconds * 6) * 1000)}
-        self._producer = Producer({**config.producer(self._settings), **limits})
+        self._make_producer()
         inbox = self._inbox = Inbox(2, self._on_arrival)
         self._readings = [
             Reading("kafka reports", partial(ReportsClient, self._settings, state), partial(inbox.put, _REPORTS)),
@@ -185,6 +184,14 @@ class KafkaTransport:
         longest = _POLL_SECONDS if self._letters.poll() else float("inf")
         return min(self._ticks.due_in() + 0.001, longest)
 
+    def _make_producer(self) -> None:
+        """Make a producer; a later tick tries again. What is not delivered within a lease is sent again."""
+        milliseconds = round(max(LEASE_SECONDS, self.tick_seconds * 6) * 1000)
+        try:
+            self._producer = clients.producer(self._settings, milliseconds, linger_ms=1)
+        except KafkaRefused as error:
+            log.debug("nothing is sent to the workers: %s", error)
+
     def _step(self) -> None:
         """Write what is due, and take in what the brokers answered."""
         self._state.may_take = self._ticks.acts
@@ -255,7 +262,11 @@ class KafkaTransport:
             if error is not None:
                 self._ticks.failed()
 
-        if self._producer is not None:
+        if self._producer is None:
+            self._make_producer()
+        if self._producer is None:
+            self._ticks.failed()
+        else:
             try:
                 key = tick.dispatcher.encode()
                 self._producer.produce(self._names.reports, messages.encode(tick), key, partition=0, on_delivery=note)

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from confluent_kafka.admin import AdminClient
-
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import config, topics
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.settings import Settings
 from eventvault.topic_names import REPORTS, WORK, dead_letter_topic, topic_beside
@@ -51,7 +50,7 @@ class TopicWatch:
     missing: topic → why it is not there, as of the last look.
     """
 
-    def __init__(self, names: JobTopics, admin: AdminClient, *, may_create: bool) -> None:
+    def __init__(self, names: JobTopics, admin: Admin, *, may_create: bool) -> None:
         self.missing: Mapping[str, str] = {}
         self._names = names
         self._may_create = may_create

@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from eventvault.jobs.transport import Loss, Position, Submitted
 from eventvault.kafka import config, topics
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.jobs.reader_state import ReaderState, Trouble
 from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, is_end, poll
 from eventvault.kafka.jobs.taking_over import OldWorkers, later_of
@@ -41,7 +41,7 @@ class JobsClient:
     def __init__(self, settings: Settings, state: ReaderState) -> None:
         self._topic = settings.kafka_jobs_topic
         self._state = state
-        self._admin = AdminClient(config.client(settings))
+        self._admin = Admin(settings)
         self._consumer = Consumer({**config.jobs_reader(settings), "error_cb": self._client_error})
         self._old_workers = OldWorkers(self._admin, self._consumer, settings.kafka_jobs_group, self._topic)
         self._positions: Positions | None = None

@@ -9,9 +9,10 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from eventvault.errors import KafkaRefused
 from eventvault.jobs import outcomes
 from eventvault.jobs.transport import Letter
-from eventvault.kafka import config, topics
+from eventvault.kafka import clients, topics
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.settings import Settings
 
@@ -28,7 +29,7 @@ class Letters:
     def __init__(self, settings: Settings) -> None:
         names = job_topics(settings)
         self._topics = {"result": names.results, "dead": names.dead}
-        self._config = {**config.producer(settings), "linger.ms": 1}
+        self._settings = settings
         self._producer: Producer | None = None
         self._on_brokers: dict[Letter, bool] = {}
         self._retry_at = 0.0
@@ -69,16 +70,18 @@ class Letters:
 
     def _write(self, letter: Letter, form: Letter) -> None:
         """form: what is written of the letter."""
-        if self._producer is None:
-            self._producer = Producer(self._config)
         self._on_brokers[letter] = False
         try:
+            if self._producer is None:
+                self._producer = clients.producer(self._settings, linger_ms=1)
             self._producer.produce(
                 self._topics[form.kind], form.value, form.key, headers=list(form.headers),
                 on_delivery=partial(self._note, letter, form),
             )  # fmt: skip
         except (BufferError, KafkaException) as error:
             self._fail(letter, form, error.args[0] if isinstance(error, KafkaException) else None)
+        except KafkaRefused as error:
+            self._fail(letter, form, None, error.message)
 
     def _note(self, letter: Letter, form: Letter, error: KafkaError | None, _: Message) -> None:
         if error is not None:
@@ -87,7 +90,7 @@ class Letters:
             self._on_brokers[letter] = self.has_news = True
             self._reported = None
 
-    def _fail(self, letter: Letter, form: Letter, error: KafkaError | None) -> None:
+    def _fail(self, letter: Letter, form: Letter, error: KafkaError | None, reason: str = "the queue is full") -> None:
         """Write a letter again later; one that is too large in a shorter form, or not at all."""
         if error is not None and error.code() in _TOO_LARGE:
             if form == letter:
@@ -98,7 +101,7 @@ class Letters:
             return
         self._on_brokers.pop(letter, None)
         self._retry_at = time.monotonic() + RETRY_SECONDS
-        reason = "the queue is full" if error is None else topics.reason_of(error)
+        reason = reason if error is None else topics.reason_of(error)
         if error is not None and error.fatal():
             self._producer = None
         if reason != self._reported:

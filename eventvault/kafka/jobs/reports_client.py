@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from eventvault.jobs import messages
 from eventvault.jobs.transport import Position
 from eventvault.kafka import config, topics
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.jobs.job_topics import JobTopics, TopicWatch, job_topics
 from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport, Trouble
 from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, is_end, poll
@@ -38,7 +38,7 @@ class ReportsClient:
         self._names: JobTopics = job_topics(settings)
         self._topic = self._names.reports
         self._state = state
-        self._admin = AdminClient(config.client(settings))
+        self._admin = Admin(settings)
         self._watch = TopicWatch(self._names, self._admin, may_create=settings.kafka_create_topics)
         self._consumer = Consumer({**config.events_consumer(settings), "error_cb": self._client_error})
         self._cluster_id: str | None = None

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import KafkaUnreachable
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.kafka.topics import REQUEST_TIMEOUT_SECONDS, answer_of, is_refusal, unreachable
@@ -19,7 +19,7 @@ from eventvault.kafka.topics import REQUEST_TIMEOUT_SECONDS, answer_of, is_refus
 class OldWorkers:
     """For one thread. consumer: one of the group's id that is no member. Each method raises KafkaUnreachable."""
 
-    def __init__(self, admin: AdminClient, consumer: Consumer, group: str, topic: str) -> None:
+    def __init__(self, admin: Admin, consumer: Consumer, group: str, topic: str) -> None:
         self._admin = admin
         self._consumer = consumer
         self._group = group
@@ -29,7 +29,7 @@ class OldWorkers:
         """Return how many workers take jobs from the topic as members of the group."""
         request = self._admin.describe_consumer_groups([self._group], request_timeout=REQUEST_TIMEOUT_SECONDS)
         try:
-            return len(answer_of(request[self._group]).members)
+            return len(answer_of(self._admin, request[self._group]).members)
         except KafkaUnreachable as error:
             if is_refusal(error):
                 return 0

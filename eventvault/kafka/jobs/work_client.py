@@ -8,12 +8,12 @@ import time
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
-from eventvault.errors import KafkaUnreachable
+from eventvault.errors import KafkaRefused, KafkaUnreachable
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Work
 from eventvault.kafka import config, topics
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, poll
 from eventvault.kafka.topic_info import TopicInfo
@@ -44,7 +44,7 @@ class WorkClient:
         self._topic = job_topics(settings).work
         self._key = state.session.encode()
         self._state = state
-        self._admin = AdminClient(config.client(settings))
+        self._admin = Admin(settings)
         self._consumer = Consumer({**config.session_reader(settings), "error_cb": self._client_error})
         try:
             self._topic_info = self._begin()
@@ -89,6 +89,9 @@ class WorkClient:
         self._check_due = time.monotonic() + CHECK_SECONDS
         try:
             info = self._ask()
+        except KafkaRefused:
+            self._state.is_connected = False
+            raise  # a new client has the present password
         except KafkaUnreachable:
             self._state.is_connected = False
             return

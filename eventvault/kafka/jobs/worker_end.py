@@ -11,12 +11,12 @@ from functools import partial
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from eventvault.errors import KafkaUnreachable
+from eventvault.errors import KafkaRefused, KafkaUnreachable
 from eventvault.jobs import messages
 from eventvault.jobs.job import JobError
 from eventvault.jobs.messages import Beat, Done, Failed, Hello, Progressed, Report, Returned, Work
 from eventvault.jobs.transport import TransportAway
-from eventvault.kafka import config, topics
+from eventvault.kafka import clients, topics
 from eventvault.kafka.jobs.inbox import Inbox
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.kafka.jobs.reading import Client, Reading
@@ -118,8 +118,8 @@ class KafkaWorkerTransport:
     def _reason(self, error: KafkaUnreachable | KafkaException) -> str:
         if isinstance(error, KafkaException):
             return topics.reason_of(error)
-        if error.details.get("kafka") in topics.UNKNOWN:
-            return error.message
+        if isinstance(error, KafkaRefused) or error.details.get("kafka") in topics.UNKNOWN:
+            return f"{error.message} ({error.hint})"
         return f"no Kafka broker answers at {self._settings.kafka_bootstrap_servers}: {error.message}"
 
     def _report_away(self, reason: str) -> None:
@@ -172,14 +172,14 @@ class KafkaWorkerTransport:
     def _produce(self, report: Report) -> bool:
         if isinstance(report, Hello):
             report = msgspec.structs.replace(report, partition=self._state.partition)
-        if self._producer is None:
-            self._producer = Producer(config.producer(self._settings))
         try:
+            if self._producer is None:
+                self._producer = clients.producer(self._settings)
             self._producer.produce(
                 self._topic, messages.encode(report), self._state.session.encode(), partition=0,
                 on_delivery=partial(self._note, report),
             )  # fmt: skip
-        except BufferError:
+        except (BufferError, KafkaRefused):
             return False
         except KafkaException as error:
             return self._fail(report, error.args[0])

@@ -22,9 +22,12 @@ from eventvault.database.values import TypesQuery
 from eventvault.errors import ArchiveDamaged, ArchiveError, DatabaseDamaged
 from eventvault.files import free_bytes
 from eventvault.kafka import quarantined
+from eventvault.kafka.archived import ArchivedOffsets
+from eventvault.kafka.offsets import from_metadata
 from eventvault.restore import estimate
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
+from eventvault.restore.moments.offsets_of_moment import is_cut, offsets_before
 from eventvault.restore.moments.plan import Plan, Sources, Target
 from eventvault.restore.swap import undo
 from eventvault.restore.swap.previous import list_previous
@@ -83,6 +86,32 @@ class RestorePreview:
             "quarantineLeaves": 0 if offsets is None else self._leaving_quarantine(offsets),
             "undo": self._undo(),
         }
+
+    def offsets_at(self, wanted: Moment | str) -> ArchivedOffsets | None:
+        """Return how far an archive, or a moment, goes in Kafka; None if that is not known."""
+        if isinstance(wanted, str):
+            return self._offsets_of(self._catalogue.entry(wanted))
+        plan, sources = self._moments.plan_for(wanted)
+        sequence = plan.target.sequence
+        if sequence is None:
+            return None
+        if plan.archive is not None and not is_cut(plan, sources, sequence):
+            base, since = self._offsets_of(plan.archive), plan.archive.sequence or 0
+        elif plan.live and not is_cut(plan, sources, sequence):
+            with self._bus.using() as registry:
+                return ArchivedOffsets.of_registry(from_metadata(registry.scan_meta(keys.KAFKA)))
+        else:
+            base, since = None, 0
+        journaled = offsets_before(sources, plan.target.generation, sequence, after=since)
+        return ArchivedOffsets.of_registry(journaled) if journaled or base is None else base
+
+    def _offsets_of(self, entry: BackupEntry) -> ArchivedOffsets | None:
+        known = self._catalogue.offsets_of(entry.name)
+        path = Path(entry.path)
+        if known is not None or reader.kind(path) != "own":
+            return known
+        manifest = reader.read_manifest(path)  # it was entered by an earlier version
+        return ArchivedOffsets.of(manifest.kafka, manifest.kafka_topics)
 
     def _plan_archive(self, entry: BackupEntry, sources: Sources) -> tuple[Plan, int]:
         """The plan for an archive by its name, and how many of the present events the archive holds."""

@@ -83,7 +83,7 @@ def carry_over(storage_dir: Path, intent: Intent, registry: EventRegistry, undon
 
     undone: as for `Swapper.swap`.
     """
-    if intent.restored.reason == POINT_IN_TIME:
+    if intent.restored.reason == POINT_IN_TIME and not intent.restored.replay:
         intent = carry_offsets(storage_dir, intent, registry)
     return undo.describe_replaced(intent, registry, undone)
 
@@ -145,6 +145,16 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
     intent = msgspec.structs.replace(intent, previous=previous, restored=restored)
     intents.write_intent(storage_dir, intent)
     return intent
+
+
+def replace_offsets(database: Path, offsets: Mapping[bytes, bytes]) -> None:
+    """Put these offsets in the place of all that a database has, which nobody has open."""
+    with closing(open_leveldb(database)) as db, db.write_batch(transaction=True, sync=True) as batch:
+        for key in db.iterator(prefix=keys.KAFKA, include_value=False):
+            batch.delete(key)
+        for key, value in offsets.items():
+            batch.put(key, value)
+    sync_folder(database)
 
 
 def _carry_into(staged: Path, offsets: Mapping[bytes, bytes], registry: EventRegistry) -> None:

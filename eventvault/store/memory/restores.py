@@ -10,6 +10,7 @@ from eventvault.database.generation import UNDONE
 from eventvault.events import event
 from eventvault.restore.values import POINT_IN_TIME, Moment, PreviousEntry, Restored, RestoredMoment
 from eventvault.store.jobs_of_restore import check_jobs
+from eventvault.store.kafka_of_restore import check_replay
 from eventvault.store.memory import moments
 from eventvault.store.memory.state import MemoryState, common_length
 from eventvault.store.ports.restores import Restores
@@ -32,8 +33,11 @@ class MemoryRestores(Restores):
                 events, name, self._state.now(), entry.check_to_restore, proven=entry.origin_proven
             )
 
-    def restore_moment(self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False) -> Restored:
+    def restore_moment(
+        self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False, replay: bool = False
+    ) -> Restored:
         check_jobs(None, cancel=cancel_jobs, staged=staged)
+        check_replay(replay=replay, is_configured=False)
         with self._state.lock:
             generation, count = moments.find(self._state, moment)
             events = list(self._state.generations[generation][:count])
@@ -57,7 +61,8 @@ class MemoryRestores(Restores):
     def list_undo(self) -> list[PreviousEntry]:
         return list(self._state.undo_list.entries)
 
-    def plan_restore(self, target: Moment | str) -> dict[str, Any]:
+    def plan_restore(self, target: Moment | str, *, replay: bool = False) -> dict[str, Any]:
+        check_replay(replay=replay, is_configured=False)
         with self._state.lock:
             if isinstance(target, str):
                 events = self._state.archives.events(target)
@@ -69,7 +74,7 @@ class MemoryRestores(Restores):
                 events = self._state.generations[generation][:count]
                 described = {"archive": None, "generation": generation, "sequence": count}
                 described |= {"checked": "records", "proven": True}
-            described["unfinishedJobs"] = None
+            described |= {"unfinishedJobs": None, "kafka": None}
             return described | moments.plan(self._state.events, common_length(self._state.events, events), events)
 
     def timeline(self, *, buckets: int | None = None) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from eventvault.backups.retention import RetentionPlan
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.errors import BackupNotFound, Cancelled
+from eventvault.kafka.archived import holds_all_after
+from eventvault.kafka.held_messages import HeldMessages
 from eventvault.operations.operation import Operation
 from eventvault.restore.moments.removal_effect import RemovalEffect
 from eventvault.settings import Settings
@@ -44,6 +46,7 @@ class BackupsOwner(Backups):
         verifier: Verifier,
         chores: Chores,
         effect: RemovalEffect,
+        held: HeldMessages,
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
@@ -54,6 +57,7 @@ class BackupsOwner(Backups):
         self._verifier = verifier
         self._chores = chores
         self._effect = effect
+        self._held = held
 
     def create_backup(self, label: str | None = None, *, operation: Operation | None = None) -> Created:
         operation = operation or Operation()
@@ -69,12 +73,20 @@ class BackupsOwner(Backups):
         return True
 
     def list_backups(self, *, limit: int | None = None, before: str | None = None) -> list[BackupEntry]:
-        return page_of(self._totals.entries(), limit, before)
+        return [self._with_kafka(entry) for entry in page_of(self._totals.entries(), limit, before)]
 
     def backup_entry(self, name: str) -> BackupEntry:
         entry = self._catalogue.entry(name)
         listed = next((each for each in self._totals.entries() if each.name == name), entry)
-        return msgspec.structs.replace(entry, retained_by=listed.retained_by)
+        return self._with_kafka(msgspec.structs.replace(entry, retained_by=listed.retained_by))
+
+    def _with_kafka(self, entry: BackupEntry) -> BackupEntry:
+        """Say whether Kafka still holds what came after an archive, as of the brokers' newest answer."""
+        held = self._held.latest()
+        if held is None:
+            return entry
+        replayable = holds_all_after(self._catalogue.offsets_of(entry.name), held, self._held.topics())
+        return msgspec.structs.replace(entry, kafka_replayable=replayable)
 
     def backup_manifest(self, name: str) -> dict[str, Any]:
         return uploads.manifest_of(Path(self._catalogue.entry(name).path))

@@ -13,6 +13,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.database.bus import EventBus
 from eventvault.errors import Cancelled, DiskFailed, EventVaultError, NoSpace, StoreRestoring, TooBusy
 from eventvault.jobs.port import Jobs
+from eventvault.kafka.held_messages import HeldMessages
 from eventvault.operations.operation import Operation
 from eventvault.restore.builder import ArchiveSource
 from eventvault.restore.moments.preview import RestorePreview
@@ -22,6 +23,7 @@ from eventvault.restore.swap import undo
 from eventvault.restore.values import Moment, PreviousEntry, Restored
 from eventvault.settings import Settings
 from eventvault.store.jobs_of_restore import check_jobs, count_jobs, with_jobs
+from eventvault.store.kafka_of_restore import check_replay, describe_kafka
 from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.ports.restores import Restores
 
@@ -43,6 +45,7 @@ class RestoresOwner(Restores):
         timeline: Timeline,
         preview: RestorePreview,
         jobs: Jobs | None,
+        held: HeldMessages,
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
@@ -52,6 +55,7 @@ class RestoresOwner(Restores):
         self._timeline = timeline
         self._preview = preview
         self._jobs = jobs
+        self._held = held
 
     def restore(
         self, name: str, *, staged: bool = False, cancel_jobs: bool = False, operation: Operation | None = None
@@ -77,12 +81,14 @@ class RestoresOwner(Restores):
         *,
         staged: bool = False,
         cancel_jobs: bool = False,
+        replay: bool = False,
         operation: Operation | None = None,
     ) -> Restored:
         operation = operation or Operation()
         check_jobs(self._jobs, cancel=cancel_jobs, staged=staged)
+        self._check_replay(replay=replay)
         restored = self._serving_afterwards(
-            lambda: self._restorer.restore(moment, staged=staged, operation=operation.id), operation
+            lambda: self._restorer.restore(moment, staged=staged, replay=replay, operation=operation.id), operation
         )
         reached = None if restored.moment is None else restored.moment.time
         return with_jobs(self._jobs, restored, reached, cancel=cancel_jobs)
@@ -96,13 +102,19 @@ class RestoresOwner(Restores):
     def list_undo(self) -> list[PreviousEntry]:
         return undo.list_undo(self._settings.storage_dir)
 
-    def plan_restore(self, target: Moment | str) -> dict[str, Any]:
+    def plan_restore(self, target: Moment | str, *, replay: bool = False) -> dict[str, Any]:
+        self._check_replay(replay=replay)
         described = self._preview.describe(target)
         if isinstance(target, str):
             instant: int | None = self._catalogue.entry(target).created
         else:
             instant = target.instant or (None if described["time"] is None else clock.parse(described["time"]))
-        return {**described, "unfinishedJobs": count_jobs(self._jobs, instant)}
+        again = replay or isinstance(target, str)
+        kafka = describe_kafka(self._held, lambda: self._preview.offsets_at(target), again=again)
+        return {**described, "unfinishedJobs": count_jobs(self._jobs, instant), "kafka": kafka}
+
+    def _check_replay(self, *, replay: bool) -> None:
+        check_replay(replay=replay, is_configured=bool(self._settings.kafka_bootstrap_servers))
 
     def timeline(self, *, buckets: int | None = None) -> dict[str, Any]:
         return self._timeline.describe(buckets)

@@ -22,8 +22,13 @@ class Restores(Protocol):
     @changes
     @operation("restore")
     @audited("restore")
-    def restore_moment(self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False) -> Restored:
-        """Restore a moment, as `restore` does an archive. Raises MomentUnavailable with the window of those it can."""
+    def restore_moment(
+        self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False, replay: bool = False
+    ) -> Restored:
+        """Restore a moment, as `restore` does an archive. Raises MomentUnavailable with the window of those it can.
+
+        replay: read Kafka's topics again from the moment on, as a restore of an archive does from the archive on.
+        """
 
     @changes
     @operation("undo")
@@ -38,9 +43,10 @@ class Restores(Protocol):
     def list_undo(self) -> list[PreviousEntry]:
         """The previous databases that `undo` can bring back, newest first."""
 
-    def plan_restore(self, target: Moment | str) -> dict[str, Any]:
+    def plan_restore(self, target: Moment | str, *, replay: bool = False) -> dict[str, Any]:
         """What a restore of a moment, or of the archive of that name, would do: the members of `plan` in the API.
 
+        replay: as of `restore_moment`.
         Changes nothing. Raises what the restore would raise before it begins, NoSpace excepted, and the ArchiveError
         of an archive that is recorded as damaged or cut off.
         """

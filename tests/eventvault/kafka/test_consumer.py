@@ -214,6 +214,7 @@ def test_messages_that_were_removed_before_they_were_taken_stop_the_partition(ka
         ({"crc": 1}, "kafka_topic_diverged"),
         ({"next": 9}, "kafka_topic_truncated"),
         ({"topic_id": None, "cluster_id": "another"}, "kafka_cluster_changed"),
+        ({"topic_id": "another", "cluster_id": "another"}, "kafka_cluster_changed"),
     ],
 )
 def test_a_stored_offset_that_does_not_fit_the_topic_stops_the_partition(

@@ -20,6 +20,7 @@ def test_an_offset_that_means_something_else_is_not() -> None:
 
     assert code(TopicInfo("C", "U", 1), 0, 10) == "kafka_topic_recreated"
     assert code(TopicInfo("D", None, 1), 0, 10) == "kafka_cluster_changed"
+    assert code(TopicInfo("D", "U", 1), 0, 10) == "kafka_cluster_changed"
     assert code(TopicInfo("D", "T", 1), 0, 10) == ""
     assert code(TopicInfo(None, None, 1), 0, 10) == ""
     assert code(TOPIC, 0, 9) == "kafka_topic_truncated"

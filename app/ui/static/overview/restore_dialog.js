@@ -1,4 +1,5 @@
 // The one question before a restore, with its numbers.
+import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Confirm, Written, html, tell } from "../parts.js";
 import { go } from "../route.js";
@@ -9,8 +10,9 @@ export function RestoreDialog({ moment, plan, name, onClose }) {
   const when = moment.pointInTime || plan.time;
   const behind = plan.eventsLeftBehind;
   const hasUndo = plan.undo?.kept !== false;
+  const [replay, setReplay] = useState(false);
   const restore = async (onProgress, isOpen) => {
-    const done = await runOperation("POST", "/api/backup/restore", moment, onProgress);
+    const done = await runOperation("POST", "/api/backup/restore", replay ? { ...moment, replay } : moment, onProgress);
     refresh();
     if (isOpen()) go("overview", {});
     tell(`Back at ${name?.slice(0, 160) || f.time(when)}: ${f.count(done.events, "event")}, in ${f.duration(done.durationMs / 1000)}.`);
@@ -21,6 +23,16 @@ export function RestoreDialog({ moment, plan, name, onClose }) {
       with ${f.count(plan.sequence, "event")}.</p>
     <dl class="plan-numbers"><div class=${behind ? "strong" : ""}><dt>${behind === 1 ? "event is set aside" : "events are set aside"}</dt><dd>${f.number(behind)}</dd></div>
       <div><dt>until it is done</dt><dd>${plan.predictedSeconds === null ? "not known" : `≈ ${f.duration(plan.predictedSeconds)}`}</dd></div></dl>
+    ${plan.kafka && html`<${FromKafka} kafka=${plan.kafka} replay=${replay} onReplay=${setReplay} />`}
     ${plan.quarantineLeaves > 0 && html`<p>${f.count(plan.quarantineLeaves, "message")} of Kafka ${plan.quarantineLeaves === 1 ? "leaves" : "leave"} the quarantine. What Kafka still has is read again.</p>`}
     ${hasUndo && html`<p>Nothing is deleted. <strong>Undo</strong> brings all of it back in one click.</p>`}<//>`;
+}
+
+// A backup takes Kafka's messages again from there on, a moment only if that is wished.
+function FromKafka({ kafka, replay, onReplay }) {
+  const many = kafka.messages === null ? "" : `, ${f.count(kafka.messages, "message")}`;
+  const gone = kafka.replayable === false && html` <span class="care-text">Others that came after it are gone from Kafka.</span>`;
+  if (kafka.again) return html`<p>What came from Kafka since${many} comes again.${gone}</p>`;
+  return html`<p><label><input type="checkbox" checked=${replay} onChange=${(event) => onReplay(event.target.checked)} />
+    Take what came from Kafka since${many} again${replay ? "" : "; else only what has not been taken yet comes"}</label>${replay && gone}</p>`;
 }

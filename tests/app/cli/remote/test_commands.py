@@ -110,6 +110,9 @@ def test_backup_restore_and_undo(vault: Vault, archive: str, somebody: None) -> 
     assert vault.json("backup", "restore", "--at", "#2", "--yes")["events"] == 2
     generation = vault.json("backup", "timeline")["generations"][0]["id"]
     assert vault.json("backup", "restore", "--at", f"{generation}@", "--yes")["events"] == 5
+    for how in (["--dry-run"], ["--yes"]):
+        refused = vault("backup", "restore", "--at", "#2", "--replay", *how, status=5)
+        assert "Kafka is not configured" in refused.stderr
     too_early = vault("backup", "restore", "--at", "2020-01-01", "--yes", status=3)
     assert "HINT: " in too_early.stderr
     assert "/api/" not in too_early.stderr

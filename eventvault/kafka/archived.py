@@ -1,0 +1,99 @@
+"""How far the events of an archive go in Kafka, and whether the brokers still hold all that came after them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+_MOST_PARTITIONS = 5_000
+"""An archive that anybody made may name any number; of more the catalogue notes none."""
+
+
+class ArchivedOffsets(msgspec.Struct, frozen=True):
+    """next: topic → partition → the offset behind the last message. topics: the ids of the topics, as far as known."""
+
+    next: dict[str, dict[str, int]]
+    topics: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, kafka: Mapping[str, Any], topics: Mapping[str, Any]) -> ArchivedOffsets | None:
+        """Return what a manifest says; None if that is nothing that EventVault writes."""
+        try:
+            found = msgspec.convert({"next": kafka, "topics": topics}, cls)
+        except msgspec.ValidationError:
+            return None
+        partitions = [number for each in found.next.values() for number in each]
+        return found if len(partitions) <= _MOST_PARTITIONS and all(map(str.isdigit, partitions)) else None
+
+    @classmethod
+    def of_registry(cls, offsets: Mapping[str, Mapping[str, Any]]) -> ArchivedOffsets:
+        """Return what offsets say as a segment of the journal has them."""
+        return cls(
+            {topic: {number: each["next"] for number, each in found.items()} for topic, found in offsets.items()},
+            {
+                topic: each["topicId"]
+                for topic, found in offsets.items()
+                for each in found.values()
+                if each.get("topicId")
+            },
+        )
+
+
+class TopicBounds(NamedTuple):
+    """A topic as the brokers have it now. partitions: number → its first offset and its end."""
+
+    topic_id: str | None
+    partitions: Mapping[int, tuple[int, int]]
+
+
+Held = Mapping[str, TopicBounds | None]
+"""What the brokers hold, by topic; None for a topic that does not exist. A topic that was not asked for is missing."""
+
+
+def holds_all_after(archived: ArchivedOffsets | None, held: Held | None, topics: Sequence[str]) -> bool | None:
+    """Return whether the brokers hold every message after the archive's offsets; None if that is not known.
+
+    topics: those that events are taken from now. held: None if no broker has answered lately.
+    """
+    if archived is None or held is None:
+        return None
+    answers = [_holds(archived, topic, held.get(topic)) for topic in topics if topic in held]
+    if False in answers:
+        return False
+    return None if not answers or None in answers or len(answers) < len(topics) else True
+
+
+def messages_after(archived: ArchivedOffsets | None, held: Held | None, topics: Sequence[str]) -> int | None:
+    """Return how many offsets lie between the archive's and the ends; None if that is not known.
+
+    Markers of transactions, and messages that compaction removed, are counted too.
+    """
+    if archived is None or held is None or not topics:
+        return None
+    found = [held.get(topic) for topic in topics]
+    if None in found:
+        return None
+    return sum(
+        max(0, end - max(begin, archived.next.get(topic, {}).get(str(number), begin)))
+        for topic, bounds in zip(topics, found, strict=True)
+        if bounds is not None
+        for number, (begin, end) in bounds.partitions.items()
+    )
+
+
+def _holds(archived: ArchivedOffsets, topic: str, bounds: TopicBounds | None) -> bool | None:
+    offsets = archived.next.get(topic, {})
+    if bounds is None:
+        return False
+    known = archived.topics.get(topic)
+    if known is not None and bounds.topic_id is not None and known != bounds.topic_id:
+        return False
+    for number, following in offsets.items():
+        begin, end = bounds.partitions.get(int(number), (0, -1))
+        if not begin <= following <= end:
+            return False
+    if any(begin > 0 for number, (begin, _) in bounds.partitions.items() if str(number) not in offsets):
+        return None  # whether these messages came before the archive or after it, nothing tells
+    return None if offsets and known is None and bounds.topic_id is not None else True

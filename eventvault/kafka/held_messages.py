@@ -1,0 +1,99 @@
+"""Asks the brokers which offsets they hold, every few seconds at most, in a thread of its own: no list waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from eventvault.errors import KafkaUnreachable
+from eventvault.kafka.archived import Held, TopicBounds
+from eventvault.settings import Settings
+
+if TYPE_CHECKING:
+    from eventvault.kafka.clients import Admin
+
+ASK_SECONDS = 5.0
+"""So old an answer may be before the brokers are asked again."""
+KNOWN_SECONDS = 30.0
+"""An older answer says nothing any more."""
+PLAN_SECONDS = 4.0
+"""How long a plan waits for an answer."""
+
+Ask = Callable[[Sequence[str]], Held]
+"""Asks the brokers for these topics. Raises KafkaUnreachable."""
+
+
+class HeldMessages:
+    """Safe for many threads. topics: returns the topics that events are taken from now; none without Kafka."""
+
+    def __init__(
+        self, topics: Callable[[], Sequence[str]], ask: Ask, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.topics = topics
+        self._ask = ask
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._held: Held | None = None
+        self._asked_at = float("-inf")
+        self._answered_at = float("-inf")
+        self._asking: threading.Thread | None = None
+
+    def latest(self) -> Held | None:
+        """Return what the brokers hold, as of their newest answer; None if there is none of late. Never waits."""
+        if not self.topics():
+            return None
+        with self._lock:
+            if self._monotonic() - self._asked_at >= ASK_SECONDS:
+                self._begin_to_ask()
+            return self._held if self._monotonic() - self._answered_at < KNOWN_SECONDS else None
+
+    def present(self) -> Held | None:
+        """Return what the brokers hold now; None if they do not answer in time."""
+        if not self.topics():
+            return None
+        with self._lock:
+            asking = self._begin_to_ask()
+        asking.join(PLAN_SECONDS)
+        with self._lock:
+            return None if asking.is_alive() else self._held
+
+    def _begin_to_ask(self) -> threading.Thread:
+        """Return the thread that asks, a new one if there is none."""
+        if self._asking is None or not self._asking.is_alive():
+            self._asked_at = self._monotonic()
+            self._asking = threading.Thread(target=self._run, name="kafka-held", daemon=True)
+            self._asking.start()
+        return self._asking
+
+    def _run(self) -> None:
+        held: Held | None = None
+        with suppress(KafkaUnreachable):
+            held = self._ask(list(self.topics()))
+        with self._lock:
+            self._held, self._answered_at = held, self._monotonic()
+
+
+class Brokers:
+    """Asks the brokers with a client that it keeps while they answer; for one thread at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin: Admin | None = None
+
+    def __call__(self, names: Sequence[str]) -> Held:
+        # Imported here: the client library takes a while to load, and a store without Kafka never needs it.
+        from eventvault.kafka import topics
+        from eventvault.kafka.clients import Admin
+
+        try:
+            admin = self._admin = self._admin or Admin(self._settings)
+            requests = topics.ask_topics(admin, names)
+            found = {name: topics.topic_of(request, None) for name, request in requests.items()}
+            ends = topics.all_bounds(admin, {name: info.partitions for name, info in found.items() if info is not None})
+        except KafkaUnreachable:
+            self._admin = None
+            raise
+        return {name: None if info is None else TopicBounds(info.topic_id, ends[name]) for name, info in found.items()}

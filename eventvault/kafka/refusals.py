@@ -1,0 +1,111 @@
+"""Why the brokers refuse a client, in words: librdkafka says it beside the request that waits for an answer in vain."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError
+
+from eventvault.kafka import hidden
+
+PROBE_SECONDS = 3.0
+
+_LOGIN = (
+    "correct KAFKA_SASL_USERNAME and the password in KAFKA_SASL_PASSWORD_FILE, or KAFKA_SASL_MECHANISM; "
+    "it is tried again by itself"
+)
+_PROTOCOL = "set KAFKA_SECURITY_PROTOCOL to what the brokers' port speaks, or name another port"
+_AUTHORITY = "set KAFKA_SSL_CA_LOCATION to the certificate of the authority that signed the brokers' certificates"
+_RENEW = "renew the certificate of the brokers, or set the clock of this machine right"
+_HOST = "name the brokers in KAFKA_BOOTSTRAP_SERVERS and advertised.listeners as their certificates do"
+_OWN = "renew KAFKA_SSL_CERTIFICATE_LOCATION, or have it signed by an authority that the brokers trust"
+
+_OF_TEXT = (
+    (r"connecting to a SSL listener|security\.protocol configuration", "they speak another protocol", _PROTOCOL),
+    (r"PLAINTEXT broker listener|wrong version number|packet length too long|record layer failure",
+     "they speak another protocol", _PROTOCOL),
+    (r"client SSL authentication might be required|alert (bad )?certificate|alert certificate|certificate required|"
+     r"alert unknown ca|certificate_required", "they refuse the certificate of EventVault", _OWN),
+)  # fmt: skip
+_VERIFY_FAILED = re.compile("certificate verify failed|could not be verified")
+_OF_VERIFICATION = (
+    ("expired", "their certificate has expired", _RENEW),
+    ("not yet valid", "their certificate is not valid yet", _RENEW),
+    ("mismatch", "their certificate is for another name", _HOST),
+)
+_VARIES = re.compile(r" \((after [0-9]+ms in state|[0-9]+ identical).*?\)$")
+_SERVER = re.compile(r"ssl://(.+?):(\d+)(?=/|:)")
+
+
+class Refusal(NamedTuple):
+    """why: to be said after "the Kafka brokers at … refuse EventVault: ". hint: what to do."""
+
+    why: str
+    hint: str
+
+
+Probe = Callable[[str, int], str]
+"""Returns why the certificate of a broker is not trusted, empty if that cannot be found out."""
+
+
+def explain(error: KafkaError, probe: Probe = lambda *_: "") -> Refusal | None:
+    """Return why the brokers refuse, None if the error is of another kind, such as a broker that is away."""
+    text = _VARIES.sub("", hidden.hide(str(error.str())))
+    if error.code() == KafkaError._AUTHENTICATION:
+        return Refusal(f"the login fails: {text}", _LOGIN)
+    if error.code() == KafkaError._SSL and _VERIFY_FAILED.search(text):
+        return _of_verification(text, probe)
+    for pattern, why, hint in _OF_TEXT:
+        if re.search(pattern, text):
+            return Refusal(f"{why}: {text}", hint)
+    if error.code() == KafkaError._SSL:
+        return Refusal(f"TLS fails: {text}", _AUTHORITY)
+    return None
+
+
+def _of_verification(text: str, probe: Probe) -> Refusal:
+    """librdkafka says that it does not trust a certificate, but not why."""
+    server = _SERVER.search(text)
+    reason = probe(server[1].strip("[]"), int(server[2])) if server else ""
+    for word, why, hint in _OF_VERIFICATION:
+        if word in reason:
+            return Refusal(f"{why}: {reason}", hint)
+    return Refusal(f"nobody who is trusted has signed their certificate: {reason or text}", _AUTHORITY)
+
+
+def tls_instead(servers: str) -> Refusal | None:
+    """Return a refusal if the first broker speaks TLS, for a client that does not: it sees a broken connection only."""
+    host, _, port = servers.partition(",")[0].rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent but the handshake
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS) as connection:
+            context.wrap_socket(connection).close()
+    except (OSError, ValueError):
+        return None
+    return Refusal(f"they speak another protocol: {host}:{port} speaks TLS", _PROTOCOL)
+
+
+def certificate_problem(host: str, port: int, authority: str | Path | None) -> str:
+    """Return what is wrong with the certificate of a broker, empty if nothing is or nobody answers.
+
+    authority: a file or folder of trusted certificates; None: those of the system.
+    """
+    context = ssl.create_default_context()
+    try:
+        if authority is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            is_folder = Path(authority).is_dir()
+            context.load_verify_locations(None if is_folder else authority, authority if is_folder else None)
+        with socket.create_connection((host, port), PROBE_SECONDS) as connection:
+            context.wrap_socket(connection, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as error:
+        return str(error.verify_message)
+    except (OSError, ValueError):
+        return ""
+    return ""

@@ -1,0 +1,73 @@
+"""Checks at a start what a client would refuse later: the files of TLS, and the names and values of properties.
+
+No client is made, because a client has threads, and who checks may fork.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterator, Mapping
+
+from eventvault.errors import InvalidSettings
+from eventvault.kafka import connection, hidden
+from eventvault.kafka.connection import setting_of
+from eventvault.settings import Settings
+
+log = logging.getLogger("KafkaMonitor")
+
+_UNKNOWN = "eventvault.check"
+"""A property that librdkafka refuses, after it has looked at those before it."""
+_PLAIN = frozenset({"security.protocol", "sasl.mechanism", "sasl.username", "sasl.password"})
+"""What needs no look by librdkafka, so that it is not loaded."""
+
+
+def check_kafka_settings(settings: Settings) -> None:
+    """Raise InvalidSettings that names all settings of Kafka with which no client can be made."""
+    if not settings.kafka_bootstrap_servers:
+        return
+    properties = connection.properties(settings)
+    problems = [*_problems_of_files(properties), *_problems_of_librdkafka(properties)]
+    if problems:
+        raise InvalidSettings("; ".join(problems), hint="docs/kafka.md shows what is needed", problems=problems)
+    for readable in connection.readable_by_others(settings):
+        log.warning("%s; chmod 600 keeps it for this user", readable)
+
+
+def _problems_of_files(properties: Mapping[str, str]) -> Iterator[str]:
+    """Name certificates and keys that cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority = properties.get("ssl.ca.location")
+    if authority is not None and authority != "probe":
+        try:
+            context.load_verify_locations(authority)
+        except IsADirectoryError:
+            pass
+        except (OSError, ValueError) as error:
+            yield f"{setting_of('ssl.ca.location')} {authority} has no certificates: {_reason(error)}"
+    certificate, key = properties.get("ssl.certificate.location"), properties.get("ssl.key.location")
+    if certificate is None or key is None:
+        return
+    try:
+        context.load_cert_chain(certificate, key, properties.get("ssl.key.password", ""))
+    except (OSError, ValueError) as error:
+        settings = f"{setting_of('ssl.certificate.location')} {certificate} and {setting_of('ssl.key.location')} {key}"
+        yield f"{settings} are no certificate with its key, or the key's password is wrong: {_reason(error)}"
+
+
+def _problems_of_librdkafka(properties: Mapping[str, str]) -> Iterator[str]:
+    """Let librdkafka look at each property; it names the first that it does not take."""
+    if properties.keys() <= _PLAIN:
+        return
+    from confluent_kafka import KafkaException, Producer
+
+    try:
+        Producer({**properties, _UNKNOWN: ""})
+    except (KafkaException, TypeError, ValueError) as error:
+        reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+        if _UNKNOWN not in reason:
+            yield f"a property of KAFKA_CONFIG_FILE is not allowed: {hidden.hide(reason)}"
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,38 @@
+"""What a restore means for the topics that events are taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from eventvault.errors import InvalidInput
+from eventvault.kafka.archived import ArchivedOffsets, holds_all_after, messages_after
+from eventvault.kafka.held_messages import HeldMessages
+
+
+def check_replay(*, replay: bool, is_configured: bool) -> None:
+    """Raise InvalidInput if there is nothing that could be read again."""
+    if replay and not is_configured:
+        raise InvalidInput(
+            "nothing can be read again, because Kafka is not configured",
+            hint="leave out `replay`, or set KAFKA_BOOTSTRAP_SERVERS",
+            fields={"replay": ["Kafka is not configured."]},
+        )
+
+
+def describe_kafka(
+    held: HeldMessages, offsets: Callable[[], ArchivedOffsets | None], *, again: bool
+) -> dict[str, Any] | None:
+    """Return how many messages lie after a moment, and whether all are there; None without Kafka.
+
+    offsets: returns where they begin. again: the restore reads them again; only then the brokers are waited for.
+    """
+    topics = held.topics()
+    if not topics:
+        return None
+    begin, present = offsets(), held.present() if again else held.latest()
+    return {
+        "again": again,
+        "messages": messages_after(begin, present, topics),
+        "replayable": holds_all_after(begin, present, topics),
+    }

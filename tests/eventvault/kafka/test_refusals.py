@@ -1,0 +1,131 @@
+"""Why brokers refuse a client, in words, and what to do about it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaError
+
+from eventvault.kafka import hidden
+from eventvault.kafka.refusals import certificate_problem, explain, tls_instead
+from tests.authority import Authority, Certificate
+
+VERIFY = (
+    "ssl://kafka:9093/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker "
+    "certificate could not be verified, verify that ssl.ca.location is correctly configured"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "why", "setting"),
+    [
+        (KafkaError._AUTHENTICATION, "sasl_ssl://k:1/bootstrap: SASL authentication error: Authentication failed",
+         "the login fails: sasl_ssl://k:1/bootstrap", "KAFKA_SASL_PASSWORD_FILE"),
+        (KafkaError._TRANSPORT, "k:1/bootstrap: Disconnected while requesting ApiVersion: might be caused by incorrect "
+         "security.protocol configuration (connecting to a SSL listener?) or broker version is < 0.10 (see "
+         "api.version.request) (after 1ms in state APIVERSION_QUERY)", "they speak another protocol",
+         "KAFKA_SECURITY_PROTOCOL"),
+        (KafkaError._SSL, "ssl://k:1/bootstrap: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker "
+         "listener? (after 2ms in state SSL_HANDSHAKE)", "they speak another protocol", "KAFKA_SECURITY_PROTOCOL"),
+        (KafkaError._SSL, "ssl://k:1/1: SSL_read: error:0A000416:SSL routines::ssl/tls alert certificate unknown",
+         "they refuse the certificate of EventVault", "KAFKA_SSL_CERTIFICATE_LOCATION"),
+        (KafkaError._SSL, VERIFY, "nobody who is trusted has signed their certificate", "KAFKA_SSL_CA_LOCATION"),
+        (KafkaError._SSL, "ssl://k:1/1: something new", "TLS fails: ssl://k:1/1: something new", "KAFKA_SSL_CA"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_why_and_which_setting_to_correct(code: int, text: str, why: str, setting: str) -> None:
+    found = explain(KafkaError(code, text))
+    assert found is not None
+    assert found.why.startswith(why)
+    assert setting in found.hint
+    assert "ms in state" not in found.why
+
+
+def test_a_broker_that_is_away_refuses_nothing() -> None:
+    away = "k:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)"
+    assert explain(KafkaError(KafkaError._TRANSPORT, away)) is None
+    assert explain(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")) is None
+
+
+def test_a_refusal_hides_secrets() -> None:
+    hidden.remember({"sasl.password": "geheim-xyz"})
+    found = explain(KafkaError(KafkaError._AUTHENTICATION, "new words of a broker: geheim-xyz is wrong"))
+    assert found is not None
+    assert found.why == "the login fails: new words of a broker: … is wrong"
+
+
+@pytest.mark.parametrize(
+    ("reason", "why", "hint"),
+    [
+        ("certificate has expired", "their certificate has expired", "renew"),
+        ("Hostname mismatch, certificate is not valid for 'kafka'.", "their certificate is for another name", "name"),
+        ("unable to get local issuer certificate", "nobody who is trusted has signed their certificate", "authority"),
+    ],
+)
+def test_why_a_certificate_is_not_trusted_is_asked_of_the_broker(reason: str, why: str, hint: str) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def probe(host: str, port: int) -> str:
+        asked.append((host, port))
+        return reason
+
+    found = explain(KafkaError(KafkaError._SSL, VERIFY), probe)
+    assert found is not None
+    assert found.why == f"{why}: {reason}"
+    assert hint in found.hint
+    assert asked == [("kafka", 9093)]
+
+
+@contextmanager
+def tls_server(certificate: Certificate) -> Iterator[int]:
+    """A server that shows a certificate and says nothing; yields its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with suppress(OSError), connection, context.wrap_socket(connection, server_side=True) as encrypted:
+                encrypted.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+def test_a_broker_that_speaks_tls_to_a_client_that_does_not_is_noticed(tmp_path: Path) -> None:
+    with tls_server(Authority(tmp_path).issue("good", expired=True)) as port:
+        found = tls_instead(f"127.0.0.1:{port},elsewhere:1")
+        assert found is not None
+        assert found.why == f"they speak another protocol: 127.0.0.1:{port} speaks TLS"
+    assert tls_instead(f"127.0.0.1:{port}") is None
+
+
+def test_the_probe_tells_what_is_wrong_with_a_certificate(tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    good, expired, foreign = (
+        authority.issue("good"), authority.issue("expired", expired=True), authority.issue("foreign", host="elsewhere"),
+    )  # fmt: skip
+    with tls_server(good) as port:
+        assert certificate_problem("127.0.0.1", port, authority.certificate) == ""
+        assert "self-signed" in certificate_problem("127.0.0.1", port, other.certificate) or (
+            "unable to get" in certificate_problem("127.0.0.1", port, other.certificate)
+        )
+        assert certificate_problem("127.0.0.1", port, "/nowhere") == ""
+    with tls_server(expired) as port:
+        assert certificate_problem("localhost", port, authority.certificate) == "certificate has expired"
+    with tls_server(foreign) as port:
+        assert "mismatch" in certificate_problem("localhost", port, authority.certificate)
+    assert certificate_problem("127.0.0.1", port, None) == ""

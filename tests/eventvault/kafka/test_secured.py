@@ -1,0 +1,315 @@
+"""Clients that have to log in, over TLS, at a real broker; and what health says when they are refused."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import ScramMechanism
+
+from eventvault import settings
+from eventvault.errors import KafkaRefused
+from eventvault.kafka import clients, topics
+from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.settings import Settings
+from tests.authority import Authority
+from tests.eventvault.kafka.conftest import Consuming, MemoryRegistry
+from tests.eventvault.kafka.test_consumer import events, until
+from tests.eventvault.kafka.test_refusals import tls_server
+from tests.kafka_broker import Kafka, SecuredKafka, User
+from tests.kafka_process import PLAIN_PASSWORD
+from tests.service import PROJECT
+
+pytestmark = pytest.mark.kafka
+Consume = Callable[..., Consuming]
+
+
+@pytest.fixture
+def consume_as(settings_environment: dict[str, str]) -> Iterator[Consume]:
+    """consume_as(environment, topic, registry=None) starts a consumer with these settings; all are stopped."""
+    started: list[Consuming] = []
+
+    def begin(environment: dict[str, str], topic: str, registry: MemoryRegistry | None = None) -> Consuming:
+        started.append(Consuming(loaded(settings_environment, environment, topic), registry or MemoryRegistry()))
+        return started[-1]
+
+    yield begin
+    for consuming in started:
+        consuming.consumer.stop()
+
+
+def loaded(base: dict[str, str], environment: dict[str, str], topic: str) -> Settings:
+    return settings.load({**base, **environment, "KAFKA_EVENTS_TOPIC": topic, "KAFKA_CREATE_TOPICS": "true"})
+
+
+def refusal_of(consuming: Consuming) -> Any:
+    """The problem that the brokers refuse the client, once health has it."""
+    until(lambda: "kafka_refused" in consuming.codes(), "health does not say that the client is refused")
+    (problem,) = consuming.monitor.problems()
+    return problem
+
+
+def plain(secured: SecuredKafka) -> dict[str, str]:
+    return secured.environment(User("plain", PLAIN_PASSWORD), KAFKA_SASL_MECHANISM="PLAIN")
+
+
+def scram(secured: SecuredKafka) -> dict[str, str]:
+    user = secured.user(ScramMechanism.SCRAM_SHA_256)
+    return secured.environment(user, KAFKA_SASL_MECHANISM="scram-sha-256")
+
+
+def scram_512(secured: SecuredKafka) -> dict[str, str]:
+    return secured.environment(secured.user())
+
+
+def config_file(secured: SecuredKafka) -> dict[str, str]:
+    """All of it in one file."""
+    user = secured.user()
+    lines = (
+        "security.protocol=SASL_SSL", "sasl.mechanisms=SCRAM-SHA-512", f"sasl.username={user.name}",
+        f"sasl.password={user.password}", f"ssl.ca.location={secured.ca}",
+    )  # fmt: skip
+    return {"KAFKA_BOOTSTRAP_SERVERS": secured.bootstrap, "KAFKA_CONFIG_FILE": str(secured.secret("\n".join(lines)))}
+
+
+@pytest.mark.parametrize("login", [plain, scram, scram_512, config_file])
+def test_events_and_dead_letters_go_through_a_login_over_tls(
+    secured_kafka: SecuredKafka, consume_as: Consume, login: Callable[[SecuredKafka], dict[str, str]]
+) -> None:
+    kafka = secured_kafka.kafka
+    topic = kafka.topic()
+    kafka.send(topic, [*events(1, 1), b"\xff", *events(2, 2)])
+    one = consume_as(login(secured_kafka), topic)
+    until(lambda: one.registry.types() == ["t1", "t2"], "the events do not come")
+    assert [letter.value() for letter in kafka.read(f"{topic}.dead-letter", 1)] == [b"\xff"]
+    assert one.codes() == []
+
+
+_TOKENS = """\
+sasl.oauthbearer.method=oidc
+sasl.oauthbearer.client.id=eventvault
+sasl.oauthbearer.client.secret=client-geheim
+sasl.oauthbearer.token.endpoint.url=http://127.0.0.1:{port}/token
+"""
+
+
+class TokenServer(http.server.BaseHTTPRequestHandler):
+    """Gives whoever has the client's secret a token that is not signed."""
+
+    asked = 0
+
+    def do_POST(self) -> None:
+        login = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
+        assert login == "eventvault:client-geheim"
+        type(self).asked += 1
+        claims = {"sub": "eventvault", "iat": 1_700_000_000, "exp": 4_000_000_000, "scope": "kafka"}
+        head, body = (
+            base64.urlsafe_b64encode(json.dumps(each).encode()).decode().rstrip("=")
+            for each in ({"alg": "none"}, claims)
+        )
+        answer = json.dumps({"access_token": f"{head}.{body}.", "token_type": "Bearer", "expires_in": 3600}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_oauthbearer_gets_its_token_from_the_server_that_the_file_names(
+    secured_kafka: SecuredKafka, consume_as: Consume
+) -> None:
+    kafka = secured_kafka.kafka
+    topic = kafka.topic()
+    kafka.send(topic, [*events(1, 1), b"\xff"])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), TokenServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        file = secured_kafka.secret(_TOKENS.format(port=server.server_port))
+        one = consume_as({
+            "KAFKA_BOOTSTRAP_SERVERS": secured_kafka.bootstrap, "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SASL_MECHANISM": "OAUTHBEARER", "KAFKA_SSL_CA_LOCATION": str(secured_kafka.ca),
+            "KAFKA_CONFIG_FILE": str(file),
+        }, topic)  # fmt: skip
+        until(lambda: one.registry.types() == ["t1"], "the event does not come")
+        kafka.read(f"{topic}.dead-letter", 1)
+        assert TokenServer.asked
+        one.consumer.stop()
+        server.shutdown()
+
+
+def test_the_page_shows_what_is_tried_here(secured_kafka: SecuredKafka) -> None:
+    page = (PROJECT / "docs" / "kafka.md").read_text()
+    (shown,) = re.findall(r"```sh\n\(umask.*?```", page, re.DOTALL)
+    environment = secured_kafka.environment(User("eventvault", "the password"))
+    assert re.findall(r"(KAFKA_\w+)=", shown) == list(environment)
+    (file,) = re.findall(r"```properties\n(.*?)```", page, re.DOTALL)
+    assert re.findall(r"^([a-z.]+)=", file, re.MULTILINE) == re.findall(r"^([a-z.]+)=", _TOKENS, re.MULTILINE)
+
+
+def test_a_wrong_password_is_named_until_the_file_has_the_right_one(
+    secured_kafka: SecuredKafka, consume_as: Consume, caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka, user = secured_kafka.kafka, secured_kafka.user()
+    topic = kafka.topic()
+    kafka.send(topic, events(1, 1))
+    wrong = secured_kafka.secret("falsch-geheim")
+    one = consume_as(secured_kafka.environment(user, KAFKA_SASL_PASSWORD_FILE=str(wrong)), topic)
+    problem = refusal_of(one)
+    assert "the login fails" in problem.message
+    assert "Authentication failed" in problem.message
+    assert "KAFKA_SASL_PASSWORD_FILE" in problem.hint
+    assert one.monitor.snapshot()["connected"] is False
+    wrong.write_text(user.password)
+    until(lambda: one.registry.types() == ["t1"], "the right password is not used")
+    until(lambda: one.codes() == [], "health stays degraded")
+    for secret in ("falsch-geheim", user.password):
+        assert secret not in caplog.text + str(one.monitor.snapshot())
+    assert caplog.text.count("the login fails") == 1
+
+
+def test_an_authority_that_is_not_trusted_is_named(secured_kafka: SecuredKafka, consume_as: Consume) -> None:
+    other = Authority(secured_kafka.folder, "other")
+    user = secured_kafka.user()
+    one = consume_as(secured_kafka.environment(user, KAFKA_SSL_CA_LOCATION=str(other.certificate)), "events")
+    problem = refusal_of(one)
+    assert "nobody who is trusted has signed their certificate" in problem.message
+    assert "KAFKA_SSL_CA_LOCATION" in problem.hint
+
+
+def test_a_broker_whose_certificate_has_expired_is_named(secured_kafka: SecuredKafka, consume_as: Consume) -> None:
+    """The certificate is looked at before anything of Kafka is said, so a server that says nothing is enough."""
+    expired = Authority(secured_kafka.folder, "mine").issue("expired", expired=True)
+    with tls_server(expired) as port:
+        environment = secured_kafka.environment(
+            secured_kafka.user(), KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{port}",
+            KAFKA_SSL_CA_LOCATION=str(secured_kafka.folder / "mine.pem"),
+        )  # fmt: skip
+        one = consume_as(environment, "events")
+        problem = refusal_of(one)
+        assert "their certificate has expired: certificate has expired" in problem.message
+        assert "renew" in problem.hint
+        one.consumer.stop()
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL", "SASL_SSL"])
+def test_a_port_that_speaks_another_protocol_is_named(
+    kafka: Kafka, secured_kafka: SecuredKafka, consume_as: Consume, protocol: str
+) -> None:
+    """PLAINTEXT to the port of TLS, and TLS to the port without."""
+    environment = secured_kafka.environment(secured_kafka.user(), KAFKA_SECURITY_PROTOCOL=protocol)
+    if protocol == "PLAINTEXT":
+        environment |= {name: "" for name in environment if "_SASL_" in name}
+    elif protocol == "SSL":
+        environment |= {name: "" for name in environment if "_SASL_" in name}
+        environment["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap
+    else:
+        environment["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap
+    problem = refusal_of(consume_as(environment, "events"))
+    assert "they speak another protocol" in problem.message
+    assert "KAFKA_SECURITY_PROTOCOL" in problem.hint
+
+
+def test_a_certificate_of_our_own_is_shown_and_an_expired_one_is_named(
+    secured_kafka: SecuredKafka, consume_as: Consume
+) -> None:
+    topic = secured_kafka.kafka.topic()
+    secured_kafka.kafka.send(topic, events(1, 1))
+    user = secured_kafka.user()
+
+    def environment(name: str, *, expired: bool) -> dict[str, str]:
+        password = "key-geheim"
+        own = Authority(secured_kafka.ca.parent).issue(user.name + name, expired=expired, password=password)
+        return secured_kafka.environment(
+            user, KAFKA_SSL_CERTIFICATE_LOCATION=str(own.certificate), KAFKA_SSL_KEY_LOCATION=str(own.key),
+            KAFKA_SSL_KEY_PASSWORD_FILE=str(secured_kafka.secret(password)),
+        )  # fmt: skip
+
+    good = consume_as(environment("good", expired=False), topic)
+    until(lambda: good.registry.types() == ["t1"], "the event does not come")
+    problem = refusal_of(consume_as(environment("expired", expired=True), topic))
+    assert "they refuse the certificate of EventVault" in problem.message
+    assert "KAFKA_SSL_CERTIFICATE_LOCATION" in problem.hint
+
+
+def test_a_topic_that_may_not_be_read_is_named_and_taken_once_it_may(
+    secured_kafka: SecuredKafka, consume_as: Consume
+) -> None:
+    kafka, user = secured_kafka.kafka, secured_kafka.user()
+    topic = kafka.topic()
+    kafka.send(topic, events(1, 2))
+    secured_kafka.deny(topic, user)
+    one = consume_as(secured_kafka.environment(user), topic)
+    until(lambda: "kafka_topic_refused" in one.codes(), "health does not say so")
+    (problem,) = one.monitor.problems()
+    assert "Topic authorization failed" in problem.message
+    assert "allow this client to Read" in problem.hint
+    secured_kafka.allow(topic, user)
+    until(lambda: one.registry.types() == ["t1", "t2"], "the topic is not taken once it may be read")
+    until(lambda: one.codes() == [], "health stays degraded")
+
+
+def test_a_producer_that_is_refused_uses_the_password_that_the_file_has_then(
+    secured_kafka: SecuredKafka, settings_environment: dict[str, str]
+) -> None:
+    kafka, user = secured_kafka.kafka, secured_kafka.user()
+    topic = kafka.topic()
+    file = secured_kafka.secret("falsch-geheim")
+    chosen = loaded(settings_environment, secured_kafka.environment(user, KAFKA_SASL_PASSWORD_FILE=str(file)), topic)
+    producer = clients.producer(chosen)
+    producer.produce(topic, b"{}")
+    with pytest.raises(KafkaRefused, match="the login fails"):
+        topics.describe_cluster(clients.Admin(chosen))
+    file.write_text(user.password)
+    until(lambda: producer.flush(0.1) == 0, "the producer does not log in")
+    assert [message.value() for message in kafka.read(topic, 1)] == [b"{}"]
+
+
+def test_words_of_librdkafka_that_are_not_foreseen_are_passed_on(
+    settings_environment: dict[str, str], secured_kafka: SecuredKafka
+) -> None:
+    """A server that hangs up at once: nothing is known of why."""
+    user = User("ada", "geheim-word")
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    listener.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        environment = secured_kafka.environment(user, KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{port}")
+        one = Consuming(loaded(settings_environment, environment, "events"), MemoryRegistry())
+        until(lambda: one.monitor.snapshot()["lastError"], "nothing is said")
+        words = str(one.monitor.snapshot()["lastError"]["message"])
+        listener.shutdown(socket.SHUT_RDWR)
+    one.consumer.stop()
+    assert f"127.0.0.1:{port}" in words
+    assert "geheim" not in words
+
+
+def test_the_monitor_logs_a_refusal_once_and_forgets_it_with_an_answer(
+    settings_environment: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor = KafkaMonitor(settings.load({**settings_environment, "KAFKA_BOOTSTRAP_SERVERS": "kafka:9093"}))
+    for number in range(3):
+        monitor.lost(f"the login fails, for the {number}. time", "correct the password")
+    (problem,) = monitor.problems()
+    assert (problem.code, problem.hint) == ("kafka_refused", "correct the password")
+    assert len(caplog.records) == 1
+    monitor.lost("no certificate", "name one")
+    assert len(caplog.records) == 2
+    monitor.connected({1: "kafka:9093"})
+    assert monitor.problems() == []

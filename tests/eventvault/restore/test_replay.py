@@ -1,0 +1,130 @@
+"""A restore to a moment that reads Kafka's topics again: from the offsets of that moment, or from earlier ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from eventvault.database import keys
+from eventvault.database.registry import AppendBatch
+from eventvault.errors import InvalidInput
+from eventvault.kafka import offsets
+from eventvault.kafka.archived import TopicBounds
+from eventvault.kafka.offsets import StoredOffset
+from eventvault.restore.values import Moment
+from eventvault.settings import Settings
+from eventvault.store.service import StoreService
+from tests.restoring import drafts, live
+from tests.stores import running_service
+
+ENVIRONMENT = {"JOURNAL_INTERVAL": "3600000", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}
+
+
+@pytest.fixture
+def settings(settings_with: Callable[..., Settings]) -> Settings:
+    return settings_with(ENVIRONMENT)
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[StoreService]:
+    """A service whose segments are written when a test says so; no broker is asked."""
+    with running_service(settings) as service:
+        yield service
+
+
+def take(service: StoreService, count: int, following: int, prefix: str = "e") -> None:
+    """Append events with the offset behind them, and journal both."""
+    note = offsets.offset_put("events", 0, StoredOffset(next=following, topic_id="T"))
+    first = service.bus.registry.last_sequence  # type: ignore[union-attr]
+    service.bus.committer.append(AppendBatch(drafts(count, f"{prefix}{first}"), b"12345678", [note]))
+    assert service.journal.flush()
+
+
+def following(service: StoreService) -> int | None:
+    with service.bus.using() as registry:
+        stored = offsets.stored_by_topic(registry.scan_meta(keys.KAFKA)).get("events", {})
+    return stored[0].next if 0 in stored else None
+
+
+@pytest.mark.parametrize(
+    ("sequence", "expected"),
+    [(5, 50), (4, 20), (2, 20), (1, None), (9, 90)],
+    ids=["at a segment", "behind one", "the first", "before all", "the present"],
+)
+@pytest.mark.parametrize("backup_after", [0, 2, 5, 9])
+def test_the_offsets_are_those_of_the_moment_or_before(
+    service: StoreService, sequence: int, expected: int | None, backup_after: int
+) -> None:
+    for count, behind in ((2, 20), (3, 50), (4, 90)):
+        take(service, count, behind)
+        if service.bus.registry.last_sequence == backup_after:  # type: ignore[union-attr]
+            service.create_backup()
+    restored = service.restore_moment(Moment(sequence=sequence), replay=True)
+    assert restored.replay
+    assert len(live(service)) == sequence
+    assert following(service) == expected
+
+
+def test_a_moment_before_an_archive_without_segments_is_read_from_the_beginning(service: StoreService) -> None:
+    """The offsets in the archive are beyond the moment."""
+    note = offsets.offset_put("events", 0, StoredOffset(next=50))
+    service.bus.committer.append(AppendBatch(drafts(5, "e"), b"12345678", [note]))
+    service.create_backup()
+    service.restore_moment(Moment(sequence=3), replay=True)
+    assert (len(live(service)), following(service)) == (3, None)
+
+
+def test_a_staged_restore_reads_again_after_the_restart(settings: Settings) -> None:
+    with running_service(settings) as service:
+        take(service, 2, 20)
+        take(service, 3, 50)
+        service.restore_moment(Moment(sequence=2), staged=True, replay=True)
+        take(service, 4, 90)
+    with running_service(settings) as service:
+        assert (len(live(service)), following(service)) == (2, 20)
+        service.undo()
+        assert (len(live(service)), following(service)) == (9, 90)
+
+
+def test_without_kafka_there_is_nothing_to_read_again(settings_with: Callable[..., Settings]) -> None:
+    with running_service(settings_with({})) as service:
+        service.append(drafts(3))
+        assert service.plan_restore(Moment(sequence=2))["kafka"] is None
+        for call in (service.plan_restore, service.restore_moment):
+            with pytest.raises(InvalidInput, match="Kafka is not configured") as caught:
+                call(Moment(sequence=2), replay=True)
+            assert "replay" in caught.value.details["fields"]
+
+
+def held_by(service: StoreService, begin: int, end: int, topic_id: str = "T") -> None:
+    """Let the brokers hold these offsets of the topic."""
+    service.held.topics = lambda: ["events"]
+    service.held._ask = lambda _: {"events": TopicBounds(topic_id, {0: (begin, end)})}
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "topic_id", "expected"),
+    [
+        (0, 95, "T", {"messages": 45, "replayable": True}),
+        (50, 95, "T", {"messages": 45, "replayable": True}),
+        (60, 95, "T", {"messages": 35, "replayable": False}),
+        (0, 40, "T", {"messages": 0, "replayable": False}),
+        (0, 95, "U", {"messages": 45, "replayable": False}),
+    ],
+)
+def test_the_plan_says_how_many_messages_come_again_and_whether_all_are_there(
+    service: StoreService, begin: int, end: int, topic_id: str, expected: dict[str, Any]
+) -> None:
+    take(service, 2, 20)
+    take(service, 3, 50)
+    name = service.create_backup().backup.name
+    take(service, 4, 90)
+    held_by(service, begin, end, topic_id)
+    assert service.plan_restore(name)["kafka"] == {"again": True, **expected}
+    assert service.plan_restore(Moment(sequence=5), replay=True)["kafka"] == {"again": True, **expected}
+    assert service.plan_restore(Moment(sequence=5))["kafka"] == {"again": False, **expected}
+    (listed,) = service.list_backups()
+    assert listed.kafka_replayable is expected["replayable"]
+    assert service.backup_entry(name).kafka_replayable is expected["replayable"]
