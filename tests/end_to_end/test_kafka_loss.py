@@ -47,6 +47,7 @@ def test_the_loss_of_a_recreated_topic_is_accepted_as_the_hint_says(
     until(5, [f"{topic}/0"], "the other topic does not go on")
     unnamed = running.post("/api/kafka/partitions/0/accept-loss")
     assert (unnamed.status, unnamed.json()["code"]) == (409, "topic_not_named")
+    wait_until(lambda: is_taken(running, other, 0, 2), "health does not follow the other topic", PATIENCE_SECONDS)
     shown = eventvault("kafka", "status", **with_topics).stdout
     assert f"{topic}/0" in shown
     assert re.search(rf"^{other}/0 +consuming +2 +0 ", shown, re.MULTILINE), shown
@@ -59,10 +60,11 @@ def test_the_loss_of_a_recreated_topic_is_accepted_as_the_hint_says(
     assert running.post(address).status == 409
 
 
-def is_taken(running: Service, number: int, following: int) -> bool:
+def is_taken(running: Service, topic: str, number: int, following: int) -> bool:
     """Whether health says that a partition was taken up to this offset, and that nothing follows."""
     partitions = running.get("/api/health").json()["kafka"]["partitions"]
-    return any((each["partition"], each["next"], each["lag"]) == (number, following, 0) for each in partitions)
+    found = [(each["topic"], each["partition"], each["next"], each["lag"]) for each in partitions]
+    return (topic, number, following, 0) in found
 
 
 @pytest.mark.kafka
@@ -82,7 +84,7 @@ def test_the_command_line_says_what_is_lost_and_goes_on_without_it(
     kafka.send(topic, events(1, 3), partition=1)
     first = service(workers=1, environment=with_kafka)
     until(first, 3)
-    wait_until(lambda: is_taken(first, 1, 3), "how far the partition was taken is not said", PATIENCE_SECONDS)
+    wait_until(lambda: is_taken(first, topic, 1, 3), "how far the partition was taken is not said", PATIENCE_SECONDS)
     shown = eventvault("kafka", "status", **with_kafka)
     assert shown.returncode == 0, shown.stderr
     assert f"Topic {topic}, 2 partitions, 0 messages behind." in shown.stdout
