@@ -34,6 +34,15 @@ def parent(pid: int) -> int:
     return int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
 
 
+def states(pid: int) -> list[str]:
+    """The state of each thread, as /proc has it: R runs or would, S waits, T is stopped; none if it has ended."""
+    found = []
+    for task in (Path("/proc") / str(pid) / "task").glob("*/stat"):
+        with suppress(OSError):
+            found.append(task.read_text().rpartition(")")[2].split()[0])
+    return found
+
+
 def own_memory(pid: int) -> int:
     """RssAnon in bytes: what a process holds itself, without the files that it maps."""
     for line in (Path("/proc") / str(pid) / "status").read_text().splitlines():

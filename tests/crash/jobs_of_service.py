@@ -24,7 +24,7 @@ from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import Job, JobRequest
 from eventvault.jobs.port import KnownType, QueueStatus
 from tests.eventvault.jobs.rig import MemoryDatabase
-from tests.processes import MARK, parent, wait_until
+from tests.processes import MARK, parent, states, wait_until
 from tests.restoring import opened
 from tests.service import PROJECT, Service
 
@@ -221,15 +221,7 @@ def stopped(pid: int) -> Iterator[None]:
 def stop(pid: int) -> None:
     """Returns once each thread of the process stands still, or it has ended."""
     os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: all(state in "TtZX" for state in _states(pid)), f"process {pid} does not stop")
-
-
-def _states(pid: int) -> list[str]:
-    states = []
-    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
-        with suppress(OSError):
-            states.append(task.read_text().rpartition(")")[2].split()[0])
-    return states
+    wait_until(lambda: all(state in "TtZX" for state in states(pid)), f"process {pid} does not stop")
 
 
 def image_of(folder: Path) -> MemoryDatabase:

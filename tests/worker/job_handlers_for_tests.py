@@ -16,7 +16,7 @@ def hold(job: Job) -> dict[str, Any]:
     while not Path(job.payload["release"]).exists():
         time.sleep(0.01)
     Path(job.payload["started"] + ".ended").touch()
-    return {"held": True}
+    return {"attempt": job.attempt}
 
 
 @job("fail")

@@ -19,6 +19,7 @@ import msgspec
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Beat, Done, Failed, GiveBack, Hello, Report, Returned, Run, Started, Stop, Work
 from eventvault.jobs.transport import TransportAway
+from tests.processes import states, wait_until
 from worker.pool import Pool
 from worker.supervisor import Options, Supervisor
 
@@ -222,3 +223,8 @@ def wait_until_dead(process: int) -> None:
     while is_alive(process):
         assert time.monotonic() < deadline, f"process {process} still runs"
         time.sleep(0.005)
+
+
+def wait_until_reported(executor: int, ended: Path) -> None:
+    """Wait until a handler that writes `ended` has ended, and its executor waits for the next one."""
+    wait_until(lambda: ended.exists() and set(states(executor)) == {"S"}, "the handler does not end", PATIENCE_SECONDS)
