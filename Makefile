@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line bench-page bench-jobs bench-kafka soak docs pictures vendor lock upgrade clean system-packages
+.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line bench-page bench-jobs bench-kafka bench-publish soak docs pictures vendor lock upgrade clean system-packages
 
 help:
 	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
@@ -22,7 +22,7 @@ help:
 	@echo 'make soak         run the long tests'
 	@echo 'make bench        run all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past,'
 	@echo '                  bench-health, bench-streams, bench-rehearsal, bench-import, bench-command-line, bench-page,'
-	@echo '                  bench-jobs, bench-kafka: one of them'
+	@echo '                  bench-jobs, bench-kafka, bench-publish: one of them'
 	@echo 'make docs         write docs/settings.md, docs/errors.md, .env.example and docs/source-map.md'
 	@echo 'make pictures     make pictures of every state of the dashboard, those in docs/ too'
 	@echo 'make vendor       copy the dashboard'"'"'s packages from npm, after a change of scripts/ui-packages'
@@ -62,7 +62,7 @@ format: $(VENV)/dev.installed
 soak: $(VENV)/dev.installed system-packages
 	@$(BIN)/pytest -m soak $(PYTEST_OPTIONS)
 
-bench: bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line bench-page bench-jobs bench-kafka
+bench: bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line bench-page bench-jobs bench-kafka bench-publish
 
 bench-serve: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_serve $(BENCH_OPTIONS)
@@ -88,6 +88,9 @@ bench-import: $(VENV)/dev.installed
 
 bench-command-line: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_command_line $(BENCH_OPTIONS)
+
+bench-publish: $(VENV)/dev.installed
+	@exec $(BIN)/python -m benchmarks.bench_publish $(BENCH_OPTIONS)
 
 bench-page: $(VENV)/dev.installed
 	@scripts/system-packages chromium

@@ -17,6 +17,7 @@ from app.shared_answers import SharedAnswers
 from app.streams.changes import ChangeFeed
 from app.streams.feed import EventFeed
 from app.streams.operations import OperationFeed
+from app.streams.published import PublishedFeed
 from eventvault.access.register import TokenRegister
 from eventvault.access.session import Sessions
 from eventvault.access.throttle import Throttle
@@ -46,6 +47,9 @@ MAX_LONG_CALLS = 8
 
 MAX_STREAMS = 100
 """Concurrent streams in one process. They occupy no thread."""
+
+MAX_BROKER_WAITS = 1000
+"""Concurrent requests in one process that wait for Kafka. They occupy no thread; beyond them nobody waits."""
 
 _SLOT_WAIT_SECONDS = 0.25
 """Seconds that a request waits for a slot, because some long calls end quickly."""
@@ -110,7 +114,9 @@ class Edge:
         )
     )
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, "streams"))
+    broker_waits: Slots = field(default_factory=lambda: Slots(MAX_BROKER_WAITS, "requests that wait for Kafka"))
     event_feed: EventFeed = field(init=False)
+    published_feed: PublishedFeed = field(init=False)
     keyed_answers: KeyedAnswers = field(init=False)
     operation_feed: OperationFeed = field(init=False)
     change_feed: ChangeFeed = field(init=False)
@@ -128,6 +134,7 @@ class Edge:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "event_feed", EventFeed(self.store))
+        object.__setattr__(self, "published_feed", PublishedFeed(self.store))
         object.__setattr__(self, "keyed_answers", KeyedAnswers(self.settings.storage_dir))
         object.__setattr__(self, "operation_feed", OperationFeed(self.store))
         object.__setattr__(self, "change_feed", ChangeFeed(self.store))

@@ -969,6 +969,21 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Events from Kafka wait, as they cannot be taken now.", "events from Kafka wait: the store is restoring",
         "Mend what the message says; they are taken by themselves then.",
     ),
+    "kafka_publish_topic_missing": ErrorCode(
+        "The topic that events are published to does not exist.",
+        "the topic published does not exist, and KAFKA_CREATE_TOPICS is false",
+        "Create it, or set `KAFKA_CREATE_TOPICS=true`; the events wait meanwhile.",
+    ),
+    "kafka_publish_late": ErrorCode(
+        "Events that are to be published to Kafka wait for a minute or more, or fail.",
+        "events have been waiting for 75 s to be published to published",
+        "Look whether the brokers answer; they are published by themselves then.",
+    ),
+    "kafka_event_too_large": ErrorCode(
+        "An event is larger than the topic takes, so it was published without its data.",
+        "2 events are larger than published takes and were published without their data: 'a', 'b'",
+        "Raise `max.message.bytes` of the topic; `ce_dataref` of the message says where the event is.",
+    ),
     "kafka_topic_recreated": ErrorCode(
         "The topic was created again, so the stored offset belongs to the old one.",
         "the topic events was recreated: the stored offset of partition 2 belongs to the old topic", _KAFKA_LOSS,

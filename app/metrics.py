@@ -124,6 +124,7 @@ class StoreCollector(Collector):
         yield from _job_queue(status.get("jobQueue") or {})
         yield from _kafka(status.get("kafka") or {})
         yield from _rehearsal(status.get("rehearsal") or {})
+        yield from _publishing((status.get("kafka") or {}).get("publish") or {})
         for name, value in (status.get("metrics") or {}).items():
             yield from _metric(f"eventvault_{_snake(name)}", value)
 
@@ -330,6 +331,20 @@ def _rehearsal(newest: Mapping[str, Any]) -> Iterator[Metric]:
     ):
         if isinstance(values.get(member), int | float):
             yield GaugeMetricFamily(f"eventvault_rehearsal_{name}", what, value=values[member])
+
+
+def _publishing(publish: Mapping[str, Any]) -> Iterator[Metric]:
+    """Yield how far the outbox is; nothing while nothing is published."""
+    for member, name, what in (
+        ("backlog", "backlog", "Events that wait to be published to Kafka."),
+        ("secondsWaiting", "oldest_seconds", "Age of the oldest event that waits to be published to Kafka."),
+    ):
+        if isinstance(publish.get(member), int | float):
+            yield GaugeMetricFamily(f"eventvault_kafka_publish_{name}", what, value=publish[member])
+    for member, name in (("published", "kafka_published_events"), ("withoutData", "kafka_published_without_data")):
+        if isinstance(publish.get(member), int):
+            what = f"`kafka.publish.{member}` of /api/health, since the store process started."
+            yield CounterMetricFamily(f"eventvault_{name}", what, value=publish[member])
 
 
 def _metric(name: str, value: Any) -> Iterator[Metric]:

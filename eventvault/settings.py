@@ -389,7 +389,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     Declaration(
         "KAFKA_CREATE_TOPICS", _BOOLEAN, "false",
-        "Create missing topics: for jobs, for results and for dead letters. The topic of the events is never created.",
+        "Create missing topics: for jobs, for results, for dead letters and the one that is published to. The topic of "
+        "the events is never created.",
     ),
     Declaration(
         "KAFKA_EVENTS_TOPIC",
@@ -397,6 +398,10 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "events",
         "The topics that events are consumed from. A pattern such as `^shop-` never matches topics of jobs, of dead "
         "letters and Kafka's own.",
+    ),
+    Declaration(
+        "KAFKA_PUBLISH_TOPIC", _TOPIC, "",
+        "The topic that events are published to which do not come from Kafka. Unset: nothing is published.",
     ),
     Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that jobs are taken from."),
     Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the outcomes of jobs are written to."),
@@ -559,6 +564,7 @@ class Settings:
     kafka_config_file: Path | None
     kafka_create_topics: bool
     kafka_events_topic: EventsTopics
+    kafka_publish_topic: str | None
     kafka_jobs_topic: str
     kafka_results_topic: str
     kafka_jobs_group: str
@@ -629,7 +635,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             values[declaration.attribute] = declaration.kind.parse(text) if text else None
         except ValueError:
             problems.append(f"{declaration.name} is {declaration.kind.show(text)}; allowed: {declaration.kind.allowed}")
-    problems += [*_clashes(values), *_no_events_topics(values)]
+    problems += [*_clashes(values), *_no_events_topics(values), *_publish_clashes(values)]
     if problems:
         raise InvalidSettings(
             "; ".join(problems), hint="correct or unset these environment variables; docs/settings.md lists them all",
@@ -709,6 +715,20 @@ def _no_events_topics(values: Mapping[str, Any]) -> list[str]:
     return [
         f"KAFKA_EVENTS_TOPIC is '{chosen}', but {reason}; allowed: topics of events" for reason in reasons if reason
     ]
+
+
+def _publish_clashes(values: Mapping[str, Any]) -> list[str]:
+    """Name what is wrong with KAFKA_PUBLISH_TOPIC, but for a use as events topic, which `_no_events_topics` names."""
+    topic = values.get("kafka_publish_topic")
+    if topic is None:
+        return []
+    reason = topic_names.why_no_events(topic, topic_names.other_uses({**values, "kafka_publish_topic": None}))
+    problems = (
+        [] if reason is None else [f"KAFKA_PUBLISH_TOPIC is {topic!r}, but {reason}; allowed: a topic of its own"]
+    )
+    if values.get("kafka_bootstrap_servers") is None:
+        problems.append("KAFKA_PUBLISH_TOPIC is set, but KAFKA_BOOTSTRAP_SERVERS is not; allowed: both, or neither")
+    return problems
 
 
 def _text(value: Any) -> str:

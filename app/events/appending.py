@@ -8,30 +8,31 @@ from flask import Request, Response
 from app.bodies import read_body
 from app.edge import current_edge, current_store
 from app.events.answers import appended_json
+from app.events.durability import durability_of
 from app.events.schemas import problem_fields
 from app.idempotency import is_final, keyed_request, refusal_of, refusal_reply
-from app.replies import reply
 from eventvault import clock, json_text
 from eventvault.database.values import AppendResult, ScanQuery
 from eventvault.errors import EventVaultError, InvalidInput, OutcomeUnknown, WriteFailed
 from eventvault.events import cloudevents_http
-from eventvault.events.event import Appended, EventDraft
+from eventvault.events.event import EventDraft
 from eventvault.events.sent import problems_of
 from eventvault.keyed_request import KeyedRequest
 
 
 def append_events(posted_request: Request) -> Response:
     """Append all events of the request or none. Raises the errors of parsing, validation and the store, or TooBusy."""
+    durability = durability_of(posted_request)
     keyed, drafts = _read(posted_request)
     if isinstance(drafts, EventVaultError):
         return _refused(keyed, drafts)
     if not drafts and keyed is None:
-        return _reply([], [], current_store().scan(ScanQuery(limit=1)).last_sequence)
+        return durability.reply(appended_json([], [], current_store().scan(ScanQuery(limit=1)).last_sequence))
     appended = _append(drafts, keyed)
     if appended.refusal:
         return refusal_reply(appended.refusal)
     ids = [draft.id for draft in drafts] if appended.ids is None else appended.ids
-    return _reply(ids, appended.results, appended.last_sequence)
+    return durability.reply(appended_json(ids, appended.results, appended.last_sequence))
 
 
 def _read(posted_request: Request) -> tuple[KeyedRequest | None, list[EventDraft] | EventVaultError]:
@@ -90,8 +91,3 @@ def _require_valid(posted: cloudevents_http.PostedEvents) -> None:
         hint="nothing of this request was stored; `fields` says what is wrong",
         fields=problem_fields(problems, many=posted.many),
     )
-
-
-def _reply(ids: list[str], results: list[Appended], last_sequence: int) -> Response:
-    body = appended_json(ids, results, last_sequence)
-    return reply(body, 201 if body["duplicates"] < len(results) else 200)

@@ -10,6 +10,7 @@ from marshmallow import RAISE
 
 from app.edge import current_store, store_for_long_call
 from app.events.appending import append_events
+from app.events.durability import PARAMETER
 from app.events.exporting import EXPORT_BODY, ExportedSchema, ExportSchema, write_export
 from app.events.following import stream_events_reply
 from app.events.overview import histogram_reply, types_reply
@@ -52,17 +53,27 @@ _BODY = {
         NDJSON: {"schema": {"type": "string"}},
     },
 }
+_DURABILITY = {
+    "in": "query",
+    "name": PARAMETER,
+    "schema": {"type": "string", "enum": ["kafka"]},
+    "description": "Answer once Kafka has the events; 422 if KAFKA_PUBLISH_TOPIC is not set.",
+}
 
 
 @blueprint.route("", methods=["POST"])
-@blueprint.doc(summary="Append one event or several", requestBody=_BODY)
+@blueprint.doc(summary="Append one event or several", requestBody=_BODY, parameters=[_DURABILITY])
 @blueprint.response(201, AppendedSchema)
 @blueprint.alt_response(200, schema=AppendedSchema, description="All events were stored before.", success=True)
-@accepts_parameters()
+@blueprint.alt_response(
+    202, schema=AppendedSchema, description="The events are on disk, and on their road to Kafka.", success=True
+)
+@accepts_parameters(PARAMETER)
 def post_events() -> Response:
     """Accepts one event, an array or NDJSON, and CloudEvents in structured, batch or binary mode.
 
-    All events are stored, or none. When the answer arrives, they are on disk.
+    All events are stored, or none. When the answer arrives, they are on disk. With `durability=kafka` it comes once
+    Kafka has them too, or after 10 seconds with `"kafka": "pending"`.
     """
     return append_events(request)
 

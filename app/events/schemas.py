@@ -162,6 +162,10 @@ class AppendedSchema(ReplySchema):
     duplicates = fields.Integer(required=True)
     lastSequence = fields.Integer(required=True)  # noqa: N815  # the literal name of the answer's member
     results = fields.List(fields.Nested(AppendResultSchema), required=True)
+    kafka = fields.String(
+        validate=validate.OneOf(("published", "pending")),
+        metadata={"description": "With `durability=kafka`: whether Kafka has the events."},
+    )
 
 
 class OneEventSchema(ReplySchema):

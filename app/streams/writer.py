@@ -71,6 +71,11 @@ class Stream:
             self._arrived, self.moved_at = arrived, now
         return now - self.moved_at >= client_socket.TAKE_SECONDS
 
+    def finish(self, connection: ClientSocket) -> None:
+        """Send the end, whole if the client takes it at once. Raises OSError."""
+        if self.send(connection) and self.chunked:
+            connection.send_now(_LAST_CHUNK)
+
     def close(self) -> None:
         self.source.close()
         self._release()
@@ -214,9 +219,7 @@ class StreamWriter:
 
     def _finish(self, connection: ClientSocket) -> None:
         """End a stream, whole if the client takes the end at once."""
-        stream = self._streams[connection]
-        if stream.send(connection) and stream.chunked:
-            connection.send_now(_LAST_CHUNK)
+        self._streams[connection].finish(connection)
         self._end(connection)
 
     def _end(self, connection: ClientSocket) -> None:

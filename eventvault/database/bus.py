@@ -69,10 +69,12 @@ class EventBus:
         retain_in: Path | None = None,
         view: DatabaseView | None = None,
         now: clock.Clock = clock.now,
+        publishes: bool = False,
     ) -> None:
         """retain_in: the folder for the torn end of a log; None: it is not retained.
 
-        view: for reading while the disk refuses to open the database; None: nothing can be read then.
+        view: for reading while the disk refuses to open the database; None: nothing can be read then. publishes: as for
+        `EventRegistry`.
         """
         self.database = database
         self.heads = HeadWatch(lambda: self.head)
@@ -95,6 +97,7 @@ class EventBus:
         self._retain_in = retain_in
         self._view = view
         self._now = now
+        self._publishes = publishes
         self._consumers: list[Consumer] = []
         self._state = threading.Condition()
         self._users = 0
@@ -137,6 +140,11 @@ class EventBus:
         """How far the open database got; None while it is closed."""
         registry = self._registry
         return Head(registry.identity.generation, registry.last_sequence) if registry is not None else None
+
+    def backlog(self) -> int | None:
+        """How many events wait to be published; None if that is not known."""
+        registry = self._registry
+        return None if registry is None else registry.outbox.backlog
 
     def generations(self) -> list[str]:
         """The ids of the open database's generations, oldest first; none while it is closed."""
@@ -400,7 +408,7 @@ class EventBus:
     def _opened(self, open_leveldb: Callable[[], Any], check: Check = _no_check) -> tuple[Any, EventRegistry]:
         db = open_leveldb()
         try:
-            registry = EventRegistry(db, self.database, self._now)
+            registry = EventRegistry(db, self.database, self._now, publishes=self._publishes)
             check(registry, self._before)
         except BaseException:
             db.close()

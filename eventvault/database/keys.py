@@ -24,11 +24,14 @@ REQUEST_ORDER = b"r"
 QUARANTINED = b"d"
 QUARANTINE_LIST = b"l"
 AFTER_REQUESTS = b"s"
+OUTBOX = b"x"
+MESSAGE = b"w"
 
 META_SCHEMA = b"mschema"
 META_STORE = b"mstore"
 META_ENCODED = b"mencoded"
 META_QUARANTINE = b"mquarantine"
+META_PUBLISHED = b"mpublished"
 
 _ZERO, _END = b"\x00\xff", b"\x00\x01"
 _SEQUENCE = struct.Struct(">Q")
@@ -113,6 +116,21 @@ def request_order_key(sequence: int, recorded: int = 0, request_id: bytes = b"")
 def read_request_order(key: bytes) -> tuple[int, int, bytes]:
     """Return the sequence, the recorded time in microseconds, and the request's id."""
     return _REQUEST_ORDER.unpack(key[len(REQUEST_ORDER) :])
+
+
+def outbox_key(sequence: int) -> bytes:
+    """The key of an event that is to be published. Its value is empty."""
+    return OUTBOX + _SEQUENCE.pack(sequence)
+
+
+def message_key(recorded: int, sequence: int) -> bytes:
+    """The key of a message that is to be published and is no event of this database. recorded: in microseconds."""
+    return MESSAGE + _SEQUENCE.pack(recorded) + _SEQUENCE.pack(sequence)
+
+
+def recorded_of_message(key: bytes) -> int:
+    """Return the recorded time in the key of a message, in microseconds."""
+    return int.from_bytes(key[len(MESSAGE) : -8], "big")
 
 
 def sequence_of(key: bytes) -> int:

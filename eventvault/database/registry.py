@@ -16,6 +16,7 @@ from eventvault import clock, data_folders
 from eventvault.database import keyed_requests, keys
 from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
 from eventvault.database.keyed_requests import Answered, Record, StoredAnswer
+from eventvault.database.outbox import Delivered, Outbox
 from eventvault.database.values import MOST_CANDIDATES, AppendResult
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput, WriteFailed
 from eventvault.events import event
@@ -37,6 +38,7 @@ class AppendBatch(msgspec.Struct, frozen=True, gc=False):
 
     generation: the append is refused in any other one; None: any will do. request: one with an `Idempotency-Key`, whose
     answer is put in the same write; the append is refused if it was answered before (`EventRegistry.answer_of`).
+    from_kafka: the events are not published. delivered: what the brokers have, so that it leaves the outbox.
     """
 
     drafts: Sequence[EventDraft]
@@ -44,6 +46,8 @@ class AppendBatch(msgspec.Struct, frozen=True, gc=False):
     metadata: Sequence[tuple[bytes, bytes | None]] = ()
     generation: str | None = None
     request: KeyedRequest | None = None
+    from_kafka: bool = False
+    delivered: Delivered | None = None
 
 
 class BatchOutdated(WriteFailed):
@@ -98,10 +102,13 @@ class EventRegistry:
     One thread appends (the committer), any number read. A read that finds damage in a table raises
     plyvel.CorruptionError. After an append that raised, close the handle and open it again before the next append:
     LevelDB loses later writes otherwise.
+
+    publishes: what is appended and does not come from Kafka gets a key in the outbox.
     """
 
-    def __init__(self, db: Any, folder: Path, now: clock.Clock = clock.now) -> None:
+    def __init__(self, db: Any, folder: Path, now: clock.Clock = clock.now, *, publishes: bool = False) -> None:
         self._db = db
+        self._publishes = publishes
         self._folder = folder
         self._now = now
         self._folder_changed = 0
@@ -114,6 +121,7 @@ class EventRegistry:
         """When event 1 was recorded, in microseconds; None if there is no event."""
         self._encoded_upto = self._read_encoded_upto()
         self._expiry = keyed_requests.Expiry()
+        self.outbox = Outbox(db, self.last_sequence)
 
     def append(self, batches: Sequence[AppendBatch]) -> list[list[Appended]]:
         """Append all batches in one synced write, which is on disk when this returns.
@@ -129,7 +137,7 @@ class EventRegistry:
             )
         recorded = max(self._now(), self.last_recorded)
         encoded_upto = self.encoded_upto
-        write = _GroupWrite(self._db, self.last_sequence, recorded, encoded_upto)
+        write = _GroupWrite(self._db, self.last_sequence, recorded, encoded_upto, publishes=self._publishes)
         try:
             results = [write.add(batch) for batch in batches]
             if write.answered:
@@ -146,6 +154,10 @@ class EventRegistry:
         if write.pending:
             self.last_recorded, self._encoded_upto = recorded, encoded_upto
             self.first_recorded = self.first_recorded or recorded
+        self.outbox.added += write.outgoing
+        for batch in batches:
+            if batch.delivered is not None:
+                self.outbox.note(batch.delivered)
         return results
 
     def answer_of(self, request: KeyedRequest) -> AppendResult | None:
@@ -389,7 +401,7 @@ class EventRegistry:
 
 
 class _GroupWrite:
-    def __init__(self, db: Any, sequence: int, recorded: int, encoded_upto: int) -> None:
+    def __init__(self, db: Any, sequence: int, recorded: int, encoded_upto: int, *, publishes: bool) -> None:
         self.batch = db.write_batch(sync=True)
         self.sequence = sequence
         self.pending: dict[bytes, tuple[int, bytes]] = {}
@@ -400,14 +412,24 @@ class _GroupWrite:
         self._db = db
         self._recorded = recorded
         self._encoded_upto = encoded_upto
+        self._publishes = publishes
+        self.outgoing = 0
+        """How many events are to be published."""
 
     def add(self, batch: AppendBatch) -> list[Appended]:
+        before = self.sequence
         results = [self._add(draft, batch.nonce) for draft in batch.drafts]
+        if self._publishes and not batch.from_kafka:
+            self.outgoing += self.sequence - before
+            for sequence in range(before + 1, self.sequence + 1):
+                self.batch.put(keys.outbox_key(sequence), b"")
         for key, value in batch.metadata:
             if value is None:
                 self.batch.delete(key)
             else:
                 self.batch.put(key, value)
+        if batch.delivered is not None:
+            batch.delivered.remove(self.batch)
         if batch.request is not None:
             self.answered.append(Answered(batch.request, results, self.sequence))
         return results

@@ -12,10 +12,11 @@ from eventvault import clock
 from eventvault.archive import reader
 from eventvault.backups.entry import BackupEntry
 from eventvault.database.generation import Generation, StoreIdentity, lineage
+from eventvault.database.outbox import runs_of, within
 from eventvault.errors import EventVaultError, JournalDamaged
 from eventvault.journal import coverage, segment
 from eventvault.journal.folder import JournalFolder, QuarantinedSegment
-from eventvault.journal.segment import Segment
+from eventvault.journal.segment import Segment, published_of
 from eventvault.journal.writer import is_good
 
 log = logging.getLogger("BackupManager")
@@ -80,12 +81,16 @@ def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
     lines = [line for content in contents for line in content.lines]
     answers = [answer for content in contents for answer in content.answers]
     first, last = run[0].header, run[-1].header
+    published = published_of(source.header for source in run)
+    runs = (run for content in contents for run in content.pending)
+    pending = list(runs_of(sequence for sequence in within(list(runs), published or 0, last.last)))
     kafka = next((source.header.kafka for source in reversed(run) if source.header.kafka), {})
     info = msgspec.structs.replace(last, first=first.first, previous=first.previous, kafka=kafka,
+                                    published=msgspec.UNSET if published is None else published,
                                     merged=sum(source.header.merged for source in run))  # fmt: skip
-    written = segment.write_segment(run[0].path.parent, info, lines, answers)
+    written = segment.write_segment(run[0].path.parent, info, lines, answers, pending)
     try:
-        good = segment.read_content(segment.read_header(written.path)) == (lines, answers)
+        good = segment.read_content(segment.read_header(written.path)) == (lines, answers, pending)
     except JournalDamaged:
         good = False
     if not good:

@@ -36,6 +36,8 @@ class JournalRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
     """The registry that this journal belongs to: its generations, with parents, forks and reasons, and the present one.
 
     sequence: the last one when this was written. kafka: the Kafka offsets at that sequence, as in a segment's header.
+    published: as there. waiting_since: when the first event was recorded that waits to be published, though a restore
+    took it out of the registry. An EventVault that does not know these two takes a record with them for damaged.
     """
 
     format_version: int = RECORD_FORMAT
@@ -43,6 +45,8 @@ class JournalRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
     registry: StoreIdentity
     sequence: int = 0
     kafka: dict[str, dict[str, Any]] = {}
+    published: int | msgspec.UnsetType = msgspec.UNSET
+    waiting_since: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class QuarantinedSegment(NamedTuple):

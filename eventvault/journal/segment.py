@@ -2,8 +2,9 @@
 
 The first gzip member is the header, the second one the events' lines, byte for byte as in LevelDB. The header has
 the SHA-256 of the events' lines and that of the previous segment, so that damage, a gap or a forgery is detected.
-In version 2 a third member has the answers to the requests with an `Idempotency-Key` that stored these events. Without
-such requests a segment is written in version 1, which every EventVault reads.
+In version 2 a third member has the answers to the requests with an `Idempotency-Key` that stored these events. In
+version 3 a last member has which events were to be published, and were not known to be, when the segment was written.
+Without either a segment is written in version 1, which every EventVault reads.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, cast
 
@@ -22,6 +24,7 @@ from eventvault import clock
 from eventvault.damage import advice
 from eventvault.database.generation import Generation
 from eventvault.database.keyed_requests import StoredAnswer
+from eventvault.database.outbox import Runs
 from eventvault.errors import DatabaseDamaged, JournalDamaged, JournalUnreadable
 from eventvault.events import event
 from eventvault.files import durable_file
@@ -31,6 +34,8 @@ from eventvault.system_errors import reason_of
 FORMAT_VERSION = 1
 WITH_ANSWERS = 2
 """The version of a segment that has answers."""
+WITH_OUTBOX = 3
+"""The version of a segment with events that are to be published."""
 SUFFIX = ".jsonl.gz"
 
 _IsalError = cast(type[Exception], igzip_lib.IsalError)
@@ -55,7 +60,7 @@ class EventRange(msgspec.Struct, frozen=True):
 
 
 class AnswersInfo(msgspec.Struct, frozen=True):
-    """The length of the lines of the answers, and their SHA-256 in hex."""
+    """The length of a member, such as the lines of the answers, and its SHA-256 in hex."""
 
     bytes: Annotated[int, msgspec.Meta(ge=1)]
     sha256: _Sha256Hex
@@ -70,7 +75,8 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     first: the first event's sequence. previous: the segment before it when it was written; None if there was none.
     merged: how many segments were merged into it. kafka: topic → partition → an offset that is not beyond the events,
-    as LevelDB holds it; empty if unknown.
+    as LevelDB holds it; empty if unknown. published: no event up to this one waits to be published any more; unset if
+    nothing ever was to be.
     """
 
     format_version: int = FORMAT_VERSION
@@ -81,13 +87,14 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     previous: EventRange | None = None
     merged: int = 1
     kafka: dict[str, dict[str, Any]] = {}
+    published: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class SegmentHeader(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
     """A segment's header. In JSON the members' names are in camelCase; unknown ones are ignored.
 
     first_time, last_time: `recordedtime` of the first and last event, as printed. bytes: the length of all lines.
-    sha256: of all lines, in hex. answers: in version 2 only.
+    sha256: of all lines, in hex. answers: in version 2, and perhaps in 3. outbox: in version 3 only.
     """
 
     last: int
@@ -96,6 +103,7 @@ class SegmentHeader(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
     bytes: int
     sha256: _Sha256Hex
     answers: AnswersInfo | msgspec.UnsetType = msgspec.UNSET
+    outbox: AnswersInfo | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def event_range(self) -> EventRange:
@@ -103,19 +111,35 @@ class SegmentHeader(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def content_bytes(self) -> int:
-        """How many bytes the events and the answers have."""
-        return self.bytes + (self.answers.bytes if isinstance(self.answers, AnswersInfo) else 0)
+        """How many bytes the events and the other members have."""
+        return self.bytes + sum(
+            member.bytes for member in (self.answers, self.outbox) if isinstance(member, AnswersInfo)
+        )
 
     @property
     def has_answers(self) -> bool:
         return isinstance(self.answers, AnswersInfo)
 
+    @property
+    def has_outbox(self) -> bool:
+        return isinstance(self.outbox, AnswersInfo)
+
+    @property
+    def expected_version(self) -> int:
+        if self.has_outbox:
+            return WITH_OUTBOX
+        return WITH_ANSWERS if self.has_answers else FORMAT_VERSION
+
 
 class Content(NamedTuple):
-    """The events of a segment as lines, and the answers to the requests that stored them, both in order."""
+    """The events of a segment as lines, and the answers to the requests that stored them, both in order.
+
+    pending: which of the events were to be published when the segment was written.
+    """
 
     lines: list[bytes]
     answers: list[StoredAnswer]
+    pending: Runs = ()
 
 
 class _AnswerLine(msgspec.Struct, frozen=True):
@@ -128,6 +152,7 @@ class _AnswerLine(msgspec.Struct, frozen=True):
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 _decode_answer_lines = msgspec.json.Decoder(_AnswerLine).decode_lines
+_decode_runs = msgspec.json.Decoder(list[tuple[int, int]]).decode
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -159,6 +184,12 @@ class Segment(msgspec.Struct, frozen=True):
         return clock.parse(self.header.last_time)
 
 
+def published_of(headers: Iterable[SegmentInfo]) -> int | None:
+    """Return the last one of the events that some segment says are published; None if none says so."""
+    known = [header.published for header in headers if isinstance(header.published, int)]
+    return max(known, default=None)
+
+
 def name_of(first: int, last: int) -> str:
     return f"segment_{first:019d}-{last:019d}{SUFFIX}"
 
@@ -180,11 +211,16 @@ def sha256_of(lines: Sequence[bytes]) -> str:
 
 
 def write_segment(
-    folder: Path, info: SegmentInfo, lines: Sequence[bytes], answers: Sequence[StoredAnswer] = ()
+    folder: Path,
+    info: SegmentInfo,
+    lines: Sequence[bytes],
+    answers: Sequence[StoredAnswer] = (),
+    pending: Runs = (),
 ) -> Segment:
     """Write the events `lines` (without newlines), and the answers of their requests, durably into `folder`.
 
-    info: the header's members that describe the events are added to it. A segment of the same name is replaced.
+    info: the header's members that describe the events are added to it. pending: the events that are to be published. A
+    segment of the same name is replaced.
     Raises DatabaseDamaged for an event with a line break in it, which no reader would take for one event, NoSpace or
     OSError; then no file remains.
     """
@@ -198,21 +234,25 @@ def write_segment(
     last = info.first + len(lines) - 1
     described = {name: getattr(info, name) for name in SegmentInfo.__struct_fields__}
     answered = encode_answers(answers)
+    outbox = msgspec.json.encode(pending) if pending else b""
     header = SegmentHeader(
-        **{**described, "format_version": WITH_ANSWERS if answered else FORMAT_VERSION},
+        **described,
         last=last,
         first_time=clock.format_microseconds(event.recorded_of(lines[0])),
         last_time=clock.format_microseconds(event.recorded_of(lines[-1])),
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         answers=_described(answered),
+        outbox=_described(outbox),
     )
+    header = msgspec.structs.replace(header, format_version=header.expected_version)
     path = folder / name_of(header.first, last)
     with durable_file(path) as file:
         file.write(isal_zlib.compress(msgspec.json.encode(header) + b"\n", _LEVEL, wbits=_GZIP))
         file.write(isal_zlib.compress(content, _LEVEL, wbits=_GZIP))
-        if answered:
-            file.write(isal_zlib.compress(answered, _LEVEL, wbits=_GZIP))
+        for member in (answered, outbox):
+            if member:
+                file.write(isal_zlib.compress(member, _LEVEL, wbits=_GZIP))
         size = file.tell()
     return Segment(path, header, size)
 
@@ -249,18 +289,28 @@ def read_content(segment: Segment) -> Content:
     if not first.eof or _decoded(path, text) != header:
         raise _damaged(path, "its header has changed since it was read")
     content, rest = _read_member(path, first.unused_data, "events", header.bytes, header.sha256)
-    answers = b""
+    answers, outbox = b"", b"[]"
     if isinstance(header.answers, AnswersInfo):
         answers, rest = _read_member(path, rest, "answers", header.answers.bytes, header.answers.sha256)
+    if isinstance(header.outbox, AnswersInfo):
+        outbox, rest = _read_member(path, rest, "outbox", header.outbox.bytes, header.outbox.sha256)
     if rest:
         raise _damaged(path, "something follows its end")
     lines = content.split(b"\n")
     if lines.pop() or len(lines) != header.last - header.first + 1:
         raise _damaged(path, f"it does not hold the events {header.first} to {header.last}")
     try:
-        return Content(lines, decode_answers(answers))
-    except msgspec.MsgspecError as error:
-        raise _damaged(path, f"its answers are not as they were written: {error}") from error
+        return Content(lines, decode_answers(answers), _checked_runs(header, _decode_runs(outbox)))
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _damaged(path, f"its answers or its outbox are not as they were written: {error}") from error
+
+
+def _checked_runs(header: SegmentHeader, runs: Runs) -> Runs:
+    """Raise ValueError for runs that are not in order or not of the segment's events."""
+    bounds = [header.first, *(bound for run in runs for bound in run), header.last]
+    if any(later < earlier for earlier, later in pairwise(bounds)):
+        raise ValueError("events that are not in the segment")
+    return runs
 
 
 def _read_member(path: Path, packed: bytes, what: str, size: int, sha256: str) -> tuple[bytes, bytes]:
@@ -323,7 +373,7 @@ def _decoded(path: Path, text: bytes) -> SegmentHeader:
     try:
         header = msgspec.json.decode(text, type=SegmentHeader)
         expected_name = name_of(header.first, header.last)
-        good = header.format_version == (WITH_ANSWERS if header.has_answers else FORMAT_VERSION)
+        good = header.format_version == header.expected_version
         good = good and 0 < header.first <= header.last
         good = good and 0 <= header.bytes <= header.content_bytes <= _MAX_CONTENT_BYTES
         good = good and clock.parse(header.first_time) <= clock.parse(header.last_time)
@@ -340,7 +390,7 @@ def _decoded(path: Path, text: bytes) -> SegmentHeader:
 def _refuse_later(path: Path, text: bytes) -> None:
     """Raise JournalUnreadable for a segment of a later version: it may be good, so it must stay."""
     with suppress(msgspec.MsgspecError):
-        if msgspec.json.decode(text, type=_Versioned).format_version > WITH_ANSWERS:
+        if msgspec.json.decode(text, type=_Versioned).format_version > WITH_OUTBOX:
             raise JournalUnreadable(
                 f"{path} was written by a later version of EventVault",
                 hint="install the version that wrote it, or a later one",

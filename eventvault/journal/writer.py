@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from eventvault.backups.entry import BackupEntry
 from eventvault.damage import SYSTEM_ERRORS, is_damage
 from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.generation import Generation, StoreIdentity, last_common, lineage
 from eventvault.database.keyed_requests import StoredAnswer
+from eventvault.database.outbox import runs_of
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import JournalDamaged, JournalUnreadable
 from eventvault.journal import coverage, segment
@@ -37,9 +40,19 @@ MAX_RECENT_EVENTS = 20_000
 
 
 class Chunk(NamedTuple):
+    """published: as in the header of a segment; None if nothing ever was to be."""
+
     identity: StoreIdentity
     first: int
     content: Content
+    published: int | None
+
+
+class _Outbox(NamedTuple):
+    """published, waiting_since: as in the journal's record; None: unset there."""
+
+    published: int | None = None
+    waiting_since: int | None = None
 
 
 class Covered(NamedTuple):
@@ -78,10 +91,14 @@ class SegmentWriter:
         """Kafka's offsets at `upto` or before it."""
         self._recorded: Offsets = {}
         """The offsets in the newest segment or the record."""
+        self._outbox = _Outbox()
+        self._recorded_outbox = _Outbox()
+        """At the newest poll, and in the newest segment or the record."""
 
     def poll(self) -> bool:
         """Read how far the database is. Returns False if `survey` must come first, because another generation began."""
         identity, last, kafka = self._read_head()
+        self._outbox = self._read_outbox(last)
         if self.identity is None or identity.generation != self.identity.generation or self._folder_is_gone():
             return False
         if kafka is not None:
@@ -93,8 +110,8 @@ class SegmentWriter:
             self._publish()
             if began:
                 self.save_record()  # from now on a recovery must not expect an empty registry
-        elif self._kafka != self._recorded and not self.holes:
-            self.save_record()  # offsets moved without an event
+        elif (self._kafka, self._outbox) != (self._recorded, self._recorded_outbox) and not self.holes:
+            self.save_record()  # offsets moved without an event, or events were published
         return True
 
     def survey(self) -> None:
@@ -103,6 +120,7 @@ class SegmentWriter:
         Raises OSError, BackupsUnavailable, NoSpace, or why the database is not open.
         """
         identity, last, kafka = self._read_head()
+        self._outbox = self._read_outbox(last)
         segments, damaged = self.folder.segments()
         for error in damaged:
             self.folder.quarantine(error)
@@ -174,7 +192,8 @@ class SegmentWriter:
         with self._bus.using() as registry:
             if self.identity is None or registry.identity.generation != self.identity.generation:
                 return None
-            return Chunk(registry.identity, first, _read_content(registry, first, last))
+            published = registry.outbox.published(registry.last_sequence)  # before what waits is read, which goes on
+            return Chunk(registry.identity, first, _read_content(registry, first, last), published)
 
     def _read_head(self) -> tuple[StoreIdentity, int, Offsets | None]:
         """Return the identity, the last sequence, and Kafka's offsets at it; None for the offsets during a write.
@@ -190,9 +209,15 @@ class SegmentWriter:
         self._letters.write_new()  # after the offsets were read, and before they are written
         return identity, last, None if ahead else kafka
 
+    def _read_outbox(self, last: int) -> _Outbox:
+        with self._bus.using() as registry:
+            first = next(registry.outbox.messages(), None)
+            since = None if first is None else keys.recorded_of_message(first[0])
+            return _Outbox(registry.outbox.published(last), since)
+
     def _write(self, chunk: Chunk) -> Segment:
         """Write one segment. It has offsets only if it reaches `upto`; for others they come from a later segment."""
-        identity, (lines, answers) = chunk.identity, chunk.content
+        identity, (lines, answers, pending) = chunk.identity, chunk.content
         reaches = chunk.first + len(lines) - 1 == self.upto
         info = SegmentInfo(
             store_id=identity.store_id,
@@ -201,11 +226,15 @@ class SegmentWriter:
             first=chunk.first,
             previous=self._previous_range(identity.generation, chunk.first),
             kafka=self._kafka if reaches else {},
+            published=_unset(chunk.published),
         )
-        written = segment.write_segment(self.folder.generation_folder(identity.generation), info, lines, answers)
+        written = segment.write_segment(
+            self.folder.generation_folder(identity.generation), info, lines, answers, pending
+        )
         self._newest = written
         if reaches:
             self._recorded = self._kafka
+        self._recorded_outbox = self._recorded_outbox._replace(published=chunk.published)
         return written
 
     def _previous_range(self, generation: str, first: int) -> EventRange | None:
@@ -237,16 +266,25 @@ class SegmentWriter:
         """Write the journal's record if it changed; only after the first survey. Raises NoSpace or OSError."""
         assert self.identity is not None
         record = JournalRecord(
-            installation=self._installation, registry=self.identity, sequence=self.upto, kafka=self._kafka
+            installation=self._installation,
+            registry=self.identity,
+            sequence=self.upto,
+            kafka=self._kafka,
+            published=_unset(self._outbox.published),
+            waiting_since=_unset(self._outbox.waiting_since),
         )
         if self.folder.read_record() != record:
             self.folder.write_record(record)
-        self._recorded = self._kafka
+        self._recorded, self._recorded_outbox = self._kafka, self._outbox
 
     def _publish(self) -> None:
         assert self.identity is not None
         last = self.holes[0][0] - 1 if self.holes else self.upto
         self.covered = Covered(self.identity.generation, last)
+
+
+def _unset(number: int | None) -> int | msgspec.UnsetType:
+    return msgspec.UNSET if number is None else number
 
 
 def archived_prefix(entries: Iterable[BackupEntry], generations: Mapping[str, Generation], generation: str) -> int:
@@ -287,7 +325,8 @@ def _read_content(registry: EventRegistry, first: int, last: int) -> Content:
         if not is_damage(error):
             raise
         log.warning("answers to requests with an Idempotency-Key are not in the journal: %s", text_of(error))
-    return Content(lines, answers)
+    pending = runs_of(registry.outbox.pending(first - 1, first + len(lines) - 1))
+    return Content(lines, answers, pending)
 
 
 def _read_lines(registry: EventRegistry, first: int, last: int) -> list[bytes]:

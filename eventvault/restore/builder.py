@@ -52,11 +52,15 @@ class ArchiveSource(msgspec.Struct, frozen=True):
 
 
 class LostDatabase(msgspec.Struct, frozen=True):
-    """What a lost database is rebuilt from. kafka: the offsets at the end of the plan, if they are newer."""
+    """What a lost database is rebuilt from. kafka: the offsets at the end of the plan, if they are newer.
+
+    published: no event up to this one waits to be published.
+    """
 
     plan: Plan
     sources: Sources
     kafka: Offsets
+    published: int = 0
 
 
 class ForeignCopy(msgspec.Struct, frozen=True):
@@ -128,6 +132,9 @@ class Builder:
         arrived = DroppedFile.at(drop_file) if drop_file else None
         staging = storage / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
         built = self.construct(plan, staging, head, replay=replay)
+        if self._bus.registry is None:
+            with removing_on_failure(staging):
+                self._moments.add_unpublished(staging / data_folders.DATABASE)
         if built.bytes_read is not None:
             estimate.note(storage, built.bytes_read, time.monotonic() - began)
         restored = _describe(built, began, intents.dropped(waiting))
@@ -195,7 +202,9 @@ class Builder:
             case PreviousDatabase():
                 return self._from_previous(plan, staging, head)
             case LostDatabase():
-                answer = self._moments.build_plan(plan.plan, staging, plan.sources, RECOVERED, plan.kafka)
+                answer = self._moments.build_plan(
+                    plan.plan, staging, plan.sources, RECOVERED, plan.kafka, plan.published
+                )
                 return Built(source=plan.plan.source, answer=answer, reason=RECOVERED)
             case ForeignCopy():
                 answer = self._chores.run("prepare_in_place", copy=str(plan.path), staging=str(staging))

@@ -46,6 +46,7 @@ from eventvault.jobs.port import Jobs
 from eventvault.journal.journal import Journal
 from eventvault.kafka.held_messages import Brokers, HeldMessages
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.notifications.service import NotificationService
 from eventvault.operations.caller import SHELL, START
 from eventvault.operations.records import Record
@@ -81,7 +82,7 @@ from eventvault.store.owners.audit import AuditOwner
 from eventvault.store.owners.backups import BackupsOwner
 from eventvault.store.owners.event_log import EventLogOwner
 from eventvault.store.owners.health import SHARED_SECONDS, HealthOwner
-from eventvault.store.owners.kafka_control import KafkaControlOwner, consumers_of, quarantine_of
+from eventvault.store.owners.kafka_control import KafkaControlOwner, consumers_of, publisher_of, quarantine_of
 from eventvault.store.owners.notifications import NotificationsOwner
 from eventvault.store.owners.operations import OperationsOwner
 from eventvault.store.owners.past_reader import PastReaderOwner
@@ -134,6 +135,7 @@ class StoreService(ComposedStore):
             retain_in=settings.storage_dir / data_folders.CUT_OFF,
             view=DatabaseView(settings.database),
             now=self.clock_guard.now,
+            publishes=settings.kafka_publish_topic is not None,
         )
         self.clock_watch = ClockWatch(self.clock_guard, self.bus)
         record_size.use(settings.max_body_bytes)
@@ -205,10 +207,13 @@ class StoreService(ComposedStore):
         self._has_schedule = scheduler is not None
         self.kafka = KafkaMonitor(settings, consumes=with_kafka)
         self.held = HeldMessages(self.kafka.topic_names, Brokers(settings))
+        self.publishing = PublishMonitor(settings.kafka_publish_topic, self.bus.backlog, publishes=with_kafka)
         nonces = Nonces()
         with_kafka = with_kafka and self.kafka.configured
         self.quarantine = quarantine_of(settings, self.bus, nonces)
         self._consumers = consumers_of(settings, self.bus, nonces, self.kafka, self.quarantine) if with_kafka else []
+        if with_kafka and settings.kafka_publish_topic is not None:
+            self._consumers.append(publisher_of(settings, self.bus, nonces, self.publishing))
         recoverer = Recoverer(
             settings, self.catalogue, self.restorer, self.journal.folder, self.locator, self.open_problems
         )
@@ -224,7 +229,7 @@ class StoreService(ComposedStore):
             on_serving=self._on_serving,
             each_second=self._each_second,
         )
-        self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, nonces)
+        self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, nonces, self.publishing)
         self.exports = Exports(settings.storage_dir, self.event_log, registry.state_of, self.clock_guard.now)
         self._audit_owner = AuditOwner(self.audit)
         kafka_control = KafkaControlOwner(self.lifecycle, self.kafka, self._consumers, self.quarantine)
@@ -295,6 +300,7 @@ class StoreService(ComposedStore):
             restorer=self.restorer,
             kafka=self.kafka,
             quarantine=self.quarantine,
+            publishing=self.publishing,
             open_problems=self.open_problems,
             clock_watch=self.clock_watch,
             notifications=self.notifications,

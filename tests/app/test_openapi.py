@@ -123,6 +123,7 @@ OF_WHAT_IS_THERE = (
     b"Not the `next` of a page.",
     b"Not topic/partition@offset.",  # the numbers have bounds
     b"does not say which messages to drop",
+    b"KAFKA_PUBLISH_TOPIC is not set.",
     b"Not a cursor, and not a sequence number.",  # a cursor is opaque: its pattern says no more than its letters
 )
 """What is in the answers that depend on more than the request's own form."""

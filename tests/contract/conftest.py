@@ -46,6 +46,7 @@ NOT_OVER_HTTP = {
     "test_the_name_of_an_archives_copy_is_no_generation": _FILES,
     "test_the_restore_of_a_moment_rewinds_the_keys_to_it": _KEYS,
     "test_two_generations_share_what_was_there_when_they_forked": "the timeline has the generations and their forks",
+    "test_a_wait_for_kafka_ends_in_time": "over HTTP a post itself waits for Kafka",
     "test_types_are_counted_and_the_most_frequent_comes_first": "a type with a control character cannot be posted",
 }
 """Test → why HTTP cannot say what it asks."""

@@ -357,6 +357,13 @@ def test_a_wait_without_an_event_ends_in_time(store: Store) -> None:
     assert store.wait_for_events(head, 0.05) == head
 
 
+def test_a_wait_for_kafka_ends_in_time(store: Store) -> None:
+    """Where nothing is published, nothing ever is."""
+    head = store.wait_for_published(None, 0)
+    assert head == Head(store.wait_for_events(None, 0).generation, 0)
+    assert store.wait_for_published(head, 0.05) == head
+
+
 def test_a_wait_ends_with_a_restore(empty_store: Store) -> None:
     old, name = forked(empty_store)
     head = empty_store.wait_for_events(None, 0)

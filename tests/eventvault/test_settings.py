@@ -234,3 +234,25 @@ def test_a_storage_folder_that_is_no_folder_is_refused(tmp_path: Path, kind: str
     folders = {"BACKUP_DIR": str(tmp_path / "backups"), "RESTORE_DIR": str(tmp_path / "restore")}
     with pytest.raises(InvalidSettings, match=r"^STORAGE_DIR \S+ is not a folder$"):
         settings.make_folders(settings.load({**folders, "STORAGE_DIR": str(storage)}))
+
+
+@pytest.mark.parametrize("topic", ["events.dead-letter", "jobs", "jobs.work", "job-results", "__consumer_offsets"])
+def test_what_has_another_use_is_not_published_to(topic: str) -> None:
+    (problem,) = problems(KAFKA_BOOTSTRAP_SERVERS="localhost:9092", KAFKA_PUBLISH_TOPIC=topic)
+    assert problem.startswith(f"KAFKA_PUBLISH_TOPIC is {topic!r}, but {topic} is ")
+
+
+def test_what_is_consumed_is_not_published_to() -> None:
+    (problem,) = problems(KAFKA_BOOTSTRAP_SERVERS="localhost:9092", KAFKA_EVENTS_TOPIC="a,b", KAFKA_PUBLISH_TOPIC="b")
+    assert "b is the topic of the events that are published (KAFKA_PUBLISH_TOPIC)" in problem
+
+
+def test_nothing_can_be_published_without_brokers() -> None:
+    (problem,) = problems(KAFKA_PUBLISH_TOPIC="published")
+    assert problem.startswith("KAFKA_PUBLISH_TOPIC is set, but KAFKA_BOOTSTRAP_SERVERS is not")
+    assert (
+        settings.load(
+            {"KAFKA_PUBLISH_TOPIC": "published", "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092"}
+        ).kafka_publish_topic
+        == "published"
+    )

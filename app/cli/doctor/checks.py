@@ -215,9 +215,11 @@ def check_kafka(facts: Facts, times: Times) -> list[Line]:
             return [warn("kafka", f"{servers} does not answer", "start the broker, or correct KAFKA_BOOTSTRAP_SERVERS")]
         lag = "" if kafka["lag"] is None else f", {text.counted(kafka['lag'], 'message')} behind"
         partitions = text.counted(len(kafka["partitions"]), "partition")
+        waiting = (kafka.get("publish") or {}).get("backlog")
+        unpublished = f", {text.counted(waiting, 'event')} to be published" if waiting else ""
         several = text.counted(len(kafka["topics"]), "topic")
         topics = several if kafka["topic"] is None else f"topic {kafka['topic']}"
-        return [ok("kafka", f"{servers} answers; {topics}, {partitions}{lag}"), *_readable(facts)]
+        return [ok("kafka", f"{servers} answers; {topics}, {partitions}{lag}{unpublished}"), *_readable(facts)]
     if facts.brokers.refused is not None:
         return [wrong("kafka", facts.brokers.refused, facts.brokers.hint), *_readable(facts)]
     away = {server: reason for server, reason in facts.brokers.reached.items() if reason is not None}

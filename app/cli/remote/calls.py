@@ -287,6 +287,7 @@ NOT_OVER_HTTP = {
     "check_export": "an export into a file of the service",
     "last_common": "the comparison of two generations",
     "renew_key": "a new key of the installation",
+    "wait_for_published": "a wait until Kafka has the events",
     "note_deed": "an entry of the audit",
     "count_refused_sign_ins": "a count of refused sign-ins",
 }

@@ -28,6 +28,7 @@ from eventvault.restore.moments.build_chore import Order
 from eventvault.restore.moments.locate import MomentLocator, check_unchanged
 from eventvault.restore.moments.plan import Live, Plan, Sources
 from eventvault.restore.moments.replan import REPLANNED, PlannedMoment
+from eventvault.restore.moments.unpublished_segments import add_unpublished
 from eventvault.restore.space import check_space, unpacked_bytes
 from eventvault.restore.unpacked import ArchiveFacts
 from eventvault.restore.values import Moment
@@ -89,7 +90,13 @@ class MomentBuilder:
                 planned.replan(error)
 
     def build_plan(
-        self, plan: Plan, staging: Path, sources: Sources, reason: str | None, kafka: Offsets | None = None
+        self,
+        plan: Plan,
+        staging: Path,
+        sources: Sources,
+        reason: str | None,
+        kafka: Offsets | None = None,
+        published: int = 0,
     ) -> dict[str, Any]:
         """What `eventvault.restore.moments.build_chore` does and returns. Raises NoSpace before anything begins.
 
@@ -100,11 +107,15 @@ class MomentBuilder:
         if plan.live:
             assert sources.live is not None, "a plan from the open database was made with one"
             self._copy_live(staging, sources.live)
-        order = self._order(plan, staging, sources, reason)
+        order = msgspec.structs.replace(self._order(plan, staging, sources, reason), published=published)
         if kafka is not None:  # of a lost database; any other has its quarantine
             letters = (str(self._journal.root), self._locator.installation)
             order = msgspec.structs.replace(order, kafka=kafka, letters=letters)
         return self._chores.run("prepare_moment", order=msgspec.to_builtins(order))
+
+    def add_unpublished(self, database: Path) -> None:
+        """Let the events wait in a new database that it lacks and that the journal knows to be unpublished."""
+        add_unpublished(database, self._journal, self._locator.our_record())
 
     def proof(self) -> Proof:
         """What proves an archive now."""

@@ -37,7 +37,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     None: none does, and records of the archive, whose files are checked, are not read one by one. kafka: offsets at the
     target, if they are newer than those of segments and archive. letters: a journal whose quarantined messages come
     back, and the installation that wrote them. answers: to requests that stored events of segments,
-    which have none of them, as the lines of a segment.
+    which have none of them, as the lines of a segment. published: no event up to this one waits to be published.
     """
 
     staging: str
@@ -56,6 +56,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     kafka: dict[str, dict[str, Any]] = {}
     letters: tuple[str, str] | None = None
     answers: str = ""
+    published: int = 0
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def _prepare(wanted: Order, staging: Path, laps: Laps) -> dict[str, Any]:
             cut(db, registry, min(wanted.base, upto))
             registry = EventRegistry(db, database)
         segments = [(Path(path), min(last, upto)) for path, last in wanted.segments]
-        last = replay(db, registry, segments, archive=wanted.archive)
+        last = replay(db, registry, segments, archive=wanted.archive, published=min(wanted.published, upto))
         note_offsets(db, wanted.kafka)
         if wanted.letters is not None:
             letters.put_back(db, Path(wanted.letters[0]), wanted.letters[1])

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from eventvault.database import bulk, keyed_requests, keys
+from eventvault.database import bulk, keyed_requests, keys, outbox
 from eventvault.database.bulk import BulkWriter, IndexedMembers
 from eventvault.database.keyed_requests import StoredAnswer
 from eventvault.database.registry import EventRegistry
@@ -51,22 +51,30 @@ def cut(db: Any, registry: EventRegistry, upto: int) -> None:
             batch.write()
             batch, waiting = db.write_batch(), 0
     keyed_requests.remove_after(db, batch, upto)
+    outbox.remove_after(db, batch, upto)
     batch.write()
     db.compact_range(start=keys.event_key(upto + 1), stop=keys.event_key(last + 1))
 
 
 def replay(
-    db: Any, registry: EventRegistry, segments: Sequence[tuple[Path, int]], *, archive: str | None = None
+    db: Any,
+    registry: EventRegistry,
+    segments: Sequence[tuple[Path, int]],
+    *,
+    archive: str | None = None,
+    published: int = 0,
 ) -> int:
     """Append the events of segments, in order, each up to the sequence beside its path; return the last sequence.
 
-    The answers to the requests that stored them come with them. archive: the path of the archive that the database was
-    unpacked from. Checks every segment against the events before it. Raises JournalDamaged if a segment is damaged,
+    The answers to the requests that stored them come with them, and the keys of those that are to be published.
+    archive: the path of the archive that the database was unpacked from. published: up to which event that is known to
+    be done. Checks every segment against the events before it. Raises JournalDamaged if a segment is damaged,
     forged, missing, or does not continue the events before it; the error names the `archive` too if that may be wrong
     instead.
     """
     with bulk.bulk_writer(db) as writer:
-        return _replay(writer, db, registry, segments, {} if archive is None else {"archive": archive})
+        base = {} if archive is None else {"archive": archive}
+        return _replay(writer, db, registry, segments, base, max(published, _published(segments)))
 
 
 def _replay(
@@ -75,6 +83,7 @@ def _replay(
     registry: EventRegistry,
     segments: Sequence[tuple[Path, int]],
     base: Mapping[str, str],
+    published: int,
 ) -> int:
     last = registry.last_sequence
     recorded = registry.at(last)[RECORDED_TIME] if last else b""
@@ -87,7 +96,7 @@ def _replay(
     for (path, upto), size in zip(segments, sizes, strict=True):
         with _missing_is_damage(path):
             current = segment.read_header(path)
-        lines, answers = content_of(current)
+        lines, answers, pending = content_of(current)
         if not _holds_previous(current, before) or current.first <= last:
             writer.settle()  # the checks read events of the registry
         _check_previous(current, before, registry, base)
@@ -99,12 +108,28 @@ def _replay(
             )
         recorded = _append(writer, path, last + 1, wanted, recorded)
         put_answers(db, (answer for answer in answers if last < answer.sequence <= last + len(wanted)), since)
+        _put(db, outbox.puts_of(pending, max(last, published), last + len(wanted)))
         last += len(wanted)
         if current.last <= upto:
             note_offsets(db, current.header.kafka)
         before, base = (current.first, lines), {}
         progress.advance(size)
+    if published:
+        outbox.note_published(db, min(published, last))
     return last
+
+
+def _published(segments: Sequence[tuple[Path, int]]) -> int:
+    """Return up to which event the segments say that nothing waits to be published.
+
+    What a segment says counts for the events of its own generation.
+    """
+    known = 0
+    for path, upto in segments:
+        with suppress(JournalDamaged, OSError):  # the replay says what is wrong
+            header = segment.read_header(path).header
+            known = max(known, min(header.published, upto) if isinstance(header.published, int) else 0)
+    return known
 
 
 def _oldest_answer(segments: Sequence[tuple[Path, int]]) -> int:
@@ -173,10 +198,13 @@ def recorded_puts(line: bytes, sequence: int) -> Iterator[tuple[bytes, bytes]]:
 
 def put_answers(db: Any, answers: Iterable[StoredAnswer], since: int = 0) -> None:
     """Put the answers to requests whose events are put too. since: those that were recorded earlier have expired."""
+    _put(db, (put for answer in answers for put in keyed_requests.puts_of_stored(answer, since)))
+
+
+def _put(db: Any, puts: Iterable[tuple[bytes, bytes]]) -> None:
     batch = db.write_batch()
-    for answer in answers:
-        for key, value in keyed_requests.puts_of_stored(answer, since):
-            batch.put(key, value)
+    for key, value in puts:
+        batch.put(key, value)
     batch.write()
 
 

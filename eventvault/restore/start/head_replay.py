@@ -22,14 +22,15 @@ from eventvault.archive.proof import Proof
 from eventvault.backups.entry import BackupEntry
 from eventvault.chores import Chores
 from eventvault.damage import is_damage
-from eventvault.database import keyed_requests, keys
+from eventvault.database import keyed_requests, keys, outbox
 from eventvault.database.keyed_requests import StoredAnswer
 from eventvault.database.opening import open_checked
+from eventvault.database.outbox import Runs, runs_of
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import Cancelled, EventVaultError
 from eventvault.events import event
 from eventvault.files import remove_durably
-from eventvault.journal.segment import Segment
+from eventvault.journal.segment import Segment, published_of
 from eventvault.kafka import offsets
 from eventvault.restore.moments.build_chore import Order
 from eventvault.restore.moments.plan import Sources
@@ -45,7 +46,7 @@ _BATCH_BYTES = 8 * 2**20
 class _Part(NamedTuple):
     """Consecutive events from `first` on, with the answers to their requests.
 
-    offsets: Kafka's keys and values behind the last one.
+    offsets: Kafka's keys and values behind the last one. pending: the events that are to be published.
     """
 
     name: str
@@ -53,6 +54,7 @@ class _Part(NamedTuple):
     lines: Sequence[bytes]
     answers: Sequence[StoredAnswer]
     offsets: dict[bytes, bytes]
+    pending: Runs
 
 
 class HeadReplay:
@@ -70,6 +72,7 @@ class HeadReplay:
         generation = registry.identity.generation
         self._segments = [segment for segment in sources.segments if segment.generation == generation]
         self._archives = [entry for entry in sources.archives if entry.generation == generation and entry.origin_proven]
+        self._published = published_of(segment.header for segment in self._segments) or 0
 
     def run(self) -> None:
         """Replay as much as possible. What cannot be read or does not continue the database is passed over.
@@ -109,9 +112,10 @@ class HeadReplay:
         if isinstance(source, BackupEntry):
             yield from self._parts_of_archive(source)
             return
-        lines, answers = content_of(source)
+        lines, answers, pending = content_of(source)
         if self._is_preceded(source):
-            yield _Part(str(source.path), source.first, lines, answers, offsets.to_metadata(source.header.kafka))
+            behind = offsets.to_metadata(source.header.kafka)
+            yield _Part(str(source.path), source.first, lines, answers, behind, pending)
         else:
             log.error("%s was written after other events than those here: it is not replayed", source.path)
 
@@ -161,7 +165,9 @@ class HeadReplay:
                     upto = min(first + _BATCH_EVENTS - 1, archived.last_sequence)
                     lines = [value for _, value in archived.events(first - 1, upto)]
                     answers = list(archived.answers(first, upto))
-                    yield _Part(entry.name, first, lines, answers, behind if upto == archived.last_sequence else {})
+                    pending = runs_of(archived.outbox.pending(first - 1, upto))
+                    last_behind = behind if upto == archived.last_sequence else {}
+                    yield _Part(entry.name, first, lines, answers, last_behind, pending)
         finally:
             remove_durably(staging)
 
@@ -182,6 +188,7 @@ class HeadReplay:
                 puts += part.offsets.items()
             brought = (answer for answer in part.answers if last < answer.sequence <= last + count)
             puts += [put for answer in brought for put in keyed_requests.puts_of_stored(answer)]
+            puts += outbox.puts_of(part.pending, max(last, self._published), last + count)
             last += count
             self._registry.append_recorded(puts, last, event.recorded_of(lines[count - 1]))
             lines = lines[count:]

@@ -204,7 +204,8 @@ class Recoverer:
             log.info("recovering event %s of generation %s from %s and %s segments", plan.target.sequence,
                      plan.target.generation, plan.source, len(plan.segments))  # fmt: skip
             try:
-                intent = self._build_from(LostDatabase(plan, sources, self._recorded_offsets(plan)))
+                lost = LostDatabase(plan, sources, self._recorded_offsets(plan), self._recorded_as_published(plan))
+                intent = self._build_from(lost)
             except ArchiveUnreadable as error:
                 raise _archive_unreadable_now(error.message) from error
             except (ArchiveError, BackupNotFound) as error:
@@ -277,6 +278,13 @@ class Recoverer:
         record = self._locator.our_record()
         target = (plan.target.generation, plan.target.sequence)
         return record.kafka if record and (record.registry.generation, record.sequence) == target else {}
+
+    def _recorded_as_published(self, plan: Plan) -> int:
+        """Up to which event nothing waits to be published, by the journal's record; 0 if that is not known."""
+        record = self._locator.our_record()
+        if record is None or record.registry.generation != plan.target.generation:
+            return 0
+        return record.published if isinstance(record.published, int) else 0
 
     def _trusted(self, sources: Sources, generation: str) -> Sources:
         """What this installation made; if that does not reach the last event, also archives that are not proven.

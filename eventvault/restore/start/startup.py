@@ -165,6 +165,7 @@ class Startup:
     def _swap_dropped(self, archive: Path, others: list[Path], intent: Intent) -> None:
         try:
             self._drop_folder.mark_skipped(others, archive)
+            intent = carry_over.carry_unpublished_at_start(self._settings.storage_dir, self._settings.database, intent)
             intent = self._restorer.swapper.swap_closed(intent)
         except (EventVaultError, OSError) as error:
             if intents.read_intent(self._settings.storage_dir) is not None:

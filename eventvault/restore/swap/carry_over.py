@@ -23,7 +23,7 @@ from eventvault.errors import DatabaseDamaged, DatabaseTooNew
 from eventvault.files import remove_durably, rename_durably, sync_folder
 from eventvault.kafka import quarantined
 from eventvault.restore.swap import intent as intents
-from eventvault.restore.swap import undo
+from eventvault.restore.swap import undo, unpublished
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.swap.previous import PreviousDatabase, folder_name
 from eventvault.restore.values import POINT_IN_TIME, Restored
@@ -79,12 +79,13 @@ def describe_previous(head: Head | None, restored: Restored) -> PreviousDatabase
 
 
 def carry_over(storage_dir: Path, intent: Intent, registry: EventRegistry, undone: PreviousDatabase | None) -> Intent:
-    """Carry over Kafka's offsets with the quarantine, and describe in the intent what `registry` holds.
+    """Carry over Kafka's offsets with the quarantine, what is to be published, and describe what `registry` holds.
 
     undone: as for `Swapper.swap`.
     """
     if intent.restored.reason == POINT_IN_TIME and not intent.restored.replay:
         intent = carry_offsets(storage_dir, intent, registry)
+    intent = _carry_unpublished(storage_dir, intent, registry)
     return undo.describe_replaced(intent, registry, undone)
 
 
@@ -103,9 +104,26 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
             raise as_answer("reading Kafka's offsets", error) from error
         log.warning("Kafka continues from the offsets at the moment of the restore: %s", error)
         note = "the previous database is damaged at Kafka's offsets: the messages since then are consumed again"
-        restored = msgspec.structs.replace(intent.restored, notes=[*intent.restored.notes, note])
-        return msgspec.structs.replace(intent, restored=restored)
+        return _noted(intent, note)
     return intent
+
+
+def _carry_unpublished(storage_dir: Path, intent: Intent, registry: EventRegistry) -> Intent:
+    """Carry over what is to be published; if damage makes that unreadable, a note says so."""
+    try:
+        unpublished.carry_unpublished(storage_dir / intent.staged, registry)
+    except (DatabaseDamaged, plyvel.Error) as error:
+        if not is_damage(error):
+            raise as_answer("reading what is to be published", error) from error
+        log.warning("what was to be published is not carried over: %s", error)
+        note = "the previous database is damaged: of its events some may not be published to Kafka"
+        return _noted(intent, note)
+    return intent
+
+
+def _noted(intent: Intent, note: str) -> Intent:
+    restored = msgspec.structs.replace(intent.restored, notes=[*intent.restored.notes, note])
+    return msgspec.structs.replace(intent, restored=restored)
 
 
 def promote_staged(storage_dir: Path) -> Intent | None:
@@ -155,6 +173,22 @@ def replace_offsets(database: Path, offsets: Mapping[bytes, bytes]) -> None:
         for key, value in offsets.items():
             batch.put(key, value)
     sync_folder(database)
+
+
+def carry_unpublished_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
+    """Carry over what is to be published, for a swap at a start that carries nothing else over.
+
+    Changes nothing if the database is missing or damaged: what the journal knows is in the new one already.
+    """
+    if not (database / data_folders.DATABASE_MARK).exists():
+        return intent
+    try:
+        with closing(open_checked(database, retain_in=storage_dir / data_folders.CUT_OFF)) as db:
+            return _carry_unpublished(storage_dir, intent, EventRegistry(db, database))
+    except (DatabaseDamaged, DatabaseTooNew, plyvel.Error) as error:
+        if not isinstance(error, DatabaseTooNew) and not is_damage(error):
+            raise as_answer(f"opening {database}", error) from error
+        return intent
 
 
 def _carry_into(staged: Path, offsets: Mapping[bytes, bytes], registry: EventRegistry) -> None:

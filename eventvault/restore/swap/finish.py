@@ -9,7 +9,7 @@ from pathlib import Path
 from eventvault.errors import DatabaseDamaged, EventVaultError, NoSpace
 from eventvault.progress import Turn
 from eventvault.restore.drop_folder import DropFolder
-from eventvault.restore.swap import carry_over
+from eventvault.restore.swap import carry_over, unpublished
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.swap.previous import PreviousDatabases
@@ -75,6 +75,7 @@ class Finisher:
         intent = intents.read_intent(storage)
         if intent is not None:
             intent = carry_over.carry_over_at_start(storage, self._settings.database, intent)
+            unpublished.announce(self._settings, intent)
             intents.swap_folders(storage, self._settings.database, intent)
             self.finish(intent)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eventvault.database.bus import EventBus
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import DiskFailed, StoreRestoring
-from eventvault.restore.swap import carry_over, undo
+from eventvault.restore.swap import carry_over, undo, unpublished
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.swap.previous import PreviousDatabase
@@ -47,6 +47,7 @@ class Swapper:
             )
         intent = undo.with_free_name(storage, intent)
         try:
+            unpublished.announce(self._settings, intent)
             intents.write_intent(storage, intent)
             intents.swap_folders(storage, database, intent)
         except Exception as error:

@@ -32,13 +32,15 @@ class MemoryState:
         self.now = now
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
-        """Notified of appends and restores."""
+        """Notified of appends and restores, and by tests that change `published`."""
         self.archives = MemoryArchives(folder, now)
         self.generation = secrets.token_hex(8)
         self.generations: dict[str, list[bytes]] = {self.generation: []}
         """The events of each generation that can be read."""
         self.forks: dict[str, int] = {}
         """The last sequence that an earlier generation shares with the present one."""
+        self.published = 0
+        """The sequence up to which a test calls all published."""
         self.leases: Counter[str] = Counter()
         self.sequences: dict[tuple[str, str], int] = {}
         """(source, id) → sequence of each present event."""

@@ -26,6 +26,7 @@ from eventvault.database.values import (
 )
 from eventvault.errors import StoreUnavailable
 from eventvault.events.event import EventDraft
+from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.keyed_request import KeyedRequest
 from eventvault.past.pool import GenerationLease, PastDatabasePool
 from eventvault.restore.values import kind_of
@@ -43,12 +44,14 @@ class EventLogOwner(EventLog):
         bus: EventBus,
         past: PastDatabasePool,
         nonces: Nonces,
+        publishing: PublishMonitor,
         now: clock.Clock = clock.now,
     ) -> None:
         self._lifecycle = lifecycle
         self._bus = bus
         self._past = past
         self._nonces = nonces
+        self._publishing = publishing
         self._keyed = KeyedAppends(bus)
         self._now = now
         self._edges = EdgeMemory()
@@ -111,6 +114,18 @@ class EventLogOwner(EventLog):
         self._lifecycle.check_readable()  # a client whose store ends asks the next one
         if head is None:
             raise StoreUnavailable("the database is being opened again", hint="try again in a moment")
+        return head
+
+    def wait_for_published(self, seen: Head | None, seconds: float) -> Head:
+        self._lifecycle.check_readable()
+        activity = progress.current()
+        if activity is not None:
+            activity.rest()
+        present = self._bus.head
+        if present is None:
+            raise StoreUnavailable("the database is being opened again", hint="try again in a moment")
+        head = self._publishing.wait_for_published(seen, present.generation, min(seconds, LONGEST_WAIT_SECONDS))
+        progress.step()
         return head
 
     def resume(self, reader: Head | None) -> Resumption:

@@ -35,6 +35,7 @@ from eventvault.errors import BackupsChanged, DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.quarantine import Quarantine
+from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.notifications.service import NotificationService
 from eventvault.operations.registry import OperationRegistry
 from eventvault.problems import OpenProblems, Problem, ProblemTimes
@@ -97,6 +98,7 @@ class HealthOwner(Health):
         restorer: Restorer,
         kafka: KafkaMonitor,
         quarantine: Quarantine,
+        publishing: PublishMonitor,
         open_problems: OpenProblems,
         clock_watch: ClockWatch,
         notifications: NotificationService,
@@ -122,6 +124,7 @@ class HealthOwner(Health):
         self.restorer = restorer
         self.kafka = kafka
         self.quarantine = quarantine
+        self.publishing = publishing
         self.open_problems = open_problems
         self.clock_watch = clock_watch
         self.notifications = notifications
@@ -228,7 +231,7 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
         "store": _store(parts, examined.state),
         "backup": _describe_totals(examined.totals),
         "disk": examined.disk,
-        "kafka": parts.kafka.snapshot(),
+        "kafka": {**parts.kafka.snapshot(), **parts.publishing.snapshot()},
         "journal": parts.journal.status(),
         "window": None if parts.bus.registry is None else window_of(parts.bus.registry),
         "jobs": {
@@ -265,6 +268,7 @@ def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> 
         ),
         *parts.schedule.late(),
         *parts.kafka.problems(),
+        *parts.publishing.problems(),
         *parts.clock_watch.problems(),
         *parts.notifications.problems(),
         *parts.audit.problems(),

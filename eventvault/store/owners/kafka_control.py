@@ -11,6 +11,7 @@ from eventvault.database.registry import AppendBatch
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.kafka.quarantine import Append, Change, Quarantine, check_count
 from eventvault.kafka.quarantined import Letter
 from eventvault.kafka.values import (
@@ -109,7 +110,7 @@ def consumers_of(
     from eventvault.kafka.consuming import Sink
 
     def begin() -> Sink:
-        append = _append_to(bus, nonces)
+        append = _append_to(bus, nonces, from_kafka=True)
 
         def store(
             drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]], letters: Sequence[Letter]
@@ -125,12 +126,19 @@ def consumers_of(
     return [EventsConsumer(settings, begin=begin, load=metadata_of_kafka, monitor=monitor)]
 
 
-def _append_to(bus: EventBus, nonces: Nonces) -> Append:
-    """Return what appends in the present generation, and fails in any later one."""
+def _append_to(bus: EventBus, nonces: Nonces, *, from_kafka: bool = False) -> Append:
+    """Return what appends in the present generation, and fails in any later one. from_kafka: it is not published."""
     with bus.using() as registry:
         generation = registry.identity.generation
 
     def append(drafts: Sequence[EventDraft], changes: Sequence[Change]) -> AppendResult:
-        return bus.committer.append(AppendBatch(drafts, nonces.next(), changes, generation))
+        return bus.committer.append(AppendBatch(drafts, nonces.next(), changes, generation, from_kafka=from_kafka))
 
     return append
+
+
+def publisher_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: PublishMonitor) -> Consumer:
+    """What publishes the outbox; the bus starts and stops it as it does the consumers."""
+    from eventvault.kafka.publish.publisher import Publisher
+
+    return Publisher(settings, bus, nonces, monitor)

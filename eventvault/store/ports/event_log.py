@@ -21,7 +21,7 @@ from eventvault.keyed_request import KeyedRequest
 from eventvault.rpc.markers import changes, of_connection
 
 LONGEST_WAIT_SECONDS = 20.0
-"""How long a call of `wait_for_events` waits at most."""
+"""How long a call of `wait_for_events` or `wait_for_published` waits at most."""
 
 
 class Lease(Protocol):
@@ -62,6 +62,12 @@ class EventLog(Protocol):
 
     def wait_for_events(self, seen: Head | None, seconds: float) -> Head:
         """How far the present generation got: once that is not `seen`, or after so many seconds.
+
+        It never waits longer than LONGEST_WAIT_SECONDS.
+        """
+
+    def wait_for_published(self, seen: Head | None, seconds: float) -> Head:
+        """Up to which event Kafka has all that is published: once that is not `seen`, or after so many seconds.
 
         It never waits longer than LONGEST_WAIT_SECONDS.
         """

@@ -18,7 +18,7 @@ from eventvault.rpc.codec import Codec
 from eventvault.rpc.methods import Method
 from eventvault.store.ports import methods
 
-PROTOCOL = 9
+PROTOCOL = 10
 """The version of all requests and replies but `hello`, `ping` and `end`; both ends must have the same one."""
 
 

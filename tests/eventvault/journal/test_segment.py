@@ -16,9 +16,9 @@ from eventvault.database.keyed_requests import StoredAnswer
 from eventvault.errors import JournalDamaged, JournalUnreadable
 from eventvault.events import event
 from eventvault.journal import segment
-from eventvault.journal.segment import Segment, SegmentInfo
+from eventvault.journal.segment import Content, Segment, SegmentInfo
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "journal-2"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
 
 
@@ -42,50 +42,57 @@ def answer(sequence: int) -> StoredAnswer:
     return StoredAnswer(sequence, sequence.to_bytes(16, "big"), record)
 
 
-ANSWERS = {"events alone": [], "with answers": [answer(7), answer(24)]}
+EVENTS = lines(5, 20)
+CONTENTS = {
+    "events alone": Content(EVENTS, [], []),
+    "with answers": Content(EVENTS, [answer(7), answer(24)], []),
+    "with an outbox": Content(EVENTS, [], [(5, 8), (10, 10)]),
+    "with both": Content(EVENTS, [answer(7), answer(24)], [(24, 24)]),
+}
 
 
-@pytest.fixture(params=ANSWERS)
-def answers(request: pytest.FixtureRequest) -> list[StoredAnswer]:
-    return ANSWERS[request.param]
+@pytest.fixture(params=CONTENTS)
+def content(request: pytest.FixtureRequest) -> Content:
+    return CONTENTS[request.param]
 
 
 @pytest.fixture
-def written(tmp_path: Path, answers: list[StoredAnswer]) -> Segment:
+def written(tmp_path: Path, content: Content) -> Segment:
     folder = tmp_path / GENERATION.id
     folder.mkdir()
-    return segment.write_segment(folder, about(5), lines(5, 20), answers)
+    info = msgspec.structs.replace(about(5), published=4) if content.pending else about(5)
+    return segment.write_segment(folder, info, *content)
 
 
-def test_what_was_written_is_read(written: Segment, answers: list[StoredAnswer]) -> None:
+def test_what_was_written_is_read(written: Segment, content: Content) -> None:
     read = segment.read_header(written.path)
 
     assert read == written
     assert (read.first, read.last, read.header.kafka) == (5, 24, {"events": {"0": {"next": 7}}})
-    assert segment.read_content(read) == (lines(5, 20), answers)
+    assert segment.read_content(read) == content
 
 
-def test_events_without_answers_are_written_as_every_version_reads_them(
-    written: Segment, answers: list[StoredAnswer]
-) -> None:
+def test_events_alone_are_written_as_every_version_reads_them(written: Segment, content: Content) -> None:
     header = orjson.loads(gzip.decompress(written.path.read_bytes()).splitlines()[0])
 
-    assert header["formatVersion"] == (2 if answers else 1)
-    assert ("answers" in header) == bool(answers)
+    assert header["formatVersion"] == (3 if content.pending else 2 if content.answers else 1)
+    assert ("answers" in header) == bool(content.answers)
+    assert ("outbox" in header, "published" in header) == (bool(content.pending), bool(content.pending))
 
 
-def test_a_segment_of_version_2_is_read_for_ever() -> None:
+@pytest.mark.parametrize(("version", "name"), [(2, "with answers"), (3, "with both")])
+def test_a_segment_of_an_earlier_version_is_read_for_ever(version: int, name: str) -> None:
     """It was written by the first EventVault that had this version; one of version 1 is in the fixture of 0.1.0."""
-    path = FIXTURE / GENERATION.id / segment.name_of(5, 24)
+    path = FIXTURES / f"journal-{version}" / GENERATION.id / segment.name_of(5, 24)
 
-    events, answers = segment.read_content(segment.read_header(path))
+    events, answers, pending = segment.read_content(segment.read_header(path))
 
     assert [orjson.loads(line)["id"] for line in events] == [f"e{number}" for number in range(5, 25)]
-    assert answers == ANSWERS["with answers"]
+    assert (answers, list(pending)) == (CONTENTS[name].answers, CONTENTS[name].pending if version == 3 else [])
 
 
 def test_a_segment_of_a_later_version_is_left_alone(written: Segment) -> None:
-    for header in ({"formatVersion": 3, "something": "else"}, {"formatVersion": 3, "sha256": None, "first": 5}):
+    for header in ({"formatVersion": 4, "something": "else"}, {"formatVersion": 4, "sha256": None, "first": 5}):
         written.path.write_bytes(gzip.compress(orjson.dumps(header) + b"\n"))
         with pytest.raises(JournalUnreadable, match="a later version"):
             segment.read_header(written.path)
@@ -93,18 +100,33 @@ def test_a_segment_of_a_later_version_is_left_alone(written: Segment) -> None:
 
 def test_answers_that_are_none_are_damage(written: Segment) -> None:
     for text in (b"{}\n", b'{"sequence":7,"id":"00","record":{}}\n', b"\xff\n"):
-        header = msgspec.structs.replace(written.header, format_version=2, answers=segment._described(text))
+        header = msgspec.structs.replace(
+            written.header, format_version=2, answers=segment._described(text), outbox=msgspec.UNSET
+        )
         parts = [msgspec.json.encode(header) + b"\n", b"".join(line + b"\n" for line in lines(5, 20)), text]
         written.path.write_bytes(b"".join(map(gzip.compress, parts)))
-        with pytest.raises(JournalDamaged, match="its answers are not as they were written"):
+        with pytest.raises(JournalDamaged, match="its answers or its outbox are not as they"):
             segment.read_lines(segment.read_header(written.path))
+
+
+@pytest.mark.parametrize("text", [b"{}", b"[[4,5]]", b"[[24,25]]", b"[[7,6]]", b"[[9,9],[5,5]]", b"[[5]]", b"\xff"])
+def test_an_outbox_that_is_none_is_damage(written: Segment, text: bytes) -> None:
+    header = msgspec.structs.replace(
+        written.header, format_version=3, answers=msgspec.UNSET, outbox=segment._described(text)
+    )
+    parts = [msgspec.json.encode(header) + b"\n", b"".join(line + b"\n" for line in EVENTS), text]
+    written.path.write_bytes(b"".join(map(gzip.compress, parts)))
+    with pytest.raises(JournalDamaged, match="its answers or its outbox are not as they"):
+        segment.read_lines(segment.read_header(written.path))
 
 
 def test_the_version_and_the_answers_of_a_header_belong_together(written: Segment) -> None:
     header = written.header
     for other in (
-        msgspec.structs.replace(header, format_version=3 - header.format_version),
-        msgspec.structs.replace(header, format_version=2, answers=segment.AnswersInfo(10**12, header.sha256)),
+        msgspec.structs.replace(header, format_version=header.format_version % 3 + 1),
+        msgspec.structs.replace(
+            header, format_version=2, answers=segment.AnswersInfo(10**12, header.sha256), outbox=msgspec.UNSET
+        ),
         msgspec.structs.replace(header, format_version=0),
     ):
         written.path.write_bytes(gzip.compress(msgspec.json.encode(other) + b"\n"))
@@ -114,7 +136,9 @@ def test_the_version_and_the_answers_of_a_header_belong_together(written: Segmen
 
 def test_it_is_readable_without_this_program(written: Segment) -> None:
     header, *rest = gzip.decompress(written.path.read_bytes()).splitlines()
+    runs = rest.pop() if "outbox" in orjson.loads(header) else b"[]"
 
+    assert all(5 <= first <= last <= 24 for first, last in orjson.loads(runs))
     assert orjson.loads(header)["generation"]["id"] == GENERATION.id
     assert [orjson.loads(line)["sequence"] for line in rest[:20]] == list(range(5, 25))
     assert [orjson.loads(line)["sequence"] for line in rest[20:]] == (

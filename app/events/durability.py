@@ -1,0 +1,74 @@
+"""What the answer to posted events means: that they are on disk, or with `durability=kafka` that Kafka has them too."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import orjson
+from flask import Request, Response
+
+from app.edge import current_edge
+from app.replies import reply
+from app.streams.published import answer_when_published
+from eventvault.database.values import Head
+from eventvault.errors import InvalidInput, TooBusy
+
+PARAMETER = "durability"
+
+
+class Durability(Protocol):
+    def reply(self, answer: dict[str, Any]) -> Response:
+        """Return the answer to appended events, which are on disk. answer: as `appended_json`."""
+
+
+class OnDisk:
+    def reply(self, answer: dict[str, Any]) -> Response:
+        return reply(answer, _status(answer))
+
+
+class InKafka:
+    """generation: the present one before anything was appended."""
+
+    def __init__(self, generation: str) -> None:
+        self._generation = generation
+
+    def reply(self, answer: dict[str, Any]) -> Response:
+        """Answer once Kafka has the events, or that this is pending."""
+        last = max((result["sequence"] for result in answer["results"]), default=0)
+        edge = current_edge()
+
+        def finish(is_there: bool) -> tuple[int, bytes]:
+            status = _status(answer) if is_there else 202
+            return status, orjson.dumps({**answer, "kafka": "published" if is_there else "pending"})
+
+        try:
+            release = edge.broker_waits.take()
+        except TooBusy:
+            status, body = finish(False)
+            return Response(body, status, content_type="application/json")
+        return answer_when_published(edge.store, edge.published_feed, Head(self._generation, last), finish, release)
+
+
+def durability_of(posted: Request) -> Durability:
+    """Return what the client asks for. Raises InvalidInput for another word, or if nothing is published."""
+    word = posted.args.get(PARAMETER)
+    if word is None:
+        return OnDisk()
+    if word != "kafka":
+        raise InvalidInput(
+            f"there is no durability {word[:80]!r}",
+            hint="leave it out: an answer means that the events are on disk; or send durability=kafka",
+            fields={PARAMETER: ["Must be kafka."]},
+        )
+    edge = current_edge()
+    if edge.settings.kafka_publish_topic is None:
+        raise InvalidInput(
+            "nothing is published to Kafka here, so nothing can wait for it",
+            hint="set KAFKA_PUBLISH_TOPIC and restart the service, or send the events without durability=kafka",
+            fields={PARAMETER: ["KAFKA_PUBLISH_TOPIC is not set."]},
+        )
+    return InKafka(edge.store.wait_for_published(None, 0.0).generation)
+
+
+def _status(answer: dict[str, Any]) -> int:
+    return 201 if answer["duplicates"] < len(answer["results"]) else 200

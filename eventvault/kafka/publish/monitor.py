@@ -1,0 +1,176 @@
+"""The state of publishing: written by the publisher, read by health and by requests that wait for the brokers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from eventvault import clock
+from eventvault.database.values import Head
+from eventvault.events.event import summary_of
+from eventvault.problems import Problem
+
+log = logging.getLogger("KafkaPublisher")
+
+LATE_SECONDS = 60.0
+"""Health is `degraded` if what is to be published waits for this long."""
+GRACE_SECONDS = 15.0
+"""A cause that lasts for less is no problem: a broker starts together with the service, say."""
+REPEAT_LOG_SECONDS = 3600.0
+_SHOWN_IDS = 5
+
+
+class PublishMonitor:
+    """Safe for many threads. topic: None if nothing is published. publishes: False in a store that a command started.
+
+    backlog: returns how many events wait, None if that is not known. monotonic: a clock in seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        topic: str | None,
+        backlog: Callable[[], int | None] = lambda: None,
+        *,
+        publishes: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.topic = topic
+        self.published: Head | None = None
+        """The brokers have all that was to be published of a generation, up to an event of it."""
+        self._publishes = publishes
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._delivered = self._without_data = self._abandoned = 0
+        self._too_large: list[str] = []
+        self._backlog = backlog
+        self._oldest: int | None = None
+        self._failure: str | None = None
+        self._failed_since = 0.0
+        self._missing: str | None = None
+        self._logged: tuple[str, float] = ("", float("-inf"))
+        self._last_error: dict[str, Any] | None = None
+
+    def delivered(self, count: int, generation: str, upto: int) -> None:
+        """Record that the brokers have `count` messages more, and all events up to `upto`."""
+        with self._changed:
+            self._delivered += count
+            self.published = Head(generation, upto)
+            recovered = self._failure if count else None
+            if count:
+                self._failure = self._missing = None
+            self._changed.notify_all()
+        if recovered is not None:
+            log.info("events are published to %s again", self.topic)
+
+    def topic_found(self) -> None:
+        self._missing = None
+
+    def topic_missing(self, reason: str) -> None:
+        self._missing = reason
+        self._log(reason)
+
+    def oldest_waits_since(self, recorded: int | None) -> None:
+        """recorded: when the first event that waits was recorded, in microseconds; None if none waits."""
+        self._oldest = recorded
+
+    def failed(self, reason: str) -> None:
+        """Record an error that is tried again without loss."""
+        if self._failure is None:
+            self._failed_since = self._monotonic()
+        self._failure = reason
+        self._last_error = {"message": reason, "at": clock.format_milliseconds(clock.now())}
+        self._log(reason)
+
+    def too_large(self, body: bytes, *, is_first: bool) -> None:
+        """Record that an event is published without its data."""
+        if is_first:
+            self._without_data += 1
+            self._too_large = [*self._too_large, _name_of(body)][-_SHOWN_IDS:]
+            log.warning("the topic %s takes no message as large as the event %s: it is published without its data, "
+                        "with the address of the event in ce_dataref", self.topic, _name_of(body))  # fmt: skip
+
+    def abandoned(self, body: bytes) -> None:
+        self._abandoned += 1
+        log.error("the event %s is not published: the topic %s does not even take its id and type", _name_of(body),
+                  self.topic)  # fmt: skip
+
+    def wait_for_published(self, seen: Head | None, generation: str, seconds: float) -> Head:
+        """Return how far publishing got in a generation, once that is not `seen`, or after so many seconds."""
+
+        def got() -> Head:
+            published = self.published
+            is_of = published is not None and published.generation == generation
+            return published if is_of and published is not None else Head(generation, 0)
+
+        with self._changed:
+            self._changed.wait_for(lambda: got() != seen, seconds)
+        return got()
+
+    def problems(self) -> list[Problem]:
+        """Return the problems; each goes away without a decision."""
+        if self.topic is None or not self._publishes:
+            return []
+        problems = []
+        if self._missing is not None:
+            hint = f"create the topic {self.topic}, or set KAFKA_CREATE_TOPICS=true; nothing is lost meanwhile"
+            problems.append(Problem("kafka_publish_topic_missing", self._missing, hint, self.topic))
+        elif (seconds := self._seconds_waiting()) >= LATE_SECONDS or self._fails():
+            why = f": {self._failure}" if self._failure is not None else ""
+            message = f"events have been waiting for {seconds:.0f} s to be published to {self.topic}{why}"
+            problems.append(Problem("kafka_publish_late", message, _LATE_HINT, self.topic))
+        if self._too_large or self._abandoned:
+            problems.append(self._too_large_problem())
+        return problems
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the member `publish` of `kafka` in `/api/health`; empty if nothing is published."""
+        if self.topic is None:
+            return {}
+        oldest, published = self._oldest, self.published
+        described = {
+            "topic": self.topic,
+            "backlog": self._backlog(),
+            "oldestWaiting": None if oldest is None else clock.format_milliseconds(oldest),
+            "secondsWaiting": round(self._seconds_waiting(), 3),
+            "publishedSequence": None if published is None else published.sequence,
+            "published": self._delivered,
+            "withoutData": self._without_data,
+            "lastError": self._last_error,
+        }
+        return {"publish": described}
+
+    def _seconds_waiting(self) -> float:
+        oldest = self._oldest
+        return 0.0 if oldest is None else max(0.0, (clock.now() - oldest) / 1e6)
+
+    def _fails(self) -> bool:
+        lasts = self._monotonic() - self._failed_since >= GRACE_SECONDS
+        return self._oldest is not None and self._failure is not None and lasts
+
+    def _too_large_problem(self) -> Problem:
+        count, named = self._without_data, ", ".join(self._too_large)
+        message = f"{count} events are larger than {self.topic} takes and were published without their data: {named}"
+        if self._abandoned:
+            message = f"{message}; {self._abandoned} of them could not be published at all"
+        hint = "raise max.message.bytes of the topic; ce_dataref of these messages has the address of the event"
+        return Problem("kafka_event_too_large", message, hint, self.topic, degrades=self._abandoned > 0)
+
+    def _log(self, reason: str) -> None:
+        """A lasting cause is logged once, and then once an hour."""
+        now = self._monotonic()
+        if reason != self._logged[0] or now - self._logged[1] >= REPEAT_LOG_SECONDS:
+            self._logged = reason, now
+            log.warning("nothing can be published to %s now; it is tried again: %s", self.topic, reason)
+
+
+_LATE_HINT = (
+    "look whether the brokers answer; nothing is lost, and it is published by itself then. `kafka.publish.lastError` "
+    "in health has Kafka's own message"
+)
+
+
+def _name_of(body: bytes) -> str:
+    return repr(summary_of(body).get("id"))[:300]

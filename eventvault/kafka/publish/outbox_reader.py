@@ -1,0 +1,136 @@
+"""Reads what waits in the outbox of the open database, in the order in which it was recorded, and removes it there."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from eventvault import progress
+from eventvault.database import keys
+from eventvault.database.bus import EventBus
+from eventvault.database.commit import Done
+from eventvault.database.nonces import Nonces
+from eventvault.database.outbox import Delivered, runs_of
+from eventvault.database.registry import AppendBatch, EventRegistry
+from eventvault.database.values import Head
+from eventvault.errors import StoreUnavailable
+from eventvault.events import event
+
+log = logging.getLogger("KafkaPublisher")
+
+_PAGE_EVENTS = 1000
+_COUNTED_AT_ONCE = 100_000
+
+
+class Waiting(NamedTuple):
+    """What is to be published. key: in the outbox. sequence: None for a message that is no event of this database."""
+
+    key: bytes
+    body: bytes
+    sequence: int | None
+
+    @property
+    def recorded(self) -> int:
+        return keys.recorded_of_message(self.key) if self.sequence is None else event.recorded_of(self.body)
+
+
+class OutboxReader:
+    """Reads from the beginning, for one thread. Methods raise why the database is not open.
+
+    They raise StoreUnavailable once another generation began: what was read belongs to the database before.
+    """
+
+    def __init__(self, bus: EventBus, nonces: Nonces) -> None:
+        self._bus = bus
+        self._nonces = nonces
+        with bus.using() as registry:
+            self.generation = registry.identity.generation
+            self._after = registry.outbox.upto
+            self._has_messages = registry.outbox.has_messages()
+        self._message_after = b""
+        self.read_upto = self._after
+        """Up to this event the outbox was read."""
+
+    def count(self) -> None:
+        """Count what waits, once for each opening of the database; it takes a while if that is much."""
+        with self._bus.using() as registry:
+            outbox, last, added, after = registry.outbox, registry.last_sequence, registry.outbox.added, self._after
+            count = sum(1 for _ in outbox.messages())
+        while outbox.backlog is None:
+            progress.step()
+            with self._bus.using() as registry:
+                page = list(islice(registry.outbox.pending(after, last), _COUNTED_AT_ONCE))
+            if not page:
+                outbox.counted(count, added)
+                return
+            after, count = page[-1], count + len(page)
+
+    def oldest(self) -> int | None:
+        """Return when what comes first was recorded, in microseconds; None if nothing waits."""
+        with self._bus.using() as registry:
+            first = next(iter(self._in_order(registry, registry.last_sequence)), None)
+            return None if first is None else first.recorded
+
+    def wait(self, seconds: float) -> None:
+        """Return once there may be something new to read, or after so many seconds."""
+        self._bus.heads.wait(Head(self.generation, self.read_upto), seconds)
+
+    def read(self, most_bytes: int) -> list[Waiting]:
+        """Return what comes next, at most about so many bytes of it, but at least one if something waits."""
+        counters = self._bus.registry
+        if counters is not None and counters.last_sequence == self.read_upto and not self._has_messages:
+            return []
+        with self._bus.using() as registry:
+            self._check(registry)
+            last, found, size = registry.last_sequence, list[Waiting](), 0
+            for waiting in self._in_order(registry, last):
+                found.append(waiting)
+                size += len(waiting.body)
+                if size >= most_bytes or len(found) == _PAGE_EVENTS:
+                    break
+            else:
+                self._has_messages = False
+                self.read_upto = self._after = last
+        self._advance(found)
+        return found
+
+    def remove(self, delivered: Delivered, done: Done) -> None:
+        """Remove what the brokers have, with the next group of appends."""
+        batch = AppendBatch([], self._nonces.next(), generation=self.generation, delivered=delivered)
+        self._bus.committer.submit(batch, done)
+
+    def _check(self, registry: EventRegistry) -> None:
+        if registry.identity.generation != self.generation:
+            raise StoreUnavailable("another generation began", hint="the outbox is read again from its beginning")
+
+    def _advance(self, found: list[Waiting]) -> None:
+        for waiting in found:
+            if waiting.sequence is None:
+                self._message_after = waiting.key
+            else:
+                self._after = max(self._after, waiting.sequence)
+        self.read_upto = max(self.read_upto, self._after)
+
+    def _in_order(self, registry: EventRegistry, last: int) -> Iterator[Waiting]:
+        events = self._events(registry, last)
+        return heapq.merge(self._messages(registry), events, key=_place) if self._has_messages else events
+
+    def _messages(self, registry: EventRegistry) -> Iterator[Waiting]:
+        for key, body in registry.outbox.messages(self._message_after):
+            yield Waiting(key, body, None)
+
+    def _events(self, registry: EventRegistry, last: int) -> Iterator[Waiting]:
+        pending = islice(registry.outbox.pending(self._after, last), _PAGE_EVENTS + 1)
+        for first, final in runs_of(pending):
+            for sequence, body in registry.events(first - 1, final):
+                yield Waiting(keys.outbox_key(sequence), body, sequence)
+
+
+def _place(waiting: Waiting) -> bytes:
+    """Return what orders events as they were posted, those that a restore took out of the registry with the others."""
+    if waiting.sequence is None:
+        return waiting.key
+    return keys.message_key(waiting.recorded, waiting.sequence)

@@ -1,0 +1,175 @@
+"""The thread that publishes what is in the outbox; after any error it begins again with the first that waits."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+from eventvault import progress
+from eventvault.database.bus import EventBus
+from eventvault.database.nonces import Nonces
+from eventvault.errors import EventVaultError, KafkaUnreachable
+from eventvault.kafka import config, topics
+from eventvault.kafka.publish.monitor import PublishMonitor
+from eventvault.kafka.publish.outbox_reader import OutboxReader
+from eventvault.kafka.publish.relay import MOST_SENT, Relay, TooLargeTogether
+from eventvault.progress import Activity, running, wait_for_thread
+from eventvault.settings import Settings
+
+log = logging.getLogger("KafkaPublisher")
+
+RETRY_SECONDS = 1.0
+MAX_RETRY_SECONDS = 10.0
+STOP_SECONDS = 20.0
+"""How long a stop waits for a publisher that makes no step; requests to a broker have shorter deadlines."""
+FLUSH_SECONDS = 1.0
+"""How long a stop waits for what is on its road; the next start sends the rest again."""
+REMOVE_SECONDS = 2.0
+"""How long a stop waits until what was delivered is removed."""
+_MARGIN_BYTES = 1024
+_DEFAULT_LARGEST = 1_048_588
+"""Kafka's default for `max.message.bytes`, for a broker that does not tell."""
+_BATCH_BYTES = 1_000_000
+
+
+class Publisher:
+    """Publishes between `start` and `stop`, and can be started again, as a restore does around its swap."""
+
+    def __init__(self, settings: Settings, bus: EventBus, nonces: Nonces, monitor: PublishMonitor) -> None:
+        assert settings.kafka_publish_topic is not None, "nothing is published without a topic"
+        self._topic: str = settings.kafka_publish_topic
+        self._settings = settings
+        self._bus = bus
+        self._nonces = nonces
+        self._monitor = monitor
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._activity: Activity | None = None
+        self._careful = 0
+
+    def start(self) -> None:
+        if self._thread is not None and not self._stopping.is_set():
+            return
+        self._stopping = threading.Event()
+        arguments = (self._stopping, self._thread)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="kafka-publisher", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, within seconds. Raises TooBusy if it does not end; `start` then begins once it has."""
+        if self._thread is not None:
+            self._stopping.set()
+            wait_for_thread(self._thread, "the Kafka publisher", lambda: self._activity, STOP_SECONDS)
+            self._thread = None
+
+    def accept_loss(self, topic: str, partition: int) -> None:
+        """Nothing that is to be published is ever lost."""
+
+    def _run(self, stopping: threading.Event, before: threading.Thread | None) -> None:
+        with running("kafka publisher", "publishes events") as self._activity:
+            while before is not None and before.is_alive() and not stopping.is_set():
+                before.join(RETRY_SECONDS)
+                self._activity.step()
+            self._publish(stopping)
+
+    def _publish(self, stopping: threading.Event) -> None:
+        """Publish until then. No error may end the thread."""
+        pause = RETRY_SECONDS
+        while not stopping.is_set():
+            progress.step()
+            before = self._monitor.published
+            try:
+                if not self._publish_from_beginning(stopping):
+                    pause = RETRY_SECONDS  # so that it is found soon once it is made
+            except TooLargeTogether as refused:
+                self._careful = refused.count
+                continue
+            except EventVaultError as error:
+                self._monitor.failed(error.message)
+            except KafkaException as error:
+                self._monitor.failed(topics.reason_of(error))
+            except Exception as error:
+                log.exception("the publisher begins again with what waits first")
+                self._monitor.failed(f"{type(error).__name__}: {error}")
+            pause = RETRY_SECONDS if self._monitor.published != before else min(2 * pause, MAX_RETRY_SECONDS)
+            self._wait(stopping, pause)
+
+    def _wait(self, stopping: threading.Event, seconds: float) -> None:
+        activity = self._activity
+        if activity is not None:
+            activity.rest()
+        stopping.wait(seconds)
+
+    def _publish_from_beginning(self, stopping: threading.Event) -> bool:
+        """Publish until then, or until an error. Returns False if there is no topic."""
+        outbox = OutboxReader(self._bus, self._nonces)
+        self._monitor.oldest_waits_since(outbox.oldest())
+        outbox.count()
+        admin = AdminClient(config.client(self._settings))
+        if not self._ensure_topic(admin):
+            return False
+        largest = _largest_message(admin, self._topic) - _MARGIN_BYTES
+        producer = Producer({
+            **config.producer(self._settings),
+            "batch.size": max(1, min(_BATCH_BYTES, largest)),
+            "queue.buffering.max.messages": 2 * MOST_SENT,
+            "partitioner": "murmur2_random",
+            "error_cb": self._client_error,
+        })  # fmt: skip
+        relay = Relay(self._topic, producer, outbox, self._monitor, largest=largest, careful=self._careful)
+        self._careful = 0
+        try:
+            relay.run(stopping.is_set)
+        finally:
+            _end(producer, relay)
+        return True
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self._monitor.failed(topics.reason_of(error))
+
+    def _ensure_topic(self, admin: AdminClient) -> bool:
+        """Return whether the topic exists; it is made if that is allowed. Raises KafkaUnreachable."""
+        if topics.topic_of(topics.ask_topic(admin, self._topic), None) is None:
+            if not self._settings.kafka_create_topics:
+                self._monitor.topic_missing(f"the topic {self._topic} does not exist, and KAFKA_CREATE_TOPICS is false")
+                return False
+            try:
+                topics.create_topic(admin, self._topic, {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES)})
+            except KafkaUnreachable as error:
+                if not topics.is_refusal(error):
+                    raise
+                self._monitor.topic_missing(f"the topic {self._topic} cannot be created: {error.message}")
+                return False
+        self._monitor.topic_found()
+        return True
+
+
+def _end(producer: Producer, relay: Relay) -> None:
+    """Wait a moment for what is on its road, and remove what was delivered."""
+    producer.flush(FLUSH_SECONDS if relay.waits_for_brokers else 0)
+    with contextlib.suppress(KafkaException, TooLargeTogether):
+        relay.settle()
+    if relay.must_remove:
+        removed = threading.Event()
+        relay.remove(lambda _: removed.set())
+        removed.wait(REMOVE_SECONDS)  # what is not removed is published again
+    producer.purge()
+    producer.flush(0)
+
+
+def _largest_message(admin: AdminClient, topic: str) -> int:
+    """Return how large a message, or several together, may be in the topic, as far as the brokers tell."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    try:
+        found: dict[str, Any] = topics.answer_of(
+            admin.describe_configs([resource], request_timeout=topics.REQUEST_TIMEOUT_SECONDS)[resource]
+        )
+        return int(found["max.message.bytes"].value)
+    except (KafkaUnreachable, KeyError, TypeError, ValueError):
+        return _DEFAULT_LARGEST

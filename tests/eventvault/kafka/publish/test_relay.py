@@ -1,0 +1,232 @@
+"""The relay sends what waits, in order, at least once, and no event stops those behind it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from eventvault import clock
+from eventvault.database.bus import EventBus
+from eventvault.database.nonces import Nonces
+from eventvault.database.registry import AppendBatch, create_database
+from eventvault.database.values import Head
+from eventvault.events import event
+from eventvault.kafka.publish import relay as relay_module
+from eventvault.kafka.publish.monitor import PublishMonitor
+from eventvault.kafka.publish.outbox_reader import OutboxReader
+from eventvault.kafka.publish.relay import TooLargeTogether
+from tests.publishing import Topic, assert_in_order, publish, relay_of
+
+NONCES = Nonces()
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[EventBus]:
+    database = tmp_path / "event_registry_db"
+    create_database(database)
+    bus = EventBus(database, publishes=True)
+    bus.init([])
+    yield bus
+    bus.close()
+
+
+def post(bus: EventBus, *names: str, data: str = "", from_kafka: bool = False) -> list[tuple[str, str]]:
+    drafts = [
+        event.draft({"type": "t", "id": name, "subject": name[0], **({"data": data} if data else {})}, clock.now())
+        for name in names
+    ]
+    bus.committer.append(AppendBatch(drafts, NONCES.next(), from_kafka=from_kafka))
+    return [(name[0], name) for name in names]
+
+
+def waiting(bus: EventBus) -> list[int]:
+    with bus.using() as registry:
+        return list(registry.outbox.pending(0, registry.last_sequence))
+
+
+def test_each_event_is_sent_in_order_and_then_waits_no_more(bus: EventBus) -> None:
+    topic, posted = Topic(), post(bus, "a1", "b1", "a2")
+    post(bus, "k1", from_kafka=True)
+    posted += post(bus, "b2")
+    publish(bus, topic)
+    assert_in_order(topic, posted)
+    assert (topic.ids, waiting(bus)) == (["a1", "b1", "a2", "b2"], [])
+
+
+def test_what_no_broker_has_is_sent_by_the_next_run(bus: EventBus) -> None:
+    topic = Topic()
+    post(bus, "a1", "a2", "a3")
+    publish(bus, topic, 2)
+    assert (topic.ids, waiting(bus)) == (["a1", "a2"], [3])
+    publish(bus, topic)
+    assert (topic.ids, waiting(bus)) == (["a1", "a2", "a3"], [])
+
+
+def test_a_crash_before_the_removal_publishes_again_and_loses_nothing(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "REMOVE_SECONDS", 3600)
+    topic, posted = Topic(), post(bus, "a1", "a2")
+    relay_of(bus, topic).step()
+    bus.reopen()
+    assert waiting(bus) == [1, 2]
+    posted += post(bus, "a3")
+    publish(bus, topic)
+    assert_in_order(topic, posted)
+    assert topic.ids == ["a1", "a2", "a1", "a2", "a3"]
+
+
+def test_how_far_it_got_is_known_once_all_before_is_there(bus: EventBus) -> None:
+    topic, monitor = Topic(), PublishMonitor("published", bus.backlog)
+    post(bus, "a1", "a2")
+    post(bus, "k1", from_kafka=True)
+    topic.room = 1
+    relay = relay_of(bus, topic, monitor)
+    relay.step()
+    generation = bus.registry.identity.generation  # type: ignore[union-attr]
+    assert monitor.published == Head(generation, 1)
+    topic.room = 10
+    relay.step()
+    relay.step()
+    assert monitor.published == Head(generation, 3)
+
+
+def test_the_backlog_is_counted_once_and_then_followed(bus: EventBus) -> None:
+    post(bus, "a1", "a2", "a3")
+    assert bus.backlog() is None
+    OutboxReader(bus, NONCES).count()
+    post(bus, "a4")
+    assert bus.backlog() == 4
+    publish(bus, Topic(), 3)
+    assert bus.backlog() == 1
+
+
+def test_no_more_is_in_memory_than_the_window_while_no_broker_answers(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "MOST_SENT", 3)
+    topic = Topic()
+    topic.room = 0
+    post(bus, *(f"a{number}" for number in range(10)))
+    relay = relay_of(bus, topic)
+    for _ in range(5):
+        relay.step()
+    assert len(relay._sent) == 3
+    topic.room = 100
+    for _ in range(10):
+        relay.step()
+    assert len(topic.ids) == 10
+
+
+def test_an_event_that_is_too_large_goes_without_its_data_and_stops_nobody(bus: EventBus) -> None:
+    topic, monitor = Topic(), PublishMonitor("published", bus.backlog)
+    topic.largest = 500
+    posted = [*post(bus, "a1"), *post(bus, "a2", data="x" * 5000), *post(bus, "a3")]
+    relay = relay_of(bus, topic, monitor, largest=700)
+    for _ in range(8):
+        relay.step()
+    assert_in_order(topic, posted)
+    assert topic.ids == ["a1", "a2", "a3"]
+    assert topic.messages[1][1] == b""
+    assert topic.messages[1][2]["ce_dataref"] == b"/api/events?id=a2&source=eventvault"
+    (problem,) = monitor.problems()
+    assert (problem.code, problem.degrades) == ("kafka_event_too_large", False)
+    assert "'a2'" in problem.message
+
+
+def test_what_is_refused_together_is_sent_one_by_one(bus: EventBus) -> None:
+    """The limit of the topic was lowered, or the brokers do not tell it."""
+    topic = Topic()
+    topic.largest = 500
+    posted = [*post(bus, "a1"), *post(bus, "a2", data="x" * 5000), *post(bus, "a3")]
+    relay = relay_of(bus, topic)
+    with pytest.raises(TooLargeTogether) as refused:
+        relay.step()
+    careful = relay_of(bus, topic, careful=refused.value.count)
+    for _ in range(8):
+        careful.step()
+    assert_in_order(topic, posted)
+    assert topic.ids == ["a1", "a2", "a3"]
+
+
+def test_an_event_of_which_not_even_the_id_fits_is_named_and_stops_nobody(bus: EventBus) -> None:
+    topic, monitor = Topic(), PublishMonitor("published", bus.backlog)
+    topic.largest = -1
+    post(bus, "a1")
+    relay = relay_of(bus, topic, monitor, careful=1)
+    for _ in range(8):
+        relay.step()
+    bus.committer.answer_to(relay.remove)
+    assert waiting(bus) == []
+    (problem,) = monitor.problems()
+    assert (problem.code, problem.degrades) == ("kafka_event_too_large", True)
+
+
+def test_another_failure_ends_the_run_and_nothing_is_removed(bus: EventBus) -> None:
+    class Failing(Topic):
+        def poll(self, timeout: float) -> int:
+            for _, report in self._waiting:
+                report(KafkaError(KafkaError._UNKNOWN_TOPIC), None)
+            self._waiting.clear()
+            return 0
+
+    post(bus, "a1")
+    relay = relay_of(bus, Failing())
+    with pytest.raises(KafkaException):
+        relay.step()
+    assert waiting(bus) == [1]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_whatever_breaks_off_each_event_is_there_in_order(bus: EventBus, number: int) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    topic, posted, count = Topic(), list[tuple[str, str]](), 0
+    for _ in range(40):
+        names = [f"{chance.choice('abc')}{count + each}" for each in range(chance.randint(1, 5))]
+        count += len(names)
+        if chance.random() < 0.3:
+            post(bus, *(f"k{name}" for name in names), from_kafka=True)
+        else:
+            posted += post(bus, *names)
+        if chance.random() < 0.3:
+            topic.room = chance.randint(0, 8)
+            relay_of(bus, topic).step()
+            topic.drop_unanswered()
+            bus.reopen()
+        if chance.random() < 0.4:
+            publish(bus, topic, chance.randint(0, 10))
+    publish(bus, topic)
+    assert_in_order(topic, posted)
+    assert (waiting(bus), [name for name in topic.ids if name[0] == "k"]) == ([], [])
+
+
+def test_health_names_what_is_late_and_a_topic_that_is_missing() -> None:
+    now = [0.0]
+    monitor = PublishMonitor("published", monotonic=lambda: now[0])
+    assert monitor.problems() == []
+    monitor.oldest_waits_since(clock.now() - 61_000_000)
+    assert [problem.code for problem in monitor.problems()] == ["kafka_publish_late"]
+    monitor.oldest_waits_since(clock.now())
+    monitor.failed("no broker")
+    assert monitor.problems() == []
+    now[0] = 16.0
+    (problem,) = monitor.problems()
+    assert (problem.code, "no broker" in problem.message) == ("kafka_publish_late", True)
+    monitor.topic_missing("the topic published does not exist")
+    assert [problem.code for problem in monitor.problems()] == ["kafka_publish_topic_missing"]
+    monitor.delivered(1, "g", 1)
+    monitor.oldest_waits_since(None)
+    assert monitor.problems() == []
+
+
+def test_a_store_of_a_command_publishes_nothing_and_says_nothing_of_it() -> None:
+    monitor = PublishMonitor("published", publishes=False)
+    monitor.oldest_waits_since(0)
+    assert monitor.problems() == []
+    assert PublishMonitor(None).snapshot() == {}
