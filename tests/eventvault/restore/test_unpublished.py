@@ -286,11 +286,18 @@ class _Series:
             self.service.undo()
             self.restores += 1
 
+    def _has_messages(self) -> bool:
+        with self.service.bus.using() as registry:
+            return registry.outbox.has_messages()
+
     def _restart(self) -> None:
         self._open.close()
         self.service = self._open.enter_context(running_service(self._settings))
 
     def _lose(self) -> None:
+        """What an earlier restore took out, and an archive alone has, would not be found again: the page says so."""
+        if self._has_messages():
+            publish(self.service.bus, self.topic)
         self._flush()
         self.restores -= pending(self.service).count(RESTORED)  # their announcements are nowhere else
         self._open.close()
