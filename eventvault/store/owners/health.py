@@ -34,8 +34,8 @@ from eventvault.database.growth import DatabaseGrowth
 from eventvault.errors import BackupsChanged, DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.kafka.quarantine import Quarantine
 from eventvault.kafka.publish.monitor import PublishMonitor
+from eventvault.kafka.quarantine import Quarantine
 from eventvault.notifications.service import NotificationService
 from eventvault.operations.registry import OperationRegistry
 from eventvault.problems import OpenProblems, Problem, ProblemTimes
