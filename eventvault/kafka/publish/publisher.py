@@ -7,14 +7,15 @@ import logging
 import threading
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from eventvault import progress
 from eventvault.database.bus import EventBus
 from eventvault.database.nonces import Nonces
 from eventvault.errors import EventVaultError, KafkaUnreachable
-from eventvault.kafka import config, topics
+from eventvault.kafka import clients, config, topics
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.kafka.publish.outbox_reader import OutboxReader
 from eventvault.kafka.publish.relay import MOST_SENT, Relay, TooLargeTogether
@@ -110,17 +111,16 @@ class Publisher:
         outbox = OutboxReader(self._bus, self._nonces)
         self._monitor.oldest_waits_since(outbox.oldest())
         outbox.count()
-        admin = AdminClient(config.client(self._settings))
+        admin = Admin(self._settings)
         if not self._ensure_topic(admin):
             return False
         largest = _largest_message(admin, self._topic) - _MARGIN_BYTES
-        producer = Producer({
-            **config.producer(self._settings),
-            "batch.size": max(1, min(_BATCH_BYTES, largest)),
-            "queue.buffering.max.messages": 2 * MOST_SENT,
-            "partitioner": "murmur2_random",
-            "error_cb": self._client_error,
-        })  # fmt: skip
+        producer = clients.producer(
+            self._settings,
+            batch_size=max(1, min(_BATCH_BYTES, largest)),
+            queue_buffering_max_messages=2 * MOST_SENT,
+            partitioner="murmur2_random",
+        )
         relay = Relay(self._topic, producer, outbox, self._monitor, largest=largest, careful=self._careful)
         self._careful = 0
         try:
@@ -129,11 +129,7 @@ class Publisher:
             _end(producer, relay)
         return True
 
-    def _client_error(self, error: KafkaError) -> None:
-        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-            self._monitor.failed(topics.reason_of(error))
-
-    def _ensure_topic(self, admin: AdminClient) -> bool:
+    def _ensure_topic(self, admin: Admin) -> bool:
         """Return whether the topic exists; it is made if that is allowed. Raises KafkaUnreachable."""
         if topics.topic_of(topics.ask_topic(admin, self._topic), None) is None:
             if not self._settings.kafka_create_topics:
@@ -163,12 +159,12 @@ def _end(producer: Producer, relay: Relay) -> None:
     producer.flush(0)
 
 
-def _largest_message(admin: AdminClient, topic: str) -> int:
+def _largest_message(admin: Admin, topic: str) -> int:
     """Return how large a message, or several together, may be in the topic, as far as the brokers tell."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
         found: dict[str, Any] = topics.answer_of(
-            admin.describe_configs([resource], request_timeout=topics.REQUEST_TIMEOUT_SECONDS)[resource]
+            admin, admin.describe_configs([resource], request_timeout=topics.REQUEST_TIMEOUT_SECONDS)[resource]
         )
         return int(found["max.message.bytes"].value)
     except (KafkaUnreachable, KeyError, TypeError, ValueError):

@@ -171,7 +171,6 @@ def test_without_a_broker_the_backlog_waits_and_goes_once_there_is_one(
     broker.stop()
     publishing.post("a2", "a3")
     assert publishing.bus.backlog() == 2
-    wait_until(lambda: publishing.monitor.snapshot()["publish"]["lastError"] is not None, "no error is named", 30)
     broker.start()
     publishing.wait_until_published()
     assert ids(Kafka(broker.bootstrap).read(topic, 3)) == ["a1", "a2", "a3"]
