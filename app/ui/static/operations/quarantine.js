@@ -28,7 +28,7 @@ export function Quarantine({ away, configured }) {
       <tbody role="rowgroup">${messages.map((each) => html`<tr role="row" key=${each.id}>
         <td role="cell" class="made"><${When} at=${each.at} absolute /></td>
         <td role="cell" class="name"><button type="button" class="link plain-link" onClick=${() => setShown(each.id)}><${Written} text=${each.id} most=${120} /></button></td>
-        <td role="cell" class="num">${f.size(each.size)}</td>
+        <td role="cell" class="num">${f.bytes(each.size)}</td>
         <td role="cell" class="wide-cell"><${Written} text=${f.sentence(each.reason)} most=${300} /></td>
         <td role="cell" class="row-actions"><${Button} kind="small ghost" needs="write" disabled=${away} aria-label=${`Replay ${each.id}…`} onClick=${() => setAsked({ verb: "replay", messages: [each] })}>Replay…<//>
           <${Button} kind="small ghost" needs="admin" disabled=${away} aria-label=${`Drop ${each.id}…`} onClick=${() => setAsked({ verb: "drop", messages: [each] })}>Drop…<//></td></tr>`)}</tbody></table>
