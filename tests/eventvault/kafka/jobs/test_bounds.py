@@ -51,7 +51,7 @@ def kafka_settings(settings_with: Callable[[dict[str, str]], Settings]) -> Setti
 
 @pytest.fixture
 def worker(kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> KafkaWorkerTransport:
-    monkeypatch.setattr(worker_end, "Producer", FakeProducer)
+    monkeypatch.setattr(worker_end.clients, "producer", FakeProducer)
     monkeypatch.setattr(worker_end, "RETRY_SECONDS", 0.0)
     transport = KafkaWorkerTransport(kafka_settings)
     transport._state = WorkState("s1")
