@@ -70,7 +70,9 @@ class Posting:
             connection.request("POST", "/api/events", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             answer.read()
+            connection.close()
             return answer.status in (200, 201)
+        connection.close()
         return False
 
 
