@@ -50,7 +50,7 @@ PARTITIONS = 3
 PRODUCE_SECONDS = 600.0
 
 
-class Taken(NamedTuple):
+class Consumption(NamedTuple):
     """What came in. cpu, wall: seconds from the first batch to the last. batches: the last sequence of each."""
 
     events: int
@@ -82,18 +82,18 @@ class Sink:
             self.complete.set()
         return AppendResult(results, self.registry.last_sequence)
 
-    def taken(self) -> Taken:
+    def consumption(self) -> Consumption:
         """Return what came in after the first batch, which waited for the client to connect."""
         assert self._began is not None
         cpu, wall = (end - begin for begin, end in zip(self._began, self._ended, strict=True))
-        return Taken(self._batches[-1] - self._batches[0], cpu, wall, self._batches)
+        return Consumption(self._batches[-1] - self._batches[0], cpu, wall, self._batches)
 
 
 @contextmanager
 def broker(folder: Path) -> Iterator[Kafka]:
     """Yield the broker that KAFKA_BOOTSTRAP_SERVERS names, else one of its own."""
-    if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "").strip():
-        kafka = Kafka(given)
+    if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "").strip():
+        kafka = Kafka(servers)
         yield kafka
         kafka.close(delete=True)
         return
@@ -144,7 +144,7 @@ def produce(kafka: Kafka, events: Iterator[dict[str, Any]], count: int, write: C
     return topic
 
 
-def take(kafka: Kafka, topic: str, count: int, folder: Path) -> tuple[Taken, Sink]:
+def take(kafka: Kafka, topic: str, count: int, folder: Path) -> tuple[Consumption, Sink]:
     """Consume a topic into a new database."""
     sink = Sink(folder, count)
     loaded = settings.load({
@@ -161,17 +161,17 @@ def take(kafka: Kafka, topic: str, count: int, folder: Path) -> tuple[Taken, Sin
     if not sink.complete.wait(PRODUCE_SECONDS):
         raise SystemExit("the consumer did not take all messages")
     consumer.stop()
-    return sink.taken(), sink
+    return sink.consumption(), sink
 
 
-def put_alone(taken: Taken, sink: Sink, folder: Path) -> float:
+def put_alone(consumption: Consumption, sink: Sink, folder: Path) -> float:
     """Put the same keys and values into a new LevelDB, in the same batches; return the processor time in seconds."""
     puts = puts_by_event(sink)
     last = sink.registry.scan_meta(keys.KAFKA)
     create_database(folder)
     db = open_leveldb(folder)
     seconds = 0.0
-    for first, end in zip(taken.batches, taken.batches[1:], strict=False):
+    for first, end in zip(consumption.batches, consumption.batches[1:], strict=False):
         rows = [row for sequence in range(first + 1, end + 1) for row in puts[sequence]] + list(last.items())[:1]
         began = time.thread_time()
         with db.write_batch(sync=True) as batch:
@@ -205,13 +205,13 @@ def measure_intake(options: argparse.Namespace, kafka: Kafka, folder: Path, resu
         for number in range(options.rounds):
             place = folder / f"{what}-{number}"
             place.mkdir()
-            taken, sink = take(kafka, topic, options.events, place / "database")
-            raw = put_alone(taken, sink, place / "alone")
+            consumption, sink = take(kafka, topic, options.events, place / "database")
+            raw = put_alone(consumption, sink, place / "alone")
             sink.db.close()
-            rates.append(taken.events / taken.cpu)
-            alone.append(taken.events / raw)
-            ratios.append(raw / taken.cpu)
-            walls.append(taken.events / taken.wall)
+            rates.append(consumption.events / consumption.cpu)
+            alone.append(consumption.events / raw)
+            ratios.append(raw / consumption.cpu)
+            walls.append(consumption.events / consumption.wall)
         kafka.delete(topic)
         ratio = statistics.median(ratios)
         results.add(report.Row(f"{what}: LevelDB alone", f"{statistics.median(alone):,.0f} events/s of processor time"))

@@ -75,12 +75,12 @@ class OrdinaryEvent(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        given = {
+        present = {
             name: value
             for name, value in msgspec.structs.asdict(self.envelope).items()
             if value is not None and value is not _UNSET
         }
-        return given | {"data": True} if "data" in given else given
+        return present | {"data": True} if "data" in present else present
 
     @property
     def attribute_count(self) -> int:
@@ -88,7 +88,7 @@ class OrdinaryEvent(msgspec.Struct, frozen=True, gc=False):
         return len(values) - values.count(None) - values.count(_UNSET)
 
     @property
-    def given_id(self) -> str | None:
+    def sent_id(self) -> str | None:
         return self.envelope.id
 
     def with_id(self, event_id: str, *, first: bool = False) -> OrdinaryEvent:
@@ -99,19 +99,19 @@ class OrdinaryEvent(msgspec.Struct, frozen=True, gc=False):
 
     def draft(self, instant: int) -> EventDraft:
         """instant: microseconds, used as `time` if there is none."""
-        given, body = self.envelope, self.text
-        if given.sequence is not None:
-            body = body[: -len(_stamp(given))] + b"}"
+        envelope, body = self.envelope, self.text
+        if envelope.sequence is not None:
+            body = body[: -len(_stamp(envelope))] + b"}"
         return event.completed(
             body,
             instant,
-            given.type,
-            given.subject,
-            source=given.source,
-            event_id=given.id,
-            time=given.time,
-            specversion=given.specversion,
-            needs_content_type=given.data is not _UNSET and given.datacontenttype is None,
+            envelope.type,
+            envelope.subject,
+            source=envelope.source,
+            event_id=envelope.id,
+            time=envelope.time,
+            specversion=envelope.specversion,
+            needs_content_type=envelope.data is not _UNSET and envelope.datacontenttype is None,
         )
 
 
@@ -168,26 +168,28 @@ def _read(texts: Sequence[bytes]) -> list[OrdinaryEvent] | None:
     try:
         if _SPACED in b"".join([text[:_BEGINNING] for text in texts]):
             texts = list(map(json_text.compact, texts))
-        given = list(map(_decode, texts))
-        if len(_encode(given)) != sum(map(len, texts)) + len(texts) + 1 or not _is_sound(given):
+        envelopes = list(map(_decode, texts))
+        if len(_encode(envelopes)) != sum(map(len, texts)) + len(texts) + 1 or not _is_sound(envelopes):
             return None
     except _FAILURES:
         return None
-    if not _is_valid(given):
+    if not _is_valid(envelopes):
         return None
-    events = list(map(OrdinaryEvent, given, texts))
+    events = list(map(OrdinaryEvent, envelopes, texts))
     return events if all(map(_is_stamped, events)) else None
 
 
-def _is_sound(given: Sequence[Envelope]) -> bool:
+def _is_sound(envelopes: Sequence[Envelope]) -> bool:
     """Return whether `json_text` takes the `data` of all as it is. Raises EventVaultError if it refuses one."""
-    together = b"[" + b",".join([each.data for each in given if each.data is not _UNSET]) + b"]"
+    together = b"[" + b",".join([each.data for each in envelopes if each.data is not _UNSET]) + b"]"
     return json_text.read(together, max_depth=json_text.MAX_DEPTH + 1)[1] == together
 
 
-def _is_valid(given: Sequence[Envelope]) -> bool:
+def _is_valid(envelopes: Sequence[Envelope]) -> bool:
     """Return whether the schema allows the values of these attributes."""
-    columns = dict(zip(Envelope.__struct_fields__, zip(*map(msgspec.structs.astuple, given), strict=True), strict=True))
+    columns = dict(
+        zip(Envelope.__struct_fields__, zip(*map(msgspec.structs.astuple, envelopes), strict=True), strict=True)
+    )
     return all(schema.allows(name, list(columns[name])) for name in _UNIQUE) and all(
         schema.allows(name, list(set(columns[name]))) for name in _REPEATED
     )
@@ -195,11 +197,11 @@ def _is_valid(given: Sequence[Envelope]) -> bool:
 
 def _is_stamped(found: OrdinaryEvent) -> bool:
     """Return whether the attributes of the registry, if any, are where `OrdinaryEvent.draft` cuts them off."""
-    given = found.envelope
-    if given.sequence is None:
-        return given.recordedtime is None
-    return given.recordedtime is not None and given.id is not None and found.text.endswith(_stamp(given))
+    envelope = found.envelope
+    if envelope.sequence is None:
+        return envelope.recordedtime is None
+    return envelope.recordedtime is not None and envelope.id is not None and found.text.endswith(_stamp(envelope))
 
 
-def _stamp(given: Envelope) -> bytes:
-    return _STAMP % (given.sequence, (given.recordedtime or "").encode())
+def _stamp(envelope: Envelope) -> bytes:
+    return _STAMP % (envelope.sequence, (envelope.recordedtime or "").encode())

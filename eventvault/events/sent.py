@@ -52,7 +52,7 @@ class SentEvent(msgspec.Struct, frozen=True):
         return len(self.attributes) if isinstance(self.attributes, dict) else 0
 
     @property
-    def given_id(self) -> str | None:
+    def sent_id(self) -> str | None:
         """The id that the sender gave, of a valid event."""
         event_id: str | None = self.attributes.get("id")
         return event_id

@@ -63,7 +63,7 @@ def _valid(
 
 
 def _draft(each: AnyEvent, record: Record, name: str, instant: int) -> EventDraft:
-    if each.given_id is None:
+    if each.sent_id is None:
         event_id = f"{name}:{record.number}:{hashlib.sha256(record.json).hexdigest()[:_DIGEST]}"
         each = each.with_id(event_id, first=True)
     return each.draft(instant)

@@ -73,7 +73,7 @@ def _draft(sent: AnyEvent, message: Record) -> EventDraft:
 
     Then it is not stored twice.
     """
-    if sent.given_id is None:
+    if sent.sent_id is None:
         sent = sent.with_id(derived_id(message))
     dated = message.timestamp is not None and 0 <= message.timestamp < clock.YEAR_10000 // 1000
     instant = message.timestamp * 1000 if dated and message.timestamp is not None else clock.now()

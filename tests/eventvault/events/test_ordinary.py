@@ -59,8 +59,8 @@ def assert_equal(found: OrdinaryEvent, text: bytes) -> None:
     assert not sent.problems_of([read])
     assert (found.attributes, found.text) == (read.attributes, read.text)
     assert found.attribute_count == read.attribute_count
-    assert found.given_id == read.given_id
-    if found.given_id is not None:
+    assert found.sent_id == read.sent_id
+    if found.sent_id is not None:
         assert found.draft(1) == read.draft(1)
         return
     for first in (True, False):
