@@ -33,6 +33,7 @@ from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.quarantined import Letter
 from tests import processes
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker
@@ -72,7 +73,9 @@ class Sink:
         self._ended = (0.0, 0.0)
         self._batches: list[int] = []
 
-    def append(self, drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]]) -> AppendResult:
+    def append(
+        self, drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]], _: Sequence[Letter]
+    ) -> AppendResult:
         (results,) = self.registry.append([AppendBatch(drafts, os.urandom(8), metadata)])
         self._batches.append(self.registry.last_sequence)
         self._ended = time.thread_time(), time.monotonic()
