@@ -24,7 +24,7 @@ def write_archive(path: Path, folder: Path, about: Manifest) -> Manifest:
     made, entries = bytearray(), []
     for name, content in [(layout.FOLDER_ENTRY, b""), *((layout.FOLDER_ENTRY + n, c) for n, c in files.items())]:
         entries.append(add_entry(made, name, content, complete))
-    entries.append(add_entry(made, layout.MANIFEST_NAME, manifest.encode(complete), complete))
+    entries.append(add_entry(made, layout.MANIFEST_NAME, _encoded(complete), complete))
     offset = len(made)
     add_entry(made, layout.INDEX_NAME, msgspec.json.encode(Index(VERSION, tuple(entries))) + b"\n", complete)
     made += layout.member(layout.END_BLOCKS)
@@ -46,6 +46,11 @@ def add_entry(made: bytearray, name: str, content: bytes, about: Manifest) -> In
         made += packed
         start += size
     return IndexEntry(name, len(content), header, tuple(data))
+
+
+def _encoded(about: Manifest) -> bytes:
+    """The manifest without the member that 0.1.0 did not have."""
+    return manifest.encode(about).replace(b'\n "kafkaTopics": {},', b"")
 
 
 def _sha256(content: bytes) -> str:

@@ -210,7 +210,7 @@ def put_in_the_way(folder: Path) -> None:
 def leftovers(*folders: Path) -> list[str]:
     """Temporary files and folders that stay; a service that runs may be writing one just now."""
     with suppress(TimeoutError):
-        processes.wait_until(lambda: not temporary_files(*folders), "something is left")
+        processes.wait_until(lambda: not temporary_files(*folders), "something is left", 2)
     return temporary_files(*folders)
 
 

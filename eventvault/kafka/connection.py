@@ -98,13 +98,13 @@ def _secret(setting: str, value: str | None, path: Path | None, problems: list[s
         return value
     if value is not None:
         problems.append(f"{setting} and {setting}_FILE are both set; allowed: one of them")
-    text = _read(f"{setting}_FILE", path, problems)
-    if text is None:
+    content = _read(f"{setting}_FILE", path, problems)
+    if content is None:
         return None
-    text = text.rstrip("\r\n")
-    if not text or "\n" in text:
-        problems.append(f"{setting}_FILE {path} has {'more than one line' if text else 'nothing in it'}")
-    return text
+    secret = content.rstrip("\r\n")
+    if not secret or len(secret.split("\n")) > 1:
+        problems.append(f"{setting}_FILE {path} has {'more than one line' if secret else 'nothing in it'}")
+    return secret
 
 
 def _of_file(path: Path | None, problems: list[str]) -> dict[str, str]:

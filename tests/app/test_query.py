@@ -30,6 +30,7 @@ def routes(app: Flask) -> list[tuple[str, str]]:
                 there.replace("<backup_name:name>", "a.tar.gz")
                 .replace("<event_id:event_id>", "a")
                 .replace("<job_id:job_id>", "a")
+                .replace("<topic:topic>", "events")
                 .replace("<event_id:name>", "a")
                 .replace("<string:code>", "rolled_back")
                 .replace("<string:operation_id>", "f" * 16)

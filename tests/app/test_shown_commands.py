@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 import pytest
@@ -110,11 +110,14 @@ def check(words: list[str]) -> None:
 
 
 def check_variable(name: str, value: str) -> None:
-    if name.islower():
-        return  # of the shell alone
-    assert name in SETTINGS | OTHER_VARIABLES, f"{name} is no setting"
-    if name in SETTINGS and "$" not in value and value not in _REFUSED:
-        load({name: value})
+    check_variables([(name, value)])
+
+
+def check_variables(variables: Sequence[tuple[str, str]]) -> None:
+    """The settings that are given together must be valid together."""
+    names = {name for name, _ in variables if not name.islower()}  # others are of the shell alone
+    assert names <= SETTINGS | OTHER_VARIABLES, f"{sorted(names - SETTINGS - OTHER_VARIABLES)} are no settings"
+    load({name: value for name, value in variables if name in SETTINGS and "$" not in value and value not in _REFUSED})
 
 
 def check_flask(words: list[str]) -> None:
@@ -154,8 +157,8 @@ def without_common_options(words: list[str]) -> list[str]:
 def check_make(words: list[str]) -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     assert words[0] in targets, f"there is no target {words[0]}"
-    for word in words[1:]:
-        check_variable(*word.split("=", 1))
+    variables = [(name, value) for name, _, value in (word.partition("=") for word in words[1:])]
+    check_variables(variables)
 
 
 def check_compose(words: list[str]) -> None:

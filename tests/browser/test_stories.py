@@ -432,7 +432,7 @@ COVERED = """
   const element = document.activeElement;
   const box = element.getBoundingClientRect();
   const middle = Math.min(box.left + box.width / 2, innerWidth - 1);
-  if (element === document.body) return null;
+  if (element === document.body || box.height > innerHeight / 2) return null;
   const isOver = y => document.elementFromPoint(middle, y)?.closest(".top, nav") && !element.closest(".top, nav");
   return [box.top + 1, box.bottom - 1].some(y => y > 0 && y < innerHeight && isOver(y))
     && `${element.innerText || element.ariaLabel || element.tagName} at ${box.top}`;

@@ -135,6 +135,7 @@ def test_keys_come_back_with_their_events_from_a_moment_an_undo_and_the_loss_of_
     assert {key for key in first if answers[key] == first[key]} == {"archived", "journaled-1", "journaled-2"}
     assert running.post("/api/backup/undo").json()["events"] == 4
     assert {key: post(key) for key in first} == first
+    processes.wait_until(is_journaled, "the undo is not in the journal", 60)
 
     kill([*running.workers(), *running.stores()])
     running.stop(signal.SIGKILL)

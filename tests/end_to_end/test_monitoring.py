@@ -17,7 +17,13 @@ from tests.service import Service
 REJECTED = 'eventvault_backup_count non-histogram and non-summary metrics should not have "_count" suffix'
 """What promtool says of a name that is promised."""
 AT_LAST = ("eventvault_backup_newest_timestamp_seconds", "eventvault_rehearsal_rto_seconds", "eventvault_job_workers")
-SETTINGS = {"BACKUP_CRON": "0 0 1 1 *", "JOBS_ENABLED": "true"}
+NOWHERE = "127.0.0.1:1"
+SETTINGS = {
+    "BACKUP_CRON": "0 0 1 1 *",
+    "JOBS_ENABLED": "true",
+    "KAFKA_BOOTSTRAP_SERVERS": NOWHERE,
+    "KAFKA_PUBLISH_TOPIC": "published",
+}
 
 
 @pytest.fixture(scope="module")

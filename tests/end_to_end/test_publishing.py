@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,12 @@ def test_the_page_shows_what_is_posted_answered_and_published(kafka: Kafka, serv
     assert (headers["ce_id"].decode(), headers["ce_type"].decode()) == (event["id"], event["type"])
     assert ((message.key() or b"").decode(), json.loads(message.value() or b"")) == (event["subject"], event["data"])
 
-    health = running.get("/api/health").json()["kafka"]["publish"]
+    def published() -> dict[str, Any]:
+        found: dict[str, Any] = running.get("/api/health").json()["kafka"]["publish"]
+        return found
+
+    wait_until(lambda: published()["backlog"] == 0, "what was published waits still")
+    health = published()
     assert list(health) == list(json.loads(shown('{"topic": "published"')))
     assert (health["topic"], health["backlog"], health["published"]) == (topic, 0, 1)
     metrics = running.get("/metrics").body.decode()

@@ -65,15 +65,15 @@ def _attributes(texts: Mapping[str, msgspec.Raw]) -> list[tuple[str, bytes]]:
 
 def _text(raw: msgspec.Raw) -> bytes:
     """Return the UTF-8 of a JSON string; that of any other value is its JSON."""
-    text = bytes(raw)
-    if text[:1] != b'"':
-        return text
-    if b"\\" not in text:
-        return text[1:-1]
+    encoded = bytes(raw)
+    if encoded[:1] != b'"':
+        return encoded
+    if b"\\" not in encoded:
+        return encoded[1:-1]
     try:
-        return msgspec.json.decode(text, type=str).encode()
+        return msgspec.json.decode(encoded, type=str).encode()
     except (msgspec.MsgspecError, UnicodeError):  # what an earlier version took: half of a character, say
-        return text[1:-1]
+        return encoded[1:-1]
 
 
 def _data(texts: Mapping[str, msgspec.Raw], content_type: bytes | None) -> bytes:

@@ -50,11 +50,11 @@ class KafkaControlOwner(KafkaControl):
         self._resume(operation.notes["topic"], partition)
 
     def list_quarantine(self, wanted: QuarantineFilter, limit: int, before: str | None = None) -> QuarantinePage:
-        self._lifecycle.check()
+        self._lifecycle.check_readable()
         return self._quarantine.page(wanted, limit, before)
 
     def quarantined_message(self, message_id: str) -> QuarantinedMessage:
-        self._lifecycle.check()
+        self._lifecycle.check_readable()
         return self._quarantine.message(message_id)
 
     def replay_quarantined(

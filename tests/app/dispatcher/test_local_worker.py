@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,15 +114,17 @@ def test_one_that_cannot_be_watched_is_ended_before_the_next_one_begins(
 ) -> None:
     monkeypatch.setattr(local_worker, "_BACK_OFF_SECONDS", (0.0,))
     wait, failures = local_worker._Process.wait, [LookupError("one")]
+    is_seen = threading.Event()
 
     def fail(process: Any, seconds: float) -> bool:
-        if failures and seconds == local_worker._LOOK_SECONDS:
+        if failures and is_seen.is_set() and seconds == local_worker._LOOK_SECONDS:
             raise failures.pop()
         return wait(process, seconds)
 
     monkeypatch.setattr(local_worker._Process, "wait", fail)
     start()
     first = noted(settings)
+    is_seen.set()
     wait_until(lambda: noted(settings) != first, "no other one is started")
     assert not is_alive(first)
     assert is_alive(noted(settings))
