@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from eventvault.errors import KafkaUnreachable
@@ -14,6 +14,8 @@ from eventvault.settings import Settings
 
 if TYPE_CHECKING:
     from eventvault.kafka.clients import Admin
+
+log = logging.getLogger("KafkaMonitor")
 
 ASK_SECONDS = 5.0
 """So old an answer may be before the brokers are asked again."""
@@ -70,8 +72,12 @@ class HeldMessages:
 
     def _run(self) -> None:
         held: Held | None = None
-        with suppress(KafkaUnreachable):
+        try:
             held = self._ask(list(self.topics()))
+        except KafkaUnreachable as error:
+            log.debug("what the brokers hold is not known: %s", error)
+        except Exception:
+            log.exception("the brokers could not be asked what they hold, and are asked again")
         with self._lock:
             self._held, self._answered_at = held, self._monotonic()
 

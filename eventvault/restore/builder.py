@@ -238,7 +238,7 @@ class Builder:
 
     def _from_moment(self, planned: PlannedMoment, staging: Path, *, replay: bool) -> Built:
         answer = self._moments.build(planned, staging, POINT_IN_TIME)
-        if replay and is_cut(planned.plan, planned.sources, answer["sequence"]):
+        if replay and is_cut(planned.plan, answer["sequence"]):
             # Those of the base are beyond the moment.
             found = offsets_before(planned.sources, planned.plan.target.generation, answer["sequence"])
             carry_over.replace_offsets(staging / data_folders.DATABASE, offsets.to_metadata(found))

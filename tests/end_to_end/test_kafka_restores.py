@@ -74,6 +74,11 @@ def test_a_restore_does_with_kafka_what_its_plan_says(
     kafka.send(topic, events(3, 5))
     until_taken(running, 5)
 
+    def brokers_are_known() -> bool:
+        return restore(sequence=2, dryRun=True)["plan"]["kafka"]["messages"] is not None
+
+    wait_until(brokers_are_known, "the store does not reach the brokers", PATIENCE_SECONDS)
+
     # The page's commands.
     page = (PROJECT / "docs" / "kafka.md").read_text()
     line, curl = re.findall(r'```sh\nflask (backup restore --at "#2".*)\n(curl .*)\n```', page)[0]

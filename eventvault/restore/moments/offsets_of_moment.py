@@ -11,13 +11,16 @@ from eventvault.kafka.offsets import Offsets
 from eventvault.restore.moments.plan import Plan, Sources
 
 
-def is_cut(plan: Plan, sources: Sources, sequence: int) -> bool:
-    """Return whether the base of a plan has events after `sequence`, so that its offsets are beyond the moment."""
+def is_cut(plan: Plan, sequence: int) -> bool:
+    """Return whether the base of a plan may have events that are not used, so that its offsets are beyond the moment.
+
+    The open database may grow until it is copied. An archive of another generation may have events after the fork.
+    """
     if plan.live:
-        return sources.live is None or sources.live.sequence > sequence
+        return True
     if plan.archive is None:
         return False
-    return plan.archive.sequence is None or plan.archive.sequence > sequence
+    return plan.archive.sequence is None or plan.archive.sequence > min(plan.base, sequence)
 
 
 def offsets_before(sources: Sources, generation: str, sequence: int, *, after: int = 0) -> Offsets:

@@ -23,7 +23,6 @@ from eventvault.errors import ArchiveDamaged, ArchiveError, DatabaseDamaged
 from eventvault.files import free_bytes
 from eventvault.kafka import quarantined
 from eventvault.kafka.archived import ArchivedOffsets
-from eventvault.kafka.offsets import from_metadata
 from eventvault.restore import estimate
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
@@ -95,11 +94,8 @@ class RestorePreview:
         sequence = plan.target.sequence
         if sequence is None:
             return None
-        if plan.archive is not None and not is_cut(plan, sources, sequence):
+        if plan.archive is not None and not is_cut(plan, sequence):
             base, since = self._offsets_of(plan.archive), plan.archive.sequence or 0
-        elif plan.live and not is_cut(plan, sources, sequence):
-            with self._bus.using() as registry:
-                return ArchivedOffsets.of_registry(from_metadata(registry.scan_meta(keys.KAFKA)))
         else:
             base, since = None, 0
         journaled = offsets_before(sources, plan.target.generation, sequence, after=since)

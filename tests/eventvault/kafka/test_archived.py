@@ -117,6 +117,19 @@ def test_an_old_answer_and_none_say_nothing() -> None:
     assert watched.latest() is None
 
 
+def test_an_error_that_nobody_foresaw_leaves_no_old_answer(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: object) -> Held:
+        raise RuntimeError("unforeseen")
+
+    answers = Answers()
+    answers.go.set()
+    watched = HeldMessages(lambda: ["events"], answers)
+    assert watched.present() == held()
+    watched._ask = fail
+    assert (watched.present(), watched.latest()) == (None, None)
+    assert "RuntimeError: unforeseen" in caplog.text
+
+
 def test_without_topics_nobody_is_asked() -> None:
     answers = Answers()
     watched = HeldMessages(list, answers)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventvault.backups.entry import BackupEntry
 from eventvault.database import keys
 from eventvault.database.registry import AppendBatch
 from eventvault.errors import InvalidInput
 from eventvault.kafka import offsets
 from eventvault.kafka.archived import TopicBounds
 from eventvault.kafka.offsets import StoredOffset
+from eventvault.restore.moments.build import MomentBuilder
+from eventvault.restore.moments.offsets_of_moment import is_cut
+from eventvault.restore.moments.plan import LIVE, Live, Plan, Target
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -74,6 +79,42 @@ def test_a_moment_before_an_archive_without_segments_is_read_from_the_beginning(
     service.create_backup()
     service.restore_moment(Moment(sequence=3), replay=True)
     assert (len(live(service)), following(service)) == (3, None)
+
+
+def test_what_comes_before_the_open_database_is_copied_is_read_again(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is not written: the open database alone has the newest events, and more when it is copied."""
+
+    def append(count: int, behind: int) -> None:
+        note = offsets.offset_put("events", 0, StoredOffset(next=behind, topic_id="T"))
+        service.bus.committer.append(AppendBatch(drafts(count, f"e{behind}-"), b"12345678", [note]))
+
+    copy = MomentBuilder._copy_live
+
+    def copy_later(builder: MomentBuilder, staging: Path, live: Live) -> None:
+        append(2, 90)
+        copy(builder, staging, live)
+
+    monkeypatch.setattr(MomentBuilder, "_copy_live", copy_later)
+    take(service, 2, 20)
+    monkeypatch.setattr(service.journal, "flush", lambda *_, **__: False)
+    append(3, 50)
+    restored = service.restore_moment(Moment(sequence=5), replay=True)
+    assert (restored.source, len(live(service)), following(service)) == (LIVE, 5, 20)
+
+
+def test_the_offsets_of_an_archive_count_if_all_of_its_events_do() -> None:
+    """One that was made before a fork has offsets of messages that are not in the other generation."""
+
+    def is_cut_from(archive: int | None, base: int, sequence: int) -> bool:
+        entry = BackupEntry(name="a", path="a", size=1, created=0, generation="one", sequence=archive)
+        return is_cut(Plan(target=Target(generation="two", sequence=sequence), archive=entry, base=base), sequence)
+
+    assert is_cut_from(archive=55, base=50, sequence=60)
+    assert is_cut_from(archive=55, base=50, sequence=50)
+    assert is_cut_from(archive=None, base=50, sequence=50)
+    assert not is_cut_from(archive=50, base=50, sequence=60)
 
 
 def test_a_staged_restore_reads_again_after_the_restart(settings: Settings) -> None:
