@@ -27,7 +27,10 @@ _CORRECT = "correct the settings KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_*, KAFKA_SS
 
 
 class Admin(AdminClient):
-    """An AdminClient, to be used by one thread. It keeps the newest error until a request is answered."""
+    """An AdminClient, to be used by one thread. It keeps the newest error until a request is answered.
+
+    That one broker refuses it says more than that another one is away.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Raise KafkaRefused if no client can be made, as a file is not as it was at the start."""
@@ -55,7 +58,9 @@ class Admin(AdminClient):
 
     def _note(self, error: KafkaError) -> None:
         """That all brokers are down says less than the failure of the request."""
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            return
+        if self._newest is None or refusals.explain(self._newest) is None or refusals.explain(error) is not None:
             self._newest = error
 
 

@@ -13,7 +13,9 @@ import pytest
 from confluent_kafka import KafkaError
 
 from eventvault.kafka import hidden
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.refusals import certificate_problem, explain, tls_instead
+from eventvault.settings import load
 from tests.authority import Authority, Certificate
 
 VERIFY = (
@@ -51,6 +53,19 @@ def test_a_broker_that_is_away_refuses_nothing() -> None:
     away = "k:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)"
     assert explain(KafkaError(KafkaError._TRANSPORT, away)) is None
     assert explain(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")) is None
+
+
+def test_a_broker_that_is_away_hides_no_refusal_by_another_one() -> None:
+    admin = Admin(load({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}))
+    refused = KafkaError(KafkaError._AUTHENTICATION, "k:1/1: Authentication failed")
+    away = KafkaError(KafkaError._TRANSPORT, "k:2/2: Connection refused")
+    for error in (away, refused, away, KafkaError(KafkaError._ALL_BROKERS_DOWN, "2/2 brokers are down")):
+        admin._note(error)
+    found = admin.refusal()
+    assert found is not None
+    assert found.why == "the login fails: k:1/1: Authentication failed"
+    admin.forget()
+    assert admin.refusal() is None
 
 
 def test_a_refusal_hides_secrets() -> None:
