@@ -22,6 +22,7 @@ from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew
 from eventvault.files import remove_durably, rename_durably, sync_folder
 from eventvault.kafka import quarantined
+from eventvault.kafka.offsets import describe
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap import undo, unpublished
 from eventvault.restore.swap.intent import Intent
@@ -83,8 +84,9 @@ def carry_over(storage_dir: Path, intent: Intent, registry: EventRegistry, undon
 
     undone: as for `Swapper.swap`.
     """
-    if intent.restored.reason == POINT_IN_TIME and not intent.restored.replay:
-        intent = carry_offsets(storage_dir, intent, registry)
+    if intent.restored.reason == POINT_IN_TIME:
+        carry = add_quarantine if intent.restored.replay else carry_offsets
+        intent = carry(storage_dir, intent, registry)
     intent = _carry_unpublished(storage_dir, intent, registry)
     return undo.describe_replaced(intent, registry, undone)
 
@@ -105,6 +107,23 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
         log.warning("Kafka continues from the offsets at the moment of the restore: %s", error)
         note = "the previous database is damaged at Kafka's offsets: the messages since then are consumed again"
         return _noted(intent, note)
+    return intent
+
+
+def add_quarantine(storage_dir: Path, intent: Intent, registry: EventRegistry) -> Intent:
+    """Add the quarantine of `registry` to the staged database, from whose offsets Kafka is read again.
+
+    If damage makes it unreadable, a note says so.
+    """
+    try:
+        with closing(open_leveldb(storage_dir / intent.staged)) as db:
+            _add_quarantine(db, registry)
+    except (DatabaseDamaged, plyvel.Error) as error:
+        if not is_damage(error):
+            raise as_answer("reading the quarantine", error) from error
+        log.warning("the quarantine is not carried over: %s", error)
+        return _noted(intent, "the previous database is damaged: some messages may be missing in Kafka's quarantine")
+    sync_folder(storage_dir / intent.staged)
     return intent
 
 
@@ -203,18 +222,52 @@ def _carry_into(staged: Path, offsets: Mapping[bytes, bytes], registry: EventReg
 
 def _carry_quarantine(db: Any, registry: EventRegistry) -> None:
     """Make the quarantine of the staged database that of `registry`; most of it is in both."""
-    with db.iterator(prefix=keys.QUARANTINE_LIST, verify_checksums=True) as rows:
-        staged = dict(rows)
+    staged = _quarantine_of(db)
     present = registry.scan_meta(keys.QUARANTINE_LIST)
     for key in staged.keys() - present.keys():
         db.delete(key)
         db.delete(quarantined.content_key(key))
     for key, value in present.items():
         if staged.get(key) != value:
-            content = registry.get_value(quarantined.content_key(key))
-            if content is not None:
-                db.put(quarantined.content_key(key), content)
-                db.put(key, value)
+            _carry_message(db, registry, key, value)
     totals = registry.get_value(keys.META_QUARANTINE)
     if totals is not None:
         db.put(keys.META_QUARANTINE, totals)
+
+
+def _add_quarantine(db: Any, registry: EventRegistry) -> None:
+    """Add the quarantine of `registry` to that of a staged database, whose offsets stay and may be beyond its base.
+
+    Those behind the offsets are read again: they are in the list once, and are counted then. Without those of a
+    partition that is read from its beginning. May be repeated.
+    """
+    with db.iterator(prefix=keys.KAFKA, verify_checksums=True) as rows:
+        upto = describe(dict(rows))
+    there = {quarantined.content_key(key) for key in _quarantine_of(db)}
+    added = list[quarantined.Place]()
+    for key, value in registry.scan_meta(keys.QUARANTINE_LIST).items():
+        place = _place_of(key)
+        if quarantined.content_key(key) not in there and str(place.partition) in upto.get(place.topic, {}):
+            _carry_message(db, registry, key, value)
+            added.append(place)
+    totals = quarantined.read_totals(db.get(keys.META_QUARANTINE))
+    letters = totals.letters + len(added) - quarantined.leaving(added, upto)
+    totals = msgspec.structs.replace(totals, letters=letters)
+    db.put(keys.META_QUARANTINE, quarantined.encoded_totals(totals), sync=True)
+
+
+def _quarantine_of(db: Any) -> dict[bytes, bytes]:
+    with db.iterator(prefix=keys.QUARANTINE_LIST, verify_checksums=True) as rows:
+        return dict(rows)
+
+
+def _place_of(key: bytes) -> quarantined.Place:
+    return quarantined.read_list_key(key)[1]
+
+
+def _carry_message(db: Any, registry: EventRegistry, key: bytes, value: bytes) -> None:
+    """Put a message into the staged database; `key` and `value` are those of the list."""
+    content = registry.get_value(quarantined.content_key(key))
+    if content is not None:
+        db.put(quarantined.content_key(key), content)
+        db.put(key, value)
