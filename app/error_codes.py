@@ -956,33 +956,33 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Create one, correct the pattern, or allow the client to Describe the topics.",
     ),
     "kafka_dead_letters_missing": ErrorCode(
-        "A message cannot be understood, and the topic for dead letters is not there.",
+        "A message is not an event, and its topic for dead letters does not exist. The quarantine alone has it.",
         "the dead-letter topic events.dead-letter is missing",
         "Create the topic that the message names, or set `KAFKA_CREATE_TOPICS=true`.",
     ),
     "kafka_quarantine": ErrorCode(
-        "Messages are no events, and wait for a decision. Alone this does not make health `degraded`.",
+        "Messages from Kafka are not events, and wait for your decision. Health is not `degraded` by this alone.",
         "3 messages from Kafka are no events and wait in the quarantine, the oldest since 2026-01-31T12:34:56.789Z",
         "`flask kafka quarantine list` shows why. [Replay or drop them](kafka.md#quarantine).",
     ),
     "kafka_waits": ErrorCode(
-        "Events from Kafka wait, as they cannot be taken now.", "events from Kafka wait: the store is restoring",
-        "Mend what the message says; they are taken by themselves then.",
+        "Events from Kafka wait, because they cannot be stored now.", "events from Kafka wait: the store is restoring",
+        "Correct what the message names. The events are taken by themselves then.",
     ),
     "kafka_publish_topic_missing": ErrorCode(
         "The topic that events are published to does not exist.",
         "the topic published does not exist, and KAFKA_CREATE_TOPICS is false",
-        "Create it, or set `KAFKA_CREATE_TOPICS=true`; the events wait meanwhile.",
+        "Create it, or set `KAFKA_CREATE_TOPICS=true`. The events wait in the database until then.",
     ),
     "kafka_publish_late": ErrorCode(
-        "Events that are to be published to Kafka wait for a minute or more, or fail.",
+        "Events have been waiting to be published to Kafka for a minute, or publishing has failed for 15 seconds.",
         "events have been waiting for 75 s to be published to published",
-        "Look whether the brokers answer; they are published by themselves then.",
+        "Check whether the brokers answer. The events are published by themselves once they do; none is lost.",
     ),
     "kafka_event_too_large": ErrorCode(
-        "An event is larger than the topic takes, so it was published without its data.",
-        "2 events are larger than published takes and were published without their data: 'a', 'b'",
-        "Raise `max.message.bytes` of the topic; `ce_dataref` of the message says where the event is.",
+        "An event is larger than `max.message.bytes` of the topic, so it was published without its data.",
+        "2 events are too large for the topic published and published without data: 'a', 'b'",
+        "Raise `max.message.bytes` of the topic. The header `ce_dataref` of the message has the address of the event.",
     ),
     "kafka_topic_recreated": ErrorCode(
         "The topic was created again, so the stored offset belongs to the old one.",

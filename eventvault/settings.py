@@ -355,7 +355,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     Declaration(
         "KAFKA_SECURITY_PROTOCOL", _capitals("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), "",
-        "How the brokers are talked to. Unset: `PLAINTEXT`, unless `KAFKA_CONFIG_FILE` says otherwise.",
+        "The protocol of the brokers. Unset: `PLAINTEXT`, unless `KAFKA_CONFIG_FILE` sets another one.",
     ),
     Declaration(
         "KAFKA_SASL_MECHANISM", _capitals("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"), "",
@@ -401,7 +401,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     Declaration(
         "KAFKA_PUBLISH_TOPIC", _TOPIC, "",
-        "The topic that events are published to which do not come from Kafka. Unset: nothing is published.",
+        "The topic to which events are published, except those that come from Kafka. Unset: nothing is published.",
     ),
     Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that jobs are taken from."),
     Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the outcomes of jobs are written to."),

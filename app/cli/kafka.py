@@ -1,4 +1,4 @@
-"""`flask kafka`: how far the events topics were taken, and stopped partitions that go on without what is lost."""
+"""`flask kafka`: how far topics were consumed and events published, and partitions that go on without what is lost."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ CONTINUE_SECONDS = 20.0
 _POLL_SECONDS = 0.2
 _SHORT_BACKLOG_SECONDS = 2.0
 """How long a backlog lasts of which nobody need know when it ends."""
+_PUBLISH_PROBLEMS = ("kafka_publish_late", "kafka_publish_topic_missing")
 _PARTITION = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})")
 
 Problem = Mapping[str, Any]
@@ -39,7 +40,7 @@ Place = tuple[str, int]
 @group.command("status")
 @json_option
 def status(*, as_json: bool) -> None:
-    """How far each partition was taken. Exit: 6 if no broker answers, or if no service runs."""
+    """What is consumed and published, and how far. Exit: 6 if no broker answers, or if no service runs."""
     with exits.reporting_errors(as_json=as_json):
         kafka, problems = _state()
         if not kafka["consumes"]:
@@ -125,13 +126,41 @@ def _stops(problems: list[Problem]) -> dict[Place, Problem]:
 
 
 def _describe_state(kafka: Mapping[str, Any], problems: list[Problem]) -> str:
+    published = _describe_publishing(kafka)
+    publish_hints = []
     for each in problems:
         if each["code"] == "kafka_refused":
-            return f"No topic is read: {each['message']}\nHINT: {each['hint']}"
-    return _describe(kafka, _stops(problems))
+            return "\n".join([f"No topic is read: {each['message']}", *published, f"HINT: {each['hint']}"])
+        if each["code"] in _PUBLISH_PROBLEMS:
+            published.append(each["message"])
+            publish_hints.append(f"HINT: {each['hint']}")
+    described, hints = _describe(kafka, _stops(problems))
+    return "\n".join([*described, *published, *hints, *publish_hints])
 
 
-def _describe(kafka: Mapping[str, Any], stops: Mapping[Place, Problem]) -> str:
+def _describe_publishing(kafka: Mapping[str, Any]) -> list[str]:
+    """Say what waits to be published, and what was too large for the topic; nothing if nothing is published."""
+    publish = kafka.get("publish")
+    if publish is None:
+        return []
+    match publish["backlog"]:
+        case None:
+            waiting = "the events that wait are being counted"
+        case 0:
+            waiting = "no event waits"
+        case backlog:
+            wait = "waits" if backlog == 1 else "wait"
+            waiting = f"{text.counted(backlog, 'event')} {wait}, for up to {text.seconds(publish['secondsWaiting'])}"
+    lines = [f"Publishing to {publish['topic']}: {waiting}."]
+    if without_data := publish["withoutData"] - publish.get("notPublished", 0):
+        lines.append(f"{text.counted(without_data, 'event')} published without data: too large for the topic.")
+    if publish.get("notPublished"):
+        lines.append(f"{text.counted(publish['notPublished'], 'event')} NOT PUBLISHED: too large even without data.")
+    return lines
+
+
+def _describe(kafka: Mapping[str, Any], stops: Mapping[Place, Problem]) -> tuple[list[str], list[str]]:
+    """Return the lines about what is consumed, and hints."""
     rows: list[tuple[str, ...]] = []
     nothing = text.sign("–", "-")
     for each in kafka["partitions"]:
@@ -149,7 +178,7 @@ def _describe(kafka: Mapping[str, Any], stops: Mapping[Place, Problem]) -> str:
         described += [line] if problem is None else [line, f"{' ' * 11}{_reason(problem)}"]
     places = [_place(each) for each in kafka["partitions"]]
     hints = [f"HINT: go on without them: flask kafka accept {topic}/{n}" for topic, n in places if (topic, n) in stops]
-    return "\n".join([*described, *_describe_unread(kafka), *hints])
+    return [*described, *_describe_unread(kafka)], hints
 
 
 def _describe_rate(kafka: Mapping[str, Any]) -> str:

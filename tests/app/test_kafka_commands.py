@@ -108,6 +108,26 @@ def test_a_long_backlog_is_shown_with_its_rate(flask: Kafka, state: dict[str, An
     assert "940,184 messages behind.\n" in flask("status").stdout
 
 
+def test_what_waits_to_be_published_and_what_was_too_large_is_shown(
+    flask: Kafka, state: dict[str, Any], store: MemoryStore
+) -> None:
+    state["topics"], state["partitions"] = [topic("events", 1)], [partition(0, "consuming", 431_205, 0, 3.0)]
+    publish = {"topic": "published", "backlog": 0, "secondsWaiting": 0.0, "withoutData": 0, "notPublished": 0}
+    state["publish"] = publish
+    assert flask("status").stdout.endswith("\nPublishing to published: no event waits.\n")
+    publish |= {"backlog": None, "withoutData": 2, "notPublished": 1}
+    assert flask("status").stdout.endswith(
+        "\nPublishing to published: the events that wait are being counted.\n"
+        "1 event published without data: too large for the topic.\n"
+        "1 event NOT PUBLISHED: too large even without data.\n"
+    )
+    late = "events have been waiting for 180 s to be published to published"
+    store.problems.waiting = [Problem("kafka_publish_late", late, "look whether the brokers answer", "published")]
+    publish |= {"backlog": 1_204, "secondsWaiting": 180.0, "notPublished": 0}
+    shown = dict(session("docs/kafka.md", "Events to Kafka"))["flask kafka status"]
+    assert without_what_varies(flask("status").stdout.rstrip()) == without_what_varies(shown)
+
+
 def test_a_pattern_without_topics_is_said(flask: Kafka, state: dict[str, Any]) -> None:
     state |= {"topic": None, "topics": [], "partitions": [], "pattern": "^shop-"}
     assert flask("status").stdout == "kafka:9092 answers. No topic matches ^shop-.\n"

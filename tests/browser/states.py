@@ -254,6 +254,41 @@ def with_kafka(here: World) -> None:
     }  # fmt: skip
 
 
+def with_topics(here: World) -> None:
+    """Three topics, of which one is missing, a backlog, and events that wait to be published."""
+    with_kafka(here)
+    kafka = here.health["kafka"]
+    kafka["partitions"] += [{**kafka["partitions"][0], "topic": "orders", "lag": 940_184}]
+    kafka["topics"] += [
+        {"name": "orders", "exists": True, "partitions": 1, "lag": 940_184, "error": None},
+        {"name": "audit", "exists": False, "partitions": 0, "lag": None, "error": "the topic audit is gone"},
+    ]
+    kafka.update(topic=None, lag=940_396, messagesPerSecond=41_020, remainingSeconds=22.9)
+    kafka["publish"] = {
+        "topic": "published", "backlog": 1204, "oldestWaiting": text_of(NOW - timedelta(minutes=3)),
+        "secondsWaiting": 180.0, "publishedSequence": 41_900, "published": 812, "withoutData": 2, "notPublished": 1,
+        "lastError": None,
+    }  # fmt: skip
+    here.health["problems"] += [
+        {"code": code, "message": message, "hint": "look whether the brokers answer", "since": text_of(NOW),
+         "about": {"kind": "topic", "name": "published"}, "acceptable": False}
+        for code, message in (
+            ("kafka_publish_late", "events have been waiting for 180 s to be published to published"),
+            ("kafka_event_too_large", "2 events are too large for the topic published: a, b"),
+        )
+    ]  # fmt: skip
+
+
+def with_replay(here: World) -> None:
+    """A restore to a moment may read Kafka again from there on, and Kafka has not all of it any more."""
+    begun(here)
+    running = here.answers["POST /api/backup/restore"]
+    planned = {"kafka": {"again": False, "messages": 1284, "replayable": False}}
+    here.answers["POST /api/backup/restore"] = lambda query: (
+        running(query) if "async" in query else {"success": True, "dryRun": True, "plan": world.plan(**planned)}
+    )
+
+
 def press(*names: str | re.Pattern[str]) -> Callable[[Any], None]:
     def reach(page: Any) -> None:
         for name in names:
@@ -275,6 +310,11 @@ def confirmed(page: Any) -> None:
     asked(page)
     page.get_by_role("dialog").get_by_role("button", name=re.compile("go back$")).click()
     page.get_by_role("dialog").get_by_role("progressbar").wait_for()
+
+
+def replay_chosen(page: Any) -> None:
+    asked(page)
+    page.get_by_role("dialog").get_by_label("Read again what came from Kafka since then").check()
 
 
 def refused(page: Any) -> None:
@@ -356,6 +396,8 @@ STATES = [
     State("kafka", "#/kafka", with_kafka, words="55 messages are lost"),
     State("kafka-replay", "#/kafka", with_kafka, press("Replay these 2…"), "Nothing is stored twice."),
     State("kafka-drop", "#/kafka", with_kafka, press("Drop events/0@993…"), "They leave EventVault for good."),
+    State("kafka-topics", "#/kafka", with_topics, words="1,204"),
+    State("kafka-restore", HOUR, with_replay, replay_chosen, "Others that came after it are gone from Kafka."),
     State("kafka-unused", "#/kafka", words="Kafka is not used"),
     State("settings", "#/settings", words="Tokens"),
 ]  # fmt: skip

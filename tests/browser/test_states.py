@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -76,6 +77,19 @@ def test_a_state_says_what_it_must_and_axe_finds_nothing(
     assert violations(page, axe) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert [text for text in here.said if "Content Security Policy" in text or "Error:" in text] == []
+
+
+@pytest.mark.parametrize("replay", [False, True])
+def test_a_restore_to_a_moment_reads_kafka_again_if_that_is_chosen(
+    vault: Service, visit: Callable[..., Visit], replay: bool
+) -> None:
+    page = visit().page
+    open_state(page, vault, next(state for state in STATES if state.name == "kafka-restore"))
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("checkbox").set_checked(replay)
+    with page.expect_request("**/api/backup/restore?async=true*") as sent:
+        dialog.get_by_role("button", name=re.compile("go back$")).click()
+    assert sent.value.post_data_json.get("replay", False) is replay
 
 
 def test_axe_would_find_something(vault: Service, visit: Callable[..., Visit], axe: str) -> None:

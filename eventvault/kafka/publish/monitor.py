@@ -43,7 +43,7 @@ class PublishMonitor:
         self._publishes = publishes
         self._monotonic = monotonic
         self._changed = threading.Condition()
-        self._delivered = self._without_data = self._abandoned = 0
+        self._delivered = self._without_data = self._not_published = 0
         self._too_large: list[str] = []
         self._backlog = backlog
         self._oldest: int | None = None
@@ -93,7 +93,7 @@ class PublishMonitor:
                         "with the address of the event in ce_dataref", self.topic, _name_of(body))  # fmt: skip
 
     def abandoned(self, body: bytes) -> None:
-        self._abandoned += 1
+        self._not_published += 1
         log.error("the event %s is not published: the topic %s does not even take its id and type", _name_of(body),
                   self.topic)  # fmt: skip
 
@@ -121,7 +121,7 @@ class PublishMonitor:
             why = f": {self._failure}" if self._failure is not None else ""
             message = f"events have been waiting for {seconds:.0f} s to be published to {self.topic}{why}"
             problems.append(Problem("kafka_publish_late", message, _LATE_HINT, self.topic))
-        if self._too_large or self._abandoned:
+        if self._too_large or self._not_published:
             problems.append(self._too_large_problem())
         return problems
 
@@ -138,6 +138,7 @@ class PublishMonitor:
             "publishedSequence": None if published is None else published.sequence,
             "published": self._delivered,
             "withoutData": self._without_data,
+            "notPublished": self._not_published,
             "lastError": self._last_error,
         }
         return {"publish": described}
@@ -152,11 +153,12 @@ class PublishMonitor:
 
     def _too_large_problem(self) -> Problem:
         count, named = self._without_data, ", ".join(self._too_large)
-        message = f"{count} events are larger than {self.topic} takes and were published without their data: {named}"
-        if self._abandoned:
-            message = f"{message}; {self._abandoned} of them could not be published at all"
+        are = "event is" if count == 1 else "events are"
+        message = f"{count} {are} too large for the topic {self.topic} and published without data: {named}"
+        if self._not_published:
+            message = f"{message}; {self._not_published} of them cannot be published at all"
         hint = "raise max.message.bytes of the topic; ce_dataref of these messages has the address of the event"
-        return Problem("kafka_event_too_large", message, hint, self.topic, degrades=self._abandoned > 0)
+        return Problem("kafka_event_too_large", message, hint, self.topic, degrades=self._not_published > 0)
 
     def _log(self, reason: str) -> None:
         """A lasting cause is logged once, and then once an hour."""

@@ -129,7 +129,7 @@ class Relay:
             self._sent_bytes -= settled.size
             self._removed.append(settled.waiting.key)
             self._upto = settled.waiting.sequence or self._upto
-            count += 1
+            count += settled.is_delivered
         if not sent and not self._unsent:
             self._upto = max(self._upto, self._outbox.read_upto)
         if count or self._upto != before:

@@ -28,11 +28,11 @@ export function RestoreDialog({ moment, plan, name, onClose }) {
     ${hasUndo && html`<p>Nothing is deleted. <strong>Undo</strong> brings all of it back in one click.</p>`}<//>`;
 }
 
-// A backup takes Kafka's messages again from there on, a moment only if that is wished.
+// After a restore of a backup Kafka is read again from there on, after one to a moment only if that is chosen.
 function FromKafka({ kafka, replay, onReplay }) {
-  const many = kafka.messages === null ? "" : `, ${f.count(kafka.messages, "message")}`;
+  const many = kafka.messages === null ? "" : `: ${f.count(kafka.messages, "message")}`;
   const gone = kafka.replayable === false && html` <span class="care-text">Others that came after it are gone from Kafka.</span>`;
-  if (kafka.again) return html`<p>What came from Kafka since${many} comes again.${gone}</p>`;
+  if (kafka.again) return html`<p>What came from Kafka since then is read again${many}.${gone}</p>`;
   return html`<p><label><input type="checkbox" checked=${replay} onChange=${(event) => onReplay(event.target.checked)} />
-    Take what came from Kafka since${many} again${replay ? "" : "; else only what has not been taken yet comes"}</label>${replay && gone}</p>`;
+    Read again what came from Kafka since then${many}</label>.${replay ? gone : " If not, only new messages are read."}</p>`;
 }

@@ -164,6 +164,8 @@ def test_an_event_of_which_not_even_the_id_fits_is_named_and_stops_nobody(bus: E
     assert waiting(bus) == []
     (problem,) = monitor.problems()
     assert (problem.code, problem.degrades) == ("kafka_event_too_large", True)
+    shown = monitor.snapshot()["publish"]
+    assert (shown["published"], shown["withoutData"], shown["notPublished"]) == (0, 1, 1)
 
 
 def test_another_failure_ends_the_run_and_nothing_is_removed(bus: EventBus) -> None:
