@@ -98,7 +98,11 @@ class LettersFolder:
                     path.unlink(missing_ok=True)
         missing = sorted(present - frozenset[bytes]().union(*self._keys.values()))
         while missing and (rows := self._read(missing[0][:-1], frozenset(missing))):
-            self._write(rows)
+            path = self._path_of(rows)
+            if path in self._keys:  # such as after a restore: a file has others of the same instants
+                self._write(sorted({*self._rows_of(path, self._keys[path]), *rows}))
+            else:
+                self._write(rows)
             missing = [key for key in missing if key > rows[-1][0]]
         self._upto = max([self._upto or 0, *(quarantined.read_list_key(key)[0] for key in present)])
         return self._upto
@@ -116,12 +120,15 @@ class LettersFolder:
     def _rows_of(self, path: Path, wanted: frozenset[bytes]) -> list[Row]:
         return [row for row in read(path, self._installation) or () if row[0] in wanted]
 
-    def _write(self, rows: Sequence[Row]) -> Path:
+    def _path_of(self, rows: Sequence[Row]) -> Path:
         first, last = (quarantined.read_list_key(key)[0] for key in (rows[0][0], rows[-1][0]))
+        return self._folder / f"letters_{first:019d}-{last:019d}.jsonl.gz"
+
+    def _write(self, rows: Sequence[Row]) -> Path:
         lines = b"".join(msgspec.json.encode([b64encode(part).decode() for part in row]) + b"\n" for row in rows)
         header = LettersHeader(1, self._installation, len(rows), hashlib.sha256(lines).hexdigest())
         make_folder(self._folder)
-        path = self._folder / f"letters_{first:019d}-{last:019d}.jsonl.gz"
+        path = self._path_of(rows)
         with durable_file(path) as file:
             file.write(isal_zlib.compress(msgspec.json.encode(header) + b"\n" + lines, _LEVEL, wbits=_GZIP))
         self._keys[path] = frozenset(row[0] for row in rows)
@@ -189,6 +196,8 @@ def _rows_from(registry: EventRegistry, start: bytes, wanted: frozenset[bytes] |
                 continue
             content = registry.get_value(quarantined.content_key(key))
             if content is None:
+                if registry.get_value(key) is None:  # it left the quarantine since the list was opened
+                    continue
                 raise DatabaseDamaged(
                     "a message of the quarantine has no content",
                     hint="restore the newest backup; POST /api/backup/restore",
