@@ -15,6 +15,8 @@ MAX_IDS = 1_000
 """Messages that one request replays."""
 
 _ID = validate.Length(min=1, max=300)
+_CURSOR = validate.Length(min=1, max=400)
+"""Base64 of a place in the list, which has the topic's name."""
 _INSTANT = {"format": "date-time"}
 
 
@@ -36,7 +38,7 @@ class _FilterSchema(Schema):
 class QuarantineQuerySchema(_FilterSchema):
     id = fields.String(validate=_ID, metadata={"description": "Answer with this message, as `message`."})
     limit = fields.Integer(load_default=PAGE, validate=validate.Range(1, MAX_PAGE))
-    before = fields.String(validate=_ID, metadata={"description": "The `next` of the page before."})
+    before = fields.String(validate=_CURSOR, metadata={"description": "The `next` of the page before."})
 
 
 class DropQuerySchema(_FilterSchema):

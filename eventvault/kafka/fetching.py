@@ -22,7 +22,7 @@ def fetch(settings: Settings, reference: Reference) -> Content:
     """Return the message without what a dead letter adds. Raises KafkaNotConfigured, KafkaUnreachable, or
     QuarantinedNotFound if Kafka no longer has it.
     """
-    consumer = Consumer({**config.events_consumer(settings), "group.id": "eventvault-quarantine"})
+    consumer = _consumer(settings)
     try:
         consumer.assign([TopicPartition(reference.topic, reference.partition, reference.offset)])
         record = record_of(_read(consumer, reference))
@@ -35,6 +35,13 @@ def fetch(settings: Settings, reference: Reference) -> Content:
     if ours == [HEADER_PREFIX + name for name in ORIGIN_HEADERS]:
         headers = headers[: -len(ORIGIN_HEADERS)]
     return Content(at=0, key=record.key, value=record.value, headers=tuple(headers))
+
+
+def _consumer(settings: Settings) -> Consumer:
+    try:
+        return Consumer({**config.events_consumer(settings), "group.id": "eventvault-quarantine"})
+    except KafkaException as error:
+        raise topics.unreachable(error) from error
 
 
 def _read(consumer: Consumer, reference: Reference) -> Message:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
+from eventvault import progress
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import offset_check, topics
 from eventvault.kafka.messages import Headers, Record
@@ -70,6 +71,7 @@ class Positions:
         self.topic_info = topic_info
         new = [number for number in range(topic_info.partitions) if number not in self.by_partition]
         for partition in sorted(new, key=self._refusals.__getitem__):
+            progress.step()
             try:
                 self.begin(partition, self._stored.get(partition))
             except KafkaUnreachable:

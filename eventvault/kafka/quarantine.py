@@ -248,14 +248,18 @@ class Quarantine:
         return gone + [_replayed(parsed, each) for (parsed, _), each in zip(present, appended, strict=True)]
 
     def _changed(self, rows: Rows, sums: _Sums, append: Callable[[], AppendResult]) -> AppendResult:
-        """Write, and note the sums after it. If the write fails, they are counted anew: it may have landed."""
+        """Write, and note the sums after it. If the write fails, they are counted anew: it may have landed.
+
+        Until it ends those before it count: health does not read the whole list because of each write.
+        """
         self._changes += 1
-        self._counted = None
+        counted = None
         try:
             result = append()
+            counted = weakref.ref(rows), sums
         finally:
             self._changes += 1
-        self._counted = weakref.ref(rows), sums
+            self._counted = counted
         return result
 
     def _held(self, rows: Rows) -> Held:

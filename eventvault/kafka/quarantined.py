@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from eventvault import clock
 from eventvault.database import keys
 from eventvault.errors import InvalidInput
 from eventvault.kafka import offsets
@@ -191,13 +192,13 @@ def checked(
             raise ValueError("its list is too long")
         entry = read_entry(key, value)
         weight += weight_of(entry.facts, value)
+        if weight > MOST_BYTES:
+            raise ValueError("it has too many bytes")
         place = place_of(entry.id)
         _check(place, entry, kafka)
         if place in by_place:
             raise ValueError(f"{place.id} is listed twice")
         by_place[place] = (key, value, entry)
-    if weight > MOST_BYTES:
-        raise ValueError("it has too many bytes")
     for key, value in contents:
         place = _place_in(key[1:])
         if place not in by_place:
@@ -231,7 +232,7 @@ def _check_content(entry: Quarantined, stored: bytes) -> None:
         is_right = size == 0
     else:
         is_right = size == facts.size <= MOST_BYTES_OF_ONE and crc_of(content) == facts.crc
-    if content.at != entry.at or not is_right:
+    if content.at != entry.at or entry.at >= clock.YEAR_10000 or not is_right:
         raise ValueError(f"{entry.id} is not the message that is listed")
 
 

@@ -50,6 +50,13 @@ def test_pages_and_filters(web: FlaskClient) -> None:
     assert [each["id"] for each in get(web, reason="JSON", topic="events")["quarantine"]] == ["events/0@1"]
 
 
+def test_pages_join_for_the_longest_name_of_a_topic(web: FlaskClient, store: MemoryStore) -> None:
+    topic = "a" * 249
+    put_letters(store, letter(1, topic=topic), letter(2, topic=topic))
+    first = get(web, limit=1)
+    assert [each["offset"] for each in get(web, limit=1, before=first["next"])["quarantine"]] == [1]
+
+
 @pytest.mark.usefixtures("three")
 def test_one_message_has_its_bytes_as_base64_and_as_text_if_they_are_utf8(web: FlaskClient) -> None:
     message = get(web, id="events/0@1")["message"]

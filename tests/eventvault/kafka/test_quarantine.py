@@ -236,6 +236,22 @@ def test_a_write_that_fails_changes_neither_the_list_nor_the_events(kept: Kept) 
     assert kept.outcomes("events/0@1") == ["replayed"]
 
 
+def test_how_much_there_is_can_be_asked_during_a_write_without_reading_the_list(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.add(letter(1))
+    counts = []
+
+    def append(changes: Sequence[Change]) -> AppendResult:
+        with monkeypatch.context() as patched:
+            patched.setattr("eventvault.kafka.quarantine.weight_of", None)
+            counts.append(kept.quarantine.held().count)
+        return kept.database.append((), changes)
+
+    kept.quarantine.add([letter(2)], append)
+    assert (counts, kept.quarantine.held().count) == ([1], 2)
+
+
 def test_a_message_that_is_taken_again_is_in_the_list_once(kept: Kept) -> None:
     kept.add(letter(1), letter(2))
     kept.add(letter(1), letter(2), letter(3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 import orjson
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.kafka.answers import message_json
+from eventvault import clock
 from eventvault.kafka import quarantined
 from eventvault.kafka.batch import PartitionBatch
 from eventvault.kafka.messages import Record
@@ -66,10 +69,10 @@ def test_the_key_of_a_message_is_d_topic_zero_partition_offset_and_copy() -> Non
     assert (place.id, place_of("events/2@258.1")) == ("events/2@258.1", place)
 
 
-def both(**changed: object) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+def both(*, at: int = 5, **changed: object) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
     facts, content = quarantined.described(letter(1).message, "no type")
     facts = Facts(**{name: changed.get(name, getattr(facts, name)) for name in Facts.__struct_fields__})  # type: ignore[arg-type]
-    return quarantined.puts_of(Place("events", 0, 1), 5, facts, content)
+    return quarantined.puts_of(Place("events", 0, 1), at, facts, content)
 
 
 GOOD = both()
@@ -96,6 +99,7 @@ GOOD = both()
         ([GOOD[0]], [both(reason="x" * 30_000)[1]]),
         ([GOOD[0]], [both(reference=Reference("events", 0, 1))[1]]),
         ([(GOOD[0][0], b"x" * (quarantined.MOST_STORED + 1))], [GOOD[1]]),
+        ([both(at=clock.YEAR_10000)[0]], [both(at=clock.YEAR_10000)[1]]),
     ],
 )
 def test_what_eventvault_does_not_write_is_refused(
@@ -117,6 +121,15 @@ def test_more_than_the_bound_is_refused() -> None:
     ]
     with pytest.raises(ValueError, match="too long"):
         list(checked(many, [], OFFSETS))
+
+
+def test_more_bytes_than_the_bound_are_refused_before_the_rest_is_read() -> None:
+    def listed() -> Iterator[tuple[bytes, bytes]]:
+        yield both(size=quarantined.MOST_BYTES)[1]
+        raise AssertionError("the rest is read")
+
+    with pytest.raises(ValueError, match="too many bytes"):
+        list(checked(listed(), [], OFFSETS))
 
 
 def test_messages_behind_the_offsets_of_an_archive_leave_the_list() -> None:
