@@ -49,10 +49,12 @@ class MemoryRegistry:
         return dict(self.metadata)
 
     def offsets(self, topic: str) -> dict[int, StoredOffset]:
-        return stored_by_topic(self.metadata).get(topic, {})
+        with self._lock:  # a write is seen as a whole or not at all
+            return stored_by_topic(self.metadata).get(topic, {})
 
     def types(self) -> list[str]:
-        return [draft.type for draft in self.drafts.values()]
+        with self._lock:
+            return [draft.type for draft in self.drafts.values()]
 
     def _append(self, draft: EventDraft) -> Appended:
         self.appended += 1

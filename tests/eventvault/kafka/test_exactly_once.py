@@ -19,7 +19,7 @@ pytestmark = pytest.mark.kafka
 PROJECT = Path(__file__).resolve().parents[3]
 PROGRAM = Path(__file__).parent / "consume_into_leveldb.py"
 PARTITIONS = 2
-MESSAGES = 3_000
+MESSAGES = 6_000
 KILLS = 4
 
 
