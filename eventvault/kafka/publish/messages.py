@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote
@@ -14,6 +15,8 @@ from eventvault.events.event import raw_attributes
 
 _DATA = frozenset({"data", "data_base64", "datacontenttype"})
 _REQUIRED = ("specversion", "id", "source", "type", "subject", "time")
+_NO_CHARSETS = frozenset({"idna", "punycode"})
+"""Codecs of Python for names of hosts: their time grows with the square of a text, to hours for a megabyte."""
 _NAMES = {name: f"ce_{name}" for name in (*_REQUIRED, "sequence", "recordedtime")}
 
 
@@ -100,8 +103,10 @@ def _in_charset(text: bytes, charset: str | None) -> bytes:
     if charset is None or charset.lower() in ("utf-8", "utf8", "us-ascii"):
         return text
     try:
+        if codecs.lookup(charset).name in _NO_CHARSETS:
+            return text
         return text.decode().encode(charset)
-    except (LookupError, UnicodeError):
+    except (LookupError, ValueError):
         return text
 
 

@@ -86,6 +86,16 @@ def test_it_has_the_attributes_as_headers_and_the_data_as_value() -> None:
     assert "ce_data" not in headers
 
 
+@pytest.mark.parametrize(
+    ("charset", "encoding"),
+    [("ISO-8859-1", "latin-1"), ("utf-16", "utf-16"), ("no-such", "utf-8"), ("punycode", "utf-8"), ("IDNA", "utf-8")],
+)
+def test_a_text_is_encoded_as_its_content_type_says_if_that_takes_no_time(charset: str, encoding: str) -> None:
+    text = "ä" * 100_000
+    body = recorded({"type": "t", "data": text, "datacontenttype": f"text/plain; charset={charset}"})
+    assert messages.outgoing(body).value == text.encode(encoding)
+
+
 def test_without_a_subject_the_key_is_the_id() -> None:
     assert messages.outgoing(recorded({"type": "t", "id": "order/1"})).key == b"order/1"
 
