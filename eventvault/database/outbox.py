@@ -73,7 +73,7 @@ class Outbox:
         first = next(self.pending(0, last), None)
         if first is not None:
             return first - 1
-        return last if self._is_used else None
+        return last if self._is_used or self.has_messages() else None
 
     def pending(self, after: int, upto: int) -> Iterator[int]:
         """Yield the sequences of the events that wait, of those beyond `after` up to `upto`, in order."""

@@ -73,8 +73,13 @@ class PublishMonitor:
         self._log(reason)
 
     def oldest_waits_since(self, recorded: int | None) -> None:
-        """recorded: when the first event that waits was recorded, in microseconds; None if none waits."""
+        """recorded: when the first event that waits was recorded, in microseconds; None if none waits.
+
+        While none waits nothing fails: the next event has the whole grace.
+        """
         self._oldest = recorded
+        if recorded is None:
+            self._failure = None
 
     def failed(self, reason: str) -> None:
         """Record an error that is tried again without loss."""

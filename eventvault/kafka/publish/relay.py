@@ -99,6 +99,8 @@ class Relay:
         self._sent: deque[_Sent] = deque()
         self._sent_bytes = 0
         self._upto = outbox.read_upto
+        self._reported: int | None = None
+        """Up to which event the monitor knows that none waits; None before the first report."""
         self._removed: list[bytes] = []
         self._remove_due = time.monotonic() + REMOVE_SECONDS
         self._removing = False
@@ -122,8 +124,7 @@ class Relay:
 
     def settle(self) -> None:
         """Take in what was delivered, in order."""
-        sent, before = self._sent, self._upto
-        count = 0
+        sent, count = self._sent, 0
         while sent and (sent[0].is_delivered or (sent[0].error is not None and self._is_abandoned(sent[0]))):
             settled = sent.popleft()
             self._sent_bytes -= settled.size
@@ -132,7 +133,8 @@ class Relay:
             count += settled.is_delivered
         if not sent and not self._unsent:
             self._upto = max(self._upto, self._outbox.read_upto)
-        if count or self._upto != before:
+        if count or self._upto != self._reported:
+            self._reported = self._upto
             self._monitor.delivered(count, self._outbox.generation, self._upto)
         oldest = sent[0].waiting if sent else self._unsent[0] if self._unsent else None
         self._monitor.oldest_waits_since(None if oldest is None else oldest.recorded)

@@ -95,6 +95,16 @@ def test_how_far_it_got_is_known_once_all_before_is_there(bus: EventBus) -> None
     assert monitor.published == Head(generation, 3)
 
 
+def test_a_run_with_nothing_to_send_says_that_all_is_there(bus: EventBus) -> None:
+    """Whoever sends an event again after a restart hears at once that Kafka has it."""
+    post(bus, "a1", "a2")
+    publish(bus, Topic())
+    bus.reopen()
+    monitor = PublishMonitor("published", bus.backlog)
+    relay_of(bus, Topic(), monitor).step()
+    assert monitor.published == Head(bus.registry.identity.generation, 2)  # type: ignore[union-attr]
+
+
 def test_the_backlog_is_counted_once_and_then_followed(bus: EventBus) -> None:
     post(bus, "a1", "a2", "a3")
     assert bus.backlog() is None
@@ -224,6 +234,16 @@ def test_health_names_what_is_late_and_a_topic_that_is_missing() -> None:
     assert [problem.code for problem in monitor.problems()] == ["kafka_publish_topic_missing"]
     monitor.delivered(1, "g", 1)
     monitor.oldest_waits_since(None)
+    assert monitor.problems() == []
+
+
+def test_an_error_from_before_the_event_that_waits_is_no_problem() -> None:
+    now = [0.0]
+    monitor = PublishMonitor("published", monotonic=lambda: now[0])
+    monitor.failed("no broker")
+    monitor.oldest_waits_since(None)
+    now[0] = 3600.0
+    monitor.oldest_waits_since(clock.now())
     assert monitor.problems() == []
 
 
