@@ -15,7 +15,7 @@ from eventvault.database.generation import Generation, StoreIdentity, lineage
 from eventvault.database.outbox import runs_of, within
 from eventvault.errors import EventVaultError, JournalDamaged
 from eventvault.journal import coverage, segment
-from eventvault.journal.folder import JournalFolder, QuarantinedSegment
+from eventvault.journal.folder import JournalFolder, JournalRecord, QuarantinedSegment
 from eventvault.journal.segment import Segment, published_of
 from eventvault.journal.writer import is_good
 
@@ -110,7 +110,11 @@ class Unneeded(NamedTuple):
 def find_unneeded(
     folder: JournalFolder, segments: Sequence[Segment], entries: Sequence[BackupEntry], identity: StoreIdentity
 ) -> Unneeded:
-    """Return what the archives made here make unnecessary; nothing until the oldest archive is verified."""
+    """Return what the archives made here make unnecessary; nothing until the oldest archive is verified.
+
+    A segment with events that wait to be published is needed: a restore may take them out of the registry, and after a
+    loss the journal alone tells of them.
+    """
     ours = sorted((entry for entry in entries if entry.origin == "created"), key=lambda entry: entry.created)
     if not ours or not is_good(ours[0]):
         return Unneeded()
@@ -123,7 +127,10 @@ def find_unneeded(
     except (EventVaultError, OSError):
         return Unneeded()
     present = lineage(generations, identity.generation)
-    unneeded = list(segments)
+    record, bounds = folder.read_record(), dict(present)
+    if record is not None and record.registry.generation != identity.generation:
+        record = None  # a restore came in between; the next survey writes it
+    unneeded = [source for source in segments if not _may_wait(source, record, bounds)]
     quarantined = list(folder.quarantined())
     for manifest in manifests:
         holds = _bounds_in_archive(
@@ -135,6 +142,21 @@ def find_unneeded(
         unneeded = coverage.plan_removal(unneeded, holds.items(), present, since)
         quarantined = [damaged for damaged in quarantined if damaged.last <= holds.get(damaged.generation, 0)]
     return Unneeded(unneeded, quarantined)
+
+
+def _may_wait(source: Segment, record: JournalRecord | None, present: Mapping[str, int]) -> bool:
+    """Return whether events of a segment may still be to be published.
+
+    record: the journal's of the present generation; None if there is none now. present: the present lineage.
+    """
+    if not source.header.has_outbox or record is None:
+        return source.header.has_outbox
+    bound = present.get(source.generation, 0)
+    last = min(source.last, bound)
+    if source.first <= last and isinstance(record.published, int) and record.published < last:
+        return True
+    since = record.waiting_since
+    return source.last > bound and isinstance(since, int) and source.last_time >= since
 
 
 def _earliest(archives: Sequence[BackupEntry], generations: Mapping[str, Generation]) -> Iterator[str]:

@@ -144,6 +144,56 @@ def test_what_an_earlier_restore_took_out_is_published_after_a_loss(settings: Se
     assert_in_order(topic, posted)
 
 
+@pytest.mark.parametrize("published", [0, 1])
+def test_what_a_restore_took_out_is_published_after_a_loss_though_the_oldest_archive_has_it_too(
+    settings: Settings, published: int
+) -> None:
+    topic = Topic()
+    with running_service(settings) as service:
+        posted = post(service, "a.1", "a.2", "a.3")
+        service.journal.flush()
+        service.create_backup()
+        publish(service.bus, topic, published)
+        service.journal.flush(survey=True)
+        service.restore_moment(Moment(sequence=2))
+        service.journal.flush(survey=True)
+    shutil.rmtree(settings.storage_dir)
+    with running_service(settings) as service:
+        publish(service.bus, topic)
+    assert_in_order(topic, posted)
+
+
+def test_the_journal_does_without_a_segment_that_an_archive_has_once_all_of_it_is_published(settings: Settings) -> None:
+    with running_service(settings) as service:
+        post(service, "a.1", "a.2", "a.3")
+        service.journal.flush()
+        service.create_backup()
+        service.journal.flush(survey=True)
+        assert len(service.journal.folder.segments()[0]) == 1
+        service.restore_moment(Moment(sequence=2))
+        service.journal.flush(survey=True)
+        assert len(service.journal.folder.segments()[0]) == 1
+        publish(service.bus, Topic())
+        service.journal.flush(survey=True)
+        assert service.journal.folder.segments()[0] == []
+
+
+def test_what_waits_though_no_event_is_in_the_registry_is_published_after_two_losses(settings: Settings) -> None:
+    topic = Topic()
+    with running_service(settings) as service:
+        posted = post(service, "a.1", "a.2")
+        service.journal.flush(survey=True)
+        service.restore_moment(Moment(sequence=0))
+        service.journal.flush(survey=True)
+    shutil.rmtree(settings.storage_dir)
+    with running_service(settings) as service:
+        service.journal.flush(survey=True)
+    shutil.rmtree(settings.storage_dir)
+    with running_service(settings) as service:
+        publish(service.bus, topic)
+    assert_in_order(topic, posted)
+
+
 def test_what_was_published_after_the_newest_event_is_known_after_a_loss(settings: Settings) -> None:
     topic = Topic()
     with running_service(settings) as service:
