@@ -14,6 +14,7 @@ from app import create_app
 from app.streams import published
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
+from tests.processes import wait_until
 
 ADDRESS = "/api/events?durability=kafka"
 
@@ -32,8 +33,8 @@ def let_publish(store: MemoryStore, upto: int) -> None:
 
 def test_the_answer_comes_once_kafka_has_all_events(web: FlaskClient, store: MemoryStore) -> None:
     timer = threading.Timer(0.2, let_publish, (store, 2))
-    timer.start()
     began = time.monotonic()
+    timer.start()
     answer = web.post(ADDRESS, json=[{"type": "a", "id": "1"}, {"type": "a", "id": "2"}])
     timer.join()
     assert (answer.status_code, answer.json["kafka"], answer.json["accepted"]) == (201, "published", 2)
@@ -79,11 +80,12 @@ def test_a_restore_in_between_leaves_it_pending(
     name = web.post("/api/backup/create").json["name"]
 
     def restore() -> None:
+        wait_until(lambda: store.state.events, "the event is not stored")
         store.restore(name)
         let_publish(store, 5)
 
-    timer = threading.Timer(0.1, restore)
-    timer.start()
+    restoring = threading.Thread(target=restore)
+    restoring.start()
     answer = web.post(ADDRESS, json={"type": "a", "id": "1"})
-    timer.join()
+    restoring.join()
     assert (answer.status_code, answer.json["kafka"]) == (202, "pending")
