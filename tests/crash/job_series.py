@@ -171,11 +171,13 @@ class Series:
         self._jobs.client.put_schedule(JobSchedule(name="minutely", type="note", cron="* * * * *", overlap=True))
         offsets = offsets_of(count) if self._clock is not None else {}
         with Load(self._accept, self._seed) as load:
-            for number in range(count):
-                self._set_clock(offsets.get(number))
-                self._strike()
-            self._set_clock(max(offsets.values(), default=0) + MINUTE)
-            self.faults.let_go_on(all_of_them=True)
+            try:
+                for number in range(count):
+                    self._set_clock(offsets.get(number))
+                    self._strike()
+                self._set_clock(max(offsets.values(), default=0) + MINUTE)
+            finally:
+                self.faults.let_go_on(all_of_them=True)
             self._keep()
         flush()
         print(f"faults: {dict(sorted(self.faults.counts.items()))}; jobs: {len(load.accepted)}")

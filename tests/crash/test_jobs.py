@@ -23,7 +23,7 @@ from tests.restoring import make_archive
 from tests.service import Service
 
 TICK = 0.2
-SERIES_TICK = 0.3
+SERIES_TICK = 0.4
 """The lease of a worker that gets little time for a while must not end."""
 
 

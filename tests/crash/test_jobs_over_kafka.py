@@ -31,7 +31,7 @@ from tests.processes import MARK, wait_until
 from tests.service import Service
 
 PROJECT = Path(__file__).resolve().parents[2]
-TICK, SHORT_TICK = 0.3, 0.2
+TICK, SHORT_TICK = 0.4, 0.2
 PATIENCE_SECONDS = 90
 WORKERS = 2
 
