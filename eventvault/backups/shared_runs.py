@@ -230,7 +230,8 @@ class SharedRuns:
     def growth_per_day(self) -> int | None:
         """What the archives grew by a day in the last GROWTH_DAYS days; None if none was made since."""
         days = {day: count for day, count in self._document.added.items() if day > self._today - GROWTH_DAYS}
-        return sum(days.values()) // (self._today - min(days) + 1) if days else None
+        # A clock that was set back may stand before the day on which the last archive was made.
+        return sum(days.values()) // max(1, self._today - min(days) + 1) if days else None
 
     def has_data_of_a_day(self, oldest: int | None) -> bool:
         """Return whether `growth_per_day` rests on 24 hours at least: less says nothing about a day.

@@ -62,6 +62,18 @@ export async function signIn(token) {
   changeSession({ key, name, scopes });
 }
 
+// Each process of the service knows a token within a second after it was made; too many wrong ones would block this page.
+export async function signInWithNew(token) {
+  for (let left = 5; ; left -= 1) {
+    try {
+      return await signIn(token);
+    } catch (error) {
+      if (error.status !== 401 || left <= 1) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+  }
+}
+
 export async function signOut() {
   await ask("DELETE", "/api/session");
   changeSession(null);

@@ -152,6 +152,13 @@ def test_growth_is_what_was_added_less_what_was_freed_in_the_last_days(archives:
     assert archives.runs.growth_per_day() is None
 
 
+@pytest.mark.parametrize("days", [1, 2, 400])
+def test_growth_is_known_also_after_the_clock_was_set_back(archives: Archives, days: int) -> None:
+    archives.make("a")
+    archives.now -= days * DAY
+    assert archives.runs.growth_per_day() == 100 * KIB
+
+
 def test_growth_of_less_than_a_day_says_nothing_about_the_days_that_are_left(archives: Archives) -> None:
     assert not archives.runs.has_data_of_a_day(None)
     made = archives.now

@@ -2,7 +2,7 @@
 import { useState } from "../vendor/hooks.mjs";
 import { MadeToken, setMadeToken } from "../made_token.js";
 import { Button, Column, Confirm, When, Written, html, tell } from "../parts.js";
-import { ServiceError, ask, change, refresh, signIn, useLook } from "../service.js";
+import { ServiceError, ask, change, refresh, signInWithNew, useLook } from "../service.js";
 import { may } from "../session.js";
 
 const SCOPES = ["read", "write", "backup", "metrics", "admin"];
@@ -44,7 +44,7 @@ function CreateToken({ isFirst, onClose }) {
     const answer = await change("POST", "/api/tokens", { name: name.trim(), scope, ...expires }, () => isThere((token) => token.name === name.trim()), onProgress);
     if (!answer.token) throw unseen(name.trim());
     setMadeToken(answer.token);
-    if (isFirst) await signIn(answer.token).catch(() => {}); // else the page asks for the token, and shows it
+    if (isFirst) await signInWithNew(answer.token).catch(() => {}); // else the page asks for the token, and shows it
     refresh();
   };
   return html`<${Confirm} title="Make a token" verb="Make it" what="Writing it" onClose=${onClose} onDone=${create}>
