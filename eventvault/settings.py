@@ -59,20 +59,13 @@ def _whole(minimum: int, maximum: int, unit: Literal["ms", "bytes"] | None = Non
     return Kind(parse, f"a whole number from {minimum} to {maximum}{f' ({unit})' if unit else ''}", unit=unit)
 
 
-def _choice(*values: str) -> Kind:
+def _choice(*values: str, spelled: Callable[[str], str] = str.lower) -> Kind:
+    """Capital and small letters mean the same. spelled: turns any text into the spelling of the values."""
+
     def parse(text: str) -> str:
-        if text.lower() not in values:
+        if spelled(text) not in values:
             raise ValueError(text)
-        return text.lower()
-
-    return Kind(parse, " or ".join([", ".join(values[:-1]), values[-1]]))
-
-
-def _capitals(*values: str) -> Kind:
-    def parse(text: str) -> str:
-        if text.upper() not in values:
-            raise ValueError(text)
-        return text.upper()
+        return spelled(text)
 
     return Kind(parse, " or ".join([", ".join(values[:-1]), values[-1]]))
 
@@ -354,11 +347,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "The Kafka brokers. Unset: Kafka is not used.",
     ),
     Declaration(
-        "KAFKA_SECURITY_PROTOCOL", _capitals("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), "",
+        "KAFKA_SECURITY_PROTOCOL", _choice("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL", spelled=str.upper), "",
         "The protocol of the brokers. Unset: `PLAINTEXT`, unless `KAFKA_CONFIG_FILE` sets another one.",
     ),
     Declaration(
-        "KAFKA_SASL_MECHANISM", _capitals("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"), "",
+        "KAFKA_SASL_MECHANISM",
+        _choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", spelled=str.upper), "",
         "How to log in to the brokers, with `SASL_SSL` or `SASL_PLAINTEXT`. What `OAUTHBEARER` needs is in "
         "`KAFKA_CONFIG_FILE`: see docs/kafka.md.",
     ),

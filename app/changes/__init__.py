@@ -1,1 +1,1 @@
-"""`/api/changes`: a stream that tells pages what changed, so that they ask again only for what they show."""
+"""`/api/changes`: a stream of what changed. A page then asks again for what it shows, and for nothing else."""

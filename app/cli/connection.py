@@ -93,8 +93,8 @@ def _made(chosen: Mapping[str, Any]) -> Connection | RemoteService:
 def other_store(url: str) -> Store:
     """Return the store of a second service. Raises UsageError for an address or a token that is none.
 
-    The token of the first one is for it alone, so this one has its own; where the first is on this machine, it needs
-    none, and the token of the environment is for the second.
+    The second service never gets the token of the first one. If the first one is on this machine, it needs no token:
+    then the token of the environment is for the second one.
     """
     from app.cli.remote.address import OTHER_TOKEN, TOKEN, TOKEN_FILE
     from app.cli.remote.service import RemoteService

@@ -28,7 +28,7 @@ CONTINUE_SECONDS = 20.0
 """How long `accept` waits until the partition goes on; it does so by itself later if no broker answers."""
 _POLL_SECONDS = 0.2
 _SHORT_BACKLOG_SECONDS = 2.0
-"""How long a backlog lasts of which nobody need know when it ends."""
+"""The time left is not shown for a backlog that ends sooner."""
 _PUBLISH_PROBLEMS = ("kafka_publish_late", "kafka_publish_topic_missing")
 _PARTITION = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})")
 
@@ -139,7 +139,7 @@ def _describe_state(kafka: Mapping[str, Any], problems: list[Problem]) -> str:
 
 
 def _describe_publishing(kafka: Mapping[str, Any]) -> list[str]:
-    """Say what waits to be published, and what was too large for the topic; nothing if nothing is published."""
+    """Return lines about events that wait to be published or were too large; none without a publish topic."""
     publish = kafka.get("publish")
     if publish is None:
         return []
@@ -190,7 +190,7 @@ def _describe_rate(kafka: Mapping[str, Any]) -> str:
 
 
 def _describe_unread(kafka: Mapping[str, Any]) -> list[str]:
-    """Say why topics are not read that have no stopped partition; that one topic is missing says the headline."""
+    """Return why topics without a stopped partition are not read. The headline names a missing topic."""
     stopped = {each["topic"] for each in kafka["partitions"] if each["state"] == "stopped"}
     reasons = {topic["name"]: topic["error"] for topic in kafka["topics"] if topic["name"] not in stopped}
     if kafka["topic"] is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_args
 
 import click
@@ -36,6 +36,14 @@ _topic_option = click.option("--topic", help="Only those of this topic.")
 _partition_option = click.option("--partition", type=click.IntRange(0), help="Only those of this partition.")
 _reason_option = click.option("--reason", help="Only those whose reason has this text in it.")
 _all_option = click.option("--all", "everything", is_flag=True, help="All of them.")
+
+
+def _decision_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a decision about messages: which ones, and how it is asked for and shown."""
+    which = (_all_option, _topic_option, _partition_option, _reason_option)
+    for option in reversed((*which, yes_option, utc_option, json_option)):
+        command = option(command)
+    return command
 
 
 @group.command("list")
@@ -80,13 +88,7 @@ def show(*, message_id: str, utc: bool, as_json: bool) -> None:
 @group.command("replay")
 @click.argument("ids", nargs=-1, metavar="[TOPIC/N@OFFSET]...")
 @click.option("--as", "mode", type=click.Choice(_MODES), help="How to read them; else as their headers say.")
-@_all_option
-@_topic_option
-@_partition_option
-@_reason_option
-@yes_option
-@utc_option
-@json_option
+@_decision_options
 def replay(*, ids: tuple[str, ...], mode: str | None, yes: bool, utc: bool, as_json: bool, **chosen: Any) -> None:
     """Read messages again and append the events in them. Exit: 8 if some are no events still, 5 if none is one."""
     wanted = _require_choice(ids, **chosen)
@@ -106,13 +108,7 @@ def replay(*, ids: tuple[str, ...], mode: str | None, yes: bool, utc: bool, as_j
 
 @group.command("drop")
 @click.argument("ids", nargs=-1, metavar="[TOPIC/N@OFFSET]...")
-@_all_option
-@_topic_option
-@_partition_option
-@_reason_option
-@yes_option
-@utc_option
-@json_option
+@_decision_options
 def drop(*, ids: tuple[str, ...], yes: bool, utc: bool, as_json: bool, **chosen: Any) -> None:
     """Remove messages for good. The topic of dead letters stays as it is."""
     wanted = _require_choice(ids, **chosen)

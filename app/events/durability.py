@@ -1,4 +1,4 @@
-"""What the answer to posted events means: that they are on disk, or with `durability=kafka` that Kafka has them too."""
+"""When a post is answered: once its events are on disk, or with `durability=kafka` once Kafka has them too."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def retry_jobs() -> Response:
 @blueprint.response(200, PausedSchema)
 @accepts_parameters(body=True)
 def pause() -> Response:
-    """Its jobs are accepted and wait; those that run go on. Without `type`: all types, those that come later too."""
+    """Its new jobs wait, and running ones go on. Without `type`, this holds for all types, future ones included."""
     return reply({"success": True, "paused": current_jobs().pause(validated_body(_type_name)["type"])})
 
 

@@ -105,6 +105,12 @@ def check_topic(kafka: Kafka, topic: str, acknowledged: dict[str, list[str]], pa
         assert numbers == sorted(numbers)
 
 
+def publishing(service: Callable[..., Service], kafka: Kafka, topic: str) -> Service:
+    """Return a service that publishes to `topic`, and consumes a topic in which nothing is."""
+    brokers = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": kafka.name()}
+    return service(workers=1, environment={**brokers, "KAFKA_PUBLISH_TOPIC": topic})
+
+
 @pytest.mark.parametrize("kills", [pytest.param(4, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])
 def test_kills_of_the_store_leave_nothing_unpublished(
     kafka: Kafka, service: Callable[..., Service], kills: int
@@ -113,13 +119,7 @@ def test_kills_of_the_store_leave_nothing_unpublished(
     print(f"seed {seed}")
     chance = random.Random(seed)
     topic = kafka.topic(partitions=3)
-    running = service(
-        workers=1,
-        environment={
-            "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": kafka.name(),
-            "KAFKA_PUBLISH_TOPIC": topic,
-        },
-    )  # fmt: skip
+    running = publishing(service, kafka, topic)
     posting = Posting(running.port)
     with posting.running():
         for _ in range(kills):
@@ -140,13 +140,7 @@ def test_kills_of_store_and_broker_leave_nothing_unpublished(
     private_kafka.start()
     kafka = Kafka(private_kafka.bootstrap)
     topic = kafka.topic(partitions=3)
-    running = service(
-        workers=1,
-        environment={
-            "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": kafka.name(),
-            "KAFKA_PUBLISH_TOPIC": topic,
-        },
-    )  # fmt: skip
+    running = publishing(service, kafka, topic)
     posting = Posting(running.port)
     with posting.running():
         for _ in range(100):

@@ -40,7 +40,7 @@ class _Event(NamedTuple):
 
 
 def diff_pages(one: Side, other: Side) -> Iterator[DiffPage]:
-    """Yield what only one side has, and what differs. `common` is how many events both have alike so far."""
+    """Yield what only one side has, and what differs. common: how many equal events were found until then."""
     remembered = {
         event.identity: event.content + event.sequence.to_bytes(_SEQUENCE_BYTES, "big")
         for page in _pages(one)

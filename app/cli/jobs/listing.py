@@ -20,7 +20,7 @@ from eventvault.printable import printable
 STATES: tuple[str, ...] = get_args(State)
 SHOWN = 50
 _UNFINISHED = (("running", "sent"), ("pending", "held"))
-"""The states that are listed without a filter. Jobs that run are listed before those that wait."""
+"""The states that are listed without a filter, in this order: running jobs come before waiting ones."""
 
 
 @click.command("list")

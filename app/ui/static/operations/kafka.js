@@ -49,7 +49,7 @@ function Consumed({ kafka, problems, away, onAsk }) {
         <td role="cell" class="row-actions">${each.state === "stopped" && html`<${Button} kind="small" needs="admin" disabled=${away} onClick=${() => onAsk(each)}>Go on without them…<//>`}</td></tr>`)}</tbody></table></section>`;
 }
 
-const SHORT_BACKLOG = 2; // seconds: nobody need know when one ends that is over by then
+const SHORT_BACKLOG = 2; // seconds: the time left is not shown for a shorter one
 
 function rateOf({ messagesPerSecond, remainingSeconds }) {
   if (!messagesPerSecond || !(remainingSeconds >= SHORT_BACKLOG)) return "messages not taken yet";
