@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -34,6 +35,7 @@ from tests.service import PROJECT, Service, free_port, service_environment
 WORKERS, SLOTS = 2, 2
 BATCH = 100
 """Jobs of one POST."""
+IDLE_SECONDS = 10.0
 PEERS = PROJECT / "benchmarks" / "job-peers.txt"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -61,11 +63,10 @@ class EventVault:
         self.service = service
         self.client = JobsClient.over(storage)
         self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+        self._used_at = time.monotonic()
         self._job = json.dumps({"type": "noop", "payload": {"number": 1}})
 
     def submit(self, count: int) -> None:
-        if count > BATCH:
-            self._connection.close()  # the service may have closed an idle one
         for begin in range(0, count, BATCH):
             self.post("\n".join([self._job] * min(BATCH, count - begin)))
 
@@ -75,7 +76,10 @@ class EventVault:
         self.client.submit(asked, "open", ["write"])
 
     def post(self, body: str) -> bytes:
-        """Submit jobs, one a line, over a connection that stays open."""
+        """Submit jobs, one a line, over a connection that stays open while it is used."""
+        if time.monotonic() - self._used_at > IDLE_SECONDS:
+            self._connection.close()  # gunicorn closes an idle one
+        self._used_at = time.monotonic()
         self._connection.request("POST", "/api/jobs", body.encode(), {"Content-Type": "application/x-ndjson"})
         answer = self._connection.getresponse()
         text = answer.read()
