@@ -74,6 +74,27 @@ def test_data_comes_back_digit_for_digit(data: Any) -> None:
     assert event.raw_attributes(taken_again(message))["data"] == event.raw_attributes(body)["data"]
 
 
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@given(
+    attributes=st.fixed_dictionaries(
+        {"type": _TEXTS, "id": _TEXTS, "source": _TEXTS},
+        optional={
+            "subject": _TEXTS,
+            "data": st.none() | st.text() | st.integers() | st.dictionaries(st.text(), st.integers(), max_size=2),
+            "datacontenttype": st.sampled_from(["application/json", "text/plain"]),
+            "ext": _TEXTS,
+        },
+    )
+)
+def test_ordinary_events_become_the_message_that_any_event_becomes(attributes: dict[str, Any]) -> None:
+    body = event.recorded_body(json.dumps({"specversion": "1.0", "time": "t", **attributes}).encode(), 7, INSTANT)
+    ordinary, careful = messages.outgoing(body), messages.of_any(body)
+    assert (ordinary.key, ordinary.value) == (careful.key, careful.value)
+    assert sorted(ordinary.headers) == sorted(careful.headers)
+
+
 def test_it_has_the_attributes_as_headers_and_the_data_as_value() -> None:
     body = recorded({"type": "t", "id": "1", "source": "s", "subject": "order 1", "data": {"a": 1}})
     message = messages.outgoing(body)
