@@ -975,7 +975,7 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Create it, or set `KAFKA_CREATE_TOPICS=true`. The events wait in the database until then.",
     ),
     "kafka_publish_late": ErrorCode(
-        "Events have been waiting to be published to Kafka for a minute, or publishing has failed for 15 seconds.",
+        "Events wait a minute to be published, or 15 seconds while that fails, or the brokers refuse EventVault.",
         "events have been waiting for 75 s to be published to published",
         "Check whether the brokers answer. The events are published by themselves once they do; none is lost.",
     ),

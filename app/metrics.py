@@ -341,7 +341,11 @@ def _publishing(publish: Mapping[str, Any]) -> Iterator[Metric]:
     ):
         if isinstance(publish.get(member), int | float):
             yield GaugeMetricFamily(f"eventvault_kafka_publish_{name}", what, value=publish[member])
-    for member, name in (("published", "kafka_published_events"), ("withoutData", "kafka_published_without_data")):
+    for member, name in (
+        ("published", "kafka_published_events"),
+        ("withoutData", "kafka_published_without_data"),
+        ("notPublished", "kafka_not_published_events"),
+    ):
         if isinstance(publish.get(member), int):
             what = f"`kafka.publish.{member}` of /api/health, since the store process started."
             yield CounterMetricFamily(f"eventvault_{name}", what, value=publish[member])

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 from eventvault.database.bus import EventBus
 from eventvault.database.nonces import Nonces
 from eventvault.kafka.publish.monitor import PublishMonitor
-from eventvault.kafka.publish.outbox_reader import OutboxReader
+from eventvault.kafka.publish.outbox_reader import OutboxReader, Settled
 from eventvault.kafka.publish.relay import Relay
 
 Message = tuple[bytes, bytes, dict[str, bytes]]
@@ -58,8 +58,10 @@ class Topic:
         return {key: list(ids) for key, ids in by_key.items()}
 
 
-def relay_of(bus: EventBus, topic: Topic, monitor: PublishMonitor | None = None, **options: Any) -> Relay:
-    reader = OutboxReader(bus, Nonces())
+def relay_of(
+    bus: EventBus, topic: Topic, monitor: PublishMonitor | None = None, settled: Settled | None = None, **options: Any
+) -> Relay:
+    reader = OutboxReader(bus, Nonces(), settled)
     return Relay("published", topic, reader, monitor or PublishMonitor("published"), **{"largest": 2**20, **options})
 
 

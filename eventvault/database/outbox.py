@@ -44,29 +44,43 @@ class Outbox:
         self._is_used = noted is not None
         self.upto = min(int(noted), last_sequence) if noted is not None and noted.isdigit() else 0
         """No event up to this one waits."""
-        self.added = self._removed = 0
-        """Keys since the database was opened."""
+        self.reached = last_sequence, 0
+        """The last event, and how many keys came since the database was opened; both change at once."""
+        self.removed = 0
+        """How many keys went since then."""
         self._before: int | None = None
         """How many keys there were when it was opened, once they are counted."""
 
     @property
     def backlog(self) -> int | None:
         """How many keys there are; None until they were counted."""
-        return None if self._before is None else max(0, self._before + self.added - self._removed)
+        return None if self._before is None else max(0, self._before + self.reached[1] - self.removed)
 
     @property
     def is_used(self) -> bool:
         """Whether anything ever was to be published."""
         return self._is_used or next(self.pending(0, NO_BOUND - 1), None) is not None or self.has_messages()
 
+    def appended(self, upto: int, keys_added: int) -> None:
+        """Called once events up to `upto` are on disk, with so many keys."""
+        self.reached = upto, self.reached[1] + keys_added
+
+    def replayed(self, upto: int) -> None:
+        """Called once events up to `upto` are on disk, with keys that nobody counted."""
+        self.reached, self._before = (upto, self.reached[1]), None
+
     def note(self, delivered: Delivered) -> None:
         """Called once that is on disk."""
         self._is_used, self.upto = True, max(self.upto, delivered.upto)
-        self._removed += len(delivered.removed)
+        self.removed += len(delivered.removed)
 
-    def counted(self, keys_there: int, added: int) -> None:
-        """Record how many keys there were when `added` of them had been added since the opening."""
-        self._before = keys_there - added + self._removed
+    def counted(self, keys_there: int, added: int, removed: int) -> None:
+        """Record how many keys there were when so many had been added and removed since the opening.
+
+        It is not known if some were removed meanwhile: they may have been counted or not.
+        """
+        if self.removed == removed:
+            self._before = keys_there - added + removed
 
     def published(self, last: int) -> int | None:
         """Return up to which event, of those up to `last`, none waits; None if nothing was ever to be published."""
@@ -89,6 +103,12 @@ class Outbox:
         """Yield the keys and bodies of the messages that wait, of those behind the key `after`, in their order."""
         start = max(after, keys.MESSAGE)
         with self._db.iterator(start=start, stop=keys.OUTBOX, include_start=False, verify_checksums=True) as rows:
+            yield from rows
+
+    def message_keys(self, after: bytes) -> Iterator[bytes]:
+        """`messages` without their bodies."""
+        start = max(after, keys.MESSAGE)
+        with self._db.iterator(start=start, stop=keys.OUTBOX, include_start=False, include_value=False) as rows:
             yield from rows
 
     def has_messages(self) -> bool:

@@ -154,7 +154,7 @@ class EventRegistry:
         if write.pending:
             self.last_recorded, self._encoded_upto = recorded, encoded_upto
             self.first_recorded = self.first_recorded or recorded
-        self.outbox.added += write.outgoing
+        self.outbox.appended(write.sequence, write.outgoing)
         for batch in batches:
             if batch.delivered is not None:
                 self.outbox.note(batch.delivered)
@@ -195,6 +195,7 @@ class EventRegistry:
                 batch.put(key, value)
         self._sync_names()
         self.last_sequence, self.last_recorded = last, recorded
+        self.outbox.replayed(last)
         self.first_recorded = self.first_recorded or self._read_first()
 
     def change_beside(self, change: Callable[[Any], None]) -> None:

@@ -1,28 +1,40 @@
 """Makes clients from the settings: an admin that tells why the brokers refuse it, and producers.
 
-A client that is refused has the reason beside its requests, which end after their time only. A password that is changed
-in its file is used by the next client, and by a producer when it is refused.
+A client that is refused has the reason beside its requests, which end after their time only. What is changed in files
+is used by the next client. A producer that meets an error looks whether there is something new.
 """
 
 from __future__ import annotations
 
 import logging
-import weakref
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import InvalidSettings, KafkaRefused
+from eventvault.files import FileIdentity
 from eventvault.kafka import config, connection, hidden, refusals
 from eventvault.kafka.refusals import Refusal
 from eventvault.settings import Settings
 
 log = logging.getLogger("KafkaMonitor")
 
+_MOST_ERRORS = 100
+_LOOK_SECONDS = 60.0
+"""How long a producer looks for changed files after an error: librdkafka repeats the same one after 30 s only."""
+_LOOK_PAUSE_SECONDS = 1.0
+_SHORTEST_NAP_SECONDS = 0.001
+_LONGEST_NAP_SECONDS = 0.02
+_LOGIN = frozenset({"sasl.username", "sasl.password"})
 _T = TypeVar("_T")
+OnError = Callable[[KafkaError, Refusal | None], None]
 _CORRECT = "correct the settings KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_*, KAFKA_SSL_* or KAFKA_CONFIG_FILE"
 
 
@@ -64,52 +76,99 @@ class Admin(AdminClient):
             self._newest = error
 
 
-class LoginProducer(Producer):
-    """A producer that logs in with what the files have then, once its login was refused.
+class WatchedProducer(Producer):
+    """A producer that hears why the brokers do not take its messages, and whether a new one would be let in.
 
-    A client must not be used by its own callback, which would end the process. So `poll` and `flush` do that.
+    `poll` and `flush` wait by the monotonic clock: librdkafka's own waits become longer if the clock is set back.
+    on_error: called by them with each error, and with why the brokers refuse the client, if they do.
+
+    is_outdated: certificates, or the configuration, were changed since it was made, and then it met an error. Its owner
+    replaces it. A password alone is changed in place.
     """
 
-    def __init__(self, properties: Mapping[str, Any], settings: Settings) -> None:
-        this = weakref.ref(self)  # a callback that holds its client would keep it from being closed
-
-        def note(error: KafkaError) -> None:
-            client = this()
-            if client is not None and error.code() == KafkaError._AUTHENTICATION:
-                client._is_refused = True
-
+    def __init__(
+        self, properties: Mapping[str, Any], settings: Settings, made_of: Mapping[str, Any], on_error: OnError | None
+    ) -> None:
+        """made_of: as `_material`, from before the properties were read."""
+        self.is_outdated = False
         self._settings = settings
-        self._is_refused = False
-        super().__init__({**properties, "error_cb": note})
+        self._made_of = made_of
+        self._probe = partial(refusals.certificate_problem, authority=properties.get("ssl.ca.location"))
+        self._on_error = on_error
+        self._look_at = self._look_until = 0.0
+        self._errors = errors = deque[KafkaError](maxlen=_MOST_ERRORS)
+        # A callback that holds its client would keep it from being closed, and must not use it.
+        super().__init__({**properties, "error_cb": errors.append})
 
-    def poll(self, *arguments: Any) -> int:
-        return self._after(super().poll(*arguments))
+    def poll(self, timeout: float = 0.0) -> int:
+        """Take in what came, or what comes within so many seconds. Returns how many callbacks were called."""
+        return self._repeated(lambda: super(WatchedProducer, self).poll(0), lambda served: served > 0, timeout)
 
-    def flush(self, *arguments: Any) -> int:
-        return self._after(super().flush(*arguments))
+    def flush(self, timeout: float = 0.0) -> int:
+        """Wait until all is delivered, or for so many seconds. Returns how many messages are not."""
+        return self._repeated(lambda: super(WatchedProducer, self).flush(0), lambda unsent: unsent == 0, timeout)
 
-    def _after(self, count: int) -> int:
-        if self._is_refused:
-            self._is_refused = False
-            _renew_login(self, self._settings)
-        return count
+    def drop(self) -> None:
+        """Give up what is not delivered. Their callbacks hear of it."""
+        self.purge()
+        self.flush()
+
+    def _repeated(self, call: Callable[[], int], is_enough: Callable[[int], bool], seconds: float) -> int:
+        deadline, nap = time.monotonic() + seconds, _SHORTEST_NAP_SECONDS
+        while True:
+            result, now = call(), time.monotonic()
+            self._take_errors(now)
+            remaining = deadline - now
+            if is_enough(result) or remaining <= 0:
+                return result
+            time.sleep(min(nap, remaining))
+            nap = min(2 * nap, _LONGEST_NAP_SECONDS)
+
+    def _take_errors(self, now: float) -> None:
+        while self._errors:
+            error = self._errors.popleft()
+            if self._on_error is not None:
+                self._on_error(error, refusals.explain(error, self._probe))
+            self._look_until = now + _LOOK_SECONDS
+        if not self._look_at <= now < self._look_until:
+            return
+        self._look_at = now + _LOOK_PAUSE_SECONDS
+        try:
+            self._renew()
+        except (InvalidSettings, KafkaException) as error:  # a file is being written, say
+            log.debug("a producer goes on as it is: %s", hidden.hide(str(error)))
+
+    def _renew(self) -> None:
+        present = connection.properties(self._settings)
+        made_of = _material(present)
+        changed = {name for name, _ in made_of.items() ^ self._made_of.items()}
+        if changed and changed <= _LOGIN and present.keys() >= _LOGIN:
+            self.set_sasl_credentials(present["sasl.username"], present["sasl.password"])
+            self._made_of = made_of
+        elif changed:
+            self.is_outdated = True
 
 
-def producer(settings: Settings, delivery_milliseconds: int = 0, **limits: Any) -> Producer:
+def producer(
+    settings: Settings, delivery_milliseconds: int = 0, on_error: OnError | None = None, **limits: Any
+) -> WatchedProducer:
     """Make a producer of `config.producer`. limits: further properties, with `_` for `.`. Raises KafkaRefused."""
+    made_of = _made(lambda: _material(connection.properties(settings)))
     properties = _made(lambda: config.producer(settings, delivery_milliseconds))
     more: Mapping[str, Any] = {name.replace("_", "."): value for name, value in limits.items()}
-    return _made(lambda: LoginProducer({**properties, **more}, settings))
+    return _made(lambda: WatchedProducer({**properties, **more}, settings, made_of, on_error))
 
 
-def _renew_login(client: Producer, settings: Settings) -> None:
-    """Let a client log in with what the files have now."""
-    try:
-        present = connection.properties(settings)
-        if "sasl.username" in present and "sasl.password" in present:
-            client.set_sasl_credentials(present["sasl.username"], present["sasl.password"])
-    except (InvalidSettings, KafkaException) as error:
-        log.debug("the login of a producer is not renewed: %s", hidden.hide(str(error)))
+def _material(properties: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a client is made of: its properties, and which files those name."""
+    files = {f"the file of {name}": value for name, value in properties.items() if name.endswith(".location")}
+    return {**properties, **{name: _identity(Path(value)) for name, value in files.items()}}
+
+
+def _identity(path: Path) -> FileIdentity | None:
+    with suppress(OSError):
+        return FileIdentity.of(path.stat())  # a container's secret may be a link
+    return None
 
 
 def _made(make: Callable[[], _T]) -> _T:

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import clients, config, topics
-from eventvault.kafka.clients import Admin
+from eventvault.kafka.clients import Admin, WatchedProducer
 from eventvault.kafka.messages import Record
 from eventvault.kafka.monitor import RETRIED
 from eventvault.kafka.values import Reference
@@ -52,7 +52,7 @@ class DeadLetters:
         self.missing: str | None = None
         self._places: dict[tuple[str, int, int], Reference] = {}
         self._settings = settings
-        self._producer: Producer | None = None
+        self._producer: WatchedProducer | None = None
         self._ensured: set[str] = set()
 
     def send(self, topic: str, letters: Sequence[tuple[Record, str]]) -> list[str | None]:
@@ -89,12 +89,11 @@ class DeadLetters:
     def close(self) -> None:
         """Close the producer and drop what it could not deliver."""
         if self._producer is not None:
-            self._producer.purge()
-            self._producer.flush(0)
+            self._producer.drop()
             self._producer = None
             self._ensured.clear()
 
-    def _open(self) -> Producer:
+    def _open(self) -> WatchedProducer:
         if self._producer is None:
             self._producer = clients.producer(self._settings, DELIVERY_MILLISECONDS)
         return self._producer
@@ -120,7 +119,7 @@ class DeadLetters:
 
     def _produce(
         self,
-        producer: Producer,
+        producer: WatchedProducer,
         topic: str,
         message: Record,
         reason: str,

@@ -65,7 +65,8 @@ def test_the_page_shows_what_is_posted_answered_and_published(kafka: Kafka, serv
     assert list(health) == list(json.loads(shown('{"topic": "published"')))
     assert (health["topic"], health["backlog"], health["published"]) == (topic, 0, 1)
     metrics = running.get("/metrics").body.decode()
-    assert re.search(r"^eventvault_kafka_publish_backlog 0\.0$", metrics, re.MULTILINE)
+    for metric in ("publish_backlog", "published_without_data_total", "not_published_events_total"):
+        assert re.search(rf"^eventvault_kafka_{metric} 0\.0$", metrics, re.MULTILINE)
 
     running.post("/api/backup/create")
     name = running.get("/api/backup/list").json()["backups"][0]["name"]

@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from eventvault.errors import KafkaRefused
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Beat, Bye, Fenced, Hello, Report, Tick, Work
 from eventvault.jobs.transport import Letter, Loss, Position, Received, Submitted
 from eventvault.kafka import clients
+from eventvault.kafka.clients import WatchedProducer
 from eventvault.kafka.jobs.inbox import Inbox
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.kafka.jobs.jobs_client import JobsClient, stored_offset
@@ -72,7 +73,7 @@ class KafkaTransport:
         self._ticks = Ticks("", 0, tick_seconds)
         self._inbox: Inbox | None = None
         self._readings: list[Reading] = []
-        self._producer: Producer | None = None
+        self._producer: WatchedProducer | None = None
         self._partitions: Recent[str, int] = Recent(MOST_SESSIONS)
         self._unsent: deque[Work] = deque(maxlen=MOST_UNSENT)
         self._read_offsets: dict[int, int] = {}
@@ -199,7 +200,11 @@ class KafkaTransport:
         if self._ticks.due_in() <= 0:
             self._produce_tick(self._ticks.next())
         if self._producer is not None:
-            self._producer.poll(0)
+            self._producer.poll()
+            if self._producer.is_outdated:
+                self._producer.drop()
+                self._producer = None
+                self._make_producer()
 
     def _received(self, items: Sequence[ReadReport | CaughtUp]) -> list[Received]:
         received = []

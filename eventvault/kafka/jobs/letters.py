@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from eventvault.errors import KafkaRefused
 from eventvault.jobs import outcomes
 from eventvault.jobs.transport import Letter
 from eventvault.kafka import clients, topics
+from eventvault.kafka.clients import WatchedProducer
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.settings import Settings
 
@@ -30,7 +31,7 @@ class Letters:
         names = job_topics(settings)
         self._topics = {"result": names.results, "dead": names.dead}
         self._settings = settings
-        self._producer: Producer | None = None
+        self._producer: WatchedProducer | None = None
         self._on_brokers: dict[Letter, bool] = {}
         self._retry_at = 0.0
         self._reported: str | None = None
@@ -57,16 +58,20 @@ class Letters:
         """Take in what the brokers answered. Returns whether letters are on their road."""
         if self._producer is None:
             return False
-        self._producer.poll(0)
+        self._producer.poll()
+        if self._producer.is_outdated:
+            self._drop()
         return not all(self._on_brokers.values())
 
     def close(self) -> None:
         """Drop what the brokers do not have; the outbox has it."""
-        if self._producer is not None:
-            self._producer.purge()
-            self._producer.flush(0)
-            self._producer = None
+        self._drop()
         self._on_brokers.clear()
+
+    def _drop(self) -> None:
+        if self._producer is not None:
+            self._producer.drop()
+            self._producer = None
 
     def _write(self, letter: Letter, form: Letter) -> None:
         """form: what is written of the letter."""

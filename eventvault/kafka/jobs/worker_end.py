@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from eventvault.errors import KafkaRefused, KafkaUnreachable
 from eventvault.jobs import messages
@@ -17,6 +17,7 @@ from eventvault.jobs.job import JobError
 from eventvault.jobs.messages import Beat, Done, Failed, Hello, Progressed, Report, Returned, Work
 from eventvault.jobs.transport import TransportAway
 from eventvault.kafka import clients, topics
+from eventvault.kafka.clients import WatchedProducer
 from eventvault.kafka.jobs.inbox import Inbox
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.kafka.jobs.reading import Client, Reading
@@ -38,7 +39,7 @@ class KafkaWorkerTransport:
         self._state = WorkState("")
         self._inbox = Inbox(1)
         self._reading: Reading | None = None
-        self._producer: Producer | None = None
+        self._producer: WatchedProducer | None = None
         self._waiting: deque[Report] = deque()
         """Reports that the client does not have, in order."""
         self._progress: dict[str, Progressed] = {}
@@ -143,7 +144,10 @@ class KafkaWorkerTransport:
     def _produce_waiting(self) -> None:
         """Hand what waits to the client, which sends it in order, and again until a broker has it."""
         if self._producer is not None:
-            self._producer.poll(0)
+            self._producer.poll()
+            if self._producer.is_outdated:
+                self._producer.drop()  # what is not written yet waits again
+                self._producer = None
         if time.monotonic() < self._retry_at:
             return
         for token in self._progress.keys() - self._progress_on_road:

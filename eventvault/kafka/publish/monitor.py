@@ -48,7 +48,9 @@ class PublishMonitor:
         self._backlog = backlog
         self._oldest: int | None = None
         self._failure: str | None = None
-        self._failed_since = 0.0
+        self._hint = ""
+        self._failed_since = self._waits_since = 0.0
+        self._is_logged = False
         self._missing: str | None = None
         self._logged: tuple[str, float] = ("", float("-inf"))
         self._last_error: dict[str, Any] | None = None
@@ -58,11 +60,12 @@ class PublishMonitor:
         with self._changed:
             self._delivered += count
             self.published = Head(generation, upto)
-            recovered = self._failure if count else None
+            has_recovered = count > 0 and self._is_logged
             if count:
                 self._failure = self._missing = None
+                self._hint, self._is_logged = "", False
             self._changed.notify_all()
-        if recovered is not None:
+        if has_recovered:
             log.info("events are published to %s again", self.topic)
 
     def topic_found(self) -> None:
@@ -70,24 +73,40 @@ class PublishMonitor:
 
     def topic_missing(self, reason: str) -> None:
         self._missing = reason
-        self._log(reason)
+        self._log_failure(reason)
 
     def oldest_waits_since(self, recorded: int | None) -> None:
         """recorded: when the first event that waits was recorded, in microseconds; None if none waits.
 
         While none waits nothing fails: the next event has the whole grace.
         """
+        if self._oldest is None:
+            self._waits_since = self._monotonic()
         self._oldest = recorded
-        if recorded is None:
-            self._failure = None
 
-    def failed(self, reason: str) -> None:
-        """Record an error that is tried again without loss."""
+    def failed(self, reason: str, hint: str = "") -> None:
+        """Record an error that is tried again without loss. hint: of one that does not pass by itself."""
+        self._note(reason, hint)
+        self._log_failure(reason)
+
+    def heard(self, reason: str, hint: str = "") -> None:
+        """Record what the client says while it tries on. A broker that nobody waits for may go and come."""
+        if self._oldest is not None and hint:
+            self.failed(reason, hint)
+        else:
+            self._note(reason, hint, is_shown=self._oldest is not None)
+
+    def not_removed(self, reason: str) -> None:
+        """Record that what is published is still in the outbox; a crash would publish it again."""
+        self._last_error = _error(reason)
+        self._log(f"what is published to {self.topic} cannot be removed from the outbox; it is tried again: {reason}")
+
+    def _note(self, reason: str, hint: str, *, is_shown: bool = True) -> None:
         if self._failure is None:
             self._failed_since = self._monotonic()
-        self._failure = reason
-        self._last_error = {"message": reason, "at": clock.format_milliseconds(clock.now())}
-        self._log(reason)
+        self._failure, self._hint = reason, hint
+        if is_shown:
+            self._last_error = _error(reason)
 
     def too_large(self, body: bytes, *, is_first: bool) -> None:
         """Record that an event is published without its data."""
@@ -125,7 +144,7 @@ class PublishMonitor:
         elif (seconds := self._seconds_waiting()) >= LATE_SECONDS or self._fails():
             why = f": {self._failure}" if self._failure is not None else ""
             message = f"events have been waiting for {seconds:.0f} s to be published to {self.topic}{why}"
-            problems.append(Problem("kafka_publish_late", message, _LATE_HINT, self.topic))
+            problems.append(Problem("kafka_publish_late", message, self._hint or _LATE_HINT, self.topic))
         if self._too_large or self._not_published:
             problems.append(self._too_large_problem())
         return problems
@@ -153,8 +172,10 @@ class PublishMonitor:
         return 0.0 if oldest is None else max(0.0, (clock.now() - oldest) / 1e6)
 
     def _fails(self) -> bool:
-        lasts = self._monotonic() - self._failed_since >= GRACE_SECONDS
-        return self._oldest is not None and self._failure is not None and lasts
+        if self._oldest is None or self._failure is None:
+            return False
+        lasts = self._monotonic() - max(self._failed_since, self._waits_since) >= GRACE_SECONDS
+        return lasts or self._hint != ""
 
     def _too_large_problem(self) -> Problem:
         count, named = self._without_data, ", ".join(self._too_large)
@@ -165,18 +186,28 @@ class PublishMonitor:
         hint = "raise max.message.bytes of the topic; ce_dataref of these messages has the address of the event"
         return Problem("kafka_event_too_large", message, hint, self.topic, degrades=self._not_published > 0)
 
-    def _log(self, reason: str) -> None:
-        """A lasting cause is logged once, and then once an hour."""
+    def _log_failure(self, reason: str) -> None:
+        if self._log(f"nothing can be published to {self.topic} now; it is tried again: {reason}"):
+            self._is_logged = True
+
+    def _log(self, text: str) -> bool:
+        """A lasting cause is logged once, and then once an hour. Returns whether it was logged now."""
         now = self._monotonic()
-        if reason != self._logged[0] or now - self._logged[1] >= REPEAT_LOG_SECONDS:
-            self._logged = reason, now
-            log.warning("nothing can be published to %s now; it is tried again: %s", self.topic, reason)
+        is_new = text != self._logged[0] or now - self._logged[1] >= REPEAT_LOG_SECONDS
+        if is_new:
+            self._logged = text, now
+            log.warning("%s", text)
+        return is_new
 
 
 _LATE_HINT = (
     "look whether the brokers answer; nothing is lost, and it is published by itself then. `kafka.publish.lastError` "
     "in health has Kafka's own message"
 )
+
+
+def _error(reason: str) -> dict[str, Any]:
+    return {"message": reason, "at": clock.format_milliseconds(clock.now())}
 
 
 def _name_of(body: bytes) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from eventvault import progress
 from eventvault.database import keys
@@ -23,6 +23,7 @@ log = logging.getLogger("KafkaPublisher")
 
 _PAGE_EVENTS = 1000
 _COUNTED_AT_ONCE = 100_000
+_T = TypeVar("_T", int, bytes)
 
 
 class Waiting(NamedTuple):
@@ -37,35 +38,59 @@ class Waiting(NamedTuple):
         return keys.recorded_of_message(self.key) if self.sequence is None else event.recorded_of(self.body)
 
 
-class OutboxReader:
-    """Reads from the beginning, for one thread. Methods raise why the database is not open.
+class Settled(NamedTuple):
+    """What the brokers have of a generation: no event up to `upto` is sent again, and no message up to a key.
 
-    They raise StoreUnavailable once another generation began: what was read belongs to the database before.
+    removed: the keys of it that are not known to be removed.
     """
 
-    def __init__(self, bus: EventBus, nonces: Nonces) -> None:
+    generation: str
+    removed: Sequence[bytes]
+    upto: int
+    message: bytes
+
+
+class OutboxReader:
+    """Reads what is not settled, from its beginning, for one thread. Methods raise why the database is not open.
+
+    They raise StoreUnavailable once another generation began: what was read belongs to the database before.
+    settled: what the brokers have since an earlier run.
+    """
+
+    def __init__(self, bus: EventBus, nonces: Nonces, settled: Settled | None = None) -> None:
         self._bus = bus
         self._nonces = nonces
         with bus.using() as registry:
             self.generation = registry.identity.generation
-            self._after = registry.outbox.upto
+            upto = registry.outbox.upto
             self._has_messages = registry.outbox.has_messages()
-        self._message_after = b""
+        if settled is None or settled.generation != self.generation:
+            settled = Settled(self.generation, (), upto, b"")
+        self.settled = settled
+        self._after, self._message_after = max(upto, settled.upto), settled.message
         self.read_upto = self._after
         """Up to this event the outbox was read."""
 
     def count(self) -> None:
         """Count what waits, once for each opening of the database; it takes a while if that is much."""
+        present = self._bus.registry
+        if present is None or present.outbox.backlog is not None:
+            return
         with self._bus.using() as registry:
-            outbox, last, added, after = registry.outbox, registry.last_sequence, registry.outbox.added, self._after
-            count = sum(1 for _ in outbox.messages())
-        while outbox.backlog is None:
+            outbox, (last, added), removed = registry.outbox, registry.outbox.reached, registry.outbox.removed
+        count = self._count(lambda registry, after: registry.outbox.message_keys(after), b"")
+        count += self._count(lambda registry, after: registry.outbox.pending(after, last), 0)
+        outbox.counted(count, added, removed)
+
+    def _count(self, behind: Callable[[EventRegistry, _T], Iterator[_T]], after: _T) -> int:
+        """Count in parts, because the closing of the database waits for its users."""
+        count = 0
+        while True:
             progress.step()
             with self._bus.using() as registry:
-                page = list(islice(registry.outbox.pending(after, last), _COUNTED_AT_ONCE))
+                page = list(islice(behind(registry, after), _COUNTED_AT_ONCE))
             if not page:
-                outbox.counted(count, added)
-                return
+                return count
             after, count = page[-1], count + len(page)
 
     def oldest(self) -> int | None:

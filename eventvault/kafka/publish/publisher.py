@@ -7,18 +7,19 @@ import logging
 import threading
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from eventvault import progress
 from eventvault.database.bus import EventBus
 from eventvault.database.nonces import Nonces
-from eventvault.errors import EventVaultError, KafkaUnreachable
+from eventvault.errors import EventVaultError, KafkaRefused, KafkaUnreachable
 from eventvault.kafka import clients, config, topics
-from eventvault.kafka.clients import Admin
+from eventvault.kafka.clients import Admin, WatchedProducer
 from eventvault.kafka.publish.monitor import PublishMonitor
-from eventvault.kafka.publish.outbox_reader import OutboxReader
+from eventvault.kafka.publish.outbox_reader import OutboxReader, Settled
 from eventvault.kafka.publish.relay import MOST_SENT, Relay, TooLargeTogether
+from eventvault.kafka.refusals import Refusal
 from eventvault.progress import Activity, running, wait_for_thread
 from eventvault.settings import Settings
 
@@ -52,6 +53,7 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._activity: Activity | None = None
         self._careful = 0
+        self._settled: Settled | None = None
 
     def start(self) -> None:
         if self._thread is not None and not self._stopping.is_set():
@@ -91,7 +93,7 @@ class Publisher:
                 self._careful = refused.count
                 continue
             except EventVaultError as error:
-                self._monitor.failed(error.message)
+                self._monitor.failed(error.message, error.hint if isinstance(error, KafkaRefused) else "")
             except KafkaException as error:
                 self._monitor.failed(topics.reason_of(error))
             except Exception as error:
@@ -108,7 +110,7 @@ class Publisher:
 
     def _publish_from_beginning(self, stopping: threading.Event) -> bool:
         """Publish until then, or until an error. Returns False if there is no topic."""
-        outbox = OutboxReader(self._bus, self._nonces)
+        outbox = OutboxReader(self._bus, self._nonces, self._settled)
         self._monitor.oldest_waits_since(outbox.oldest())
         outbox.count()
         admin = Admin(self._settings)
@@ -117,6 +119,7 @@ class Publisher:
         largest = _largest_message(admin, self._topic) - _MARGIN_BYTES
         producer = clients.producer(
             self._settings,
+            on_error=self._note_error,
             batch_size=max(1, min(_BATCH_BYTES, largest)),
             queue_buffering_max_messages=2 * MOST_SENT,
             partitioner="murmur2_random",
@@ -124,10 +127,17 @@ class Publisher:
         relay = Relay(self._topic, producer, outbox, self._monitor, largest=largest, careful=self._careful)
         self._careful = 0
         try:
-            relay.run(stopping.is_set)
+            relay.run(lambda: stopping.is_set() or producer.is_outdated)
         finally:
             _end(producer, relay)
+            self._settled = relay.settled
         return True
+
+    def _note_error(self, error: KafkaError, refusal: Refusal | None) -> None:
+        if refusal is not None:
+            self._monitor.heard(f"the Kafka brokers refuse EventVault: {refusal.why}", refusal.hint)
+        elif error.code() != KafkaError._ALL_BROKERS_DOWN:  # which says less than the errors before it
+            self._monitor.heard(topics.reason_of(error))
 
     def _ensure_topic(self, admin: Admin) -> bool:
         """Return whether the topic exists; it is made if that is allowed. Raises KafkaUnreachable."""
@@ -146,17 +156,16 @@ class Publisher:
         return True
 
 
-def _end(producer: Producer, relay: Relay) -> None:
+def _end(producer: WatchedProducer, relay: Relay) -> None:
     """Wait a moment for what is on its road, and remove what was delivered."""
-    producer.flush(FLUSH_SECONDS if relay.waits_for_brokers else 0)
+    producer.flush(FLUSH_SECONDS if relay.waits_for_brokers else 0.0)
     with contextlib.suppress(KafkaException, TooLargeTogether):
         relay.settle()
     if relay.must_remove:
         removed = threading.Event()
         relay.remove(lambda _: removed.set())
         removed.wait(REMOVE_SECONDS)  # what is not removed is published again
-    producer.purge()
-    producer.flush(0)
+    producer.drop()
 
 
 def _largest_message(admin: Admin, topic: str) -> int:

@@ -1,7 +1,8 @@
 """Sends what waits in the outbox to the topic, and removes what the brokers have: one run, until the first error.
 
 What is sent is settled in the order in which it was read, so a later run begins with the first that is not settled. An
-idempotent producer delivers the messages of a partition in their order, or the first ones of them.
+idempotent producer delivers the messages of a partition in their order, or the first ones of them. What is settled is
+not sent again while it cannot be removed, because the disk is full, say.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -16,12 +18,13 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from eventvault import progress
 from eventvault.database.commit import Done
 from eventvault.database.outbox import Delivered
+from eventvault.database.registry import BatchOutdated
 from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError
 from eventvault.kafka.publish import messages
 from eventvault.kafka.publish.messages import Outgoing
 from eventvault.kafka.publish.monitor import PublishMonitor
-from eventvault.kafka.publish.outbox_reader import Waiting
+from eventvault.kafka.publish.outbox_reader import Settled, Waiting
 
 MOST_SENT = 5_000
 MOST_SENT_BYTES = 16 * 2**20
@@ -30,6 +33,9 @@ READ_BYTES = 2**20
 REMOVE_SECONDS = 0.2
 """How often what was delivered is removed: a crash repeats no more."""
 MOST_REMOVED = 10_000
+REMOVE_AGAIN_SECONDS = 2.0
+MOST_SETTLED = 100_000
+"""While so many that were delivered cannot be removed, no more are sent: a crash repeats no more."""
 POLL_SECONDS = 0.02
 IDLE_SECONDS = 0.1
 _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
@@ -48,7 +54,9 @@ class Outbox(Protocol):
 
     generation: str
     read_upto: int
+    settled: Settled
 
+    def count(self) -> None: ...
     def read(self, most_bytes: int) -> list[Waiting]: ...
     def wait(self, seconds: float) -> None: ...
     def remove(self, delivered: Delivered, done: Done) -> None: ...
@@ -83,6 +91,16 @@ class _Sent:
         self.is_delivered, self.error = error is None, error
 
 
+class _Removal:
+    """Of what was delivered. answer: None until it is known whether it is on disk."""
+
+    __slots__ = ("answer", "keys")
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self.keys = keys
+        self.answer: AppendResult | EventVaultError | None = None
+
+
 class Relay:
     """largest: bytes of the largest message that surely fits the topic. careful: how many are sent one by one first."""
 
@@ -101,15 +119,19 @@ class Relay:
         self._upto = outbox.read_upto
         self._reported: int | None = None
         """Up to which event the monitor knows that none waits; None before the first report."""
-        self._removed: list[bytes] = []
+        self._message = outbox.settled.message
+        self._removed = list(outbox.settled.removed)
+        """The keys of what was delivered, until their removal begins."""
+        self._removals: list[_Removal] = []
         self._remove_due = time.monotonic() + REMOVE_SECONDS
-        self._removing = False
-        self._remove_error: EventVaultError | None = None
+        self._most_removed = MOST_REMOVED
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
         """Send until then. Raises KafkaException, TooLargeTogether, or why the database cannot be used."""
         while not is_stopping():
             progress.step()
+            if not self._removals:  # which would make the number inexact
+                self._outbox.count()
             self.step()
             if not self._sent and not self._unsent:
                 self._outbox.wait(IDLE_SECONDS)
@@ -129,7 +151,10 @@ class Relay:
             settled = sent.popleft()
             self._sent_bytes -= settled.size
             self._removed.append(settled.waiting.key)
-            self._upto = settled.waiting.sequence or self._upto
+            if settled.waiting.sequence is None:
+                self._message = settled.waiting.key
+            else:
+                self._upto = settled.waiting.sequence
             count += settled.is_delivered
         if not sent and not self._unsent:
             self._upto = max(self._upto, self._outbox.read_upto)
@@ -139,21 +164,38 @@ class Relay:
         oldest = sent[0].waiting if sent else self._unsent[0] if self._unsent else None
         self._monitor.oldest_waits_since(None if oldest is None else oldest.recorded)
 
-    def remove(self, done: Done) -> None:
-        """Remove from the outbox what was delivered."""
-        removed, self._removed = self._removed, []
-        self._outbox.remove(Delivered(removed, self._upto), done)
+    def remove(self, done: Done = lambda _: None) -> None:
+        """Remove from the outbox what was delivered. done: called with the answer, in another thread."""
+        removal, self._removed = _Removal(self._removed), []
+        self._removals.append(removal)
+
+        def answered(answer: AppendResult | EventVaultError) -> None:
+            removal.answer = answer
+            done(answer)
+
+        self._outbox.remove(Delivered(removal.keys, self._upto), answered)
+
+    @property
+    def settled(self) -> Settled:
+        """What need not be sent again."""
+        return Settled(self._outbox.generation, self._unremoved(), self._upto, self._message)
 
     @property
     def must_remove(self) -> bool:
         """Whether something that was delivered is not known to be removed."""
-        return bool(self._removed) or self._removing
+        return bool(self._removed or self._removals)
+
+    def _unremoved(self) -> list[bytes]:
+        open_ones = (removal.keys for removal in self._removals if not isinstance(removal.answer, AppendResult))
+        return [*chain.from_iterable(open_ones), *self._removed]
 
     @property
     def waits_for_brokers(self) -> bool:
         return bool(self._sent)
 
     def _read(self) -> None:
+        if len(self._removed) + sum(len(removal.keys) for removal in self._removals) >= MOST_SETTLED:
+            return
         if not self._unsent and len(self._sent) < MOST_SENT and self._sent_bytes < MOST_SENT_BYTES:
             self._unsent.extend(self._outbox.read(READ_BYTES))
 
@@ -212,17 +254,26 @@ class Relay:
         return False
 
     def _remove_when_due(self) -> None:
-        if self._remove_error is not None:
-            error, self._remove_error = self._remove_error, None
-            raise error
+        self._take_answers()
         now = time.monotonic()
-        if not self._removed or self._removing:
+        if not self._removed or self._removals:
             return
-        if now >= self._remove_due or len(self._removed) >= MOST_REMOVED:
-            self._remove_due, self._removing = now + REMOVE_SECONDS, True
-            self.remove(self._note_removed)
+        if now >= self._remove_due or len(self._removed) >= self._most_removed:
+            self._remove_due = now + REMOVE_SECONDS
+            self.remove()
 
-    def _note_removed(self, answer: AppendResult | EventVaultError) -> None:
-        self._removing = False
-        if isinstance(answer, EventVaultError):
-            self._remove_error = answer
+    def _take_answers(self) -> None:
+        """Take in what is removed. What could not be is removed again later, and not sent again.
+
+        Raises BatchOutdated if another generation began.
+        """
+        for removal in [each for each in self._removals if each.answer is not None]:
+            self._removals.remove(removal)
+            self._most_removed = MOST_REMOVED
+            if isinstance(removal.answer, BatchOutdated):
+                raise removal.answer
+            if isinstance(removal.answer, EventVaultError):
+                self._removed[:0] = removal.keys
+                self._most_removed = 2 * MOST_SETTLED  # so that it is due then
+                self._remove_due = time.monotonic() + REMOVE_AGAIN_SECONDS
+                self._monitor.not_removed(removal.answer.message)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import inspect
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError
 
 from eventvault import settings
 from eventvault.errors import InvalidSettings, KafkaRefused
 from eventvault.kafka import clients, config, connection, hidden
+from eventvault.kafka.clients import WatchedProducer
 from eventvault.kafka.start_check import check_kafka_settings
-from eventvault.settings import Settings
+from eventvault.settings import PROJECT, Settings
 from tests.authority import Authority
+from tests.clock_shim import SettableClock
+from tests.processes import wait_until
 
 Write = Callable[..., str]
 LOGIN = {"KAFKA_SECURITY_PROTOCOL": "sasl_ssl", "KAFKA_SASL_MECHANISM": "scram-sha-256", "KAFKA_SASL_USERNAME": "ada"}
@@ -208,6 +214,66 @@ def test_a_file_that_goes_after_the_start_is_a_refusal_and_not_the_end(write: Wr
         assert caught.value.hint
     with pytest.raises(KafkaRefused, match="no client of Kafka can be made"):
         clients.Admin(replace(loaded(KAFKA_SECURITY_PROTOCOL="ssl"), kafka_ssl_ca_location=Path("/nowhere")))
+
+
+def met_an_error(producer: WatchedProducer, heard: list[KafkaError]) -> None:
+    wait_until(lambda: producer.poll(0.05) >= 0 and heard != [], "the client says nothing of its broker", 30)
+
+
+def test_a_producer_that_meets_an_error_looks_whether_its_files_are_others(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, read = list[Settings](), connection.properties
+    monkeypatch.setattr(connection, "properties", lambda found: (looks.append(found), read(found))[1])
+    monkeypatch.setattr(clients, "_LOOK_PAUSE_SECONDS", 0.05)
+    authority = Authority(tmp_path)
+    password, more = write("geheim"), write("socket.keepalive.enable=true")
+    chosen = loaded(
+        KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", KAFKA_SECURITY_PROTOCOL="SASL_SSL", KAFKA_SASL_MECHANISM="PLAIN",
+        KAFKA_SASL_USERNAME="ada", KAFKA_SASL_PASSWORD_FILE=password, KAFKA_CONFIG_FILE=more,
+        KAFKA_SSL_CA_LOCATION=str(authority.certificate),
+    )  # fmt: skip
+
+    def change(path: str | Path, text: str) -> bool:
+        """Whether a producer that was made before is outdated by it."""
+        heard = list[KafkaError]()
+        producer = clients.producer(chosen, on_error=lambda error, _: heard.append(error))
+        met_an_error(producer, heard)
+        assert not producer.is_outdated
+        Path(path).write_text(text)
+        looks.clear()
+        wait_until(lambda: producer.poll(0.05) >= 0 and looks != [], "it does not look", 30)
+        return producer.is_outdated
+
+    assert not change(password, "geheim-2"), "the login is changed in place"
+    assert change(more, "socket.keepalive.enable=false")
+    assert change(authority.certificate, authority.certificate.read_text() + "\n")
+    assert not change(more, "half a li"), "it is looked at again"
+
+
+_SHORT_WAITS = """
+import os
+from eventvault import settings
+from eventvault.kafka import clients
+producer = clients.producer(settings.load({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}))
+producer.produce("topic", b"{}")
+producer.poll(0.2)
+assert producer.flush(0.2) == 1
+print("they ended", flush=True)
+os._exit(0)
+"""
+
+
+def test_a_clock_that_is_set_back_makes_no_wait_of_a_producer_longer(tmp_path: Path) -> None:
+    """librdkafka waits until an instant of the system clock: one hour later than meant, in this process."""
+    clock = SettableClock(tmp_path)
+    clock.set_offset(3600)
+    environment = {**os.environ, **clock.environment, "PYTHONPATH": str(PROJECT)}
+    ran = subprocess.run(
+        [sys.executable, "-c", _SHORT_WAITS],
+        env=environment, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert "they ended" in ran.stdout, ran.stderr
 
 
 def test_secrets_are_hidden_wherever_they_stand() -> None:

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from eventvault import settings
 from eventvault.errors import KafkaRefused
 from eventvault.kafka import clients, topics
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.refusals import Refusal
 from eventvault.settings import Settings
 from tests.authority import Authority
 from tests.eventvault.kafka.conftest import Consuming, MemoryRegistry
@@ -271,6 +273,48 @@ def test_a_producer_that_is_refused_uses_the_password_that_the_file_has_then(
         topics.describe_cluster(clients.Admin(chosen))
     file.write_text(user.password)
     until(lambda: producer.flush(0.1) == 0, "the producer does not log in")
+    assert [message.value() for message in kafka.read(topic, 1)] == [b"{}"]
+
+
+def wrong_authority(secured: SecuredKafka, file: Path) -> tuple[dict[str, str], Callable[[], object]]:
+    other = Authority(secured.folder, "other")
+    file.write_bytes(other.certificate.read_bytes())
+    return {"KAFKA_SSL_CA_LOCATION": str(file)}, lambda: file.write_bytes(secured.ca.read_bytes())
+
+
+def expired_certificate(secured: SecuredKafka, file: Path) -> tuple[dict[str, str], Callable[[], object]]:
+    authority = Authority(secured.ca.parent)
+    old, new = (authority.issue(f"{file.name}-{name}", expired=name == "old") for name in ("old", "new"))
+    file.write_bytes(old.certificate.read_bytes() + old.key.read_bytes())
+    environment = {"KAFKA_SSL_CERTIFICATE_LOCATION": str(file), "KAFKA_SSL_KEY_LOCATION": str(file)}
+    return environment, lambda: file.write_bytes(new.certificate.read_bytes() + new.key.read_bytes())
+
+
+@pytest.mark.parametrize("wrong", [wrong_authority, expired_certificate])
+def test_a_producer_that_is_refused_is_replaced_once_its_files_are_renewed(
+    secured_kafka: SecuredKafka, settings_environment: dict[str, str], wrong: Callable[..., Any]
+) -> None:
+    kafka, user = secured_kafka.kafka, secured_kafka.user()
+    topic = kafka.topic()
+    file = secured_kafka.secret("")
+    changed, renew = wrong(secured_kafka, file)
+    chosen = loaded(settings_environment, secured_kafka.environment(user, **changed), topic)
+    said = list[Refusal | None]()
+    producer = clients.producer(chosen, on_error=lambda _, refusal: said.append(refusal))
+    producer.produce(topic, b"{}")
+
+    def poll() -> bool:
+        producer.poll(0.1)
+        return any(said)
+
+    until(poll, "it is not said that the brokers refuse it")
+    assert not producer.is_outdated
+    renew()
+    until(lambda: producer.poll(0.1) >= 0 and producer.is_outdated, "nobody notices the new file")
+    producer.drop()
+    another = clients.producer(chosen)
+    another.produce(topic, b"{}")
+    assert another.flush(30) == 0
     assert [message.value() for message in kafka.read(topic, 1)] == [b"{}"]
 
 

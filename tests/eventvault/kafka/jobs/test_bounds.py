@@ -10,8 +10,9 @@ from confluent_kafka import KafkaError
 
 from eventvault.jobs.job import JobProgress
 from eventvault.jobs.messages import Beat, Bye, Done, Progressed, Report, Tick, decode_report
-from eventvault.jobs.transport import Loss, Position
+from eventvault.jobs.transport import Letter, Loss, Position
 from eventvault.kafka.jobs import dispatcher_end, reader_state, ticks, worker_end
+from eventvault.kafka.jobs import letters as job_letters
 from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
 from eventvault.kafka.jobs.reader_state import ReaderState, ReadReport, Trouble
 from eventvault.kafka.jobs.ticks import Ticks
@@ -24,8 +25,9 @@ from tests.eventvault.jobs.roads import hello
 class FakeProducer:
     """A client whose broker is away: what it is given stays with it, up to `room`."""
 
-    def __init__(self, _: dict[str, Any]) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         self.room = 100_000
+        self.is_outdated = False
         self.queue: list[tuple[Report, Callable[..., None]]] = []
 
     def produce(self, topic: str, value: bytes, key: bytes, partition: int, on_delivery: Callable[..., None]) -> None:
@@ -34,7 +36,10 @@ class FakeProducer:
             raise BufferError
         self.queue.append((decode_report(value), on_delivery))
 
-    def poll(self, _: float) -> None: ...
+    def poll(self) -> None: ...
+
+    def drop(self) -> None:
+        self.deliver(KafkaError(KafkaError._PURGE_QUEUE))
 
     def deliver(self, error: KafkaError | None = None) -> list[Report]:
         """The broker is back: all that is here arrives, or fails. Returns it."""
@@ -126,6 +131,55 @@ def test_after_an_error_that_ends_the_client_progress_and_beats_go_on(
     worker.report([progressed("t1", 0.2), Beat(session="s1")])
     assert producer(worker) is not client
     assert set(map(type, producer(worker).deliver())) == {Beat, Progressed}
+
+
+def test_a_client_whose_certificate_was_renewed_is_replaced_and_what_it_had_is_written_by_the_next(
+    worker: KafkaWorkerTransport,
+) -> None:
+    worker.report([progressed("t1", 0.1), done("t2")])
+    client = producer(worker)
+    client.is_outdated = True
+    worker.report([])
+    assert producer(worker) is not client
+    assert producer(worker).deliver() == [done("t2"), progressed("t1", 0.1)]
+
+
+def test_the_dispatcher_replaces_such_a_client_too(kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher_end.clients, "producer", FakeProducer)
+    transport = KafkaTransport(kafka_settings, lambda: "d1")
+    transport._make_producer()
+    client = transport._producer
+    assert isinstance(client, FakeProducer)
+    client.is_outdated = True
+    transport._step()
+    assert isinstance(transport._producer, FakeProducer)
+    assert transport._producer is not client
+
+
+def test_an_outcome_that_such_a_client_had_is_written_by_the_next_and_one_that_is_there_is_not(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = list[bytes]()
+
+    class OutcomeProducer(FakeProducer):
+        def produce(self, topic: str, value: bytes, key: bytes, **more: Any) -> None:
+            del topic, key
+            written.append(value)
+            self.queue.append((Beat(session="s1"), more["on_delivery"]))
+
+    monkeypatch.setattr(job_letters.clients, "producer", OutcomeProducer)
+    monkeypatch.setattr(job_letters, "RETRY_SECONDS", 0.0)
+    letters = job_letters.Letters(kafka_settings)
+    there, waits = Letter("result", b"k", b"there", ()), Letter("result", b"k", b"waits", ())
+    letters.publish([there])
+    client = letters._producer
+    assert isinstance(client, OutcomeProducer)
+    client.deliver()
+    letters.publish([waits])
+    client.is_outdated = True
+    assert letters.publish([there, waits]) == [there]
+    assert written == [b"there", b"waits", b"waits"]
+    assert letters._producer is not client
 
 
 POSITION = Position("jobs.reports", 0, 1)

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from confluent_kafka import Message
@@ -15,6 +17,8 @@ from eventvault.database.bus import EventBus
 from eventvault.database.nonces import Nonces
 from eventvault.database.registry import AppendBatch, create_database
 from eventvault.events import event
+from eventvault.kafka import clients
+from eventvault.kafka.clients import WatchedProducer
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.kafka.publish.publisher import Publisher
 from eventvault.settings import Settings
@@ -44,6 +48,10 @@ class Publishing:
 
     def wait_until_published(self) -> None:
         wait_until(lambda: self.bus.backlog() == 0, "what was posted is not published", 60)
+
+
+def last_error(publishing: Publishing) -> Any:
+    return publishing.monitor.snapshot()["publish"]["lastError"]
 
 
 Publish = Callable[..., Publishing]
@@ -106,6 +114,25 @@ def test_a_restart_publishes_nothing_again_that_was_removed(kafka: Kafka, publis
     second.wait_until_published()
     assert ids(kafka.read(topic, 3)) == ["a1", "a2", "a3"]
     assert kafka.total(topic) == 3
+
+
+def test_a_client_that_is_outdated_is_replaced(kafka: Kafka, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[WatchedProducer]()
+
+    def recorded(*arguments: Any, **options: Any) -> WatchedProducer:
+        made.append(clients.producer(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr("eventvault.kafka.publish.publisher.clients", SimpleNamespace(producer=recorded))
+    topic = kafka.topic()
+    publishing = publish(topic)
+    publishing.post("a1")
+    publishing.wait_until_published()
+    made[0].is_outdated = True
+    wait_until(lambda: len(made) == 2, "the client is not replaced", 30)
+    publishing.post("a2")
+    publishing.wait_until_published()
+    assert ids(kafka.read(topic, 2)) == ["a1", "a2"]
 
 
 def test_a_topic_that_is_missing_is_named_and_found_once_it_is_there(kafka: Kafka, publish: Publish) -> None:
@@ -171,6 +198,8 @@ def test_without_a_broker_the_backlog_waits_and_goes_once_there_is_one(
     broker.stop()
     publishing.post("a2", "a3")
     assert publishing.bus.backlog() == 2
+    wait_until(lambda: last_error(publishing) is not None, "it is not said why nothing is published")
+    assert broker.bootstrap in last_error(publishing)["message"]
     broker.start()
     publishing.wait_until_published()
     assert ids(Kafka(broker.bootstrap).read(topic, 3)) == ["a1", "a2", "a3"]

@@ -11,14 +11,20 @@ from confluent_kafka import KafkaError, KafkaException
 
 from eventvault import clock
 from eventvault.database.bus import EventBus
+from eventvault.database.commit import Done
 from eventvault.database.nonces import Nonces
-from eventvault.database.registry import AppendBatch, create_database
+from eventvault.database.outbox import message_of
+from eventvault.database.registry import AppendBatch, BatchOutdated, create_database
 from eventvault.database.values import Head
+from eventvault.errors import NoSpace, StoreUnavailable
 from eventvault.events import event
+from eventvault.kafka.publish import outbox_reader
 from eventvault.kafka.publish import relay as relay_module
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.kafka.publish.outbox_reader import OutboxReader
 from eventvault.kafka.publish.relay import TooLargeTogether
+from eventvault.restore.swap import unpublished
+from tests.processes import wait_until
 from tests.publishing import Topic, assert_in_order, publish, relay_of
 
 NONCES = Nonces()
@@ -80,6 +86,107 @@ def test_a_crash_before_the_removal_publishes_again_and_loses_nothing(
     assert topic.ids == ["a1", "a2", "a1", "a2", "a3"]
 
 
+class FullDisk:
+    """Lets no removal be written while it is `full`. tries: how many were to be."""
+
+    def __init__(self, bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = True
+        self.tries = 0
+        self._submit = bus.committer.submit
+        monkeypatch.setattr(bus.committer, "submit", self._submitted)
+        monkeypatch.setattr(relay_module, "REMOVE_SECONDS", 0.0)
+        monkeypatch.setattr(relay_module, "REMOVE_AGAIN_SECONDS", 0.0)
+
+    def _submitted(self, batch: AppendBatch, done: Done) -> None:
+        self.tries += batch.delivered is not None
+        if self.full and batch.delivered is not None:
+            done(NoSpace("the disk is full", hint="free some"))
+        else:
+            self._submit(batch, done)
+
+
+def test_what_a_full_disk_does_not_let_go_is_published_once_and_removed_later(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, monitor = Topic(), PublishMonitor("published", bus.backlog)
+    disk = FullDisk(bus, monkeypatch)
+    post(bus, "a1", "a2")
+    relay = relay_of(bus, topic, monitor)
+    for _ in range(5):
+        relay.step()
+    post(bus, "a3")
+    for _ in range(5):
+        relay.step()
+    assert (topic.ids, waiting(bus), disk.tries > 1) == (["a1", "a2", "a3"], [1, 2, 3], True)
+    assert monitor.published == Head(bus.registry.identity.generation, 3)  # type: ignore[union-attr]
+    assert "the disk is full" in monitor.snapshot()["publish"]["lastError"]["message"]
+
+    later = relay_of(bus, topic, monitor, relay.settled)
+    post(bus, "a4")
+    for _ in range(5):
+        later.step()
+    disk.full = False
+    bus.committer.answer_to(later.remove)
+    later.step()
+    bus.committer.answer_to(later.remove)
+    assert (topic.ids, waiting(bus)) == (["a1", "a2", "a3", "a4"], [])
+
+
+def test_a_message_that_is_no_event_is_not_sent_again_either(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    post(bus, "a1", "a2")
+    with bus.using() as registry:
+        taken_out = [message_of(registry.at(1))]
+    bus.close()
+    with unpublished.opened(bus.database) as (db, _):
+        unpublished.put(db, taken_out)
+    again = EventBus(bus.database, publishes=True)
+    again.init([])
+    FullDisk(again, monkeypatch)
+    topic = Topic()
+    relay = relay_of(again, topic)
+    for _ in range(5):
+        relay.step()
+    for _ in range(5):
+        relay_of(again, topic, settled=relay.settled).step()
+    again.close()
+    assert topic.ids == ["a1", "a1", "a2"]
+
+
+def test_while_much_cannot_be_removed_no_more_is_sent(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "MOST_SETTLED", 3)
+    disk, topic = FullDisk(bus, monkeypatch), Topic()
+    relay = relay_of(bus, topic)
+    for name in ("a1", "a2", "a3", "a4"):
+        post(bus, name)
+        relay.step()
+    for _ in range(3):
+        relay.step()
+    assert topic.ids == ["a1", "a2", "a3"]
+    disk.full = False
+
+    def sends_the_last() -> bool:
+        relay.step()
+        return topic.ids == ["a1", "a2", "a3", "a4"]
+
+    wait_until(sends_the_last, "it does not go on once there is room")
+
+
+def test_after_another_generation_began_the_run_ends(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keys are of the database before."""
+    monkeypatch.setattr(relay_module, "REMOVE_SECONDS", 0.0)
+    topic = Topic()
+    relay = relay_of(bus, topic)
+    relay._outbox.generation = "0" * 32
+    topic.room = 0
+    post(bus, "a1")
+    with pytest.raises(StoreUnavailable):
+        relay.step()
+    with pytest.raises(BatchOutdated):
+        bus.committer.answer_to(relay.remove)
+    with pytest.raises(BatchOutdated):
+        relay._take_answers()
+
+
 def test_how_far_it_got_is_known_once_all_before_is_there(bus: EventBus) -> None:
     topic, monitor = Topic(), PublishMonitor("published", bus.backlog)
     post(bus, "a1", "a2")
@@ -113,6 +220,52 @@ def test_the_backlog_is_counted_once_and_then_followed(bus: EventBus) -> None:
     assert bus.backlog() == 4
     publish(bus, Topic(), 3)
     assert bus.backlog() == 1
+
+
+def test_the_backlog_is_known_again_once_the_database_was_opened_again(bus: EventBus) -> None:
+    def run_once() -> None:
+        loops = iter((False, True))
+        relay.run(lambda: next(loops))
+
+    topic = Topic()
+    topic.room = 0
+    post(bus, "a1", "a2", "a3")
+    relay = relay_of(bus, topic)
+    run_once()
+    assert bus.backlog() == 3
+    bus.reopen()
+    assert bus.backlog() is None
+    run_once()
+    assert bus.backlog() == 3
+
+
+def test_nobody_waits_for_the_count_of_a_long_backlog(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The closing of the database waits for its users: between two parts of the count there is none."""
+    monkeypatch.setattr(outbox_reader, "_COUNTED_AT_ONCE", 2)
+    post(bus, *(f"a{number}" for number in range(7)))
+    with bus.using() as registry:
+        bodies = [message_of(registry.at(sequence)) for sequence in (1, 2, 3)]
+    bus.close()
+    with unpublished.opened(bus.database) as (db, _):
+        unpublished.put(db, bodies)
+    again = EventBus(bus.database, publishes=True)
+    again.init([])
+    users = list[int]()
+    monkeypatch.setattr(outbox_reader.progress, "step", lambda: users.append(again._users))
+    OutboxReader(again, NONCES).count()
+    assert again.backlog() == 10
+    again.close()
+    assert (set(users), len(users)) == ({0}, 8)
+
+
+def test_what_is_removed_while_it_is_counted_makes_no_wrong_number(bus: EventBus) -> None:
+    post(bus, "a1", "a2")
+    with bus.using() as registry:
+        outbox = registry.outbox
+    outbox.counted(2, 2, removed=1)
+    assert bus.backlog() is None
+    outbox.counted(2, 2, removed=0)
+    assert bus.backlog() == 2
 
 
 def test_no_more_is_in_memory_than_the_window_while_no_broker_answers(
@@ -233,6 +386,31 @@ def test_health_names_what_is_late_and_a_topic_that_is_missing() -> None:
     monitor.topic_missing("the topic published does not exist")
     assert [problem.code for problem in monitor.problems()] == ["kafka_publish_topic_missing"]
     monitor.delivered(1, "g", 1)
+    monitor.oldest_waits_since(None)
+    assert monitor.problems() == []
+
+
+def test_health_says_why_it_is_late_and_that_the_brokers_refuse_it_at_once() -> None:
+    now = [0.0]
+    monitor = PublishMonitor("published", monotonic=lambda: now[0])
+    monitor.heard("kafka:9092: Connection refused")
+    assert monitor.snapshot()["publish"]["lastError"] is None, "nobody waits"
+    now[0] = 100.0
+    monitor.oldest_waits_since(None)
+    monitor.oldest_waits_since(clock.now())
+    assert monitor.problems() == []
+    monitor.heard("kafka:9092: Connection refused")
+    assert monitor.snapshot()["publish"]["lastError"]["message"] == "kafka:9092: Connection refused"
+    now[0] = 116.0
+    (problem,) = monitor.problems()
+    assert "Connection refused" in problem.message
+    monitor.delivered(1, "g", 1)
+    assert monitor.problems() == []
+    monitor.heard("the Kafka brokers refuse EventVault: the login fails", "correct KAFKA_SASL_USERNAME")
+    (problem,) = monitor.problems()
+    assert (problem.code, problem.hint) == ("kafka_publish_late", "correct KAFKA_SASL_USERNAME")
+    assert "the login fails" in problem.message
+    monitor.delivered(1, "g", 2)
     monitor.oldest_waits_since(None)
     assert monitor.problems() == []
 
