@@ -211,7 +211,7 @@ class Journal:
                 with contextlib.suppress(TooBusy), self._turn.held():
                     good = self._write(BACKLOG_SECONDS, survey=True)
                 activity.rest()
-                if not (good and self._writer.holes):
+                if not (good and self._writer.must_write(in_time=True)):
                     self._stopping.wait(max(0.001, self._interval - (time.monotonic() - started)))
 
     @property
@@ -254,7 +254,7 @@ class Journal:
         if not self._writer.poll():
             self._survey()
         self._track_oldest_unwritten()
-        while self._writer.has_recent() or (self._writer.holes and self._in_time(deadline)):
+        while self._writer.must_write(in_time=self._in_time(deadline)):
             if not self._writer.write_next():
                 break
             self.counts["segments"] += 1

@@ -1,4 +1,5 @@
-"""Writes segments: the events of the database that neither a segment nor a verified archive holds yet.
+"""Writes segments: the events of the database that neither a segment nor a verified archive holds yet, and of those in
+archives what waits to be published: a restore may take it out of the registry, and then only segments are read for it.
 
 Everything runs in the caller's thread. An append does nothing for the journal: new events are read by sequence. A
 survey of the folders finds what they cover, so the events of a file that was deleted by hand are written again.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +39,11 @@ SEGMENT_BYTES = 8 * 2**20
 
 MAX_RECENT_EVENTS = 20_000
 """The newest hole of a survey counts as just committed if it has fewer events than this."""
+
+MOST_WAITING_EVENTS = 100_000
+"""How many events that wait to be published one survey looks at."""
+_JOINED_EVENTS = 1000
+"""Two that wait are in one segment, with all between them, if there are no more."""
 
 
 class Chunk(NamedTuple):
@@ -74,6 +81,8 @@ class SegmentWriter:
         self.folder = folder
         self.holes: list[coverage.Range] = []
         """The ranges up to `upto` that nothing covers."""
+        self.waiting: list[coverage.Range] = []
+        """Ranges with events that wait to be published, and that only an archive holds."""
         self.upto = 0
         """The last sequence at the newest poll or survey."""
         self.identity: StoreIdentity | None = None
@@ -129,7 +138,9 @@ class SegmentWriter:
         entries, generations = self._entries(), identity.by_id()
         archived = archived_prefix(entries, generations, identity.generation)
         present = lineage(generations, identity.generation)
-        self.holes = coverage.missing(segments, present, min(archived, last), last)
+        archived = min(archived, last)
+        self.holes = coverage.missing(segments, present, archived, last)
+        self.waiting = self._find_waiting(coverage.missing(segments, present, 0, archived))
         is_recent = bool(self.holes) and self.holes[-1][1] - self.holes[-1][0] < MAX_RECENT_EVENTS
         self.identity, self.upto, self._newest, self._kafka = identity, last, None, kafka or {}
         self._surveyed = self.holes[-1][0] - 1 if is_recent else last
@@ -137,6 +148,17 @@ class SegmentWriter:
         self._letters.tend()
         self.lost = self._find_lost([*self.folder.quarantined(), *unreadable], segments, entries, identity)
         self.save_record()
+
+    def _find_waiting(self, archived: Iterable[coverage.Range]) -> list[coverage.Range]:
+        """Return the ranges of what waits to be published within ranges that no segment holds."""
+        found: list[coverage.Range] = []
+        room = MOST_WAITING_EVENTS
+        for first, last in archived:
+            with self._bus.using() as registry:
+                waiting = list(islice(registry.outbox.pending(first - 1, last), room))
+            room -= len(waiting)
+            found += _joined(waiting)
+        return found
 
     def _without_superseded(self, segments: list[Segment]) -> list[Segment]:
         """Remove segments whose events another one holds, after reading that one; if it is damaged, quarantine it.
@@ -167,6 +189,13 @@ class SegmentWriter:
         """Return True if events committed since the survey are missing. They are written before older ones."""
         return bool(self.holes) and self.holes[-1][0] > self._surveyed
 
+    def must_write(self, *, in_time: bool) -> bool:
+        """Return True if events are to be written now. in_time: also those that can wait."""
+        return self.has_recent() or self._few_wait() or (in_time and bool(self.holes or self.waiting))
+
+    def _few_wait(self) -> bool:
+        return 0 < sum(last - first + 1 for first, last in self.waiting) <= MAX_RECENT_EVENTS
+
     def is_behind(self) -> bool:
         """Return True while events that the survey found missing are still being written."""
         return bool(self.holes) and not self.has_recent()
@@ -177,13 +206,15 @@ class SegmentWriter:
 
     def write_next(self) -> bool:
         """Write one segment of missing events. Returns False if another generation began meanwhile."""
-        index = len(self.holes) - 1 if self.has_recent() else 0
-        first, last = self.holes[index]
+        is_recent = self.has_recent()
+        ranges = self.holes if is_recent or (self.holes and not self._few_wait()) else self.waiting
+        index = len(ranges) - 1 if is_recent else 0
+        first, last = ranges[index]
         chunk = self._read(first, last)
         if chunk is None:
             return False
         written = self._write(chunk)
-        self.holes[index : index + 1] = [(written.last + 1, last)] if written.last < last else []
+        ranges[index : index + 1] = [(written.last + 1, last)] if written.last < last else []
         self._publish()
         return True
 
@@ -281,6 +312,17 @@ class SegmentWriter:
         assert self.identity is not None
         last = self.holes[0][0] - 1 if self.holes else self.upto
         self.covered = Covered(self.identity.generation, last)
+
+
+def _joined(sequences: Iterable[int]) -> list[coverage.Range]:
+    """Return the ranges of sequences, which are in order, with what is between near ones."""
+    ranges: list[coverage.Range] = []
+    for sequence in sequences:
+        if ranges and sequence - ranges[-1][1] <= _JOINED_EVENTS:
+            ranges[-1] = ranges[-1][0], sequence
+        else:
+            ranges.append((sequence, sequence))
+    return ranges
 
 
 def _unset(number: int | None) -> int | msgspec.UnsetType:
