@@ -10,7 +10,7 @@ from flask import Request, Response
 from app.edge import current_edge
 from app.replies import reply
 from app.streams.published import answer_when_published
-from eventvault.database.values import Head
+from eventvault.database.values import Head, Published
 from eventvault.errors import InvalidInput, TooBusy
 
 PARAMETER = "durability"
@@ -33,20 +33,23 @@ class InKafka:
         self._generation = generation
 
     def reply(self, answer: dict[str, Any]) -> Response:
-        """Answer once Kafka has the events, or that this is pending."""
-        last = max((result["sequence"] for result in answer["results"]), default=0)
+        """Answer once Kafka has the events or has refused one, or that this is pending."""
+        sequences = {result["sequence"] for result in answer["results"]}
         edge = current_edge()
 
-        def finish(is_there: bool) -> tuple[int, bytes]:
-            status = _status(answer) if is_there else 202
-            return status, orjson.dumps({**answer, "kafka": "published" if is_there else "pending"})
+        def finish(got: Published | None) -> tuple[int, bytes]:
+            if got is None:
+                return 202, orjson.dumps({**answer, "kafka": "pending"})
+            word = "published" if sequences.isdisjoint(got.refused) else "refused"
+            return _status(answer), orjson.dumps({**answer, "kafka": word})
 
         try:
             release = edge.broker_waits.take()
         except TooBusy:
-            status, body = finish(False)
+            status, body = finish(None)
             return Response(body, status, content_type="application/json")
-        return answer_when_published(edge.store, edge.published_feed, Head(self._generation, last), finish, release)
+        wanted = Head(self._generation, max(sequences, default=0))
+        return answer_when_published(edge.store, edge.published_feed, wanted, finish, release)
 
 
 def durability_of(posted: Request) -> Durability:

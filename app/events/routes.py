@@ -73,7 +73,8 @@ def post_events() -> Response:
     """Accepts one event, an array or NDJSON, and CloudEvents in structured, batch or binary mode.
 
     All events are stored, or none. When the answer arrives, they are on disk. With `durability=kafka` it comes once
-    Kafka has them too, or after 10 seconds with `"kafka": "pending"`.
+    Kafka has them too, or after 10 seconds with `"kafka": "pending"`. With `"kafka": "refused"` Kafka takes one of them
+    never: it is too large.
     """
     return append_events(request)
 

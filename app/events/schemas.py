@@ -163,8 +163,8 @@ class AppendedSchema(ReplySchema):
     lastSequence = fields.Integer(required=True)  # noqa: N815  # the literal name of the answer's member
     results = fields.List(fields.Nested(AppendResultSchema), required=True)
     kafka = fields.String(
-        validate=validate.OneOf(("published", "pending")),
-        metadata={"description": "With `durability=kafka`: whether Kafka has the events."},
+        validate=validate.OneOf(("published", "pending", "refused")),
+        metadata={"description": "With `durability=kafka`: whether Kafka has the events, or refuses one of them."},
     )
 
 

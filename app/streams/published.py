@@ -16,7 +16,7 @@ from app.client_socket import ClientSocket
 from app.request_end import at_request_end
 from app.streams.shared_threads import SharedThreads
 from app.streams.writer import Stream
-from eventvault.database.values import Head
+from eventvault.database.values import Head, Published
 from eventvault.store.ports.store import Store
 
 PATIENCE_SECONDS = 10.0
@@ -25,8 +25,8 @@ _CALL_SECONDS = 5.0
 """How long one call waits in the store."""
 _OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "date"})
 
-Finish = Callable[[bool], tuple[int, bytes]]
-"""Returns status and body of an answer. It is called with whether Kafka has the events."""
+Finish = Callable[[Published | None], tuple[int, bytes]]
+"""Returns status and body of an answer. It is called with how far publishing got; None: not up to the events yet."""
 
 
 class PublishedFeed:
@@ -35,7 +35,7 @@ class PublishedFeed:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._threads = SharedThreads({"published": self._follow})
-        self._head: Head | None = None
+        self._got: Published | None = None
 
     def join(self, member: object, wake: Callable[[], None]) -> None:
         """Call `wake` whenever something was published, until `leave`. Raises RuntimeError if there is no thread."""
@@ -44,20 +44,23 @@ class PublishedFeed:
     def leave(self, member: object) -> None:
         self._threads.leave(member)
 
-    def has(self, wanted: Head) -> bool:
-        head = self._head
-        return head is not None and reaches(head, wanted)
+    def beyond(self, wanted: Head) -> Published | None:
+        return beyond(self._got, wanted)
 
     def _follow(self) -> None:
-        head = self._store.wait_for_published(self._head, _CALL_SECONDS)
-        if head != self._head:
-            self._head = head
+        got = self._store.wait_for_published(self._got, _CALL_SECONDS)
+        if got != self._got:
+            self._got = got
             self._threads.wake_all()
 
 
-def reaches(head: Head, wanted: Head) -> bool:
-    """Return whether Kafka surely has all up to `wanted`. After a restore nobody can say so of an earlier request."""
-    return head.generation == wanted.generation and head.sequence >= wanted.sequence
+def beyond(got: Published | None, wanted: Head) -> Published | None:
+    """Return how far publishing got if that is surely `wanted` at least, else None.
+
+    After a restore nobody can say so of an earlier request.
+    """
+    is_of = got is not None and got.generation == wanted.generation and got.sequence >= wanted.sequence
+    return got if is_of else None
 
 
 def answer_when_published(
@@ -68,12 +71,12 @@ def answer_when_published(
     if isinstance(client, ClientSocket):
         return _HandedOver(client, _Waiting(feed, wanted, finish), release).response
     try:
-        deadline, head = time.monotonic() + PATIENCE_SECONDS, None
-        while not (is_there := head is not None and reaches(head, wanted)) and time.monotonic() < deadline:
-            head = store.wait_for_published(head, max(0.0, deadline - time.monotonic()))
+        deadline, got = time.monotonic() + PATIENCE_SECONDS, None
+        while beyond(got, wanted) is None and time.monotonic() < deadline:
+            got = store.wait_for_published(got, max(0.0, deadline - time.monotonic()))
     finally:
         release()
-    status, body = finish(is_there)
+    status, body = finish(beyond(got, wanted))
     return Response(body, status, content_type="application/json")
 
 
@@ -95,13 +98,13 @@ class _Waiting:
             self._deadline = 0.0
 
     def take(self) -> bytes:
-        is_there = self._feed.has(self._wanted)
-        return self.answer(is_there) if is_there or time.monotonic() >= self._deadline else b""
+        got = self._feed.beyond(self._wanted)
+        return self.answer(got) if got is not None or time.monotonic() >= self._deadline else b""
 
-    def answer(self, is_there: bool) -> bytes:
+    def answer(self, got: Published | None) -> bytes:
         self.ended = True
         assert self.response is not None, "the answer is handed over once its headers are complete"
-        status, body = self._finish(is_there)
+        status, body = self._finish(got)
         headers = [f"{name}: {value}" for name, value in self.response.headers if name.lower() not in _OWN_HEADERS]
         head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
@@ -128,7 +131,7 @@ class _Answer(Stream):
 
     def finish(self, connection: ClientSocket) -> None:
         if not self._waiting.ended:
-            self.put(self._waiting.answer(is_there=False))
+            self.put(self._waiting.answer(None))
         super().finish(connection)
 
 

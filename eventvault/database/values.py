@@ -19,6 +19,14 @@ class Head(NamedTuple):
     sequence: int
 
 
+class Published(NamedTuple):
+    """How far publishing to Kafka got in a generation. refused: the newest events until there that it never takes."""
+
+    generation: str
+    sequence: int
+    refused: tuple[int, ...] = ()
+
+
 class AppendResult(msgspec.Struct, array_like=True, frozen=True):
     """results: one per draft, in order. last_sequence: of the registry, after this append.
 

@@ -44,6 +44,18 @@ def test_the_answer_comes_once_kafka_has_all_events(web: FlaskClient, store: Mem
     assert (again.status_code, again.json["kafka"], again.json["duplicates"]) == (200, "published", 1)
 
 
+def test_an_event_that_kafka_does_not_take_is_not_called_published(web: FlaskClient, store: MemoryStore) -> None:
+    store.state.refused = (2,)
+    let_publish(store, 3)
+    large = [{"type": "a", "id": "1"}, {"type": "a", "id": "2"}]
+    answer = web.post(ADDRESS, json=large)
+    assert (answer.status_code, answer.json["kafka"], answer.json["accepted"]) == (201, "refused", 2)
+    again = web.post(ADDRESS, json=large)
+    assert (again.status_code, again.json["kafka"]) == (200, "refused")
+    other = web.post(ADDRESS, json={"type": "a", "id": "3"})
+    assert (other.status_code, other.json["kafka"]) == (201, "published")
+
+
 def test_after_a_while_it_is_pending_and_the_events_are_stored(
     web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

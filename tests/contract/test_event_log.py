@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from eventvault import clock
-from eventvault.database.values import Head, HistogramQuery, Page, Resumption, ScanQuery, TypesQuery
+from eventvault.database.values import Head, HistogramQuery, Page, Published, Resumption, ScanQuery, TypesQuery
 from eventvault.errors import EventNotFound, GenerationSuperseded, IdempotencyKeyReused, InvalidInput
 from eventvault.events import event
 from eventvault.keyed_request import KeyedRequest
@@ -359,9 +359,9 @@ def test_a_wait_without_an_event_ends_in_time(store: Store) -> None:
 
 def test_a_wait_for_kafka_ends_in_time(store: Store) -> None:
     """Where nothing is published, nothing ever is."""
-    head = store.wait_for_published(None, 0)
-    assert head == Head(store.wait_for_events(None, 0).generation, 0)
-    assert store.wait_for_published(head, 0.05) == head
+    got = store.wait_for_published(None, 0)
+    assert got == Published(store.wait_for_events(None, 0).generation, 0)
+    assert store.wait_for_published(got, 0.05) == got
 
 
 def test_a_wait_ends_with_a_restore(empty_store: Store) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from eventvault import clock
-from eventvault.database.values import Head
+from eventvault.database.values import Head, Published
 from eventvault.events.event import summary_of
 from eventvault.problems import Problem
 
@@ -21,6 +22,8 @@ GRACE_SECONDS = 15.0
 """A cause that lasts for less is no problem: a broker starts together with the service, say."""
 REPEAT_LOG_SECONDS = 3600.0
 _SHOWN_IDS = 5
+_MOST_REFUSED = 1000
+"""A request hears within milliseconds that Kafka does not take its event."""
 
 
 class PublishMonitor:
@@ -45,6 +48,7 @@ class PublishMonitor:
         self._changed = threading.Condition()
         self._delivered = self._without_data = self._not_published = 0
         self._too_large: list[str] = []
+        self._refused: deque[Head] = deque(maxlen=_MOST_REFUSED)
         self._backlog = backlog
         self._oldest: int | None = None
         self._failure: str | None = None
@@ -116,18 +120,24 @@ class PublishMonitor:
             log.warning("the topic %s takes no message as large as the event %s: it is published without its data, "
                         "with the address of the event in ce_dataref", self.topic, _name_of(body))  # fmt: skip
 
-    def abandoned(self, body: bytes) -> None:
-        self._not_published += 1
+    def abandoned(self, body: bytes, event: Head | None) -> None:
+        """Record that a message is not published. event: None if it is no event of the present database."""
+        with self._changed:
+            self._not_published += 1
+            if event is not None:
+                self._refused.append(event)
         log.error("the event %s is not published: the topic %s does not even take its id and type", _name_of(body),
                   self.topic)  # fmt: skip
 
-    def wait_for_published(self, seen: Head | None, generation: str, seconds: float) -> Head:
+    def wait_for_published(self, seen: Published | None, generation: str, seconds: float) -> Published:
         """Return how far publishing got in a generation, once that is not `seen`, or after so many seconds."""
 
-        def got() -> Head:
+        def got() -> Published:
             published = self.published
-            is_of = published is not None and published.generation == generation
-            return published if is_of and published is not None else Head(generation, 0)
+            if published is None or published.generation != generation:
+                return Published(generation, 0)
+            refused = (event.sequence for event in self._refused if event.generation == generation)
+            return Published(*published, tuple(refused))
 
         with self._changed:
             self._changed.wait_for(lambda: got() != seen, seconds)

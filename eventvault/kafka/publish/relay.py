@@ -19,7 +19,7 @@ from eventvault import progress
 from eventvault.database.commit import Done
 from eventvault.database.outbox import Delivered
 from eventvault.database.registry import BatchOutdated
-from eventvault.database.values import AppendResult
+from eventvault.database.values import AppendResult, Head
 from eventvault.errors import EventVaultError
 from eventvault.kafka.publish import messages
 from eventvault.kafka.publish.messages import Outgoing
@@ -243,7 +243,9 @@ class Relay:
             raise TooLargeTogether(len(self._sent))
         sent.form += 1
         if sent.form == len(_FORMS):
-            self._monitor.abandoned(sent.waiting.body)
+            sequence = sent.waiting.sequence
+            event = None if sequence is None else Head(self._outbox.generation, sequence)
+            self._monitor.abandoned(sent.waiting.body, event)
             return True
         self._sent_bytes -= sent.size
         message = _FORMS[sent.form](sent.waiting.body)

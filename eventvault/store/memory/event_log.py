@@ -16,6 +16,7 @@ from eventvault.database.values import (
     Head,
     HistogramQuery,
     Page,
+    Published,
     Resumption,
     ScanQuery,
     TypeCount,
@@ -136,13 +137,13 @@ class MemoryEventLog(EventLog):
             self._state.changed.wait_for(lambda: self._head() != seen, min(seconds, LONGEST_WAIT_SECONDS))
             return self._head()
 
-    def wait_for_published(self, seen: Head | None, seconds: float) -> Head:
+    def wait_for_published(self, seen: Published | None, seconds: float) -> Published:
         with self._state.changed:
             self._state.changed.wait_for(lambda: self._published() != seen, min(seconds, LONGEST_WAIT_SECONDS))
             return self._published()
 
-    def _published(self) -> Head:
-        return Head(self._state.generation, self._state.published)
+    def _published(self) -> Published:
+        return Published(self._state.generation, self._state.published, self._state.refused)
 
     def _head(self) -> Head:
         return Head(self._state.generation, len(self._state.events))

@@ -41,6 +41,8 @@ class MemoryState:
         """The last sequence that an earlier generation shares with the present one."""
         self.published = 0
         """The sequence up to which a test calls all published."""
+        self.refused: tuple[int, ...] = ()
+        """What a test says that Kafka does not take."""
         self.leases: Counter[str] = Counter()
         self.sequences: dict[tuple[str, str], int] = {}
         """(source, id) → sequence of each present event."""

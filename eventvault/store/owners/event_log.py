@@ -20,6 +20,7 @@ from eventvault.database.values import (
     Head,
     HistogramQuery,
     Page,
+    Published,
     Resumption,
     ScanQuery,
     TypesQuery,
@@ -116,7 +117,7 @@ class EventLogOwner(EventLog):
             raise StoreUnavailable("the database is being opened again", hint="try again in a moment")
         return head
 
-    def wait_for_published(self, seen: Head | None, seconds: float) -> Head:
+    def wait_for_published(self, seen: Published | None, seconds: float) -> Published:
         self._lifecycle.check_readable()
         activity = progress.current()
         if activity is not None:
@@ -124,9 +125,9 @@ class EventLogOwner(EventLog):
         present = self._bus.head
         if present is None:
             raise StoreUnavailable("the database is being opened again", hint="try again in a moment")
-        head = self._publishing.wait_for_published(seen, present.generation, min(seconds, LONGEST_WAIT_SECONDS))
+        got = self._publishing.wait_for_published(seen, present.generation, min(seconds, LONGEST_WAIT_SECONDS))
         progress.step()
-        return head
+        return got
 
     def resume(self, reader: Head | None) -> Resumption:
         self._lifecycle.check_readable()

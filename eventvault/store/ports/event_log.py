@@ -12,6 +12,7 @@ from eventvault.database.values import (
     Head,
     HistogramQuery,
     Page,
+    Published,
     Resumption,
     ScanQuery,
     TypesQuery,
@@ -66,8 +67,8 @@ class EventLog(Protocol):
         It never waits longer than LONGEST_WAIT_SECONDS.
         """
 
-    def wait_for_published(self, seen: Head | None, seconds: float) -> Head:
-        """Up to which event Kafka has all that is published: once that is not `seen`, or after so many seconds.
+    def wait_for_published(self, seen: Published | None, seconds: float) -> Published:
+        """Up to which event Kafka has all that it takes: once that is not `seen`, or after so many seconds.
 
         It never waits longer than LONGEST_WAIT_SECONDS.
         """

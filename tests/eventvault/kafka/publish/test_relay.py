@@ -15,7 +15,7 @@ from eventvault.database.commit import Done
 from eventvault.database.nonces import Nonces
 from eventvault.database.outbox import message_of
 from eventvault.database.registry import AppendBatch, BatchOutdated, create_database
-from eventvault.database.values import Head
+from eventvault.database.values import Head, Published
 from eventvault.errors import NoSpace, StoreUnavailable
 from eventvault.events import event
 from eventvault.kafka.publish import outbox_reader
@@ -329,6 +329,9 @@ def test_an_event_of_which_not_even_the_id_fits_is_named_and_stops_nobody(bus: E
     assert (problem.code, problem.degrades) == ("kafka_event_too_large", True)
     shown = monitor.snapshot()["publish"]
     assert (shown["published"], shown["withoutData"], shown["notPublished"]) == (0, 1, 1)
+    generation = bus.registry.identity.generation  # type: ignore[union-attr]
+    assert monitor.wait_for_published(None, generation, 0.0) == Published(generation, 1, (1,))
+    assert monitor.wait_for_published(None, "another", 0.0) == Published("another", 0)
 
 
 def test_another_failure_ends_the_run_and_nothing_is_removed(bus: EventBus) -> None:
