@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import orjson
 import pytest
 
 from eventvault.database.values import ScanQuery
 from eventvault.events.event import draft
+from eventvault.restore.swap.unpublished import RESTORED
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.service import PROJECT
@@ -211,9 +212,10 @@ def test_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], r
 
 @pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(180, id="long", marks=pytest.mark.soak)])
 def test_a_restore_to_a_moment_killed_at_any_instant(
-    settings: Settings, new: tuple[str, list[str]], rounds: int
+    settings_with: Callable[..., Settings], new: tuple[str, list[str]], rounds: int
 ) -> None:
-    """Across an archive and the journal, whose segments are whole after each kill too."""
+    """Across an archive and the journal, whose segments are whole after each kill. Each restore is announced once."""
+    settings = settings_with({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "KAFKA_PUBLISH_TOPIC": "published"})
     with running_service(settings, service_starts=False) as store:
         append(store, "journaled", 10)
     command, environment = restoring(settings, "moment", "25")
@@ -224,10 +226,19 @@ def test_a_restore_to_a_moment_killed_at_any_instant(
             old = identities(store)
         killer.run()
         check(settings, old, old[:25])
+        check_announcements(settings)
         with running_service(settings, service_starts=False) as store:
             assert store.journal.flush(10, survey=True)
             assert store.journal.folder.segments()[1] == []
             assert store.timeline()["gaps"] == []
+
+
+def check_announcements(settings: Settings) -> None:
+    """Nothing is published here, so what waits has one announcement for each generation that a restore began."""
+    with running_service(settings, service_starts=False) as store, store.bus.using() as registry:
+        waiting = [orjson.loads(body) for _, body in registry.outbox.messages()]
+        began = [each.id for each in registry.identity.generations if each.parent is not None]
+        assert [each["id"] for each in waiting if each["type"] == RESTORED] == began
 
 
 @pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])

@@ -21,7 +21,7 @@ from eventvault.restore.swap.finish import Finisher
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.swap.previous import PreviousDatabases
 from eventvault.restore.swap.swapper import Swapper
-from eventvault.settings import load
+from eventvault.settings import Settings, load
 
 CHANGES = ("rename", "replace", "link", "unlink", "mkdir", "rmdir")
 KILLED = 9
@@ -56,9 +56,14 @@ def die_at(number: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-def swap(folder: Path) -> None:
+def settings_in(folder: Path) -> Settings:
     names = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
-    settings = load({setting: str(folder / name) for setting, name in names.items()})
+    publishing = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "KAFKA_PUBLISH_TOPIC": "published"}
+    return load({**publishing, **{setting: str(folder / name) for setting, name in names.items()}})
+
+
+def swap(folder: Path) -> None:
+    settings = settings_in(folder)
     intent = msgspec.json.decode((folder / "intent.json").read_bytes(), type=Intent)
     intent = msgspec.structs.replace(intent, drop_file=str(folder / "restore" / "a.tar.gz"))
     Swapper(settings, EventBus(settings.database)).swap_closed(intent)

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
+import orjson
 import pytest
 
 from eventvault import data_folders, small_files
@@ -20,9 +21,10 @@ from eventvault.restore.swap import carry_over, in_place
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.values import Restored
-from eventvault.settings import PROJECT, Settings, load
+from eventvault.settings import PROJECT, Settings
 from eventvault.store import lifecycle
 from eventvault.store.service import StoreService
+from tests.eventvault.restore.swap.swap_killed import settings_in
 from tests.restoring import drafts, leftovers, make_archive, make_database, prefixes
 from tests.stores import running_service
 
@@ -75,8 +77,7 @@ def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp
 
 def outcome(folder: Path) -> str:
     """Whether the next start finds the live or the restored events; nothing else may be there."""
-    names = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
-    settings = load({setting: str(folder / name) for setting, name in names.items()})
+    settings = settings_in(folder)
     decided = intents.read_intent(settings.storage_dir)
     if decided is not None:
         moved = msgspec.structs.replace(decided, drop_file=str(settings.restore_dir / "a.tar.gz"))
@@ -84,6 +85,8 @@ def outcome(folder: Path) -> str:
     with running_service(settings, service_starts=False) as service:
         found = prefixes(service)
         status = service.status()
+        announced = announcements(service)
+    assert announced == ([RESTORED.source] if "restored" in found else []), "a restore is announced once if it is done"
     assert found in ({"live": 2}, {"restored": 3}), folder
     new = "restored" in found
     assert (status["lastRestore"] is not None) is new
@@ -97,6 +100,12 @@ def outcome(folder: Path) -> str:
         with running_service(settings) as service:
             assert prefixes(service) == {"restored": 3}, "it took the place of what was staged"
     return "restored" if new else "live"
+
+
+def announcements(service: StoreService) -> list[str]:
+    """What the restores whose announcements wait to be published have restored."""
+    with service.bus.using() as registry:
+        return [orjson.loads(body)["data"]["restored"] for _, body in registry.outbox.messages()]
 
 
 def test_the_old_database_is_kept(tmp_path: Path) -> None:
