@@ -30,6 +30,8 @@ MIN_BODY_RATE = 1024
 """Bytes per second."""
 MAX_SILENCE_SECONDS = 30.0
 """How long a client may pause, however much of the body it has sent before."""
+_SENT_WITH_HEAD = 64 * 1024
+"""A longer part of a body is not copied to be sent with the head of its answer."""
 TAKE_SECONDS = 30.0
 IMPATIENT_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
@@ -80,6 +82,9 @@ class ClientSocket:
         self._waits = waits
         self._timeout: float | None = None
         self._ahead = memoryview(b"")
+        self._holds = False
+        self._head = b""
+        """The head of an answer, which waits for the first bytes of the body."""
         self._allowance = 0.0
         """Seconds that a thread may still wait for the body."""
         self._patient = True
@@ -148,10 +153,34 @@ class ClientSocket:
         self._allowance = min(self._allowance + len(data) / MIN_BODY_RATE, MAX_SILENCE_SECONDS)
         return data
 
+    def hold_head(self) -> None:
+        """Let the first `sendall` of the present request wait for the second one.
+
+        gunicorn sends the head of an answer and its body by two calls: each would be a packet, and wake the client.
+        """
+        self._holds = True
+
+    def send_head(self) -> None:
+        """Send what is held, of an answer without a body. Raises as `sendall` does."""
+        self._holds = False
+        head, self._head = self._head, b""
+        if head:
+            self._send_all(head)
+
     def sendall(self, data: bytes) -> None:
         """Send all, unless a stream follows. Raises BrokenPipeError if the client takes nothing."""
         if self.stream is not None:
             return
+        if self._holds:
+            self._holds, self._head = False, data
+        elif self._head and len(data) <= _SENT_WITH_HEAD:
+            head, self._head = self._head, b""
+            self._send_all(head + data)
+        else:
+            self.send_head()
+            self._send_all(data)
+
+    def _send_all(self, data: bytes) -> None:
         if not self._answering:
             self._answering, self._next_check = True, time.monotonic() + _LOOK_SECONDS
         rest = memoryview(data)
@@ -163,7 +192,8 @@ class ClientSocket:
                 self._wait_to_send()
 
     def send(self, data: bytes) -> int:
-        self.sendall(data)
+        """Send all at once: gunicorn asks a client in this way to go on with its body."""
+        self._send_all(data)
         return len(data)
 
     def setblocking(self, flag: bool) -> None:

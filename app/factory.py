@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 from flask import Flask, request
@@ -57,6 +59,12 @@ _CONFIGURATION = {
 }
 
 
+class _Application(Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """No view and no hook is a coroutine, so none is examined; Flask would examine a dozen for each request."""
+        return func
+
+
 def create_app(
     settings: Settings | None = None,
     store: Store | None = None,
@@ -73,7 +81,7 @@ def create_app(
     """
     settings = settings or _settings()
     _check_settings_of_run(settings)
-    app = Flask(__name__, static_folder=None)
+    app = _Application(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False

@@ -54,7 +54,7 @@ HEALTH_THREADS = 3
 LONG_BODY_THREADS = 8
 """The rest of `threads` serves all other requests."""
 
-_READ_BYTES = 16 * 1024
+_READ_BYTES = 64 * 1024
 _SCAN_SECONDS = 0.25
 _TRIM_SECONDS = 5.0
 _TRIM_BYTES = 32 * 2**20
@@ -140,7 +140,11 @@ class Worker(ThreadWorker):
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
         conn.sock.request = req
-        return super().handle_request(req, conn)
+        conn.sock.hold_head()
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            conn.sock.send_head()
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
         """Continue with the connection of a request that has ended, and with the next one of its lane."""

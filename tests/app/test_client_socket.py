@@ -61,6 +61,46 @@ def test_what_was_collected_comes_first(pair: Pair) -> None:
     assert connection.take_ahead() == b"unread"
 
 
+def test_the_head_of_an_answer_is_sent_with_the_beginning_of_its_body(pair: Pair) -> None:
+    connection, client = pair
+    client.setblocking(False)
+    connection.hold_head()
+    connection.sendall(b"head ")
+    with pytest.raises(BlockingIOError):
+        client.recv(100)
+    client.settimeout(30)
+    connection.sendall(b"body ")
+    assert client.recv(100) == b"head body "
+    connection.sendall(b"more")
+    connection.send_head()
+    assert client.recv(100) == b"more"
+
+
+def test_a_head_without_a_body_is_sent(pair: Pair) -> None:
+    connection, client = pair
+    connection.hold_head()
+    connection.send(b"continue ")
+    connection.sendall(b"head")
+    connection.send_head()
+    connection.send_head()
+    connection.sendall(b" next")
+    assert b"".join(client.recv(1) for _ in range(18)) == b"continue head next"
+
+
+def test_the_head_comes_before_a_long_part_of_a_body(pair: Pair) -> None:
+    connection, client = pair
+    connection.hold_head()
+    connection.sendall(b"head")
+    body = bytes(2 * client_socket._SENT_WITH_HEAD)
+    sender = threading.Thread(target=connection.sendall, args=(body,))
+    sender.start()
+    received = b""
+    while len(received) < 4 + len(body):
+        received += client.recv(2**20)
+    sender.join()
+    assert received == b"head" + body
+
+
 def test_a_client_that_sends_nothing_is_given_up(pair: Pair) -> None:
     connection, _ = pair
     connection.begin_request(b"", 0.05, patient=True)
