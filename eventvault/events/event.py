@@ -118,20 +118,37 @@ def completed(
     needs_content_type: bool,
 ) -> EventDraft:
     """Make an EventDraft of a body and its attributes. Those that are None are filled in, in front of the others."""
-    filled = {}
-    if specversion is None:
-        filled["specversion"] = "1.0"
-    if time is None:
-        filled["time"] = clock.format_microseconds(instant)
+    start, filled = _start_of_body(
+        instant if time is None else None, specversion is None, event_id is None, source is None, needs_content_type
+    )
     if event_id is None:
-        event_id = filled["id"] = str(uuid_utils.uuid7())
+        event_id = str(uuid_utils.uuid7())
+        start %= event_id.encode()
     if source is None:
-        source = filled["source"] = DEFAULT_SOURCE
+        source = DEFAULT_SOURCE
+    return EventDraft(source, event_id, event_type, subject, start + body[1:] if filled else body, filled)
+
+
+@lru_cache(maxsize=64)
+def _start_of_body(
+    instant: int | None, needs_version: bool, needs_id: bool, needs_source: bool, needs_content_type: bool
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return how a body begins with what is filled in, with %b for the id, and the names of that.
+
+    The events of a request share their instant, and mostly they lack the same attributes.
+    """
+    filled = {}
+    if needs_version:
+        filled["specversion"] = "1.0"
+    if instant is not None:
+        filled["time"] = clock.format_microseconds(instant)
+    if needs_id:
+        filled["id"] = "%b"
+    if needs_source:
+        filled["source"] = DEFAULT_SOURCE
     if needs_content_type:
         filled["datacontenttype"] = "application/json"
-    if filled:
-        body = orjson.dumps(filled)[:-1] + b"," + body[1:]
-    return EventDraft(source, event_id, event_type, subject, body, tuple(filled))
+    return orjson.dumps(filled)[:-1] + b",", tuple(filled)
 
 
 def _without_ignored(body: bytes, attributes: Mapping[str, Any]) -> bytes:

@@ -33,8 +33,8 @@ _SPACED, _BEGINNING = b": ", 64
 """A text with white space between its tokens has some of it in its beginning."""
 _STAMP = b',"sequence":%d,"recordedtime":"%s"}'
 """The end of an event as an export has it."""
-_UNIQUE, _REPEATED = ("id", "subject", "time"), ("type", "source", "datacontenttype", "dataschema")
-"""Attributes with a rule for their values beside their type and length: of the others many events have the same."""
+_CHECKED = ("id", "subject", "time", "type", "source", "datacontenttype", "dataschema")
+"""Attributes with a rule for their values beside their type and length."""
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TEXT)]
 
@@ -130,7 +130,7 @@ def read_array(array: bytes) -> list[OrdinaryEvent] | None:
         return None
     events: list[OrdinaryEvent] = []
     for portion in _portions(texts):
-        found = _read(portion)
+        found = _read_compact(portion)
         if found is None:
             return None
         events += found
@@ -165,9 +165,19 @@ def _read(texts: Sequence[bytes]) -> list[OrdinaryEvent] | None:
     """Return the events in a portion; None if one of them is no ordinary one."""
     if sum(map(len, texts)) > _FEW_BYTES:
         return None
-    try:
-        if _SPACED in b"".join([text[:_BEGINNING] for text in texts]):
+    if _SPACED in b"".join([text[:_BEGINNING] for text in texts]):
+        try:
             texts = list(map(json_text.compact, texts))
+        except _FAILURES:
+            return None
+    return _read_compact(texts)
+
+
+def _read_compact(texts: Sequence[bytes]) -> list[OrdinaryEvent] | None:
+    """Do the same for texts without white space between their tokens. If there is some, the answer is None."""
+    if sum(map(len, texts)) > _FEW_BYTES:
+        return None
+    try:
         envelopes = list(map(_decode, texts))
         if len(_encode(envelopes)) != sum(map(len, texts)) + len(texts) + 1 or not _is_sound(envelopes):
             return None
@@ -190,9 +200,7 @@ def _is_valid(envelopes: Sequence[Envelope]) -> bool:
     columns = dict(
         zip(Envelope.__struct_fields__, zip(*map(msgspec.structs.astuple, envelopes), strict=True), strict=True)
     )
-    return all(schema.allows(name, list(columns[name])) for name in _UNIQUE) and all(
-        schema.allows(name, list(set(columns[name]))) for name in _REPEATED
-    )
+    return all(schema.allows(name, list(set(columns[name]))) for name in _CHECKED)
 
 
 def _is_stamped(found: OrdinaryEvent) -> bool:

@@ -374,9 +374,10 @@ def _read_content(registry: EventRegistry, first: int, last: int) -> Content:
 def _read_lines(registry: EventRegistry, first: int, last: int) -> list[bytes]:
     lines: list[bytes] = []
     room = SEGMENT_BYTES
-    for _, value in registry.events(first - 1, last):
-        lines.append(value)
-        room -= len(value)
-        if room <= 0:
-            break
+    with registry.event_values(first - 1, last) as values:
+        for value in values:
+            lines.append(value)
+            room -= len(value)
+            if room <= 0:
+                break
     return lines

@@ -67,7 +67,7 @@ def _read_rest(connection: socket.socket, start: bytes, length: int) -> bytearra
     body[:done] = start
     with memoryview(body) as view:
         while done < length:
-            count = connection.recv_into(view[done:])
+            count = connection.recv_into(view[done:], 0, socket.MSG_WAITALL)  # else each part would wake the reader
             if not count:
                 raise ConnectionError("the other end closed the connection")
             done += count

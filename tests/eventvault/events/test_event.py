@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from eventvault.events import event
 from tests.processes import own_memory
 
 EVENTS = 20_000
+FILLED_IN = {"specversion": "1.0", "time": "1970-01-01T00:00:00.000005Z", "id": "%b", "source": "eventvault"}
 PROJECT = Path(__file__).resolve().parents[3]
 KEEP_DRAFTS = f"""
 import sys
@@ -45,6 +47,17 @@ def test_a_time_that_was_filled_in_does_not_tell_two_events_apart(attributes: di
     assert event.same_content(stored(1, **attributes), stored(2, **attributes))
     assert not event.same_content(stored(1, **attributes), stored(2, **{**attributes, "data": 2}))
     assert not event.same_content(stored(1, **attributes), stored(2, **attributes, extension="x"))
+
+
+@pytest.mark.parametrize("given", [names for count in range(5) for names in itertools.combinations(FILLED_IN, count)])
+def test_what_is_filled_in_has_its_order_and_its_bytes(given: tuple[str, ...]) -> None:
+    sent = {"type": "100 %b", "data": "%s"} | {name: FILLED_IN[name] for name in given}
+    draft = event.draft(sent, 5)
+    missing = {name: value for name, value in (FILLED_IN | {"id": draft.id}).items() if name not in given}
+    if "datacontenttype" not in given:
+        missing["datacontenttype"] = "application/json"
+    assert draft.body == orjson.dumps(missing | sent)
+    assert (draft.filled, draft.source, draft.type) == (tuple(missing), "eventvault", "100 %b")
 
 
 @pytest.mark.parametrize("second", ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000002Z", None])
