@@ -7,6 +7,7 @@ comes first. The tests of a module share a test process, and so what the module'
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,11 @@ SOAK_SECONDS = 6 * 3600
 """How long the long form of a series may take, if it does not say itself."""
 PROCESS_FIXTURES = frozenset({"kafka", "private_kafka", "nginx", "serve", "store_client"})
 """All tests that use one of these fixtures run real processes."""
+
+
+def share(count: int) -> int:
+    """Return how many of `count` rounds the long form of a series runs: all, or as SOAK_SHARE says, such as 0.1."""
+    return max(1, math.ceil(count * float(os.environ.get("SOAK_SHARE") or 1)))
 
 
 @pytest.hookimpl(optionalhook=True)

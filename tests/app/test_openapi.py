@@ -25,6 +25,7 @@ from eventvault.jobs.job import JobType
 from eventvault.jobs.memory_jobs import MemoryJobs
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
+from tests.schedule import share
 from tests.stores import folders_beneath
 
 
@@ -177,7 +178,7 @@ def test_any_number_of_generated_requests_is_answered_as_documented(
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
-    send_all(schema, subtests, hypothesis.settings(QUICK, derandomize=False, max_examples=400), seed, test)
+    send_all(schema, subtests, hypothesis.settings(QUICK, derandomize=False, max_examples=share(400)), seed, test)
 
 
 def test_each_request_that_changes_something_takes_a_key(web: FlaskClient) -> None:

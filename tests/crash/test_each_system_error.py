@@ -23,6 +23,7 @@ from eventvault.settings import Settings
 from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.restoring import drafts, ids
+from tests.schedule import share
 from tests.stores import STORE_COMMAND, running_client
 
 pytestmark = [
@@ -120,7 +121,7 @@ def answer_of(work: Callable[[], object]) -> str:
     return "done"
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(600, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(share(600), id="long", marks=pytest.mark.soak)])
 def test_each_error_of_the_system_at_some_call_of_each_verb(settings: Settings, tmp_path: Path, rounds: int) -> None:
     seed = int(os.environ.get("SEED", random.SystemRandom().randrange(2**32)))
     print(f"SEED={seed}")
@@ -164,7 +165,7 @@ exec "$@"
 """
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(share(200), id="long", marks=pytest.mark.soak)])
 @pytest.mark.parametrize("recover", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_each_error_of_the_system_at_some_call_of_a_start(
     settings_with: Callable[..., Settings], tmp_path: Path, rounds: int, recover: bool

@@ -1,4 +1,4 @@
-"""Real starts overlap in random order: an archive in `restore/` is applied once, and no event of a start is lost."""
+"""Real starts overlap in random order: what waits for a start is applied once, and no event of a start is lost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from eventvault import data_folders
 from eventvault.settings import PROJECT, Settings, load
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.crash.start_once import serves
 from tests.restoring import make_archive, prefixes
+from tests.schedule import share
 from tests.stores import STORE_COMMAND, folders_beneath, wait_until_gone
 
 KILLS = 2
@@ -80,8 +82,11 @@ def interleave(settings: Settings, seed: int) -> None:
         time.sleep(pause)
         work()
 
+    is_staged = order.random() < 0.5
     with earlier_store(settings) as orphan, ThreadPoolExecutor(8) as pool:
-        archive = make_archive(settings.restore_dir / "a.tar.gz")
+        archive = make_archive((settings.backup_dir if is_staged else settings.restore_dir) / "a.tar.gz")
+        if is_staged:
+            _stage(orphan, archive.name)
         starts = [Start(settings, name) for name in "ab"]
         try:
             jobs = [pool.submit(start.read) for start in starts]
@@ -89,10 +94,17 @@ def interleave(settings: Settings, seed: int) -> None:
                 jobs.append(pool.submit(after_a_pause, work, order.uniform(0, MOST_PAUSE)))
             for job in jobs:
                 job.result(120)
-            _check(settings, archive, [event for start in starts for event in start.acknowledged], seed)
+            _check(settings, [event for start in starts for event in start.acknowledged], seed)
+            _check_done(settings, archive, seed, is_staged=is_staged)
         finally:
             for start in starts:
                 start.end()
+
+
+def _stage(orphan: Spawner, archive: str) -> None:
+    client = StoreClient.over(orphan)
+    client.restore(archive, staged=True)
+    client.close()
 
 
 def _kill_store(orphan: Spawner) -> None:
@@ -106,7 +118,7 @@ def _revive(orphan: Spawner) -> None:
     orphan.ensure_started(time.monotonic() + 5)
 
 
-def _check(settings: Settings, archive: Path, acknowledged: list[str], seed: int) -> None:
+def _check(settings: Settings, acknowledged: list[str], seed: int) -> None:
     client = StoreClient.over(Spawner(settings, STORE_COMMAND, service="reader", mode="command"))
     try:
         processes.wait_until(lambda: serves(client), "no store serves", 60)
@@ -114,14 +126,23 @@ def _check(settings: Settings, archive: Path, acknowledged: list[str], seed: int
         assert len(acknowledged) == 6
         for event in acknowledged:
             client.get(event, "/acknowledged")
-        assert not archive.exists(), f"seed {seed}"
-        assert len(list((settings.restore_dir / "restored").iterdir())) == 1, f"seed {seed}"
         assert [entry.events for entry in client.list_undo()] in ([], [0]), f"seed {seed}"
     finally:
         client.close()
 
 
-@pytest.mark.parametrize("rounds", [pytest.param(2, id="short"), pytest.param(500, id="long", marks=pytest.mark.soak)])
+def _check_done(settings: Settings, archive: Path, seed: int, *, is_staged: bool) -> None:
+    if is_staged:
+        assert not (settings.storage_dir / data_folders.STAGED_RESTORE).exists(), f"seed {seed}"
+        assert archive.exists()
+    else:
+        assert not archive.exists(), f"seed {seed}"
+        assert len(list((settings.restore_dir / "restored").iterdir())) == 1, f"seed {seed}"
+
+
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(2, id="short"), pytest.param(share(500), id="long", marks=pytest.mark.soak)]
+)
 def test_an_archive_is_applied_once_however_starts_orphans_and_kills_interleave(rounds: int, tmp_path: Path) -> None:
     first = random.SystemRandom().randrange(2**32)
     print(f"seeds from {first} on")

@@ -20,6 +20,7 @@ from eventvault.events.event import draft
 from eventvault.restore.swap.unpublished import RESTORED
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests.schedule import share
 from tests.service import PROJECT
 from tests.stores import running_service
 
@@ -197,7 +198,9 @@ class TestKilled:
             assert identities(store) == [*held, "later-0"], "it was applied again"
 
 
-@pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(5, id="short"), pytest.param(share(60), id="long", marks=pytest.mark.soak)]
+)
 def test_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], rounds: int) -> None:
     name, held = new
     command, environment = restoring(settings, "api", name)
@@ -210,7 +213,9 @@ def test_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], r
         check(settings, old, held)
 
 
-@pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(180, id="long", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(5, id="short"), pytest.param(share(180), id="long", marks=pytest.mark.soak)]
+)
 def test_a_restore_to_a_moment_killed_at_any_instant(
     settings_with: Callable[..., Settings], new: tuple[str, list[str]], rounds: int
 ) -> None:
@@ -241,7 +246,9 @@ def check_announcements(settings: Settings) -> None:
         assert [each["id"] for each in waiting if each["type"] == RESTORED] == began
 
 
-@pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(5, id="short"), pytest.param(share(60), id="long", marks=pytest.mark.soak)]
+)
 def test_an_undo_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], rounds: int) -> None:
     name, states = new[0], [new[1]]
     command, environment = restoring(settings, "undo")

@@ -1,5 +1,5 @@
 """A bit flips anywhere in the live database: after six restarts with posts and merges, every event that is read is
-right, or the damage is named; nothing is dropped without a word."""
+right, or the damage is named; nothing is dropped without a word. The same of the outbox and the quarantine."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from eventvault.events import event
 from eventvault.events.event import EventDraft
 from eventvault.settings import load
 from eventvault.store.service import StoreService
+from tests.quarantine import ids_of, letter, take_letters
 from tests.restoring import problem_codes
+from tests.schedule import share
 from tests.stores import folders_beneath, running_service
 
 NAMES = {"database_damaged", "rolled_back"}
 """The codes of problems that name damage of the database."""
 RESTARTS = 6
+PUBLISHES = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "KAFKA_PUBLISH_TOPIC": "published"}
+LETTERS = 5
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +46,7 @@ class Run:
     """One installation with a flipped bit. stored: the events as they were acknowledged, by sequence."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = load({**folders_beneath(folder), "JOURNAL_INTERVAL": "20"})
+        self.settings = load({**folders_beneath(folder), "JOURNAL_INTERVAL": "20", **PUBLISHES})
         self.stored: dict[int, bytes] = {}
 
     @contextmanager
@@ -72,6 +76,8 @@ class Run:
                 read = dict(registry.events(0, NO_BOUND))
                 wrong = [sequence for sequence, value in read.items() if self.stored.get(sequence, value) != value]
                 found = {name: registry.find(name) for name in map(_id_of, random.sample([*read.values()], 40))}
+                unpublished = list(registry.outbox.pending(0, NO_BOUND - 1))
+            letters = len(ids_of(service))
         except DatabaseDamaged as error:
             assert set(problem_codes(service)) & NAMES
             raise Named from error
@@ -79,6 +85,8 @@ class Run:
             raise Named
         assert wrong == []
         assert read.keys() == self.stored.keys()
+        assert unpublished == sorted(self.stored)
+        assert letters == LETTERS
         assert all(_id_of(read[sequence]) == name for name, sequence in found.items())
         stored = [event.draft(orjson.loads(value), clock.now()) for value in list(read.values())[:: len(read) // 5]]
         try:
@@ -103,6 +111,7 @@ def template(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """An installation that was stopped in order, with tables of several levels and a log."""
     run = Run(tmp_path / "template")
     with run.service() as service:
+        take_letters(service, *map(letter, range(LETTERS)))
         run.post(service, 20)
         if request.param:
             service.create_backup()
@@ -143,7 +152,7 @@ def outcome(template: Run, folder: Path, chance: random.Random) -> str:
 
 SHORT_AND_LONG = [
     pytest.param(6, id="short"),
-    *(pytest.param(100, id=f"long-{part}", marks=pytest.mark.soak) for part in range(1, 11)),
+    *(pytest.param(share(100), id=f"long-{part}", marks=pytest.mark.soak) for part in range(1, 11)),
 ]
 """The long form makes 2,000 flips, half of them with an archive."""
 

@@ -20,6 +20,7 @@ from eventvault.restore.prepare import prepare_restore
 from tests.eventvault.archive_folder import manifest
 from tests.mutations import seal_of
 from tests.restoring import times_of
+from tests.schedule import share
 
 FLIPS = 200
 
@@ -87,4 +88,4 @@ def test_no_flipped_bit_passes(whole: bytes, tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_none_of_many_flipped_bits_passes(whole: bytes, tmp_path: Path) -> None:
-    check(whole, tmp_path, 50 * FLIPS)
+    check(whole, tmp_path, share(50 * FLIPS))
