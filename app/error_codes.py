@@ -531,6 +531,13 @@ ANSWERS: dict[str, ErrorCode] = {
         "It is started again by itself. If not, the log of the service says why. Commands need a running service.",
         503, TRY_AGAIN, 1,
     ),
+    "jobs_damaged": ErrorCode(
+        "The bytes of `jobs_db` have changed, or a file of it is missing. What is not damaged of it can be read.",
+        "the database of jobs is damaged: Corruption: block checksum mismatch",
+        "Stop the service, move `STORAGE_DIR/jobs_db` away and start it: what is unfinished in `BACKUP_DIR/jobs` comes "
+        "back, [held](jobs.md#damage).",
+        503, INVALID, 30,
+    ),
     "jobs_disabled": ErrorCode(
         "The request needs the dispatcher, but `JOBS_ENABLED` is false.",
         "jobs are switched off",
@@ -792,7 +799,7 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Do what the hint says to that folder. The lines are written by themselves then; what is done goes on.",
     ),
     "jobs_held": ErrorCode(
-        "[Jobs](jobs.md) come from a copy, as `STORAGE_DIR` was lost, and may have run since. Nothing is sent.",
+        "[Jobs](jobs.md) come from a copy, as `jobs_db` was lost, and may have run since. Nothing is sent.",
         "12 jobs are held: they come from a copy of what was unfinished",
         "Cancel those that have run, then `flask jobs resume`, or `POST /api/jobs/resume`.",
     ),
@@ -812,7 +819,8 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Create it, or set `KAFKA_CREATE_TOPICS=true`.",
     ),
     "jobs_rewound": ErrorCode(
-        "`jobs_db` is older than the topics of [jobs](jobs.md) say: an old copy was put back. Nothing is sent.",
+        "`jobs_db` lacks its newest changes: the topics of [jobs](jobs.md) say so, as an old copy was put back, or the "
+        "end of its log was damaged. Nothing is sent.",
         "jobs_db is an old copy: the topics of jobs have later reports",
         "Put the newest `jobs_db` back, or accept this one: `flask jobs resume`, or `POST /api/jobs/resume`.",
     ),

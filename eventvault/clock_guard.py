@@ -135,6 +135,17 @@ class ClockGuard:
             if passed and now >= last_recorded:
                 self._believe(*self._read())
 
+    def follow(self) -> None:
+        """While the clock is not believed, take over what another process noted: it may have been accepted there.
+
+        For a process beside the store, which never saves. Reads the note.
+        """
+        if self.held_since is None or (noted := self._read_note()) is None:
+            return
+        with self._lock:
+            if noted.boot == self._note.boot:
+                self._note = noted
+
     def save(self) -> None:
         """Write the note if a step was believed since, or an hour ago. Raises NoSpace or OSError."""
         with self._lock:

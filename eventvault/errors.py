@@ -514,6 +514,12 @@ class JobsUnavailable(EventVaultError):
     code = "jobs_unavailable"
 
 
+class JobsDamaged(EventVaultError):
+    """The bytes of `jobs_db` have changed. What is not damaged of it can be read."""
+
+    code = "jobs_damaged"
+
+
 class JobsDisabled(EventVaultError):
     """The request needs the dispatcher, but `JOBS_ENABLED` is false."""
 

@@ -145,6 +145,7 @@ PROVEN = [
         "tests/worker/test_worker_without_broker.py",
         "its folder and module differ",
     ),
+    Proof("docs/jobs.md", "systemctl stop eventvault", "tests/crash/test_jobs.py", "it damages a database first"),
     Proof("docs/jobs.md", "make run STORAGE_DIR", "tests/crash/test_jobs_over_kafka.py", _BROKER),
     Proof("docs/jobs.md", "echo '{", "tests/crash/test_jobs_over_kafka.py", _BROKER),
     Proof("docs/journal.md", "curl -s -X POST localhost:5050/api/problems", _ANSWERS),

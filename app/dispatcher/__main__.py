@@ -11,11 +11,13 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 
 from app.dispatcher.local_worker import LocalWorker
 from app.dispatcher.opening import Opening
-from eventvault import __version__, data_folders
+from eventvault import __version__, clock, data_folders
+from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.errors import EventVaultError
 from eventvault.jobs import wire
@@ -26,6 +28,7 @@ from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import settings_of_process
 from eventvault.store.process.ending import end_process, end_stuck, end_within
+from eventvault.store.process.last_words import heed_last_words
 from eventvault.store.process.ownership import ACQUIRE_SECONDS, OwnerLock, master_lives
 from eventvault.store.process.spawn import report_failure
 from eventvault.store.watchdog import Watchdog
@@ -35,6 +38,8 @@ log = logging.getLogger("jobs")
 
 STOP_SECONDS = 20.0
 """How long a dispatcher that was asked to end has for that."""
+FOLLOW_SECONDS = 1.0
+"""How soon a clock that the store believes again is believed here."""
 CLOSE_SECONDS = 5.0
 """What closing the transport and the database has of it: for them a writing of the unfinished jobs gives up."""
 
@@ -57,6 +62,7 @@ def main() -> int:
         if not master_lives(os.environ.get(MASTER_VARIABLE)):
             log.info("no dispatcher is started, as the service that it belongs to has ended")
             return 0
+        heed_last_words(settings.storage_dir, data_folders.JOBS_LAST_WORDS)
         _serve(settings, lock, arguments.service)
     except (EventVaultError, *SYSTEM_ERRORS) as error:
         reason = f"the dispatcher of jobs cannot start: {reason_of(error)}"
@@ -66,7 +72,16 @@ def main() -> int:
     return 0
 
 
+def _follow_clock(guard: ClockGuard) -> None:
+    while True:
+        time.sleep(FOLLOW_SECONDS)
+        guard.follow()
+
+
 def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
+    guard = ClockGuard(settings.storage_dir)  # a leap ahead would run what is delayed, and forget what has ended
+    clock.use(guard.now)
+    threading.Thread(target=_follow_clock, args=(guard,), name="clock", daemon=True).start()
     transport = SocketTransport(tick_seconds())
     worker = LocalWorker(settings, service)
     opening = Opening(settings, transport, worker.problems)

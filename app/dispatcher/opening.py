@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -9,9 +10,10 @@ from collections.abc import Callable
 
 from eventvault import data_folders
 from eventvault.backups.installation_folder import check_folder
-from eventvault.damage import SYSTEM_ERRORS, as_answer
+from eventvault.backups.storage_mount import check_mounted
+from eventvault.damage import SYSTEM_ERRORS
 from eventvault.errors import EventVaultError, JobsUnavailable
-from eventvault.jobs.database import JobsDatabase
+from eventvault.jobs.database import JobsDatabase, answer_to
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.inputs import answer_of
 from eventvault.jobs.joined_transport import JoinedTransport
@@ -22,6 +24,8 @@ from eventvault.jobs.transport import DispatcherTransport
 from eventvault.jobs.unfinished import UnfinishedFile
 from eventvault.problems import Problem
 from eventvault.settings import Settings
+from eventvault.small_files import QuarantinedFiles
+from eventvault.store.watchdog import stuck_problems
 
 log = logging.getLogger("jobs")
 
@@ -41,8 +45,10 @@ class Opening:
     def __init__(
         self, settings: Settings, transport: DispatcherTransport, problems: Callable[[], list[Problem]] = list
     ) -> None:
+        self._settings = settings
         self._problems_besides = problems
         unfinished = settings.backup_dir / data_folders.JOBS / data_folders.UNFINISHED_JOBS
+        self._quarantined = QuarantinedFiles([unfinished.parent, settings.storage_dir])
         database = JobsDatabase(settings.storage_dir / data_folders.JOBS_DATABASE)
         joined = _with_kafka(settings, transport, database) if settings.kafka_bootstrap_servers else transport
         self.dispatcher = Dispatcher(database, joined, _limits(settings), unfinished=unfinished)
@@ -61,11 +67,13 @@ class Opening:
         threading.Thread(target=self._open, args=(on_open,), name="opening", daemon=True).start()
 
     def jobs(self) -> LocalJobs:
-        """Return the port. Raises why the database is not open."""
+        """Return the port, for reading alone while the disk refuses to open the database. Raises why it is closed."""
         self._tried.wait(_WAIT_SECONDS)
-        if self._jobs is None:
-            raise self._problem
-        return self._jobs
+        if self._jobs is not None:
+            return self._jobs
+        if self.dispatcher.database.is_readable:
+            return LocalJobs(self.dispatcher)
+        raise self._problem
 
     def stop(self, until: float) -> None:
         """until: when a writing of the unfinished jobs gives up (monotonic). The database has them all."""
@@ -74,15 +82,18 @@ class Opening:
         if self._jobs is not None:
             self._unfinished.write_if_changed(lambda: time.monotonic() >= until)
             self.dispatcher.stop()
+        else:
+            with contextlib.suppress(EventVaultError):
+                self.dispatcher.database.close()
 
     def _open(self, on_open: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             try:
+                if not self.dispatcher.database.folder.exists():
+                    check_mounted(self._settings)  # none is created on the disk beneath
                 self.dispatcher.open()
-            except EventVaultError as error:
-                self._note(error)
-            except SYSTEM_ERRORS as error:
-                self._note(as_answer("opening the database of jobs", error))
+            except (EventVaultError, *SYSTEM_ERRORS) as error:
+                self._note(answer_to("opening the database of jobs", error))
             except Exception as error:
                 log.exception("the dispatcher of jobs could not be opened, and is opened again")
                 self._note(answer_of(error))
@@ -98,12 +109,44 @@ class Opening:
 
     def _problems(self) -> list[Problem]:
         unwritten = self._unfinished.problem
-        return [*self._problems_besides(), *([] if unwritten is None else [unwritten])]
+        return [
+            *self._problems_besides(),
+            *([] if unwritten is None else [unwritten]),
+            *_damaged_files(self._quarantined),
+            *stuck_problems(),
+        ]
 
     def _note(self, error: EventVaultError) -> None:
         if str(error) != str(self._problem):
             log.error("%s (%s)", error, error.hint)
         self._problem = error
+
+
+_LOSSES = {
+    data_folders.UNFINISHED_JOBS: (
+        "what could be read of it was taken over",
+        "look through the jobs that are held, as some may be missing or wrong; then remove the damaged file",
+    ),
+    data_folders.JOBS_WORKER: (
+        "a worker that was started before may run on for a while beside the new one",
+        "check that disk, then remove the damaged file",
+    ),
+}
+"""Name of a small file of jobs → what its loss means, and what to do."""
+
+
+def _damaged_files(quarantined: QuarantinedFiles) -> list[Problem]:
+    found = [(path, path.name.partition(data_folders.DAMAGED_SUFFIX)[0]) for path in quarantined.present()]
+    return [
+        Problem(
+            "file_damaged",
+            f"{path.with_name(name)} was damaged and is {path} now; {_LOSSES[name][0]}",
+            _LOSSES[name][1],
+            str(path),
+        )
+        for path, name in found
+        if name in _LOSSES
+    ]
 
 
 def _with_kafka(settings: Settings, local: DispatcherTransport, database: JobsDatabase) -> JoinedTransport:

@@ -1,7 +1,7 @@
 """Cuts off the torn end of a log, which LevelDB refuses to open with paranoid checks.
 
-The live database's bytes that are cut off stay in `STORAGE_DIR/cut_off` for 30 days. A record that is there in full
-length may have been acknowledged: its file's name ends in `.changed` until it is known whether its events are lost.
+A database's bytes that are cut off stay in a folder of their own (`STORAGE_DIR/cut_off`) for 30 days. A record that is
+there in full length may have been acknowledged: the name of its file ends in `.changed` until it is known what is lost.
 """
 
 from __future__ import annotations
@@ -45,8 +45,13 @@ def last_changed_event(folder: Path) -> int:
     return max((_last_event(file) for file in _changed(folder)), default=0)
 
 
+def has_changed(folder: Path) -> bool:
+    """Return whether there are changed records in `folder` of which it is not known what is lost with them."""
+    return bool(_changed(folder))
+
+
 def settle_changed(folder: Path) -> None:
-    """Note that it is known of all changed records in `folder` whether their events are lost."""
+    """Note that it is known of all changed records in `folder` what is lost with them."""
     for file in _changed(folder):
         rename_durably(file, file.with_suffix(".log"))
 

@@ -198,6 +198,11 @@ def take_position(machine: Machine, position: Position) -> None:
         machine.read_to(position)
 
 
+def note_adopted(machine: Machine, dispatcher: str) -> None:
+    """Note whose copy is taken over: it may be replaced then."""
+    machine.ledger.changes.put(keys.META_ADOPTED, dispatcher.encode())
+
+
 def is_new(machine: Machine) -> bool:
     """Return whether nothing was taken over from another `jobs_db` yet."""
     return machine.ledger.changes.get(keys.META_NEW) is not None

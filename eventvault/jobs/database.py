@@ -1,10 +1,14 @@
 """`jobs_db`: a LevelDB of its own, which the dispatcher alone opens. Threads read it while the dispatcher writes.
 
 Every batch carries the number of its turn, so that a reopening after a failed write shows whether it is on disk.
+
+No archive has it and no journal. So damage is named, what is not damaged can be read, and nothing is made up for by
+itself but what is unfinished, from the copy (`eventvault.jobs.unfinished`).
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,14 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import plyvel
 
 from eventvault import data_folders
-from eventvault.damage import SYSTEM_ERRORS
-from eventvault.database import opening
+from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
+from eventvault.database import cut_off, opening
 from eventvault.database.registry import open_leveldb
-from eventvault.errors import DatabaseTooNew, JobsUnavailable
+from eventvault.database.view import DatabaseView
+from eventvault.errors import (
+    DatabaseDamaged,
+    DatabaseTooNew,
+    DiskFailed,
+    EventVaultError,
+    JobsDamaged,
+    JobsUnavailable,
+)
 from eventvault.files import make_folder, remove_durably, rename_durably, sync_tree
 from eventvault.jobs import keys
+from eventvault.system_errors import reason_of
+
+log = logging.getLogger("jobs")
 
 SCHEMA_VERSION = 1
 WRITE_BUFFER_BYTES = 8 * 2**20
@@ -28,6 +44,14 @@ USERS_SECONDS = 20.0
 """How long a reopening waits for readers: what they read is short."""
 REOPEN_SECONDS = 10.0
 """How long a reader waits for a reopening."""
+ANEW = (
+    "stop the service, move STORAGE_DIR/jobs_db away and start it: what is unfinished in BACKUP_DIR/jobs comes back, "
+    "held"
+)
+_DAMAGED = f"what is not damaged can be read. To go on without the rest: {ANEW}"
+_BAD_SECTOR = (
+    f"the disk of STORAGE_DIR has a bad sector, or is away; it is tried again. If it does not come back: {ANEW}"
+)
 
 
 class Ticks(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -48,11 +72,13 @@ class Snapshot:
         self._snapshot = snapshot
 
     def get(self, key: bytes) -> bytes | None:
-        value: bytes | None = self._snapshot.get(key)
+        value: bytes | None = self._snapshot.get(key, verify_checksums=True)
         return value
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        with self._snapshot.iterator(start=start, stop=stop, reverse=reverse, fill_cache=False) as entries:
+        with self._snapshot.iterator(
+            start=start, stop=stop, reverse=reverse, fill_cache=False, verify_checksums=True
+        ) as entries:
             yield from entries
 
 
@@ -61,27 +87,78 @@ class JobsDatabase:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.damage: JobsDamaged | None = None
+        """The damage that this process met last: nothing mends it."""
+        self.lacks_changes = False
+        """Whether the newest changes are lost, by damage at the end of a log, and nobody has accepted that."""
+        self._cut_off = folder.parent / data_folders.JOBS_CUT_OFF
+        self._problem: EventVaultError | None = None
+        """Why the last opening failed."""
+        self._written = Ticks()
+        """What the last batch says that was acknowledged."""
+        self._view = DatabaseView(folder)
+        """For reading while the disk refuses to open the database."""
+        self._is_view = False
         self._db: Any = None
         self._is_reopening = False
         self._users = 0
         self._users_changed = threading.Condition()
 
     def open(self) -> None:
-        """Open it; an installation without one gets an empty one. Raises what `open_checked` raises, DatabaseTooNew."""
+        """Open it; an installation without one gets an empty one.
+
+        Raises JobsDamaged, DatabaseTooNew, and what else `open_checked` raises. If the disk refuses it, what is there
+        can be read.
+        """
+        try:
+            db = self._opened()
+        except (EventVaultError, *SYSTEM_ERRORS) as error:
+            self._problem = _reason_of_opening(error)
+            if not isinstance(self._problem, JobsDamaged | DatabaseTooNew):
+                self._open_view()
+            if isinstance(error, DatabaseDamaged | DiskFailed) or is_damage(error):
+                raise self._problem from error
+            raise
+        self._put_in_place(db, is_view=False)
+        self._problem = None
+        self.lacks_changes |= cut_off.has_changed(self._cut_off)
+
+    def _open_view(self) -> None:
+        if self._db is not None:
+            return
+        try:
+            db = self._view.open()
+        except (EventVaultError, *SYSTEM_ERRORS) as error:
+            log.warning("the jobs cannot be read either: %s", reason_of(error))
+            return
+        log.warning("jobs can be read, but none can be accepted")
+        self._put_in_place(db, is_view=True)
+
+    def _put_in_place(self, db: Any, *, is_view: bool) -> None:
+        """Serve readers from it, and close what served them. Raises JobsUnavailable if one of them does not end."""
+        try:
+            self.close()
+        except JobsUnavailable:
+            db.close()
+            raise
+        with self._users_changed:
+            self._db, self._is_view = db, is_view
+
+    def _opened(self) -> Any:
         if not self.folder.exists():
             create(self.folder)
-        db = opening.open_checked(
-            self.folder, retain_in=self.folder.parent / data_folders.CUT_OFF, write_buffer=WRITE_BUFFER_BYTES
-        )
-        version = int(db.get(keys.META_SCHEMA) or b"0")
-        if version > SCHEMA_VERSION:
+        db = opening.open_checked(self.folder, retain_in=self._cut_off, write_buffer=WRITE_BUFFER_BYTES)
+        try:
+            version = int(db.get(keys.META_SCHEMA, verify_checksums=True) or b"0")
+            if version > SCHEMA_VERSION:
+                raise DatabaseTooNew(
+                    f"{self.folder} has the version {version}, which a later EventVault wrote",
+                    hint="start that version of EventVault",
+                )
+        except BaseException:
             db.close()
-            raise DatabaseTooNew(
-                f"{self.folder} has the version {version}, which a later EventVault wrote",
-                hint="start that version of EventVault",
-            )
-        with self._users_changed:
-            self._db = db
+            raise
+        return db
 
     def close(self) -> None:
         """Raises JobsUnavailable if a reader does not end."""
@@ -92,23 +169,44 @@ class JobsDatabase:
                 raise JobsUnavailable("the database of jobs is being read and cannot be closed", hint="try again")
         if db is not None:
             db.close()
+        if self._is_view:
+            self._view.remove()
+            self._is_view = False
 
     def reopen(self) -> int:
-        """Close and open it after a failed write. Returns the turn of the last batch that is on disk."""
-        if self._db is not None:
+        """Close and open it after a failed write. Returns the turn of the last batch that is on disk.
+
+        A batch that failed may lie in the log in part: only if one that was acknowledged is missing, changes are lost.
+        """
+        lacked = self.lacks_changes
+        if self.is_open:
             opening.check_room(self.folder)
         self._is_reopening = True
         try:
-            self.close()
+            if not self._is_view:
+                self.close()
             self.open()
         finally:
             with self._users_changed:
                 self._is_reopening = False
                 self._users_changed.notify_all()
-        return self.ticks().turn
+        turn = self.ticks().turn
+        self.lacks_changes = lacked or turn < self._written.turn
+        if not self.lacks_changes:
+            self.accept_lack()
+        return turn
+
+    def accept_lack(self) -> None:
+        """What the end of a log lost is known, and accepted."""
+        cut_off.settle_changed(self._cut_off)
+        self.lacks_changes = False
 
     @property
     def is_open(self) -> bool:
+        return self._db is not None and not self._is_view
+
+    @property
+    def is_readable(self) -> bool:
         return self._db is not None
 
     @property
@@ -122,12 +220,12 @@ class JobsDatabase:
 
     def get(self, key: bytes) -> bytes | None:
         """Return a value. For the thread that writes."""
-        value: bytes | None = self._db.get(key)
+        value: bytes | None = self._db.get(key, verify_checksums=True)
         return value
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and values. For the thread that writes."""
-        with self._db.iterator(start=start, stop=stop, reverse=reverse) as entries:
+        with self._db.iterator(start=start, stop=stop, reverse=reverse, verify_checksums=True) as entries:
             yield from entries
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
@@ -138,19 +236,33 @@ class JobsDatabase:
                     batch.delete(key)
                 else:
                     batch.put(key, value)
+        if (ticks := changes.get(keys.TICKS)) is not None:
+            self._written = msgspec.json.decode(ticks, type=Ticks)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """Yield the present state to a thread that reads; waits for a reopening. Raises JobsUnavailable if closed."""
+        """Yield the present state to a thread that reads; waits for a reopening.
+
+        Raises why it is closed; JobsDamaged, DiskFailed or another answer for what cannot be read.
+        """
         with self._users_changed:
             self._users_changed.wait_for(lambda: self._db is not None or not self._is_reopening, REOPEN_SECONDS)
             if self._db is None:
-                raise JobsUnavailable("the database of jobs is being opened", hint="try again in a moment")
+                raise self._problem or JobsUnavailable(
+                    "the database of jobs is being opened", hint="try again in a moment"
+                )
             self._users += 1
             db = self._db
         try:
             with db.snapshot() as snapshot:
                 yield Snapshot(snapshot)
+        except plyvel.Error as error:
+            if self._is_view and self._view.has_holes and self._problem is not None:
+                raise self._problem.with_traceback(None) from error  # the zeros in place of what the disk cannot read
+            answer = answer_to("reading the database of jobs", error)
+            if isinstance(answer, JobsDamaged):
+                self.damage = answer
+            raise answer from error
         finally:
             with self._users_changed:
                 self._users -= 1
@@ -176,3 +288,21 @@ def create(folder: Path) -> None:
 
 FAILED_WRITES = SYSTEM_ERRORS
 """What `write` and `reopen` raise if the disk, the system or LevelDB refuses."""
+
+
+def _reason_of_opening(error: BaseException) -> EventVaultError:
+    """Return why the database cannot be opened, with what helps here: no restore does."""
+    if isinstance(error, DatabaseDamaged):
+        return JobsDamaged(error.message, hint=_DAMAGED)
+    if isinstance(error, DiskFailed):  # of a table that the disk cannot read
+        return DiskFailed(error.message, hint=_BAD_SECTOR)
+    return answer_to("opening the database of jobs", error)
+
+
+def answer_to(doing: str, error: BaseException, other: type[EventVaultError] = DiskFailed) -> EventVaultError:
+    """Return what callers are told of an error during `doing`: JobsDamaged, or as `as_answer` does."""
+    if isinstance(error, EventVaultError):
+        return error
+    if is_damage(error):
+        return JobsDamaged(f"the database of jobs is damaged: {reason_of(error)}", hint=_DAMAGED)
+    return as_answer(doing, error, other)

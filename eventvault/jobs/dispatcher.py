@@ -5,12 +5,15 @@ shows whether the batch is there; if it is not, and a second write fails too, ca
 reported is decided again once the database takes writes.
 
 No unforeseen error loses what came: a fault in what each turn does beside it (schedules, upkeep, sending) leaves a turn
-that only takes inputs; an input at which the machine fails is refused by itself.
+that only takes inputs; an input at which the machine fails is refused by itself. Damage that a turn reads is such an
+error: the rest goes on. Once a merge has met damage, LevelDB refuses every write until it is opened again, and may soon
+meet it again: it rests first, and what is there can be read.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -22,10 +25,10 @@ import msgspec
 
 from eventvault import clock
 from eventvault.back_off import BackOff
-from eventvault.damage import as_answer
-from eventvault.errors import EventVaultError, JobsUnavailable, WriteFailed
+from eventvault.damage import is_damage
+from eventvault.errors import EventVaultError, JobsDamaged, JobsUnavailable, WriteFailed
 from eventvault.jobs import asking, keys, unfinished
-from eventvault.jobs.database import FAILED_WRITES, JobsDatabase
+from eventvault.jobs.database import FAILED_WRITES, JobsDatabase, answer_to
 from eventvault.jobs.inputs import BadInput, Call, Inputs, answer_of
 from eventvault.jobs.job import JobError, JobType
 from eventvault.jobs.machine import Decision, Limits, Machine
@@ -46,7 +49,7 @@ RETRY_SECONDS = 1.0
 _BACK_OFF = (0.0, 1.0, 2.0, 5.0, 10.0)
 """How long it rests after failures in a row, in RETRY_SECONDS."""
 NAME = "dispatcher"
-_READING = "reading the database of jobs"
+_READING, _WRITING = "reading the database of jobs", "writing the database of jobs"
 
 
 class Dispatcher:
@@ -81,7 +84,10 @@ class Dispatcher:
         """How many machines were made."""
         self._calls: deque[Call[Any]] = deque()
         self._calls_changed = threading.Lock()
+        self._is_open = False
         self._is_rewound = False
+        self._rests_until = -math.inf
+        """When the database may be opened again after a merge has met damage (monotonic)."""
         self._accepts_losses = False
         self._again: list[Inputs] = []
         self._retry_seconds = retry_seconds
@@ -94,11 +100,23 @@ class Dispatcher:
 
     def open(self) -> None:
         """Open the database and the transport. Raises the reason why the database cannot be opened."""
+        try:
+            self._open()
+        except (EventVaultError, *FAILED_WRITES) as error:
+            self.failure = answer_to("opening the database of jobs", error)
+            if self.failure is error:
+                raise
+            raise self.failure from error
+        self.failure, self._is_open = None, True
+
+    def _open(self) -> None:
         if not self.database.is_open:
             self.database.open()
         machine = self._load()
         if asking.is_new(machine):
             self._take_over()
+        if self.database.lacks_changes:
+            self._ask(asking.hold_all)  # nothing is sent before it is known
         sessions = {session.id: session.hello.partition for session in machine.sessions.values()}
         self._transport.open(self.positions(), sessions)
         self._transport.remember(machine.losses)
@@ -136,6 +154,10 @@ class Dispatcher:
         with self._calls_changed:
             if self._ending.is_set():
                 raise _stopping()
+            if not self._is_open:
+                raise self.failure or JobsUnavailable(
+                    "the dispatcher of jobs is opening its database", hint="send the request again in a moment"
+                )
             self._calls.append(call)
         self._transport.wake()
         return call
@@ -158,7 +180,7 @@ class Dispatcher:
         machine = self._present()
         if self.failure is not None:
             raise self.failure
-        return status_of(machine, self._transport, self.fault)
+        return status_of(machine, self._transport, self.database, self.fault)
 
     def _present(self) -> Machine:
         machine = self._machine
@@ -185,9 +207,10 @@ class Dispatcher:
             return
         try:
             inputs = self._again.pop(0) if self._again else self._gather(machine, seconds)
-        except FAILED_WRITES as error:
-            self._postpone(Inputs(), as_answer(_READING, error))
         except Exception as error:  # noqa: BLE001 - it is logged, and tried again
+            if _is_refusal(error):
+                self._postpone(Inputs(), answer_to(_READING, error))
+                return
             self._go_without(Inputs(), error)
             self._ending.wait(self._retry_seconds)
         else:
@@ -218,15 +241,16 @@ class Dispatcher:
             self._accepts_losses = False
             if not machine.is_held:
                 self._transport.go_on()
-        if not self._transport.is_rewound():
+        if not (self._transport.is_rewound() or self.database.lacks_changes):
             self._is_rewound = False
         elif not self._is_rewound:
-            log.error("jobs_db is older than the topics say: nothing is sent before the jobs are resumed")
+            log.error("jobs_db lacks its newest changes: nothing is sent before the jobs are resumed")
             call = Call(asking.hold_all)
             self._turn(Inputs(calls=[call], is_alone=True))
             self._is_rewound = call.answered.is_set() and call.error is None
         elif not machine.is_held:
             self._transport.go_on()
+            self.database.accept_lack()
 
     def _gather(self, machine: Machine, seconds: float) -> Inputs:
         """Return what came. What may fail comes first: then nothing is lost by it."""
@@ -252,11 +276,11 @@ class Dispatcher:
         goes_on = not (inputs.is_alone or self._faults.remaining)
         try:
             decision = self._decide(inputs, goes_on=goes_on)
-        except FAILED_WRITES as error:  # LevelDB could not read
-            return self._postpone(inputs, as_answer(_READING, error))
         except BadInput as error:
             return self._sort_out(inputs, error.__cause__ or error)
         except Exception as error:  # noqa: BLE001 - it is logged, and tried again
+            if _is_refusal(error):
+                return self._postpone(inputs, answer_to(_READING, error))
             return self._go_without(inputs, error)
         try:
             if decision.changes:
@@ -269,15 +293,18 @@ class Dispatcher:
         return None
 
     def _decide(self, inputs: Inputs, *, goes_on: bool) -> Decision:
-        """Return what the machine decides. Raises FAILED_WRITES; BadInput; or else what each turn does has failed."""
+        """Return what the machine decides.
+
+        Raises FAILED_WRITES if LevelDB could not read; BadInput; or else what each turn does has failed.
+        """
         machine = self._machine
         assert machine is not None
         machine.begin(self._now(), self._monotonic())
         try:
             inputs.apply(machine)
-        except FAILED_WRITES:
-            raise
         except Exception as error:
+            if _is_refusal(error):
+                raise
             raise BadInput from error
         return machine.finish(goes_on=goes_on)
 
@@ -305,7 +332,7 @@ class Dispatcher:
         wait = self._faults.fail()
         log.error("the dispatcher could not decide; it tries again in %s s", wait, exc_info=error)
         self._machine = None
-        self.fault = answer_of(error)
+        self.fault = self._noted(answer_of(error))
         inputs.is_alone = True
         self._again.insert(0, inputs)
 
@@ -319,24 +346,31 @@ class Dispatcher:
         if len(inputs) > 1:
             self._again = inputs.one_by_one() + self._again
             return
+        answer = self._noted(answer_of(error))
         for call in inputs.calls:
-            call.fail(answer_of(error))
+            call.fail(answer)
         for submitted in inputs.submitted:
-            reason = JobError(EventVaultError.code, f"the message could not be read: {answer_of(error).message}")
+            reason = JobError(answer.code, f"the message could not be read: {answer.message}")
             self._again.insert(0, Inputs(refused=[(submitted, reason)]))
         self._ending.wait(self._retry_seconds)
 
     def _write(self, decision: Decision) -> None:
-        """Write one batch, and once more after a reopening. Raises NoSpace or WriteFailed; then it may be on disk."""
+        """Write one batch, and once more after a reopening.
+
+        Raises NoSpace or WriteFailed, then it may be on disk; or JobsDamaged.
+        """
         try:
             self.database.write(decision.changes)
         except FAILED_WRITES as error:
+            if is_damage(error):
+                self._rests_until = self._monotonic() + self._retry_seconds * _BACK_OFF[-1]
+                raise self._noted(answer_to(_WRITING, error)) from error
             log.warning("a write of jobs failed; the database is reopened: %s", reason_of(error))
             try:
                 if self.database.reopen() < decision.turn:
                     self.database.write(decision.changes)
             except FAILED_WRITES as again:
-                raise as_answer("writing the database of jobs", again, WriteFailed) from again
+                raise answer_to(_WRITING, again, WriteFailed) from again
 
     def _postpone(self, inputs: Inputs, error: EventVaultError) -> None:
         """Answer the callers, and decide about what workers reported again, once the database can be used."""
@@ -355,21 +389,28 @@ class Dispatcher:
 
         After failures in a row it rests first; meanwhile callers get the reason.
         """
-        if self.failure is not None and self._failures.remaining:
+        rest = max(self._failures.remaining, self._rests_until - self._monotonic())
+        if self.failure is not None and rest > 0:
             self._refuse_calls(self.failure)
-            self._ending.wait(min(self._failures.remaining, self._retry_seconds))
+            self._ending.wait(min(rest, self._retry_seconds))
             return False
         try:
             if self.failure is not None:
                 self.database.reopen()
             self._load()
         except (*FAILED_WRITES, EventVaultError) as error:
-            answer = error if isinstance(error, EventVaultError) else as_answer("opening the database of jobs", error)
+            answer = answer_to("opening the database of jobs", error)
             self.failure = answer
             self._refuse_calls(answer)
             self._ending.wait(self._retry_seconds)
             return False
         return True
+
+    def _noted(self, answer: EventVaultError) -> EventVaultError:
+        """Let health name the damage."""
+        if isinstance(answer, JobsDamaged):
+            self.database.damage = answer
+        return answer
 
     def _refuse_calls(self, error: EventVaultError) -> None:
         for call in self._take_calls():
@@ -398,6 +439,11 @@ class Dispatcher:
                     self._ending.wait(self._retry_seconds)
         for call in [*self._take_calls(), *(call for inputs in self._again for call in inputs.calls)]:
             call.fail(_stopping())
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether the system or LevelDB could not do what was asked, so that it is to be tried again."""
+    return isinstance(error, FAILED_WRITES) and not is_damage(error)
 
 
 def _stopping() -> JobsUnavailable:

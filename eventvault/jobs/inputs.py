@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from eventvault.damage import is_damage
 from eventvault.errors import EventVaultError
 from eventvault.jobs import reports, submissions
+from eventvault.jobs.database import answer_to
 from eventvault.jobs.job import JobError
 from eventvault.jobs.machine import Machine
 from eventvault.jobs.transport import Letter, Loss, Received, Submitted
@@ -92,7 +94,7 @@ class Inputs:
 
 def answer_of(error: BaseException) -> EventVaultError:
     """Return what callers are told of an error that nobody foresaw."""
-    if isinstance(error, EventVaultError):
-        return error
+    if isinstance(error, EventVaultError) or is_damage(error):
+        return answer_to("deciding about jobs", error)
     reason = f"{type(error).__name__}: {error}"
     return EventVaultError(f"the request failed: {reason}", hint="the log of the dispatcher says why")

@@ -42,6 +42,8 @@ META_LOSSES = b"mlosses"
 """What topics of jobs lost, until somebody accepts it."""
 META_NEW = b"mnew"
 """Whether what another `jobs_db` left unfinished is still to be taken over."""
+META_ADOPTED = b"madopted"
+"""The id of the dispatcher whose copy of what is unfinished was taken over."""
 
 UNFINISHED, IS_HELD = b"u", b"h"
 GROUPS: dict[State, bytes] = {

@@ -9,6 +9,7 @@ from eventvault.jobs.port import QueueStatus
 from eventvault.problems import Problem
 
 if TYPE_CHECKING:
+    from eventvault.jobs.database import JobsDatabase
     from eventvault.jobs.machine import Machine
     from eventvault.jobs.transport import DispatcherTransport
 
@@ -18,7 +19,9 @@ MAX_NAMES = 10
 _RESUME = "`flask jobs resume`, or POST /api/jobs/resume"
 
 
-def status_of(machine: Machine, transport: DispatcherTransport, fault: EventVaultError | None = None) -> QueueStatus:
+def status_of(
+    machine: Machine, transport: DispatcherTransport, database: JobsDatabase, fault: EventVaultError | None = None
+) -> QueueStatus:
     """fault: why nothing is sent now."""
     sessions = list(machine.sessions.values())
     states = {state: count for state, count in list(machine.ledger.counts.states.items()) if count}
@@ -35,9 +38,10 @@ def status_of(machine: Machine, transport: DispatcherTransport, fault: EventVaul
         broker=transport.is_connected(),
         problems=[
             *_of_fault(fault),
+            *_of_database(database),
             *_of_transport(transport),
             *_of_unknown_types(machine),
-            *_of_held(states.get("held", 0)),
+            *_of_held(machine, states.get("held", 0), is_old=database.lacks_changes or transport.is_rewound()),
         ],
     )
 
@@ -57,10 +61,21 @@ def _of_fault(fault: EventVaultError | None) -> list[Problem]:
     return [Problem("jobs_not_sent", message, f"{fault.hint}; it is tried again by itself")]
 
 
-def _of_held(held: int) -> list[Problem]:
-    if not held:
+def _of_database(database: JobsDatabase) -> list[Problem]:
+    damage = database.damage
+    problems = [] if damage is None else [Problem(damage.code, damage.message, damage.hint)]
+    if database.lacks_changes:
+        message = "the end of the log of jobs_db was damaged: the newest changes are lost, and jobs may run twice"
+        problems.append(Problem("jobs_rewound", message, f"look through the newest jobs, then {_RESUME}"))
+    return problems
+
+
+def _of_held(machine: Machine, held: int, *, is_old: bool) -> list[Problem]:
+    """is_old: another problem says already that nothing is sent."""
+    if not held and (is_old or not machine.is_held):
         return []
-    message = f"{held} jobs are held: they come from a copy of what was unfinished"
+    what = f"{held} jobs are held: they come" if held else "no job is sent: what is here comes"
+    message = f"{what} from a copy of what was unfinished"
     return [Problem("jobs_held", message, f"cancel those that have run since, then {_RESUME}")]
 
 

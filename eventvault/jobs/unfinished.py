@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import itertools
 import logging
+import os
 import threading
 import time
 import zlib
@@ -22,10 +23,10 @@ from isal import isal_zlib
 
 from eventvault import clock
 from eventvault.damage import SYSTEM_ERRORS, advice
-from eventvault.errors import EventVaultError
+from eventvault.errors import BackupsChanged, EventVaultError
 from eventvault.files import durable_file, make_folder
 from eventvault.jobs import asking, keys
-from eventvault.jobs.database import JobsDatabase, Snapshot
+from eventvault.jobs.database import ANEW, JobsDatabase, Snapshot
 from eventvault.jobs.job import Job
 from eventvault.jobs.machine import Machine
 from eventvault.jobs.schedule import StoredSchedule
@@ -34,7 +35,7 @@ from eventvault.jobs.waiting import PAGE
 from eventvault.problems import Problem
 from eventvault.progress import running
 from eventvault.regular_files import NotRegular, open_file
-from eventvault.small_files import SmallFileDamaged, quarantine_or_log
+from eventvault.small_files import SmallFileDamaged, quarantine, quarantine_or_log
 from eventvault.unforeseen import Unforeseen
 
 log = logging.getLogger("jobs")
@@ -47,6 +48,7 @@ _LEVEL = 1
 _GZIP = 31
 """zlib's `wbits` for a gzip member."""
 _PIECE_BYTES = 256 * 1024
+_NOT_OURS = (gzip.BadGzipFile, EOFError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError)
 _encoder = msgspec.json.Encoder()
 
 
@@ -94,6 +96,8 @@ def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], boo
     is_stopped: asked now and then. Raises Stopped, NoSpace or OSError.
     """
     make_folder(path.parent)
+    if os.path.lexists(path) and not path.is_file():
+        quarantine(path)
     digest, packer = hashlib.sha256(), isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
     jobs = 0
     piece = bytearray()
@@ -131,7 +135,7 @@ def read(path: Path) -> Iterator[Line]:
                 digest.update(text)
                 jobs += isinstance(line, JobLine)
                 yield line
-    except (NotRegular, gzip.BadGzipFile, EOFError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (IsADirectoryError, NotRegular, *_NOT_OURS) as error:
         raise SmallFileDamaged(f"{path} is damaged: {error}") from error
     raise SmallFileDamaged(f"{path} is damaged: its end is missing")
 
@@ -177,7 +181,7 @@ def _readable(path: Path) -> Iterator[Line]:
     """Yield the lines up to the end or the damage; then the file is quarantined."""
     try:
         yield from read(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except SmallFileDamaged as error:
         quarantine_or_log(path, error)
@@ -188,6 +192,8 @@ def _take(ask: Callable[[Callable[[Machine], None]], None], lines: list[Line]) -
         asking.hold_all(machine)
         for line in lines:
             match line:
+                case Head(dispatcher=dispatcher):
+                    asking.note_adopted(machine, dispatcher)
                 case JobLine(job=job, payload=payload):
                     asking.hold(machine, job, bytes(payload))
                 case ScheduleLine(stored=stored):
@@ -197,6 +203,20 @@ def _take(ask: Callable[[Callable[[Machine], None]], None], lines: list[Line]) -
 
     if lines:
         ask(take)
+
+
+def _check_own(path: Path, snapshot: Snapshot) -> None:
+    """Raise BackupsChanged if the file has what another `jobs_db` left unfinished, and this one did not take it over.
+
+    Its disk may have been away when this database was made. A damaged file is quarantined.
+    """
+    own = {snapshot.get(key) for key in (keys.META_DISPATCHER, keys.META_ADOPTED)}
+    for head in itertools.islice(_readable(path), 1):
+        if isinstance(head, Head) and head.dispatcher.encode() not in own:
+            raise BackupsChanged(
+                f"it has the jobs of another jobs_db, {head.dispatcher}, which were not taken over",
+                hint=f"to take them over: {ANEW}. To go on without them, move that file away",
+            )
 
 
 class UnfinishedFile:
@@ -219,6 +239,8 @@ class UnfinishedFile:
         self._now = now
         self._check = check
         self._written: int | None = None
+        self._is_own = False
+        """Whether the file that is there may be replaced."""
         self._unforeseen = Unforeseen("the writing of the unfinished jobs", log)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="unfinished jobs", daemon=True)
@@ -252,6 +274,9 @@ class UnfinishedFile:
             return
         self._check()
         with self._database.snapshot() as snapshot:
+            if not self._is_own:
+                _check_own(self._path, snapshot)
+                self._is_own = True
             write(self._path, snapshot, self._now(), is_stopped)
         self._written, self.problem = version, None
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from eventvault import clock
-from eventvault.errors import EventVaultError, JobsUnavailable
+from eventvault.errors import EventVaultError, JobsDamaged, JobsUnavailable
 from eventvault.jobs.port import Jobs, QueueStatus
 from eventvault.problems import Problem
 from eventvault.settings import Settings
@@ -59,6 +59,8 @@ class QueueWatch:
             return [*status.problems, *self._late(status)]
         if error is None or time.monotonic() - self._answered < AWAY_SECONDS:
             return []
+        if isinstance(error, JobsDamaged):
+            return [Problem(error.code, error.message, error.hint)]
         failure = self._failure()
         return [Problem(JobsUnavailable.code, f"{error.message}: {failure}" if failure else error.message, error.hint)]
 

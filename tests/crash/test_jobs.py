@@ -120,6 +120,34 @@ def test_health_answers_while_the_dispatcher_hangs_and_it_is_replaced(start_jobs
     jobs.wait_for("after", "done")
 
 
+def test_a_leap_of_the_clock_runs_no_job_early_unless_it_is_accepted(
+    start_jobs: Callable[..., Jobs], tmp_path: Path
+) -> None:
+    clock = SettableClock(tmp_path)
+    jobs = start_jobs(**clock.environment)
+    jobs.submit("ended")
+    jobs.wait_for("ended", "done")
+    jobs.submit("delayed", delay=3600)
+    storage = jobs.service.folder("STORAGE_DIR")
+    wait_until((storage / "clock.json").exists, "the clock is not noted")
+
+    def codes() -> list[str]:
+        return [problem["code"] for problem in jobs.service.get("/api/health").json()["problems"]]
+
+    clock.set_offset(10 * 365 * 86_400)
+    wait_until(lambda: codes() == ["clock_ahead"], "the leap is not named")
+    before = jobs.pid("dispatcher")
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: jobs.pids("dispatcher") not in ([], [before]), "no other dispatcher is started")
+    jobs.submit("next")
+    jobs.wait_for("next", "done")
+    assert (jobs.job("ended").state, jobs.job("delayed").state) == ("done", "pending")
+    clock.set_offset(7200)
+    wait_until(lambda: codes() == ["clock_ahead"], "a smaller leap is not named")
+    assert jobs.service.post("/api/problems/clock_ahead/accept").status == 200
+    jobs.wait_for("delayed", "done")
+
+
 def test_the_jobs_of_a_killed_worker_and_of_a_killed_executor_run_again(start_jobs: Callable[..., Jobs]) -> None:
     jobs = start_jobs()
     jobs.submit("one", seconds=1)
@@ -204,6 +232,34 @@ def test_the_jobs_of_a_lost_storage_are_held_until_they_are_resumed(start_jobs: 
     assert again.service.post("/api/jobs/resume", {}).status == 200
     assert again.job("unfinished").state == "pending"
     assert len(again.client.list_jobs([], [], 10, None).jobs) == 1, "what had ended is lost with its storage"
+
+
+def test_after_damage_of_the_database_of_jobs_the_copy_is_taken_over(
+    start_jobs: Callable[..., Jobs], service: Callable[..., Service]
+) -> None:
+    """As docs/jobs.md says; events go on meanwhile."""
+    jobs = start_jobs()
+    jobs.submit("unfinished", delay=3600)
+    assert jobs.service.stop() == 0
+    database = jobs.service.folder("STORAGE_DIR") / "jobs_db"
+    (manifest,) = database.glob("MANIFEST-*")
+    manifest.write_bytes(b"no edit" + manifest.read_bytes()[7:])
+    damaged = service(workers=1, environment={"JOBS_ENABLED": "true"})
+    assert damaged.post("/api/events", {"type": "a"}).status == 201
+    for reply in (damaged.get("/api/jobs"), damaged.post("/api/jobs", {"type": "export", "payload": {}})):
+        assert (reply.status, reply.json()["code"]) == (503, "jobs_damaged"), reply.body
+        assert "move STORAGE_DIR/jobs_db away" in reply.json()["hint"]
+
+    def codes() -> list[str]:
+        return [problem["code"] for problem in damaged.get("/api/health").json()["problems"]]
+
+    wait_until(lambda: codes() == ["jobs_damaged"], "health does not name the damage")
+    assert damaged.stop() == 0
+    database.rename(database.with_name("jobs_db.damaged"))
+    again = start_jobs()
+    assert again.job("unfinished").state == "held"
+    assert again.service.post("/api/jobs/resume", {}).status == 200
+    assert again.job("unfinished").state == "pending"
 
 
 @pytest.mark.parametrize("count", [pytest.param(20, id="20"), pytest.param(200, id="200", marks=pytest.mark.soak)])

@@ -50,6 +50,33 @@ def test_a_small_step_is_believed(machine: Machine, guard: ClockGuard, step: int
     assert guard.held_since is None
 
 
+def test_a_leap_that_another_process_accepts_is_believed_here_too(machine: Machine, tmp_path: Path) -> None:
+    """The dispatcher of jobs follows the store, and holds until then."""
+    store, dispatcher = machine.guard(tmp_path), machine.guard(tmp_path)
+    store.save()
+    machine.wall += DAY
+    for _ in range(3):
+        dispatcher.follow()
+        store.save()
+        assert dispatcher.now() == store.now() == START
+    store.accept()
+    store.save()
+    assert dispatcher.now() == START
+    dispatcher.follow()
+    assert dispatcher.now() == store.now() == START + DAY
+    assert dispatcher.held_since is None
+
+
+def test_a_note_of_another_boot_is_not_followed(machine: Machine, tmp_path: Path) -> None:
+    machine.guard(tmp_path).save()
+    machine.reboot(0)
+    dispatcher = machine.guard(tmp_path)
+    machine.wall += YEAR
+    for _ in range(2):
+        assert dispatcher.now() == START
+        dispatcher.follow()
+
+
 @pytest.mark.parametrize("step", [MAX_LEAD + 1, DAY, 10 * YEAR])
 def test_time_goes_on_by_the_witness_while_the_clock_is_ahead(machine: Machine, guard: ClockGuard, step: int) -> None:
     machine.pass_time(HOUR)

@@ -140,6 +140,7 @@ MENDS: dict[str, Mend] = {
     "clock_behind": Mend("clock", "set the clock right: events get the newest event's time until it has passed that"),
     "notify_failing": Mend("notify", "flask notify test"),
     "jobs_unavailable": Mend("jobs", "wait, or see why in the log: the store starts the dispatcher again"),
+    "jobs_damaged": Mend("jobs", "stop the service, move STORAGE_DIR/jobs_db away, start it, then: flask jobs resume"),
     "jobs_late": Mend("jobs", "start more workers, or raise WORKER_CONCURRENCY"),
     "jobs_wait_for_worker": Mend("jobs", "start a worker whose WORKER_JOBS has handlers for these types"),
     "jobs_not_sent": Mend("jobs", "see the error in the log of the dispatcher; it is tried again by itself"),

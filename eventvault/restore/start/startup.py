@@ -94,7 +94,7 @@ class Startup:
         if not self._cleaned and self._restorer.running is None:  # what is being built is no leftover
             self._cleaned = True
             intents.remove_leftovers(self._settings.storage_dir)
-            for name in (data_folders.CUT_OFF, data_folders.DAMAGED_TABLES):
+            for name in (data_folders.CUT_OFF, data_folders.JOBS_CUT_OFF, data_folders.DAMAGED_TABLES):
                 cut_off.remove_expired(self._settings.storage_dir / name)
             if not is_changed(self._settings):
                 remove_temporary(self._settings.backup_dir)

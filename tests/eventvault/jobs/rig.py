@@ -41,6 +41,8 @@ class MemoryDatabase:
     """`JobsDatabase` in memory. kill: "before" or "after" the next write."""
 
     folder = None
+    damage = None
+    lacks_changes = False
 
     def __init__(self, *, is_new: bool = False) -> None:
         self.entries: SortedDict = SortedDict({keys.META_SCHEMA: b"1", keys.META_DISPATCHER: DISPATCHER.encode()})
@@ -62,6 +64,9 @@ class MemoryDatabase:
 
     def reopen(self) -> int:
         return self.ticks().turn
+
+    def accept_lack(self) -> None:
+        self.lacks_changes = False
 
     def ticks(self) -> Ticks:
         return msgspec.json.decode(self.entries.get(keys.TICKS, b"{}"), type=Ticks)

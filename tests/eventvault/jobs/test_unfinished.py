@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from eventvault.errors import BackupsChanged
-from eventvault.jobs import asking, unfinished
+from eventvault.jobs import asking, keys, unfinished
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobSchedule
 from eventvault.jobs.unfinished import UnfinishedFile
 from eventvault.small_files import SmallFileDamaged
 from tests.eventvault.jobs.checks import check_database
-from tests.eventvault.jobs.rig import START, MemoryDatabase, World, request
+from tests.eventvault.jobs.rig import DISPATCHER, START, MemoryDatabase, World, request
 
 SCHEDULE = JobSchedule(name="nightly", type="report", cron="0 3 * * *")
 
@@ -150,6 +151,66 @@ def test_a_take_over_that_is_interrupted_goes_on_at_the_next_start(path: Path, m
     dispatcher.open()
     assert {job.id: job.state for job in world.database.records().values()} == {"a": "held", "b": "held"}
     check_database(world.database)
+
+
+def test_the_copy_of_another_database_is_not_replaced_before_it_was_taken_over(path: Path) -> None:
+    """Its disk may have been away when this database was made."""
+    unfinished.write(path, filled().database, START)
+    database = MemoryDatabase()
+    database.entries[keys.META_DISPATCHER] = b"another"
+    file = UnfinishedFile(path, database, lambda: 1)  # type: ignore[arg-type]
+    before = path.read_bytes()
+    file.write_if_changed()
+    assert path.read_bytes() == before
+    assert file.problem is not None
+    assert "not taken over" in file.problem.message
+    assert "move that file away" in file.problem.hint
+    path.rename(path.with_name("away"))
+    file.write_if_changed()
+    assert file.problem is None
+    assert [line.dispatcher for line in unfinished.read(path) if isinstance(line, unfinished.Head)] == ["another"]
+
+
+def test_the_copy_that_was_taken_over_is_replaced(path: Path) -> None:
+    database = filled().database
+    database.entries[keys.META_DISPATCHER] = b"before"
+    unfinished.write(path, database, START)
+    world = taken_over(path)
+    file = UnfinishedFile(path, world.database, lambda: 1)  # type: ignore[arg-type]
+    file.write_if_changed()
+    assert file.problem is None
+    assert [line.dispatcher for line in unfinished.read(path) if isinstance(line, unfinished.Head)] == [DISPATCHER]
+
+
+def test_what_is_held_is_named_although_nothing_was_unfinished(path: Path) -> None:
+    unfinished.write(path, World().database, START)
+    world = taken_over(path)
+    assert [problem.code for problem in world.dispatcher.status().problems] == ["jobs_held"]
+    world.ask(lambda machine: asking.resume(machine, None))
+    world.turns(2)
+    assert world.dispatcher.status().problems == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link", "parent"])
+def test_what_is_no_file_in_its_place_stops_no_start(path: Path, kind: str) -> None:
+    path.parent.mkdir()
+    if kind == "parent":
+        path.parent.rmdir()
+        os.mkfifo(path.parent)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    world = taken_over(path)
+    assert world.database.records() == {}
+    if kind != "parent":
+        path.symlink_to("/dev/zero")  # it comes later
+        file = UnfinishedFile(path, world.database, lambda: 1)  # type: ignore[arg-type]
+        file.write_if_changed()
+        assert file.problem is None
+        assert [type(line).__name__ for line in unfinished.read(path)] == ["Head"]
 
 
 def test_without_a_file_the_database_is_empty(path: Path) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from eventvault import clock
-from eventvault.errors import DatabaseDamaged, EventVaultError, JobsUnavailable
+from eventvault.errors import DatabaseDamaged, EventVaultError, JobsDamaged, JobsUnavailable
 from eventvault.jobs.port import Jobs, QueueStatus
 from eventvault.problems import Problem
 from eventvault.settings import Settings
@@ -111,3 +111,6 @@ def test_a_dispatcher_without_its_database_says_why_at_once(watch: QueueWatch, a
     assert [(problem.code, problem.message) for problem in watch.problems()] == [
         ("jobs_unavailable", "jobs_db is damaged")
     ]
+    asked.answer = JobsDamaged("jobs_db is damaged", hint="move it away")
+    watch.look()
+    assert [(problem.code, problem.hint) for problem in watch.problems()] == [("jobs_damaged", "move it away")]
