@@ -74,10 +74,11 @@ class FileProblems:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         storage, backups = settings.storage_dir, settings.backup_dir
-        self._quarantined = QuarantinedFiles([storage, backups, backups / data_folders.JOURNAL])
+        journal = backups / data_folders.JOURNAL
+        self._quarantined = QuarantinedFiles([storage, backups, journal, journal / data_folders.DEAD_LETTERS])
 
     def problems(self) -> list[Problem]:
-        problems = [_damaged(path) for path in self._quarantined.present() if _name(path) in LOSSES]
+        problems = [_damaged(path, loss) for path in self._quarantined.present() if (loss := _loss_of(_name(path)))]
         problems += _unreadable_trust(self._settings)
         try:
             load_keys(self._settings)
@@ -90,6 +91,12 @@ def _name(path: Path) -> str:
     return path.name.partition(data_folders.DAMAGED_SUFFIX)[0]
 
 
+def _loss_of(name: str) -> str | None:
+    if name.startswith(data_folders.LETTERS_PREFIX):
+        return "quarantined messages that only it has are lost here; the topics of dead letters have them"
+    return LOSSES.get(name)
+
+
 def _unreadable_trust(settings: Settings) -> list[Problem]:
     try:
         TrustList(settings).entries()
@@ -100,11 +107,11 @@ def _unreadable_trust(settings: Settings) -> list[Problem]:
     return []
 
 
-def _damaged(path: Path) -> Problem:
+def _damaged(path: Path, loss: str) -> Problem:
     name = _name(path)
     return Problem(
         _CODES.get(name, "file_damaged"),
-        f"{path.with_name(name)} was damaged and is {path} now; {LOSSES[name]}",
+        f"{path.with_name(name)} was damaged and is {path} now; {loss}",
         _HINTS.get(name, "check that disk, then remove the damaged file"),
         str(path),
     )

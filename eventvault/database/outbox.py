@@ -154,7 +154,8 @@ def note_published(db: Any, upto: int) -> None:
 
 
 def _remove(db: Any, batch: Any, first: int, last: int) -> None:
-    with db.iterator(start=keys.outbox_key(first), stop=keys.outbox_key(last + 1), include_value=False) as rows:
+    start, stop = keys.outbox_key(first), keys.outbox_key(last + 1)
+    with db.iterator(start=start, stop=stop, include_value=False, verify_checksums=True) as rows:
         for key in rows:
             batch.delete(key)
 

@@ -7,7 +7,6 @@ them, and removed once none of them is in the quarantine any more.
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
@@ -19,25 +18,25 @@ import msgspec
 from isal import igzip_lib, isal_zlib
 
 from eventvault import data_folders
+from eventvault.damage import as_answer
 from eventvault.database import keys
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import DatabaseDamaged
 from eventvault.files import durable_file, make_folder, matching
 from eventvault.kafka import quarantined
 from eventvault.kafka.values import Totals
-from eventvault.regular_files import read_file
-from eventvault.system_errors import text_of
-
-log = logging.getLogger("BackupManager")
+from eventvault.regular_files import NotRegular, read_file
+from eventvault.small_files import SmallFileDamaged, quarantine_or_log
 
 FILE_BYTES = 8 * 2**20
 FILE_MESSAGES = 5_000
 _MOST_BYTES = 256 * 2**20
 """More than any file holds: it ends after 8 MiB, or with the dead letters of one write of events."""
 _GZIP, _LEVEL = 31, 1
-_NAME = re.compile(r"letters_[0-9]{19}-[0-9]{19}\.jsonl\.gz")
+_NAME = re.compile(rf"{data_folders.LETTERS_PREFIX}[0-9]{{19}}-[0-9]{{19}}\.jsonl\.gz")
 _LAST = keys.QUARANTINE_LIST + b"\xff" * 9
 _IsalError = cast(type[Exception], igzip_lib.IsalError)
+_DAMAGE = (ValueError, msgspec.MsgspecError, _IsalError, NotRegular, IsADirectoryError)
 
 Row = tuple[bytes, bytes, bytes]
 """Of a message: its key in the list, what the list shows of it, and its content."""
@@ -92,7 +91,8 @@ class LettersFolder:
         for path, listed in list(self._keys.items()):
             there = listed & present
             if listed and 2 * len(there) < len(listed):
-                written = self._write(self._rows_of(path, there)) if there else None
+                rows = self._rows_of(path, there)
+                written = self._write(rows) if rows else None
                 if written != path:
                     self._keys.pop(path)
                     path.unlink(missing_ok=True)
@@ -122,7 +122,7 @@ class LettersFolder:
 
     def _path_of(self, rows: Sequence[Row]) -> Path:
         first, last = (quarantined.read_list_key(key)[0] for key in (rows[0][0], rows[-1][0]))
-        return self._folder / f"letters_{first:019d}-{last:019d}.jsonl.gz"
+        return self._folder / f"{data_folders.LETTERS_PREFIX}{first:019d}-{last:019d}.jsonl.gz"
 
     def _write(self, rows: Sequence[Row]) -> Path:
         lines = b"".join(msgspec.json.encode([b64encode(part).decode() for part in row]) + b"\n" for row in rows)
@@ -140,26 +140,46 @@ def files_of(root: Path) -> list[Path]:
     return sorted(path for path in matching(root / data_folders.DEAD_LETTERS) if _NAME.fullmatch(path.name))
 
 
+def check_readable(root: Path, installation: str) -> None:
+    """Raise DiskFailed, or another answer, if the system cannot read a file in a journal."""
+    for path in files_of(root):
+        read(path, installation)
+
+
 def read(path: Path, installation: str) -> list[Row] | None:
-    """Return the messages of a file; None, and a line in the log, if it is damaged or of another installation."""
+    """Return the messages of a file; None if it is of another installation, or damaged: then it is quarantined.
+
+    Raises DiskFailed, or another answer, if the system cannot read it.
+    """
     try:
-        inflater = isal_zlib.decompressobj(wbits=_GZIP)
-        text = inflater.decompress(read_file(path), _MOST_BYTES)
-        first, _, lines = text.partition(b"\n")
-        header = msgspec.json.decode(first, type=LettersHeader)
-        if header.installation != installation or header.format_version != 1:
-            return None
-        rows = [_row(line) for line in lines.splitlines()]
-        if hashlib.sha256(lines).hexdigest() != header.sha256 or len(rows) != header.messages or not inflater.eof:
-            raise ValueError("it does not match its header")
-    except (ValueError, msgspec.MsgspecError, OSError, _IsalError) as error:
-        log.warning("%s cannot be read: the messages of the quarantine in it count as none: %s", path, text_of(error))
+        return _rows_in(path, read_file(path), installation)
+    except FileNotFoundError:
         return None
+    except _DAMAGE as error:
+        quarantine_or_log(path, SmallFileDamaged(f"{path} is damaged: {error}"))
+        return None
+    except OSError as error:
+        raise as_answer(f"reading {path}", error) from error
+
+
+def _rows_in(path: Path, content: bytes, installation: str) -> list[Row] | None:
+    inflater = isal_zlib.decompressobj(wbits=_GZIP)
+    text = inflater.decompress(content, _MOST_BYTES)
+    first, _, lines = text.partition(b"\n")
+    header = msgspec.json.decode(first, type=LettersHeader)
+    if header.installation != installation or header.format_version != 1:
+        return None
+    rows = [_row(line) for line in lines.splitlines()]
+    if hashlib.sha256(lines).hexdigest() != header.sha256 or len(rows) != header.messages or not inflater.eof:
+        raise ValueError("it does not match its header")
     return rows
 
 
 def put_back(db: Any, root: Path, installation: str) -> None:
-    """Put the messages that the journal has and the database lacks. For a database that nothing else writes to."""
+    """Put the messages that the journal has and the database lacks. For a database that nothing else writes to.
+
+    Raises as `read`.
+    """
     count = 0
     for path in files_of(root):
         for key, facts, content in read(path, installation) or ():
@@ -170,7 +190,7 @@ def put_back(db: Any, root: Path, installation: str) -> None:
                     batch.put(key, facts)
                 count += 1
     if count:
-        totals = quarantined.read_totals(db.get(keys.META_QUARANTINE))
+        totals = quarantined.read_totals(db.get(keys.META_QUARANTINE, verify_checksums=True))
         db.put(
             keys.META_QUARANTINE, quarantined.encoded_totals(Totals(totals.letters + count, totals.dropped)), sync=True
         )

@@ -48,7 +48,9 @@ class Outbox:
         self.problem: str | None = None
         self.dropped = 0
         self._path = storage_dir / data_folders.NOTIFICATIONS
-        self._file = self._read(tuple(addresses))
+        self._file = _File(addresses=tuple(addresses))
+        self._is_loaded = False
+        self._load()
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -95,12 +97,29 @@ class Outbox:
             log.warning("notifications that could not be delivered for days are dropped")
             self._save(msgspec.structs.replace(self._file, messages=recent))
 
-    def _read(self, addresses: tuple[str, ...]) -> _File:
+    def _load(self) -> None:
+        """Read the file, unless that was done. One that cannot be read now is tried again, and not written before."""
+        if self._is_loaded:
+            return
+        new = self._file
         try:
-            file = small_files.read_or_quarantine(self._path, _File) or _File()
+            found = self._read(new.addresses)
         except OSError as error:
             self.problem = str(error)
-            file = _File()
+            return
+        self._is_loaded = True
+        self._file = msgspec.structs.replace(
+            found,
+            conditions=new.conditions or found.conditions,
+            restored=new.restored or found.restored,
+            burst=found.burst if found.changes else new.burst,
+            changes=(*found.changes, *new.changes)[-MOST_CHANGES:],
+            messages=(*found.messages, *new.messages)[-MOST_MESSAGES:],
+        )
+
+    def _read(self, addresses: tuple[str, ...]) -> _File:
+        """Raises OSError."""
+        file = small_files.read_or_quarantine(self._path, _File) or _File()
         if file.addresses == addresses:
             return file
         everybody = tuple(range(len(addresses)))
@@ -109,8 +128,11 @@ class Outbox:
 
     def _save(self, file: _File) -> None:
         self._file = file
+        self._load()
+        if not self._is_loaded:
+            return
         try:
-            small_files.write(self._path, file)
+            small_files.write(self._path, self._file)
             self.problem = None
         except (OSError, NoSpace) as error:
             self.problem = str(error)

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import msgspec
 
 from eventvault import data_folders, small_files
-from eventvault.errors import NoSpace
+from eventvault.damage import as_answer
+from eventvault.errors import EventVaultError, NoSpace
 from eventvault.files import matching
 
 log = logging.getLogger("BackupManager")
@@ -75,14 +76,23 @@ class Records:
         return [*{*saved, *unsaved}]
 
     def read(self, operation_id: str) -> Record | None:
-        """Return the record; None if there is none, or none that this version can use."""
+        """Return the record; None if there is none, or none that can be read now and by this version."""
+        with suppress(EventVaultError):
+            return self.read_surely(operation_id)
+        return None
+
+    def read_surely(self, operation_id: str) -> Record | None:
+        """As `read`, for work that must not be done twice. Raises DiskFailed, or another answer, if it is not known."""
         with self._lock:
             if operation_id in self._unsaved:
                 return self._unsaved[operation_id]
         path = self._path(operation_id)
-        with suppress(OSError):
+        try:
             return None if path is None else small_files.read_or_quarantine(path, Record, earlier=Record)
-        return None
+        except NotADirectoryError:  # then nothing was ever noted there
+            return None
+        except OSError as error:
+            raise as_answer("reading whether the operation was done before", error) from error
 
     def write(self, operation_id: str, record: Record) -> None:
         """Write a record, or hold it in memory if the disk does not take it."""

@@ -156,8 +156,13 @@ class OperationRegistry:
         attempt, is_first = self._join(call)
         if not is_first:
             return
-        if self._read(call) is None:
-            self._records.write(call.operation_id, attempt.record)
+        try:
+            if self._read(call) is None:
+                self._records.write(call.operation_id, attempt.record)
+        except EventVaultError as error:
+            attempt.answer.set_exception(error)
+            self._leave(call, attempt)
+            raise
         thread = threading.Thread(target=self._run_alone, args=(attempt, call, work), name=call.method, daemon=True)
         try:
             thread.start()
@@ -407,7 +412,8 @@ class OperationRegistry:
             self._prune()
 
     def _read(self, call: Call) -> Record | None:
-        record = self._records.read(call.operation_id)
+        """Raises DiskFailed, or another answer, if it cannot be read: it is not known whether the work was done."""
+        record = self._records.read_surely(call.operation_id)
         return record if record is not None and record.method == call.method else None
 
     def _save(self, attempt: _Attempt, notes: dict[str, Any]) -> None:

@@ -123,21 +123,23 @@ NO_REHEARSAL: dict[str, Any] = dict.fromkeys(Rehearsal(ok=True, at=0, kind="newe
 class RehearsalHistory:
     """The newest results, newest first. Safe to use from many threads.
 
-    What cannot be written is remembered as long as this store lives.
+    What cannot be written is remembered as long as this store lives. A file that cannot be read is not written.
     """
 
     def __init__(self, storage_dir: Path) -> None:
         self._path = storage_dir / data_folders.REHEARSALS
         self._turn = Turn("record of the rehearsals")
         self._results: tuple[Rehearsal, ...] | None = None
+        self._newer: tuple[Rehearsal, ...] = ()
+        """Those that came while the file could not be read."""
 
     def results(self) -> Sequence[Rehearsal]:
         """Return the results, newest first. A file that cannot be read now counts as empty until it can."""
         if self._results is None:
             with self._turn.held(), contextlib.suppress(OSError):
                 file = small_files.read_or_quarantine(self._path, _File)
-                self._results = file.rehearsals if file is not None else ()
-        return self._results or ()
+                self._results = (*self._newer, *(file.rehearsals if file is not None else ()))
+        return self._newer if self._results is None else self._results
 
     def newest(self) -> Rehearsal | None:
         return next(iter(self.results()), None)
@@ -145,6 +147,9 @@ class RehearsalHistory:
     def add(self, result: Rehearsal) -> None:
         earlier = self.results()
         with self._turn.held():
+            if self._results is None:
+                self._newer = (result, *self._newer)[:MAX_RESULTS]
+                return
             self._results = (result, *earlier)[:MAX_RESULTS]
             try:
                 small_files.write(self._path, _File(1, self._results))

@@ -98,6 +98,7 @@ class HeadCheck:
             recorded = self._history.find(registry.identity, is_known=_continues(registry, before))
             if registry.last_sequence < recorded.last and recorded.latest is None:
                 sources = self._history.sources(registry.identity)
+                self._history.check_letters()
         except (EventVaultError, OSError) as error:
             log.warning("what was recorded of generation %s beyond event %s is not known: %s", generation,
                         registry.last_sequence, error)  # fmt: skip

@@ -74,6 +74,10 @@ class RecordedHistory:
         recorded += [fork.fork_sequence for fork in generations.values() if fork.parent == present]
         return Recorded(max(recorded), _latest(generations, identity, present))
 
+    def check_letters(self) -> None:
+        """Raise why a file with quarantined messages cannot be read: then they cannot be put back."""
+        letters.check_readable(self._journal.root, self._catalogue.installation)
+
     def put_letters_back(self, registry: EventRegistry) -> None:
         """Put the quarantined messages that the journal has and the database lacks."""
         registry.change_beside(lambda db: letters.put_back(db, self._journal.root, self._catalogue.installation))

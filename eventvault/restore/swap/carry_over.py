@@ -250,7 +250,7 @@ def _add_quarantine(db: Any, registry: EventRegistry) -> None:
         if quarantined.content_key(key) not in there and str(place.partition) in upto.get(place.topic, {}):
             _carry_message(db, registry, key, value)
             added.append(place)
-    totals = quarantined.read_totals(db.get(keys.META_QUARANTINE))
+    totals = quarantined.read_totals(db.get(keys.META_QUARANTINE, verify_checksums=True))
     letters = totals.letters + len(added) - quarantined.leaving(added, upto)
     totals = msgspec.structs.replace(totals, letters=letters)
     db.put(keys.META_QUARANTINE, quarantined.encoded_totals(totals), sync=True)

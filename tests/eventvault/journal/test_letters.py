@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import gzip
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import plyvel
 import pytest
 
+from eventvault import data_folders
+from eventvault.backups.file_problems import FileProblems
 from eventvault.database import keys
-from eventvault.errors import DatabaseDamaged
+from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.journal import letters
 from eventvault.journal.letters import LettersFolder
 from eventvault.kafka import quarantined
 from eventvault.kafka.quarantined import Place
+from eventvault.settings import Settings
 from tests.quarantine import letter
 
 OURS = "ours"
@@ -87,3 +94,77 @@ def test_a_message_that_is_listed_and_has_no_content_is_damage(tmp_path: Path) -
     assert rows.scan_meta(keys.QUARANTINE_LIST)
     with pytest.raises(DatabaseDamaged):
         folder_of(rows, tmp_path).write_new()
+
+
+def written(rows: Rows, root: Path) -> Path:
+    folder_of(rows, root).write_new()
+    (path,) = letters.files_of(root)
+    return path
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.EACCES, errno.ENOMEM])
+def test_a_file_that_the_system_cannot_read_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Else a recovery would go on without its messages, and say nothing."""
+    rows = Rows(1, 2, 3)
+    path = written(rows, tmp_path)
+    before = path.read_bytes()
+
+    def refuse(_: Path) -> bytes:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(letters, "read_file", refuse)
+        database = plyvel.DB(str(tmp_path / "db"), create_if_missing=True)
+        for work in (
+            lambda: letters.put_back(database, tmp_path, OURS),
+            lambda: letters.check_readable(tmp_path, OURS),
+            lambda: folder_of(rows, tmp_path).tend(),
+        ):
+            with pytest.raises(EventVaultError, match=path.name) as raised:
+                work()
+            assert raised.value.code in ("disk_failed", "too_busy")
+    assert path.read_bytes() == before
+    letters.put_back(database, tmp_path, OURS)
+    assert dict(database.iterator(prefix=keys.QUARANTINE_LIST)) == rows.scan_meta(keys.QUARANTINE_LIST)
+    database.close()
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "flipped": flipped,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "empty": lambda path: path.write_bytes(b""),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "link": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_quarantined_and_its_messages_are_written_again(
+    settings: Settings, tmp_path: Path, damage: str
+) -> None:
+    root = settings.backup_dir / data_folders.JOURNAL
+    rows = Rows(1, 2, 3)
+    path = written(rows, root)
+    DAMAGES[damage](path)
+    folder_of(rows, root).tend()
+    assert in_files(root) == [rows.scan_meta(keys.QUARANTINE_LIST).keys()]
+    (problem,) = [each for each in FileProblems(settings).problems() if each.code == "file_damaged"]
+    assert problem.about == f"{path}.damaged"
+    assert "dead letters" in problem.message
+
+
+def test_a_file_of_a_later_version_stays(tmp_path: Path) -> None:
+    path = written(Rows(1), tmp_path)
+    text = gzip.decompress(path.read_bytes()).replace(b'"formatVersion":1', b'"formatVersion":2', 1)
+    path.write_bytes(gzip.compress(text))
+    assert letters.read(path, OURS) is None
+    assert path.exists()

@@ -91,3 +91,22 @@ def test_a_disk_that_refuses_is_named_and_loses_nothing_while_the_store_lives(
     assert lost.messages == (message(),)
     assert lost.problem is not None
     assert "missing" in lost.problem
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(5, "Input/output error")
+
+
+def test_a_file_that_cannot_be_read_now_is_not_replaced(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(outbox, message(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(small_files, "read_or_quarantine", refuse)
+        found = again(tmp_path)
+        put(found, message(2))
+        assert "Input/output error" in (found.problem or "")
+    assert again(tmp_path).messages == (message(1),)
+    put(found, message(3))
+    assert found.problem is None
+    assert again(tmp_path).messages == (message(1), message(2), message(3))

@@ -404,3 +404,24 @@ def test_a_request_that_is_sent_again_after_a_kill_goes_on_under_its_first_start
         assert next_store.run(create(), made) == MADE
         (done,) = listed(next_store)
         assert (done.state, done.started_at) == ("succeeded", begun.started_at)
+
+
+@pytest.mark.parametrize(("number", "code"), [(5, "disk_failed"), (13, "disk_failed"), (24, "too_busy")])
+def test_what_may_have_been_done_before_is_not_done_again_while_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    assert OperationRegistry(tmp_path).run(create(), made) == MADE
+    operations, calls = OperationRegistry(tmp_path), []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(small_files, "read_or_quarantine", refuse)
+        for attempt in (operations.run, operations.begin):
+            with pytest.raises(EventVaultError) as raised:
+                attempt(create(), calls.append)
+            assert raised.value.code == code
+        assert not operations.is_busy
+    assert calls == []
+    assert operations.run(create(), made) == MADE

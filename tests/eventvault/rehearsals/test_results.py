@@ -45,6 +45,22 @@ def test_what_cannot_be_written_is_known_as_long_as_this_store_lives(tmp_path: P
     assert history.newest() == result(1)
 
 
+def test_a_file_that_cannot_be_read_now_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RehearsalHistory(tmp_path).add(result(1))
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    history = RehearsalHistory(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(small_files, "read_or_quarantine", refuse)
+        history.add(result(2))
+        assert history.newest() == result(2)
+    assert [each.at for each in RehearsalHistory(tmp_path).results()] == [1]
+    history.add(result(3))
+    assert [each.at for each in RehearsalHistory(tmp_path).results()] == [3, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("newest_first", "expected"),
     [
