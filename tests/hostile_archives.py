@@ -59,6 +59,14 @@ _RECORDS = {
 _HONEST = rows(_RECORDS)
 
 
+def _forge_outbox(db: Any) -> None:
+    """Keys of the outbox and messages that EventVault does not write, and a position beyond all numbers."""
+    db.put(keys.OUTBOX + b"x", b"")
+    db.put(keys.outbox_key(2**64 - 1), b"x" * MIB)
+    db.put(keys.MESSAGE + b"\xff" * 30, b"{")
+    db.put(keys.META_PUBLISHED, b"9" * 30)
+
+
 def _bytes(content: bytes) -> Make:
     return lambda path: path.write_bytes(content) and None
 
@@ -516,6 +524,7 @@ def _ours() -> Iterator[Kind]:
         ),
         slow=True,
     )
+    yield Kind("ours: what waits to be published is none", lambda: _our_own(_forge_outbox))
     yield Kind("ours: an identity of 8 MiB", lambda: _our_own(lambda db: db.put(keys.META_STORE, b"[" * 8 * MIB)))
     yield Kind(
         "ours: no events", lambda: _our_own(lambda db: [db.delete(keys.event_key(n)) for n in range(1, 13)] and None)

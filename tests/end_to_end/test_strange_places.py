@@ -22,11 +22,16 @@ STORAGE_PLACES = (
     "last_restore.json", "clock.json", "restore_speeds.json", "archived_tables.json", "problems.json", "operations",
     ".trusted.json", "kept.json", "cut_off", "damaged_tables", "restore_memory.json", "event_registry_db/LOG",
     "event_registry_db/LOG.old", "event_registry_db/LOCK", "store.sock", ".installation", "previous-x",
-    ".restoring-x", ".checkpoint-x", ".past-x",
+    ".restoring-x", ".checkpoint-x", ".past-x", ".rehearsal-x", "rehearsals.json", "schedule_rehearsal.json",
+    "schedule_interval.json", "schedule_cron.json", "notifications.json", "sessions.json", ".sessions.lock", "imports",
+    "exports", "audit.json", "audit_waiting.jsonl", "tokens.lock", "token_uses", "tmp", "jobs.lock", "jobs.sock",
+    "jobs_worker.json", "jobs_last_words.txt", "jobs_cut_off", ".jobs_db.creating", "jobs_db/LOG", "jobs_db/LOG.old",
+    "jobs_db/LOCK",
 )  # fmt: skip
 BACKUP_PLACES = (
     ".catalogue.json", ".shared_runs.json", ".heads.json", ".installation", "backup_2020-01-01_000000.tar.gz",
-    ".upload.x.tmp", "journal/registry.json", "journal/strange", "notes.txt",
+    ".upload.x.tmp", "journal/registry.json", "journal/strange", "notes.txt", ".annotations.json", ".uploaded.x",
+    ".restore_memory.json", ".installation.storage.json", "audit/.audit.lock", "jobs/unfinished.jsonl.gz",
 )  # fmt: skip
 RESTORE_PLACES = ("dropped.tar.gz", "restore_memory.json", "restored")
 PLACES = [
@@ -34,6 +39,9 @@ PLACES = [
     *(("BACKUP_DIR", name) for name in BACKUP_PLACES),
     *(("RESTORE_DIR", name) for name in RESTORE_PLACES),
 ]
+IN_USE = ("store.sock", "owner.lock", "event_registry_db/LOCK", "jobs.sock", "jobs.lock", "jobs_db/LOCK")
+"""They are tried at the start."""
+JOBS = {"JOBS_ENABLED": "true"}
 KINDS: dict[str, Callable[[Path], object]] = {
     "pipe": os.mkfifo,
     "folder": lambda path: path.mkdir(),
@@ -58,8 +66,9 @@ def put(path: Path, kind: str) -> None:
 
 
 def files_of(running: Service) -> Iterator[Path]:
+    """Those that stay: a temporary one is gone at once."""
     for setting in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"):
-        yield from (path for path in running.folder(setting).rglob("*") if path.is_file())
+        yield from (path for path in running.folder(setting).rglob("*") if path.is_file() and path.suffix != ".tmp")
 
 
 def check_it_goes_on(running: Service, name: str) -> None:
@@ -70,10 +79,11 @@ def check_it_goes_on(running: Service, name: str) -> None:
     assert created.status in (200, 201), created.body
     assert running.get("/api/health", timeout=10).status == 200
     assert running.get("/api/health/ready", timeout=10).status == 200
+    assert running.get("/api/jobs", timeout=30).status in (200, 409)
 
 
 def test_locks_on_all_files_stop_neither_the_service_nor_a_start(service: Callable[..., Service]) -> None:
-    running = service(workers=1)
+    running = service(workers=1, environment=JOBS)
     check_it_goes_on(running, "before")
     archive = running.post("/api/backup/create", {}).json()["name"]
     (running.folder("RESTORE_DIR") / "dropped.tar.gz").write_bytes(b"\x1f\x8b" + bytes(100))
@@ -85,7 +95,7 @@ def test_locks_on_all_files_stop_neither_the_service_nor_a_start(service: Callab
         protected = running.request("DELETE", f"/api/backup/{archive}", timeout=30)
         assert (protected.status, protected.json()["code"]) == (409, "backup_protected")
         running.stop()
-        again = service(workers=1)
+        again = service(workers=1, environment=JOBS)
         check_it_goes_on(again, "started while locked")
         again.stop()
     last = service(workers=1)
@@ -97,32 +107,32 @@ def test_locks_on_all_files_stop_neither_the_service_nor_a_start(service: Callab
 def test_strange_things_in_all_places_stop_neither_the_service_nor_a_start(
     service: Callable[..., Service], kind: str
 ) -> None:
-    running = service(workers=1)
+    running = service(workers=1, environment=JOBS)
     check_it_goes_on(running, "before")
     for setting, name in PLACES:
-        if name not in ("store.sock", "owner.lock", "event_registry_db/LOCK"):  # in use: they are tried at the start
+        if name not in IN_USE:
             put(running.folder(setting) / name, kind)
     check_it_goes_on(running, "among them")
     running.stop()
     for setting, name in PLACES:
         if not (running.folder(setting) / name).exists():
             put(running.folder(setting) / name, kind)
-    again = service(workers=1)
+    again = service(workers=1, environment=JOBS)
     check_it_goes_on(again, "started among them")
     assert again.get("/api/events/before").status == 200
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("setting", "name"), PLACES)
+@pytest.mark.parametrize(("setting", "name"), [*PLACES, ("BACKUP_DIR", "audit"), ("BACKUP_DIR", "jobs")])
 def test_a_strange_thing_in_one_place_stops_neither_the_service_nor_a_start(
     service: Callable[..., Service], setting: str, name: str, kind: str
 ) -> None:
-    running = service(workers=1)
+    running = service(workers=1, environment=JOBS)
     check_it_goes_on(running, "before")
     running.stop()
     put(running.folder(setting) / name, kind)
-    again = service(workers=1)
+    again = service(workers=1, environment=JOBS)
     check_it_goes_on(again, "started with it")
     assert again.get("/api/events/before").status == 200
 
