@@ -33,7 +33,7 @@ META_ENCODED = b"mencoded"
 META_QUARANTINE = b"mquarantine"
 META_PUBLISHED = b"mpublished"
 
-_ZERO, _END = b"\x00\xff", b"\x00\x01"
+ZERO, ESCAPED_ZERO, _END = b"\x00", b"\x00\xff", b"\x00\x01"
 _SEQUENCE = struct.Struct(">Q")
 _IDENTITY_VALUE = struct.Struct(">Q8s")
 NONCE_BYTES = 8
@@ -60,7 +60,7 @@ def identity_beginning(text: str) -> bytes:
 
 def id_of_identity(key: bytes) -> str:
     """Return the id in an identity key."""
-    return key[len(IDENTITY) : key.index(_END)].replace(_ZERO, b"\x00").decode()
+    return key[len(IDENTITY) : key.index(_END)].replace(ESCAPED_ZERO, ZERO).decode()
 
 
 def identity_value(sequence: int, nonce: bytes) -> bytes:
@@ -87,16 +87,24 @@ def index_key(index: bytes, text: str, sequence: int) -> bytes:
     return index_prefix(index, text) + _SEQUENCE.pack(sequence)
 
 
-class Prefixes(dict[str, bytes]):
-    """Text → `index_prefix`: made once for each text, for a write of many events with few of them."""
+class Parts(dict[str, bytes]):
+    """Text → a part of a key: made once for each text, for a write of many events with few of them.
 
-    def __init__(self, index: bytes) -> None:
+    beginning: what comes before the text: an index, for `index_prefix`.
+    """
+
+    def __init__(self, beginning: bytes) -> None:
         super().__init__()
-        self._index = index
+        self._beginning = beginning
 
     def __missing__(self, text: str) -> bytes:
-        prefix = self[text] = index_prefix(self._index, text)
-        return prefix
+        part = self[text] = index_prefix(self._beginning, text)
+        return part
+
+
+def identity_ends() -> Parts:
+    """Return source → what comes behind the id in an identity key: `IDENTITY`, escaped id, end."""
+    return Parts(_END)
 
 
 packed = _SEQUENCE.pack
@@ -149,4 +157,4 @@ def behind_index(index: bytes, text: str) -> bytes:
 
 
 def _escaped(text: str) -> bytes:
-    return text.encode().replace(b"\x00", _ZERO)
+    return text.encode().replace(ZERO, ESCAPED_ZERO)

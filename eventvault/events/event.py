@@ -170,12 +170,13 @@ def encoded(attributes: Mapping[str, Any]) -> bytes:
 
 def recorded_body(body: bytes, sequence: int, recorded: int) -> bytes:
     """Return the value for LevelDB: `body` with `sequence` and `recordedtime` as its last members."""
-    return b'%b,"sequence":%d%b' % (body[:-1], sequence, _recorded_end(recorded))
+    return body[:-1] + recorded_end(recorded) % sequence
 
 
 @lru_cache(maxsize=4)
-def _recorded_end(recorded: int) -> bytes:
-    return b',"recordedtime":"%s"}' % clock.format_microseconds(recorded).encode()
+def recorded_end(recorded: int) -> bytes:
+    """Return the end of the values that were recorded then, with a place for each sequence (`recorded_body`)."""
+    return b',"sequence":%%d,"recordedtime":"%b"}' % clock.format_microseconds(recorded).encode()
 
 
 def summary_of(value: bytes) -> dict[str, Any]:
