@@ -12,7 +12,8 @@ one attribute after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -33,8 +34,16 @@ _SPACED, _BEGINNING = b": ", 64
 """A text with white space between its tokens has some of it in its beginning."""
 _STAMP = b',"sequence":%d,"recordedtime":"%s"}'
 """The end of an event as an export has it."""
-_CHECKED = ("id", "subject", "time", "type", "source", "datacontenttype", "dataschema")
-"""Attributes with a rule for their values beside their type and length."""
+_TEXTS = ("id", "source", "type", "subject", "dataschema")
+"""Attributes of which the schema refuses control characters, beside their type and length."""
+_OTHERS = ("time", "datacontenttype")
+"""Attributes with another rule for their values."""
+_CONTROL = bytes((*range(0x20), 0x7F, 0xC2))
+"""Bytes of which control characters have one in UTF-8; those behind 0xC2 are no such characters in part."""
+_FILLED = ("specversion", "time", "id", "source")
+"""Attributes that `event.completed` fills in, beside `datacontenttype`."""
+_OF_DRAFT = ("source", "id", "type", "subject")
+"""The first members of an EventDraft."""
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TEXT)]
 
@@ -66,10 +75,14 @@ _UNSET = msgspec.UNSET
 
 
 class OrdinaryEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event that was found to be valid; it answers as `eventvault.events.sent.SentEvent` does."""
+    """An event that was found to be valid; it answers as `eventvault.events.sent.SentEvent` does.
+
+    complete: its draft if nothing is to be filled in and nothing is left out.
+    """
 
     envelope: Envelope
     text: bytes
+    complete: EventDraft | None = None
 
     problem: ClassVar[None] = None
 
@@ -99,6 +112,8 @@ class OrdinaryEvent(msgspec.Struct, frozen=True, gc=False):
 
     def draft(self, instant: int) -> EventDraft:
         """instant: microseconds, used as `time` if there is none."""
+        if self.complete is not None:
+            return self.complete
         envelope, body = self.envelope, self.text
         if envelope.sequence is not None:
             body = body[: -len(_stamp(envelope))] + b"}"
@@ -130,7 +145,7 @@ def read_array(array: bytes) -> list[OrdinaryEvent] | None:
         return None
     events: list[OrdinaryEvent] = []
     for portion in _portions(texts):
-        found = _read_compact(portion)
+        found = _read(portion)
         if found is None:
             return None
         events += found
@@ -165,26 +180,32 @@ def _read(texts: Sequence[bytes]) -> list[OrdinaryEvent] | None:
     """Return the events in a portion; None if one of them is no ordinary one."""
     if sum(map(len, texts)) > _FEW_BYTES:
         return None
-    if _SPACED in b"".join([text[:_BEGINNING] for text in texts]):
-        try:
-            texts = list(map(json_text.compact, texts))
-        except _FAILURES:
-            return None
-    return _read_compact(texts)
+    try:
+        if not _is_spaced(texts[0]):  # mostly all texts are written alike
+            found = _read_compact(texts)
+            if found is not None or not any(map(_is_spaced, texts)):
+                return found
+        return _read_compact(list(map(json_text.compact, texts)))
+    except _FAILURES:
+        return None
+
+
+def _is_spaced(text: bytes) -> bool:
+    return _SPACED in text[:_BEGINNING]
 
 
 def _read_compact(texts: Sequence[bytes]) -> list[OrdinaryEvent] | None:
-    """Do the same for texts without white space between their tokens. If there is some, the answer is None."""
-    if sum(map(len, texts)) > _FEW_BYTES:
+    """`_read` of texts without white space between tokens. Raises one of _FAILURES for some that it refuses."""
+    envelopes = list(map(_decode, texts))
+    if len(_encode(envelopes)) != sum(map(len, texts)) + len(texts) + 1 or not _is_sound(envelopes):
         return None
-    try:
-        envelopes = list(map(_decode, texts))
-        if len(_encode(envelopes)) != sum(map(len, texts)) + len(texts) + 1 or not _is_sound(envelopes):
-            return None
-    except _FAILURES:
+    values = zip(*map(msgspec.structs.astuple, envelopes), strict=True)
+    columns = dict(zip(Envelope.__struct_fields__, values, strict=True))
+    if not _are_valid(columns):
         return None
-    if not _is_valid(envelopes):
-        return None
+    if _are_complete(columns):
+        drafts = map(EventDraft, *(columns[name] for name in _OF_DRAFT), texts, repeat(()))
+        return list(map(OrdinaryEvent, envelopes, texts, drafts))
     events = list(map(OrdinaryEvent, envelopes, texts))
     return events if all(map(_is_stamped, events)) else None
 
@@ -195,12 +216,25 @@ def _is_sound(envelopes: Sequence[Envelope]) -> bool:
     return json_text.read(together, max_depth=json_text.MAX_DEPTH + 1)[1] == together
 
 
-def _is_valid(envelopes: Sequence[Envelope]) -> bool:
-    """Return whether the schema allows the values of these attributes."""
-    columns = dict(
-        zip(Envelope.__struct_fields__, zip(*map(msgspec.structs.astuple, envelopes), strict=True), strict=True)
+def _are_valid(columns: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether the schema allows the values of these attributes. columns: name → the values of all events."""
+    names = _OTHERS if _have_no_control(columns) else (*_OTHERS, *_TEXTS)
+    return all(schema.allows(name, list(set(columns[name]))) for name in names)
+
+
+def _have_no_control(columns: Mapping[str, Sequence[str | None]]) -> bool:
+    """Return whether these attributes have no control character: of the decoded ones the schema refuses no other."""
+    together = "".join(filter(None, chain.from_iterable(columns[name] for name in _TEXTS))).encode()
+    return together.translate(None, _CONTROL) == together
+
+
+def _are_complete(columns: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether each event is stored as it was sent: it has all that would be filled in, and no stamp."""
+    return (
+        all(all(columns[name]) for name in _FILLED)
+        and (all(columns["datacontenttype"]) or columns["data"].count(_UNSET) == len(columns["data"]))
+        and columns["sequence"].count(None) == columns["recordedtime"].count(None) == len(columns["type"])
     )
-    return all(schema.allows(name, list(set(columns[name]))) for name in _CHECKED)
 
 
 def _is_stamped(found: OrdinaryEvent) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from eventvault.errors import EventVaultError
@@ -145,6 +145,7 @@ def test_a_text_is_recognised_only_if_the_careful_reader_makes_the_same_event_of
     assert found is None or not refused(text)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the texts take a second on a busy machine
 @given(st.lists(mutated(), max_size=25))
 def test_each_text_is_read_by_itself_whatever_comes_with_it(texts: list[bytes]) -> None:
     check(texts)
@@ -193,6 +194,21 @@ def test_what_many_senders_send_is_recognised(attributes: dict[str, Any], form: 
     assert None not in found
     array = ordinary.read_array(b"[" + b",".join([form(attributes)] * number) + b"]")
     assert [each.text for each in array or []] == [each.text for each in found if each is not None]
+
+
+@pytest.mark.parametrize("first", [orjson.dumps, spaced])
+def test_texts_with_and_without_white_space_are_recognised_together(first: Any) -> None:
+    forms = [first, orjson.dumps, spaced]
+    assert None not in check([forms[number % 3]({**FULL, "id": str(number)}) for number in range(200)])
+
+
+@pytest.mark.parametrize("name", ["id", "source", "type", "subject", "dataschema"])
+def test_a_character_that_the_schema_refuses_is_found_in_each_attribute(name: str) -> None:
+    """All of one and two bytes in UTF-8, and some of more: in the midst of others."""
+    characters = [*range(0x800), 0x2028, 0xD7FF, 0xE000, 0xFFFF, 0x1F600]
+    texts = [spaced({**FULL, name: f"a{chr(number)}z"}) for number in characters]
+    found = [ordinary.read_many([text])[0] for text in texts]
+    assert [each is None for each in found] == [refused(text) for text in texts]
 
 
 def test_the_lines_of_an_export_are_recognised() -> None:
