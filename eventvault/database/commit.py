@@ -61,7 +61,7 @@ class _Submission:
 
     def __init__(self, batch: AppendBatch, done: Done) -> None:
         self.batch = batch
-        self.size = sum(len(draft.body) for draft in batch.drafts)
+        self.size = sum([len(draft.body) for draft in batch.drafts])
         self.at = time.monotonic()
         self._done = done
         self._answered = threading.Lock()
@@ -303,7 +303,7 @@ class Committer:
         self.stats.batches += len(results)
         self.stats.seconds += seconds
         for result in results:
-            duplicates = sum(appended.duplicate for appended in result)
+            duplicates = sum([appended.duplicate for appended in result])
             self.stats.events += len(result) - duplicates
             self.stats.duplicates += duplicates
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from eventvault.events.event import EventDraft
-from eventvault.kafka.messages import Record, Unreadable, to_draft, to_drafts
+from eventvault.kafka.messages import Columns, Record, Unreadable, to_draft, to_drafts
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.topic_info import TopicInfo
 
@@ -16,50 +16,58 @@ log = logging.getLogger("KafkaMonitor")
 class PartitionBatch:
     """The messages of one partition in one batch, in order.
 
-    drafts: (offset, event) pairs. letters: (message, reason) pairs of those that are no event. last: the last message.
+    letters: (message, reason) pairs of those that are no event. last: the last message.
     """
 
     def __init__(self, messages: Sequence[Record]) -> None:
-        self.topic, self.partition = messages[0].topic, messages[0].partition
-        self.drafts: list[tuple[int, EventDraft]] = []
+        self.last: Record | None = messages[-1]
+        self.topic, self.partition = self.last.topic, self.last.partition
         self.letters: list[tuple[Record, str]] = []
-        self._messages = list(messages)
-        for message, draft in zip(messages, _ordinary_drafts(messages), strict=True):
-            if draft is None:
-                self._read(message)
-            else:
-                self.drafts.append((message.offset, draft))
+        self._messages = messages
+        self._drafts = [draft or self._read(messages[index]) for index, draft in enumerate(_ordinary_drafts(messages))]
 
-    def _read(self, message: Record) -> None:
+    def _read(self, message: Record) -> EventDraft | None:
         try:
-            self.drafts.append((message.offset, to_draft(message)))
+            return to_draft(message)
         except Unreadable as reason:
             self.letters.append((message, str(reason)))
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - or this message would stop its partition for ever
             self.letters.append((message, f"it cannot be made an event: {type(error).__name__}: {error}"))
+        return None
 
     @property
-    def last(self) -> Record | None:
-        return self._messages[-1] if self._messages else None
+    def events(self) -> list[EventDraft]:
+        return [draft for draft in self._drafts if draft is not None]
+
+    @property
+    def drafts(self) -> list[tuple[int, EventDraft]]:
+        """The events, each with the offset of its message."""
+        pairs = zip(self._offsets(), self._drafts, strict=False)  # fewer drafts where messages were dropped
+        return [(offset, draft) for offset, draft in pairs if draft is not None]
 
     def cut_before(self, offset: int) -> None:
         """Drop the messages from `offset` on."""
-        self.drafts = [(number, draft) for number, draft in self.drafts if number < offset]
+        count = sum(number < offset for number in self._offsets())
+        self.last = self._messages[count - 1] if count else None
         self.letters = [(message, reason) for message, reason in self.letters if message.offset < offset]
-        self._messages = [message for message in self._messages if message.offset < offset]
+        del self._drafts[count:]
 
     def offset_to_store(self, topic_info: TopicInfo) -> StoredOffset:
         """Return the offset to store with these events."""
-        last = self._messages[-1]
+        assert self.last is not None
         return StoredOffset(
-            next=last.offset + 1,
-            crc=checksum(last.value),
-            leader_epoch=last.leader_epoch,
+            next=self.last.offset + 1,
+            crc=checksum(self.last.value),
+            leader_epoch=self.last.leader_epoch,
             topic_id=topic_info.topic_id,
             cluster_id=topic_info.cluster_id,
         )
+
+    def _offsets(self) -> list[int]:
+        messages = self._messages
+        return messages.offsets() if isinstance(messages, Columns) else [message.offset for message in messages]
 
 
 def _ordinary_drafts(messages: Sequence[Record]) -> Sequence[EventDraft | None]:

@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
@@ -28,6 +29,7 @@ log = logging.getLogger("EventBus")
 BATCH_MESSAGES = 1_000
 """Small enough that a post over HTTP does not wait long for a batch."""
 POLL_SECONDS = 0.1
+_MEMBERS: tuple[Callable[[Message], Any], ...] = (Message.error, Message.topic, Message.partition)
 
 Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]], Sequence[Letter]], AppendResult]
 """Appends events, puts metadata and quarantines dead letters in one write.
@@ -78,10 +80,9 @@ class Consuming:
     def _process(self, messages: Sequence[Message]) -> None:
         by_place: dict[Place, list[Message]] = defaultdict(list)
         errors: list[tuple[Message, KafkaError]] = []
-        for message in messages:
-            error = message.error()
+        for message, error, topic, partition in zip(messages, *(map(of, messages) for of in _MEMBERS), strict=True):
             if error is None:
-                by_place[message.topic() or "", message.partition() or 0].append(message)
+                by_place[topic, partition].append(message)
             else:
                 errors.append((message, error))
         self._take(by_place)
@@ -131,7 +132,7 @@ class Consuming:
     def _store(self, batches: list[PartitionBatch]) -> None:
         if not batches:
             return
-        drafts = [draft for batch in batches for _, draft in batch.drafts]
+        drafts = [draft for batch in batches for draft in batch.events]
         ends = {
             (batch.topic, batch.partition): batch.offset_to_store(self._topics.topic_info(batch.topic))
             for batch in batches
@@ -142,14 +143,14 @@ class Consuming:
             for message, reason in batch.letters
         ]
         puts = [offsets.offset_put(*place, end) for place, end in ends.items()]
-        results = self._sink(drafts, puts, letters).results
+        duplicates = [result for result in self._sink(drafts, puts, letters).results if result.duplicate]
         for place, end in ends.items():
             self._topics.consumed(*place, end)
         self._monitor.batch_stored(
             ends,
             events=len(drafts),
-            duplicates=sum(result.duplicate for result in results),
-            differing=sum(result.differs for result in results),
+            duplicates=len(duplicates),
+            differing=sum(result.differs for result in duplicates),
             dead_letters=len(letters),
         )
         self._monitor.recovered()

@@ -10,7 +10,7 @@ from eventvault import progress
 from eventvault.errors import KafkaUnreachable, QuarantinedNotFound
 from eventvault.kafka import config, topics
 from eventvault.kafka.dead_letters import HEADER_PREFIX, ORIGIN_HEADERS
-from eventvault.kafka.positions import record_of
+from eventvault.kafka.records import record_of
 from eventvault.kafka.values import Content, Reference
 from eventvault.settings import Settings
 

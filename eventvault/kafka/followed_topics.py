@@ -111,11 +111,11 @@ class FollowedTopics:
             self._check_same(name, topic_info)
         return {name: self._failures[name].problem for name in requests.keys() - found.keys()}
 
-    def new_messages(self, topic: str, partition: int, messages: Sequence[Message]) -> list[Record]:
+    def new_messages(self, topic: str, partition: int, messages: Sequence[Message]) -> Sequence[Record]:
         """Return the messages that are not stored yet. Stops the partition if the last stored one has changed."""
         positions = self._positions.get(topic)
         if positions is None:
-            return []
+            return ()
         records = positions.new_messages(partition, messages)
         self._is_report_due |= not records
         return records

@@ -7,6 +7,7 @@ it a dead letter.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from eventvault.errors import EventVaultError
 from eventvault.events import ordinary
 from eventvault.events.cloudevents_http import with_data
 from eventvault.events.event import EventDraft
+from eventvault.events.ordinary import OrdinaryEvent
 from eventvault.events.sent import AnyEvent, SentEvent, problems_of, read_one
 from eventvault.kafka import offsets
 from eventvault.kafka.values import Mode
@@ -50,12 +52,28 @@ class Record(NamedTuple):
     problem: str | None = None
 
 
+class Columns(Sequence[Record], ABC):
+    """Records, and the columns of them that most need: then no record is made."""
+
+    @abstractmethod
+    def offsets(self) -> list[int]: ...
+
+    @abstractmethod
+    def texts(self) -> list[bytes | None]:
+        """Return the value of each message that has a whole event in UTF-8, by its headers; None of any other."""
+
+
 def to_drafts(messages: Sequence[Record]) -> list[EventDraft | None]:
     """Return the event in each message as a draft; None for one that is to be read by `to_draft`, if it is an event."""
-    texts = list(map(_plain_text, messages))
-    found = iter(ordinary.read_many([text for text in texts if text is not None]))
-    events = [None if text is None else next(found) for text in texts]
-    return [None if each is None else _draft(each, message) for each, message in zip(events, messages, strict=True)]
+    texts = messages.texts() if isinstance(messages, Columns) else _texts(messages)
+    plain = [text for text in texts if text is not None]
+    events: Sequence[OrdinaryEvent | None] = ordinary.read_many(plain)
+    if len(plain) < len(texts):
+        found = iter(events)
+        events = [None if text is None else next(found) for text in texts]
+    return [
+        None if each is None else each.complete or _draft(each, messages[index]) for index, each in enumerate(events)
+    ]
 
 
 def to_draft(message: Record, mode: Mode | None = None) -> EventDraft:
@@ -80,12 +98,20 @@ def _draft(sent: AnyEvent, message: Record) -> EventDraft:
     return sent.draft(instant)
 
 
-def _plain_text(message: Record) -> bytes | None:
-    """Return the value of a message that has a whole event in UTF-8, by its headers; None if that is not certain."""
-    headers = message.headers
-    if message.problem is None and (not headers or headers == _USUAL_HEADERS or _are_plain(headers)):
-        return message.value
-    return None
+def plain_texts(values: Iterable[bytes | None], headers: Iterable[Headers | None]) -> list[bytes | None]:
+    """Return the values of messages that have a whole event in UTF-8, by their headers; None where that is not certain.
+
+    values, headers: of each message.
+    """
+    return [
+        value if not each or each == _USUAL_HEADERS or _are_plain(each) else None
+        for value, each in zip(values, headers, strict=True)
+    ]
+
+
+def _texts(messages: Sequence[Record]) -> list[bytes | None]:
+    values = [message.value if message.problem is None else None for message in messages]
+    return plain_texts(values, [message.headers for message in messages])
 
 
 def _are_plain(headers: Headers) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
@@ -14,19 +13,15 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from eventvault import progress
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import offset_check, topics
-from eventvault.kafka.messages import Headers, Record
+from eventvault.kafka.messages import Record
 from eventvault.kafka.offsets import StoredOffset, checksum
+from eventvault.kafka.records import Records
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.problems import Problem
 
 MAX_WAIT_SECONDS = 30.0
 
-_raise_pending = ctypes.pythonapi.PyErr_Occurred
-"""Raise an error that an extension has set and not raised.
-
-confluent_kafka 2 returns headers of which one has no name, if that is not UTF-8. The next call of anything would raise
-then, and a look at that header would crash.
-"""
+_offset: Callable[[Message], int] = Message.offset  # type: ignore[assignment]  # None for what is no message
 
 
 class Position(msgspec.Struct):
@@ -122,19 +117,21 @@ class Positions:
                 position.waits_until = None
                 self._assign(partition, position)
 
-    def new_messages(self, partition: int, messages: Sequence[Message]) -> list[Record]:
+    def new_messages(self, partition: int, messages: Sequence[Message]) -> Sequence[Record]:
         """Return the messages that are not stored yet. Stops the partition if the last stored one has changed."""
         position = self.by_partition.get(partition)
         if position is None or not position.consuming or not messages:
-            return []
+            return ()
         if position.compare is not None:
             expected, position.compare = position.compare, None
             first_message = messages[0]
             if first_message.offset() == expected.next - 1 and checksum(first_message.value()) != expected.crc:
                 self.stop(partition, offset_check.diverged(self._topic, partition, expected.next - 1))
-                return []
+                return ()
         first = position.next or 0
-        return [record_of(message) for message in messages if (message.offset() or 0) >= first]
+        if min(map(_offset, messages)) < first:
+            messages = [message for message in messages if _offset(message) >= first]
+        return Records(messages)
 
     def stopped(self) -> dict[int, Problem]:
         return {
@@ -169,40 +166,3 @@ class Positions:
     def _unassign(self, partition: int) -> None:
         if self.by_partition[partition].consuming:
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
-
-
-def record_of(message: Message) -> Record:
-    kind, milliseconds = message.timestamp()
-    headers, problem = _headers(message)
-    return Record(  # by position, which takes half the time
-        message.topic() or "",
-        message.partition() or 0,
-        message.offset() or 0,
-        milliseconds if kind else None,
-        message.key(),
-        message.value(),
-        headers,
-        message.leader_epoch(),
-        problem,
-    )
-
-
-def _headers(message: Message) -> tuple[Headers, str | None]:
-    """Return the headers; none and the reason if the client cannot decode a header's name."""
-    try:
-        headers = message.headers()
-        _raise_pending()
-        return list(cast("Headers", headers or [])), None
-    except ValueError as error:
-        return _unreadable(error)
-    except SystemError as error:  # what Python makes of several such errors, or of one that it meets earlier
-        cause: BaseException | None = error
-        while isinstance(cause, SystemError):
-            cause = cause.__cause__
-        if not isinstance(cause, ValueError):
-            raise
-        return _unreadable(cause)
-
-
-def _unreadable(error: BaseException) -> tuple[Headers, str]:
-    return [], f"its headers cannot be read, as the name of one is not UTF-8: {error}"

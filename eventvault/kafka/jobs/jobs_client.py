@@ -96,7 +96,7 @@ class JobsClient:
         if positions is None:
             return []
         info = positions.topic_info
-        records = positions.new_messages(partition, messages)
+        records = list(positions.new_messages(partition, messages))
         ends = [_stored_behind(record, info) for record in records]
         if ends:
             self._state.jobs[partition] = ends[-1]
