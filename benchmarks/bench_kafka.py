@@ -24,8 +24,9 @@ import orjson
 from confluent_kafka import Producer
 
 from benchmarks import report, serving
-from benchmarks.bench_serve import event_body
+from benchmarks.bench_serve import event_body, posts
 from benchmarks.events import event_attributes
+from benchmarks.load import Load, measure
 from eventvault import settings
 from eventvault.database import keys
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
@@ -37,6 +38,7 @@ from eventvault.kafka.quarantined import Letter
 from tests import processes
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker
+from tests.service import Service
 
 INTRODUCTION = """\
 Made by `make bench-kafka`, with a broker of one node on the same machine. "LevelDB alone" puts the same keys and values
@@ -45,10 +47,14 @@ and the median of the rounds counts. What is compared is the processor time of t
 that is taking messages from the client, every check, the look-up of each identity, and the write with its sync. The
 client's own threads and LevelDB's compaction are in neither. Orders have nested `data`, numbers and lists (520 bytes),
 notes a text (390 bytes). The same orders are sent with blanks between tokens too, as Python's `json.dumps` writes them.
+Posts are single events at a fixed pace, to a service that takes a backlog meanwhile, and to the same once it has.
 """
 DATA_BYTES = 200
 PARTITIONS = 3
 PRODUCE_SECONDS = 600.0
+POST_RATE, POST_SECONDS = 100, 5.0
+MOST_TIMES = 2.0
+"""How many times as long a post may take while events come in, at the 99th percentile."""
 
 
 class Consumption(NamedTuple):
@@ -167,22 +173,25 @@ def take(kafka: Kafka, topic: str, count: int, folder: Path) -> tuple[Consumptio
     return sink.consumption(), sink
 
 
-def put_alone(consumption: Consumption, sink: Sink, folder: Path) -> float:
-    """Put the same keys and values into a new LevelDB, in the same batches; return the processor time in seconds."""
+def put_alone(consumption: Consumption, sink: Sink, folder: Path) -> tuple[float, float]:
+    """Put the same keys and values into a new LevelDB, in the same batches.
+
+    Returns the processor time and that of the clock, in seconds.
+    """
     puts = puts_by_event(sink)
     last = sink.registry.scan_meta(keys.KAFKA)
     create_database(folder)
     db = open_leveldb(folder)
-    seconds = 0.0
+    cpu = wall = 0.0
     for first, end in zip(consumption.batches, consumption.batches[1:], strict=False):
         rows = [row for sequence in range(first + 1, end + 1) for row in puts[sequence]] + list(last.items())[:1]
-        began = time.thread_time()
+        began, used = time.monotonic(), time.thread_time()
         with db.write_batch(sync=True) as batch:
             for key, value in rows:
                 batch.put(key, value)
-        seconds += time.thread_time() - began
+        cpu, wall = cpu + time.thread_time() - used, wall + time.monotonic() - began
     db.close()
-    return seconds
+    return cpu, wall
 
 
 def puts_by_event(sink: Sink) -> dict[int, list[tuple[bytes, bytes]]]:
@@ -204,23 +213,25 @@ def measure_intake(options: argparse.Namespace, kafka: Kafka, folder: Path, resu
     }
     for what, (events, write) in forms.items():
         topic = produce(kafka, events(1), options.events, write)
-        rates, alone, ratios, walls = list[float](), list[float](), list[float](), list[float]()
+        rates, alone, ratios, walls, by_clock = (list[float]() for _ in range(5))
         for number in range(options.rounds):
             place = folder / f"{what}-{number}"
             place.mkdir()
             consumption, sink = take(kafka, topic, options.events, place / "database")
-            raw = put_alone(consumption, sink, place / "alone")
+            cpu, wall = put_alone(consumption, sink, place / "alone")
             sink.db.close()
             rates.append(consumption.events / consumption.cpu)
-            alone.append(consumption.events / raw)
-            ratios.append(raw / consumption.cpu)
+            alone.append(consumption.events / cpu)
+            ratios.append(cpu / consumption.cpu)
             walls.append(consumption.events / consumption.wall)
+            by_clock.append(wall / consumption.wall)
         kafka.delete(topic)
         ratio = statistics.median(ratios)
         results.add(report.Row(f"{what}: LevelDB alone", f"{statistics.median(alone):,.0f} events/s of processor time"))
         results.add(report.Row(f"{what}: from Kafka", f"{statistics.median(rates):,.0f} events/s of processor time"))
         results.add(report.Row(f"{what}: from Kafka as a part of LevelDB alone", f"{ratio:.2f}", "0.40", ratio >= 0.4))
         results.add(report.Row(f"{what}: from Kafka, by the clock", f"{statistics.median(walls):,.0f} events/s"))
+        results.add(report.Row(f"{what}: the same as a part of LevelDB alone", f"{statistics.median(by_clock):.2f}"))
 
 
 def measure_backlog(options: argparse.Namespace, kafka: Kafka, folder: Path, results: report.Report) -> None:
@@ -246,12 +257,49 @@ def measure_backlog(options: argparse.Namespace, kafka: Kafka, folder: Path, res
     results.add(report.Row("the same", f"{options.backlog / seconds:,.0f} events/s"))
 
 
+def measure_posts(options: argparse.Namespace, kafka: Kafka, folder: Path, results: report.Report) -> None:
+    """Post events at a fixed pace while a backlog comes in, and once it has, in turn."""
+    topic = produce(kafka, orders(3), options.beside, orjson.dumps)
+    asked = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": topic, "JOBS_ENABLED": "false"}
+    requests = posts(64, 1, DATA_BYTES)
+    idle, beside, taken = list[Load](), list[Load](), list[float]()
+    for number in range(options.rounds):
+        place = folder / f"posts-{number}"
+        place.mkdir()
+        with serving.eventvault(place, options.workers, asked) as service:
+            processes.wait_until(lambda: consumed(service) > 0, "nothing is consumed")
+            before, began = consumed(service), time.monotonic()
+            beside.append(measure(service.port, requests, clients=8, seconds=POST_SECONDS, rate=POST_RATE))
+            after, seconds = consumed(service), time.monotonic() - began
+            if after >= options.beside:
+                raise SystemExit(f"--beside {options.beside} is too small: all was consumed in {seconds:.1f} s")
+            taken.append((after - before) / seconds)
+            processes.wait_until(lambda: consumed(service) >= options.beside, "the backlog stays", seconds=600)
+            processes.wait_until(lambda: serving.is_journaled(service), "the journal is late", seconds=600)
+            idle.append(measure(service.port, requests, clients=8, seconds=POST_SECONDS, rate=POST_RATE))
+    kafka.delete(topic)
+    failed = sum(sum(load.failed.values()) for load in (*idle, *beside))
+    alone, busy = (statistics.median(load.p99 for load in loads) * 1e3 for loads in (idle, beside))
+    middle = statistics.median(load.p50 for load in beside) * 1e3
+    results.add(report.Row(f"{POST_RATE} posts/s of an event, nothing comes in", f"p99 {alone:.1f} ms"))
+    shown = f"{busy / alone:.2f} (p50 {middle:.1f} ms, p99 {busy:.1f} ms)"
+    what = f"the same while {statistics.median(taken):,.0f} events/s come in, as a multiple"
+    results.add(report.Row(what, shown, f"{MOST_TIMES}", busy / alone <= MOST_TIMES))
+    results.add(report.Row("posts that failed", f"{failed}", "0", not failed))
+
+
+def consumed(service: Service) -> int:
+    return int(service.get("/api/health").json()["kafka"]["consumed"])
+
+
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench_kafka", description=__doc__)
     parser.add_argument("--events", type=int, default=200_000, help="events of one round")
     parser.add_argument("--rounds", type=int, default=5, help="how often Kafka and LevelDB alone take turns")
     parser.add_argument("--backlog", type=int, default=1_000_000, help="events that the service catches up with")
-    report.add_options(parser)
+    parser.add_argument("--beside", type=int, default=600_000, help="events that come in while others are posted")
+    parser.add_argument("--only", default="intake,posts,backlog", help="what is measured")
+    report.add_options(parser, workers=2)
     return parser.parse_args(arguments)
 
 
@@ -261,8 +309,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
         folder = Path(name)
         with broker(folder) as kafka:
-            measure_intake(options, kafka, folder, results)
-            measure_backlog(options, kafka, folder, results)
+            for part, measured in (("intake", measure_intake), ("posts", measure_posts), ("backlog", measure_backlog)):
+                if part in options.only.split(","):
+                    measured(options, kafka, folder, results)
         report.write(options.page, INTRODUCTION, results, folder)
     print(f"written: {options.page}")
 

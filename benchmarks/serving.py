@@ -29,12 +29,12 @@ def eventvault(folder: Path, workers: int, more: Mapping[str, str] | None = None
 def caught_up(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[Service]:
     """Yield the service with one worker once its journal has all events of the database, as in normal operation."""
     with eventvault(folder, 1, more) as service:
-        processes.wait_until(lambda: _is_journaled(service), "the journal does not catch up", seconds=3600)
+        processes.wait_until(lambda: is_journaled(service), "the journal does not catch up", seconds=3600)
         os.sync()
         yield service
 
 
-def _is_journaled(service: Service) -> bool:
+def is_journaled(service: Service) -> bool:
     health = service.get("/api/health").json()
     return bool(health["journal"]["lastSequence"] == health["store"]["lastSequence"])
 
