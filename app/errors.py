@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from apispec import APISpec
 from flask import Flask, Response, request
-from flask_smorest import Api
+from flask_smorest import Api, Blueprint
 from marshmallow import fields
 from werkzeug.exceptions import HTTPException
 
@@ -67,9 +70,38 @@ class ErrorSchema(ReplySchema):
 
 
 class EdgeApi(Api):
-    """flask-smorest with the error form of this service instead of its own."""
+    """flask-smorest with the error form of this service instead of its own.
+
+    The OpenAPI document is made when it is asked for first, so a worker starts sooner. complete: what adds to it last.
+    """
 
     ERROR_SCHEMA = ErrorSchema
+
+    def __init__(self, app: Flask, complete: Sequence[Callable[[APISpec], None]] = ()) -> None:
+        self._complete = complete
+        self._undocumented: list[Blueprint] = []
+        self._turn = threading.RLock()
+        super().__init__(app)
+
+    @property
+    def spec(self) -> APISpec:
+        with self._turn:
+            waiting, self._undocumented = self._undocumented, []
+            for blueprint in waiting:
+                blueprint.register_views_in_doc(self, self._app, self._spec, name=blueprint.name, parameters=None)
+                self._spec.tag({"name": blueprint.name, "description": blueprint.description})
+            for complete in self._complete if waiting else ():
+                complete(self._spec)
+            return self._spec
+
+    @spec.setter
+    def spec(self, spec: APISpec) -> None:
+        self._spec = spec
+
+    def register_blueprint(self, blp: Blueprint, *, parameters: None = None, **options: Any) -> None:
+        self._app.extensions["flask-smorest"]["blp_name_to_api"][blp.name] = self
+        self._app.register_blueprint(blp, **options)
+        self._undocumented.append(blp)
 
     def handle_http_exception(self, error: HTTPException) -> Response:
         return http_exception_response(error)

@@ -179,12 +179,10 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
     app.register_blueprint(dashboard)
     for name in COMMANDS:  # for an environment in which the project itself is not installed
         app.cli.add_command(command(name))
-    api = errors.EdgeApi(app)
+    api = errors.EdgeApi(app, complete=(idempotency.describe, describe_access))
     api.spec.components.schema("Event", JSON_SCHEMA)
     for blueprint in (
         events, backup, operations, changes, jobs_routes, kafka, problems, notify, audit, health, settings_routes,
         tokens, session,
     ):  # fmt: skip
         api.register_blueprint(blueprint)
-    idempotency.describe(api.spec)
-    describe_access(api.spec)

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 INDEX = "index"
 """The page that lists all others; its headings and links are the navigation too."""
@@ -57,7 +58,12 @@ class Site:
         self.pictures = pictures or {}
         self._files = files
         self._pages: dict[str, Document] = {}
-        self._markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+    @cached_property
+    def _markdown(self) -> MarkdownIt:
+        from markdown_it import MarkdownIt  # here, as most workers never show a page: it would delay their start
+
+        return MarkdownIt("commonmark", {"html": False}).enable("table")
 
     @property
     def names(self) -> list[str]:

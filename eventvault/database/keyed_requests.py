@@ -17,8 +17,7 @@ import msgspec
 from eventvault.database import keys
 from eventvault.database.values import AppendResult
 from eventvault.events import event
-from eventvault.events.event import Appended
-from eventvault.events.sent import MAX_EVENTS
+from eventvault.events.event import MAX_EVENTS, Appended
 from eventvault.keyed_request import KEEP_MICROSECONDS, KeyedRequest, is_expired, reused
 
 _DUPLICATE = 1

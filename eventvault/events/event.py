@@ -23,6 +23,8 @@ DEFAULT_SOURCE = "eventvault"
 
 LONGEST_TEXT = 2048
 """Characters in an `id`, `source`, `type`, `subject` or `dataschema`: they are parts of keys in the database."""
+MAX_EVENTS = 100_000
+"""Events in one request, which is one write and is in memory as a whole."""
 
 EXTENSION_NAME = r"[a-z0-9]{1,64}"
 """CloudEvents: lower-case letters and digits."""

@@ -19,14 +19,12 @@ import orjson
 from eventvault import json_text
 from eventvault.errors import InvalidInput, MalformedInput, TooLarge
 from eventvault.events import event, ordinary, schema
-from eventvault.events.event import EventDraft, encoded, raw_attributes
+from eventvault.events.event import MAX_EVENTS, EventDraft, encoded, raw_attributes
 from eventvault.events.ordinary import OrdinaryEvent
 from eventvault.events.schema import FieldProblem
 
 MAX_REFUSED = schema.MAX_PROBLEMS
 """Refused events of a request that are described: to find out why takes time."""
-MAX_EVENTS = 100_000
-"""Events in one request, which is one write and is in memory as a whole."""
 _MAX_COMMAS = 2_000_000
 """Commas in an array that is split: each may separate two elements, which take 64 bytes."""
 MAX_ATTRIBUTES_OF_ALL = 1_500_000

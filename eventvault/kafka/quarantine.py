@@ -11,7 +11,7 @@ import binascii
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -21,7 +21,6 @@ from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError, InvalidInput, KafkaUnreachable, QuarantineChanged, QuarantinedNotFound
 from eventvault.events.event import Appended, EventDraft
 from eventvault.kafka import quarantined
-from eventvault.kafka.messages import Record, Unreadable, to_draft
 from eventvault.kafka.quarantined import Letter, Place, weight_of
 from eventvault.kafka.values import (
     Content,
@@ -36,6 +35,9 @@ from eventvault.kafka.values import (
     Totals,
 )
 from eventvault.progress import Turn
+
+if TYPE_CHECKING:
+    from eventvault.kafka.messages import Record
 
 _MOST_LOOKED_AT = 10_000
 """Messages that one page of a filtered list looks at."""
@@ -211,6 +213,9 @@ class Quarantine:
         return Replayed(gone.id, "replayed", event_id, source, keys.read_identity_value(value)[0])
 
     def _parse(self, place: Place, mode: Mode | None, fetch: Fetch) -> _Parsed | Replayed:
+        # Imported here: it loads marshmallow, which a store without Kafka does not need.
+        from eventvault.kafka.messages import Unreadable, to_draft
+
         with self._using() as rows:
             found = _find(rows, place)
         if found is None:
@@ -427,6 +432,8 @@ def _content_of(found: QuarantinedMessage, fetch: Fetch) -> Content:
     if facts.reference is None:
         return found.content
     content = fetch(facts.reference)
+    from eventvault.kafka.messages import Unreadable  # as in `_parse`
+
     if quarantined.crc_of(content) != facts.crc:
         where = Place(facts.reference.topic, facts.reference.partition, facts.reference.offset)
         raise Unreadable(f"another message is at {where.id} in Kafka now")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -17,9 +17,11 @@ from eventvault import clock
 from eventvault.database import keys
 from eventvault.errors import InvalidInput
 from eventvault.kafka import offsets
-from eventvault.kafka.messages import Record
 from eventvault.kafka.offsets import Offsets
 from eventvault.kafka.values import Content, Facts, Quarantined, QuarantinedMessage, Reference, Totals
+
+if TYPE_CHECKING:
+    from eventvault.kafka.messages import Record
 
 MOST_BYTES_OF_ONE = 2**20
 """A larger message is quarantined without its bytes; where Kafka has them is noted."""
@@ -170,6 +172,9 @@ def read_content(value: bytes) -> Content:
 
 def record_of(message: QuarantinedMessage) -> Record:
     """Return the message as the consumer read it."""
+    # Imported here: it loads marshmallow, and whoever checks a quarantine reads no message.
+    from eventvault.kafka.messages import Record
+
     entry, content = message.entry, message.content
     return Record(
         topic=entry.topic, partition=entry.partition, offset=entry.offset, timestamp=entry.facts.timestamp,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import hypothesis
 import pytest
 import schemathesis
+from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck
 from schemathesis.checks import load_all_checks
@@ -67,6 +69,14 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
         "/api/jobs/resume", "/api/jobs/schedules", "/api/jobs/schedules/{name}",
         "/api/operations/{operation_id}/stream", "/api/tokens", "/api/tokens/{token_id}",
     } == set(document["paths"])  # fmt: skip
+
+
+def test_all_who_ask_at_once_get_the_whole_document(app: Flask) -> None:
+    """It is made when it is asked for first."""
+    with ThreadPoolExecutor(8) as pool:
+        documents = list(pool.map(lambda _: app.test_client().get("/openapi.json").data, range(8)))
+    assert len(set(documents)) == 1
+    assert b"IdempotencyKey" in documents[0]
 
 
 def test_every_error_is_documented_in_the_error_form(web: FlaskClient) -> None:
