@@ -20,7 +20,7 @@ import orjson
 import plyvel
 import pytest
 
-from eventvault import clock, small_files
+from eventvault import clock, data_folders, small_files
 from eventvault.archive import reader, writer
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.seal import seal_root
@@ -207,11 +207,19 @@ def put_in_the_way(folder: Path) -> None:
             return
 
 
-def leftovers(*folders: Path) -> list[str]:
-    """Temporary files and folders that stay; a service that runs may be writing one just now."""
+def leftovers(*folders: Path, expected: Sequence[str] = ()) -> list[str]:
+    """Temporary files and folders that stay; a service that runs may be writing one just now.
+
+    Waits until there are those that are expected, and none else.
+    """
     with suppress(TimeoutError):
-        processes.wait_until(lambda: not temporary_files(*folders), "something is left", 2)
+        processes.wait_until(lambda: temporary_files(*folders) == list(expected), "something is left")
     return temporary_files(*folders)
+
+
+def copies_for_readers(storage: Path) -> list[str]:
+    """The private databases of moments that are read."""
+    return sorted(path.name for path in storage.glob(f"{data_folders.PAST_PREFIX}*"))
 
 
 def temporary_files(*folders: Path) -> list[str]:

@@ -25,7 +25,7 @@ from tests.eventvault.past.past_moments import (
     post,
     restored_mistakenly,
 )
-from tests.restoring import leftovers, make_archive, make_database
+from tests.restoring import copies_for_readers, make_archive, make_database
 from tests.stores import running_service
 
 
@@ -85,7 +85,7 @@ def test_all_instants_of_one_state_share_what_was_made_of_it(service: StoreServi
 
     assert len({service.resolve_moment(moment) for moment in moments}) == 1
     assert ids_at(service, moments[0])[-1] == "left-2"
-    assert len(leftovers(service.settings.storage_dir)) == 1
+    assert len(copies_for_readers(service.settings.storage_dir)) == 1
 
 
 def test_an_instant_of_which_only_an_archive_tells_is_made_as_it_was_asked_for(service: StoreService) -> None:

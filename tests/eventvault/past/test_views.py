@@ -18,7 +18,7 @@ from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.eventvault.past.past_moments import forget_kept, generation_of, ids_at, ids_of, post, restored_mistakenly
-from tests.restoring import bytes_of, ids, leftovers, make_archive, make_foreign_archive
+from tests.restoring import bytes_of, copies_for_readers, ids, leftovers, make_archive, make_foreign_archive
 from tests.stores import running_service
 
 
@@ -238,14 +238,14 @@ def test_only_so_many_are_open_and_the_one_unread_for_longest_makes_way(service:
     for holder in holders:
         service.event_log.release(holder)
     assert len(ids_at(service, Moment(archive=names[0]))) == 3
-    assert len(leftovers(service.settings.storage_dir)) == MAX_OPEN
+    assert len(copies_for_readers(service.settings.storage_dir)) == MAX_OPEN
 
 
 def test_a_start_removes_the_copies_of_a_store_that_was_killed(settings: Settings) -> None:
     with running_service(settings) as service:
         make_archive(settings.backup_dir / "theirs.tar.gz", "theirs")
         service.resolve_moment(Moment(archive="theirs.tar.gz"))
-        assert leftovers(settings.storage_dir)
+        assert copies_for_readers(settings.storage_dir)
     with running_service(settings) as service:
         assert not leftovers(settings.storage_dir)
         assert service.scan(ScanQuery()).events == []

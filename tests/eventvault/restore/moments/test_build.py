@@ -26,7 +26,7 @@ from eventvault.restore.moments.build import Materialised
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from tests.restoring import drafts, flip, generation, leftovers, live, put
+from tests.restoring import drafts, flip, generation, leftovers, live, put, temporary_files
 from tests.stores import running_service
 
 
@@ -356,10 +356,10 @@ def test_times_before_a_gap_can_be_had_where_only_an_archive_tells_them(service:
 
     for number in range(1, 5):
         assert contents(service, Moment(instant=event.recorded_of(left[number]), generation=old)) == left[: number + 1]
-    made = leftovers(service.settings.storage_dir)
+    made = temporary_files(service.settings.storage_dir)
     with pytest.raises(MomentUnavailable, match="gap"):
         contents(service, Moment(instant=event.recorded_of(left[6]), generation=old))
-    assert leftovers(service.settings.storage_dir) == made, "nothing is left of what was refused"
+    assert leftovers(service.settings.storage_dir, expected=made) == made, "nothing is left of what was refused"
 
 
 def merged_away(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from eventvault.settings import PROJECT, Settings
 from eventvault.store import lifecycle
 from eventvault.store.service import StoreService
 from tests.eventvault.restore.swap.swap_killed import settings_in
-from tests.restoring import drafts, leftovers, make_archive, make_database, prefixes
+from tests.restoring import drafts, leftovers, make_archive, make_database, prefixes, temporary_files
 from tests.stores import running_service
 
 RESTORED = Restored(source="a.tar.gz", at=1, events=3, not_json=0, duration=1, generation="g")
@@ -95,7 +95,7 @@ def outcome(folder: Path) -> str:
     assert (settings.restore_dir / "restored" / "a.tar.gz").exists() is new
     assert intents.read_intent(settings.storage_dir) is None
     left = [] if new else [str(settings.storage_dir / ".restoring-bb")]
-    assert leftovers(settings.storage_dir) == left
+    assert leftovers(settings.storage_dir, expected=left) == left
     if new:
         with running_service(settings) as service:
             assert prefixes(service) == {"restored": 3}, "it took the place of what was staged"
@@ -312,7 +312,7 @@ def test_a_restore_succeeds_also_where_its_emptied_folder_cannot_be_removed(
         assert restored.undo is not None
         assert restored.undo.name == service.list_undo()[0].name
         assert prefixes(service) == {"restored": 3}
-        assert leftovers(settings.storage_dir)
+        assert temporary_files(settings.storage_dir)
     with running_service(settings) as service:
         assert prefixes(service) == {"restored": 3}
         assert not leftovers(settings.storage_dir)
@@ -384,7 +384,7 @@ def test_the_next_staged_restore_counts_although_the_folder_of_the_first_cannot_
         intents.stage(staged_once, INTENT)
     assert staged_database(staged_once) == staged_once / INTENT.staged
     intents.remove_leftovers(staged_once)
-    assert leftovers(staged_once) == [str(staged_once / Path(INTENT.staged).parts[0])]
+    assert temporary_files(staged_once) == [str(staged_once / Path(INTENT.staged).parts[0])]
 
 
 def test_a_restore_that_is_staged_again_replaces_the_one_before_and_its_folder(staged_once: Path) -> None:
