@@ -11,18 +11,33 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MARK = "EVENTVAULT_TEST_SERVICE"
+_found: dict[str, dict[int, str]] = {}
+"""Mark → what the newest look found."""
 
 
 def marked(mark: str) -> dict[int, str]:
-    """Process id → command line of every living process whose environment holds MARK=mark."""
+    """Process id → command line of every process whose environment holds MARK=mark.
+
+    One that an earlier look found and that is ending is among them, without a command line: it has lost its environment,
+    but still has its locks and ports.
+    """
     wanted = f"{MARK}={mark}".encode()
-    found = {}
+    found = {pid: "" for pid in _found.get(mark, {}) if _is_ending(pid)}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):  # it ended meanwhile, or is another user's
                 if wanted in (folder / "environ").read_bytes().split(b"\0"):
                     found[int(folder.name)] = command_line(int(folder.name))
+    _found[mark] = found
     return found
+
+
+def _is_ending(pid: int) -> bool:
+    """A process gives up its memory first, then its files, and then it is a zombie."""
+    with suppress(OSError):
+        memory_is_gone = not (Path("/proc") / str(pid) / "environ").read_bytes()
+        return memory_is_gone and not set(states(pid)) <= {"X", "Z"}
+    return False
 
 
 def command_line(pid: int) -> str:

@@ -2,7 +2,8 @@
 
 A test that runs a service, a store process, a broker or a browser has the marker `process`; `make test-fast` leaves it
 out. Such tests wait more than they compute: hence there are more test processes than processors, and what waits longest
-comes first. The tests of a module share a test process, and so what the module's fixtures start.
+comes first. The tests of a module share a test process, and so what the module's fixtures start; but a module of long
+tests that start everything themselves is spread over all test processes, so that none ends long after the others.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,9 @@ SOAK_SECONDS = 6 * 3600
 PROCESS_FIXTURES = frozenset({"kafka", "private_kafka", "nginx", "serve", "store_client"})
 """All tests that use one of these fixtures run real processes."""
 
+SPREAD_MODULES = ("tests/states/test_answers.py", "tests/crash/test_jobs.py")
+"""Modules of which each test may run in another test process."""
+
 
 def share(count: int) -> int:
     """Return how many of `count` rounds the long form of a series runs: all, or as SOAK_SHARE says, such as 0.1."""
@@ -32,6 +37,18 @@ def share(count: int) -> int:
 def pytest_xdist_auto_num_workers() -> int:
     """`-n auto`: two test processes a processor."""
     return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadscope` but for SPREAD_MODULES; any other `--dist` is xdist's."""
+    from xdist.scheduler import LoadScopeScheduling  # here, as pytest runs without xdist too
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith(SPREAD_MODULES) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -53,5 +70,7 @@ def _runs_processes(item: pytest.Item) -> bool:
 
 def _rank(item: pytest.Item) -> int:
     """The tests with a broker come first, as it takes long to start; then other processes, and long before short."""
-    marks = ("kafka", "process", "slow")
-    return next((rank for rank, mark in enumerate(marks) if item.get_closest_marker(mark)), len(marks))
+    if item.nodeid.startswith(SPREAD_MODULES) and item.get_closest_marker("process"):
+        return 1
+    marks = {"kafka": 0, "process": 2, "slow": 3}
+    return next((rank for mark, rank in marks.items() if item.get_closest_marker(mark)), 4)

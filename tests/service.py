@@ -126,6 +126,7 @@ class Service:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal gunicorn, wait until every process is gone, and return gunicorn's exit status."""
+        self.processes()  # those that are ending count as there only if they were seen before
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:

@@ -349,7 +349,7 @@ def test_a_wait_ends_with_the_next_event(empty_store: Store) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(empty_store.wait_for_events, head, 20)
         empty_store.append(drafts("b"))
-        assert waiting.result(20) == Head(head.generation, 2)
+        assert waiting.result(60) == Head(head.generation, 2)
 
 
 def test_a_wait_without_an_event_ends_in_time(store: Store) -> None:
@@ -370,7 +370,7 @@ def test_a_wait_ends_with_a_restore(empty_store: Store) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(empty_store.wait_for_events, head, 20)
         empty_store.restore(name)
-        generation, sequence = waiting.result(20)
+        generation, sequence = waiting.result(60)
     assert (generation != old, sequence) == (True, 2)
 
 

@@ -34,7 +34,7 @@ def codes(service: Service) -> dict[str, dict[str, Any]]:
 
 
 def wait_for(service: Service, code: str, *, present: bool = True) -> dict[str, Any]:
-    processes.wait_until(lambda: (code in codes(service)) == present, f"{code} is not {present}", 20)
+    processes.wait_until(lambda: (code in codes(service)) == present, f"{code} is not {present}", 60)
     return codes(service).get(code, {})
 
 
@@ -88,7 +88,7 @@ def test_a_leap_ahead_that_is_accepted_counts(running: Service, system_clock: Se
 def test_a_leap_while_no_store_runs_is_noticed(running: Service, system_clock: SettableClock) -> None:
     post(running, "before")
     (note,) = [running.folder("STORAGE_DIR") / "clock.json"]
-    processes.wait_until(note.exists, "the clock is not noted", 20)
+    processes.wait_until(note.exists, "the clock is not noted", 60)
     processes.kill(running.stores())
     system_clock.set_offset(DAY)
     assert post(running, "after") <= true_now()

@@ -99,7 +99,7 @@ def test_receivers_that_hang_refuse_or_are_gone_change_nothing_else(
         for number in range(20):
             began = time.monotonic()
             assert running.post("/api/events", {"type": "a", "id": str(number)}).status == 201
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 15
         assert running.post("/api/backup/create").status == 200
         processes.wait_until(lambda: len(failing(running)) == 4, "health does not name the receivers", 60)
         assert not any("notify_failing" in message["message"] for message in hook.messages), "nobody is told of that"

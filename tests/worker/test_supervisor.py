@@ -55,7 +55,7 @@ def test_a_worker_says_what_it_is(worker: Harness) -> None:
 def test_a_handler_gets_its_job_and_returns_a_result(worker: Harness) -> None:
     outcome = worker.perform("about", attempt=3)
     assert isinstance(outcome, Done)
-    assert outcome.seconds < 5
+    assert outcome.seconds < 60
     assert b'"attempt":3' in bytes(outcome.result)
 
 

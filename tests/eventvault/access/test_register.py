@@ -134,7 +134,7 @@ def test_a_look_that_hangs_holds_requests_up_once_and_not_for_long() -> None:
 
     looks = Looks(look, every=0.0, patience=0.05)
     looks.refresh()
-    assert begun.wait(5)
+    assert begun.wait(30)
     for _ in range(20):
         looks.refresh()
     assert len(looked) == 1, "a second thread began to look while the first one hangs"
@@ -151,7 +151,7 @@ def test_a_look_that_began_before_a_change_does_not_count_after_it() -> None:
 
     looks = Looks(look, every=60.0, patience=0.01)
     looks.refresh()
-    assert began.wait(5)
+    assert began.wait(30)
     looks.expire()
     goes_on.set()
     processes.wait_until(lambda: looks._running is None, "the look did not end")

@@ -209,7 +209,7 @@ def test_another_thread_ends_the_wait(dispatcher: SocketTransport) -> None:
     thread = Thread(target=dispatcher.wake)
     thread.start()
     assert dispatcher.receive(60, 10) == ([], [])
-    thread.join(5)
+    thread.join(30)
 
 
 def attached(storage: Path, session: str) -> socket.socket:

@@ -70,7 +70,7 @@ def test_a_receiver_that_refuses_or_hangs_is_named_and_asked_again(
     hook.status = status
     began = time.monotonic()
     pinger.succeeded()
-    assert time.monotonic() - began < 1, "a backup does not wait"
+    assert time.monotonic() - began < module.ANSWER_SECONDS, "a backup does not wait"
     processes.wait_until(pinger.problems, "health does not say so")
     (problem,) = pinger.problems()
     assert (problem.code, problem.about) == ("notify_failing", "PING_URL")
