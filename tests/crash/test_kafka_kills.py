@@ -103,7 +103,7 @@ def check_archive(running: Service) -> None:
 
 @pytest.mark.parametrize(
     ("kills", "each"),
-    [pytest.param(10, 1_500, id="10"), pytest.param(100, 10_000, id="100", marks=pytest.mark.soak)],
+    [pytest.param(4, 1_500, id="4"), pytest.param(100, 10_000, id="100", marks=pytest.mark.soak)],
 )
 def test_each_event_of_three_topics_is_there_once_whoever_is_killed(
     request: pytest.FixtureRequest, service: Callable[..., Service], kills: int, each: int

@@ -17,7 +17,7 @@ from filelock import FileLock
 from eventvault import data_folders
 from eventvault.backup_manager import BackupManager
 from eventvault.settings import Settings
-from eventvault.store.process import lifeline
+from eventvault.store.process import lifeline, spawn
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
 from tests import processes
@@ -243,7 +243,9 @@ def test_a_hung_store_of_an_earlier_start_is_killed(
     os.kill(hello.pid, signal.SIGSTOP)
 
     monkeypatch.setenv("EVENTVAULT_SERVICE", "second-start")
-    clients.append(BackupManager(settings, STORE_COMMAND).initialize())
+    with monkeypatch.context() as patched:
+        patched.setattr(spawn, "ANSWER_SECONDS", 1.0)
+        clients.append(BackupManager(settings, STORE_COMMAND).initialize())
 
     wait_until_gone(hello.pid)
     clients[0].append(drafts(1))

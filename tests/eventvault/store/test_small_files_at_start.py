@@ -334,6 +334,9 @@ def test_a_damaged_list_of_starts_lets_no_take_over_restore_anything(
     assert starts_to_serve(storage, "another") == ["another"]
 
 
+RECOVERED_FROM = sorted(BACKUP_FILES - {data_folders.INSTALLATION_KEY})
+
+
 def try_recoveries(installation: Installation, folder: Path, pairs: list[tuple[str, Change]], seeded: Any) -> None:
     for name, change in pairs:
         installation.copy(folder / "copy")
@@ -346,10 +349,18 @@ def try_recoveries(installation: Installation, folder: Path, pairs: list[tuple[s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", [0, 1])
 def test_a_recovery_of_a_lost_storage_has_every_event_whatever_a_small_file_holds(
+    installation: Installation, tmp_path: Path, part: int
+) -> None:
+    chance = random.Random(seed())
+    try_recoveries(installation, tmp_path, [(name, chance.choice(CHANGES)) for name in RECOVERED_FROM[part::2]], chance)
+
+
+@pytest.mark.soak
+def test_a_recovery_of_a_lost_storage_has_every_event_whatever_any_change_makes_of_a_small_file(
     installation: Installation, tmp_path: Path
 ) -> None:
     chance = random.Random(seed())
-    names = sorted(BACKUP_FILES - {data_folders.INSTALLATION_KEY})
-    pairs = [(name, chance.choice(CHANGES)) for name in names] + [(name, flip_bit) for name in names]
-    try_recoveries(installation, tmp_path, pairs, chance)
+    pairs = [(name, change) for name in RECOVERED_FROM for change in CHANGES]
+    try_recoveries(installation, tmp_path, pairs + [(name, flip_bit) for name in RECOVERED_FROM], chance)

@@ -15,6 +15,7 @@ from eventvault import data_folders
 from eventvault.errors import DatabaseMissing, NoSpace, StoreRestoring
 from eventvault.restore.swap import in_place
 from eventvault.settings import Settings
+from eventvault.store import lifecycle
 from tests.mounts import bound, overlaid, tiny_disk
 from tests.restoring import drafts, leftovers, make_archive, prefixes
 from tests.stores import running_service
@@ -177,6 +178,7 @@ def test_a_disk_that_fails_in_between_is_tried_again(live: Settings, monkeypatch
                 put(files, target)
 
             monkeypatch.setattr(in_place, "_put", failing)
+            monkeypatch.setattr(lifecycle, "STARTING_SECONDS", 0.5)
             with pytest.raises(StoreRestoring, match=os.strerror(errno.EIO)):
                 service.restore(made)
         monkeypatch.undo()
