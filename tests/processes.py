@@ -18,8 +18,8 @@ _found: dict[str, dict[int, str]] = {}
 def marked(mark: str) -> dict[int, str]:
     """Process id → command line of every process whose environment holds MARK=mark.
 
-    One that an earlier look found and that is ending is among them, without a command line: it has lost its environment,
-    but still has its locks and ports.
+    One that an earlier look found and that is ending is among them, without a command line: it has lost its
+    environment, but still has its locks and ports.
     """
     wanted = f"{MARK}={mark}".encode()
     found = {pid: "" for pid in _found.get(mark, {}) if _is_ending(pid)}
