@@ -16,9 +16,10 @@ from urllib.parse import unquote
 from eventvault import json_text
 from eventvault.errors import InvalidInput, MalformedInput, UnsupportedMediaType
 from eventvault.events import sent as sent_event
+from eventvault.events.event import MAX_EVENTS
 from eventvault.events.sent import AnyEvent, SentEvent
 
-MAX_EVENTS_PER_REQUEST = sent_event.MAX_EVENTS
+MAX_EVENTS_PER_REQUEST = MAX_EVENTS
 _MAX_LINES = 10 * MAX_EVENTS_PER_REQUEST
 """Lines of NDJSON, blank ones included."""
 
