@@ -51,7 +51,8 @@ the time runs from the first 5 % until the last result. End to end: from before 
 result, by one client. EventVault's posts 100 jobs at a time; the other two have no such call. CPU is user and system
 time of dispatcher and workers, end to end, from `/proc`: without clients, gunicorn, Kafka and Redis. Latency is
 measured from the time when a POST was due. Beside the posts of events ten jobs are submitted at a time, evenly: over
-HTTP, where they are 100 more requests a second for the same processes, and to the dispatcher's socket.
+HTTP, where they are 100 more requests a second for the same processes, and to the dispatcher's socket. Jobs and events
+are sent by the same cheap client.
 """
 PARTS = ("speed", "latency", "posts", "waiting")
 DRAINED, THROUGH, CPU = "drained", "end to end", "CPU"

@@ -6,7 +6,6 @@ Each is two worker processes, or families of them, of two slots. Each counts its
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import secrets
@@ -25,6 +24,7 @@ from typing import Protocol
 import msgspec
 
 from benchmarks import serving
+from benchmarks.load import Client, http_request
 from eventvault.errors import EventVaultError
 from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import JobRequest
@@ -62,7 +62,7 @@ class EventVault:
         self.name = name
         self.service = service
         self.client = JobsClient.over(storage)
-        self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+        self._http = Client(service.port)
         self._used_at = time.monotonic()
         self._job = json.dumps({"type": "noop", "payload": {"number": 1}})
 
@@ -78,13 +78,15 @@ class EventVault:
     def post(self, body: str) -> bytes:
         """Submit jobs, one a line, over a connection that stays open while it is used."""
         if time.monotonic() - self._used_at > IDLE_SECONDS:
-            self._connection.close()  # gunicorn closes an idle one
+            self._http.connection.close()  # gunicorn closes an idle one
+            self._http.connect()
         self._used_at = time.monotonic()
-        self._connection.request("POST", "/api/jobs", body.encode(), {"Content-Type": "application/x-ndjson"})
-        answer = self._connection.getresponse()
-        text = answer.read()
-        if answer.status not in (200, 201):
-            raise SystemExit(f"POST /api/jobs answered {answer.status}: {text[:500]!r}")
+        self._http.send(http_request("POST", "/api/jobs", body.encode(), "application/x-ndjson"), self._used_at)
+        while (status := self._http.receive()) is None:
+            pass
+        text = bytes(self._http.received).partition(b"\r\n\r\n")[2]
+        if status not in ("200", "201"):
+            raise SystemExit(f"POST /api/jobs answered {status}: {text[:500]!r}")
         return text
 
     def hold(self) -> None:
@@ -115,7 +117,7 @@ class EventVault:
         return False
 
     def close(self) -> None:
-        self._connection.close()
+        self._http.connection.close()
         self.client.close()
 
 

@@ -39,11 +39,11 @@ class Load:
         return {status: count for status, count in self.statuses.items() if not status.startswith("2")}
 
 
-def http_request(method: str, path: str, body: bytes = b"") -> bytes:
+def http_request(method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> bytes:
     """Return the bytes of a request that keeps its connection alive."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     if body:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
