@@ -21,6 +21,8 @@ LATE_SECONDS = 60.0
 GRACE_SECONDS = 15.0
 """A cause that lasts for less is no problem: a broker starts together with the service, say."""
 REPEAT_LOG_SECONDS = 3600.0
+AWAITED_SECONDS = 1.0
+"""How long after a question how far publishing got the next one may come."""
 _SHOWN_IDS = 5
 _MOST_REFUSED = 1000
 """A request hears within milliseconds that Kafka does not take its event."""
@@ -46,6 +48,7 @@ class PublishMonitor:
         self._publishes = publishes
         self._monotonic = monotonic
         self._changed = threading.Condition()
+        self._awaited_until = float("-inf")
         self._delivered = self._without_data = self._not_published = 0
         self._too_large: list[str] = []
         self._refused: deque[Head] = deque(maxlen=_MOST_REFUSED)
@@ -140,8 +143,15 @@ class PublishMonitor:
             return Published(*published, tuple(refused))
 
         with self._changed:
+            self._awaited_until = self._monotonic() + seconds + AWAITED_SECONDS
             self._changed.wait_for(lambda: got() != seen, seconds)
+            self._awaited_until = self._monotonic() + AWAITED_SECONDS
         return got()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits until the brokers have an event: whoever does asks again and again."""
+        return self._monotonic() < self._awaited_until
 
     def problems(self) -> list[Problem]:
         """Return the problems; each goes away without a decision."""

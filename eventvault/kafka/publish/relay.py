@@ -7,6 +7,7 @@ not sent again while it cannot be removed, because the disk is full, say.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from eventvault import progress
+from eventvault import clock, progress
 from eventvault.database.commit import Done
 from eventvault.database.outbox import Delivered
 from eventvault.database.registry import BatchOutdated
@@ -38,6 +39,13 @@ MOST_SETTLED = 100_000
 """While so many that were delivered cannot be removed, no more are sent: a crash repeats no more."""
 POLL_SECONDS = 0.02
 IDLE_SECONDS = 0.1
+MANY = 100
+"""So many events that wait or were sent are a burst, in which publishing leaves the processors to those who post."""
+BURST_SECONDS = 10.0
+"""What waits for longer is published as fast as possible, burst or not."""
+_REST = 30.0 / len(os.sched_getaffinity(0))
+"""How many times as long the thread rests in a burst as it worked: the client and the broker work meanwhile."""
+_LONGEST_REST = 0.25
 _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 _FORMS: tuple[Callable[[bytes], Outgoing], ...] = (messages.outgoing, messages.without_data, messages.shortest)
 
@@ -132,9 +140,19 @@ class Relay:
             progress.step()
             if not self._removals:  # which would make the number inexact
                 self._outbox.count()
+            began = time.thread_time()
             self.step()
             if not self._sent and not self._unsent:
                 self._outbox.wait(IDLE_SECONDS)
+            elif self._may_rest(clock.now()):
+                time.sleep(min(_REST * (time.thread_time() - began), _LONGEST_REST))
+
+    def _may_rest(self, now: int) -> bool:
+        """Return whether a burst is under way that nobody waits for. now: in microseconds."""
+        if len(self._sent) + len(self._unsent) < MANY or self._monitor.is_awaited:
+            return False
+        oldest = self._sent[0].waiting if self._sent else self._unsent[0]
+        return 0 <= now - oldest.recorded < BURST_SECONDS * 1e6
 
     def step(self) -> None:
         """Send what there is room for, and take in what the brokers answered."""

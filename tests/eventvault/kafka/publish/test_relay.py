@@ -54,6 +54,35 @@ def waiting(bus: EventBus) -> list[int]:
         return list(registry.outbox.pending(0, registry.last_sequence))
 
 
+def test_publishing_rests_in_a_burst_that_nobody_waits_for(bus: EventBus) -> None:
+    monitor = PublishMonitor("published", monotonic=lambda: now)
+    now, topic = 0.0, Topic()
+    topic.room = 0
+    relay = relay_of(bus, topic, monitor)
+    assert not relay._may_rest(clock.now())
+    post(bus, *(f"a{number}" for number in range(relay_module.MANY - 1)))
+    relay.step()
+    assert not relay._may_rest(clock.now()), "single events are published at once"
+    post(bus, "b1")
+    relay.step()
+    begun = clock.now()
+    assert relay._may_rest(begun)
+    assert not relay._may_rest(begun + int(relay_module.BURST_SECONDS * 1e6) + 1), "it falls behind for no longer"
+    assert not relay._may_rest(begun - 3_600_000_000), "the clock was set back"
+    monitor.wait_for_published(None, "", 0.0)
+    assert not relay._may_rest(begun), "somebody waits"
+    now = 60.0
+    assert relay._may_rest(begun)
+
+
+def test_all_of_a_burst_is_published(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "_LONGEST_REST", 0.001)
+    topic, posted = Topic(), post(bus, *(f"{number % 7}-{number}" for number in range(3 * relay_module.MANY)))
+    relay_of(bus, topic).run(lambda: len(topic.messages) >= len(posted))
+    assert_in_order(topic, posted)
+    assert len(topic.messages) == len(posted)
+
+
 def test_each_event_is_sent_in_order_and_then_waits_no_more(bus: EventBus) -> None:
     topic, posted = Topic(), post(bus, "a1", "b1", "a2")
     post(bus, "k1", from_kafka=True)
