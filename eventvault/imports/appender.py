@@ -64,6 +64,7 @@ class Appender:
         while self._thread.is_alive():
             self._thread.join(_LOOK_SECONDS)
             yield from self.done()
+        yield from self.done()  # the thread may have ended before it was looked at
         if self._failure is not None:
             raise self._failure
 
