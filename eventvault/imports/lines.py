@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+
+import msgspec
 
 from eventvault.errors import EventVaultError, MalformedInput, TooLarge
 from eventvault.imports.record import SHOWN_BYTES, Record
@@ -14,7 +15,7 @@ _ENDS = (b"\n", b"\r")
 _BLANK = b" \t\r\n"
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """text: with its end; of a line that is too long, its beginning. size: of the whole. digest: of one too long."""
 
     number: int
@@ -79,10 +80,11 @@ class _Begun:
 
 def records_of_lines(lines: Iterable[Line], longest: int, broken: Callable[[], str | None]) -> Iterator[Record]:
     """Yield a record for each line that is not blank. broken: why the text ended too early, once it has ended."""
-    for number, text, size, digest in lines:
+    for line in lines:
+        number, text = line.number, line.text
         json = text.removeprefix(UTF8_MARK).strip(_BLANK)
-        if digest:
-            yield Record(number, number, text, b"", too_long("line", size, longest), digest=digest)
+        if line.digest:
+            yield Record(number, number, text, b"", too_long("line", line.size, longest), digest=line.digest)
         elif not text.endswith(_ENDS) and broken():
             yield Record(number, number, text, b"", cut_off("line", broken()), incomplete=True)
         elif json:
