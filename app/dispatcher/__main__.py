@@ -19,6 +19,7 @@ from app.dispatcher.opening import Opening
 from eventvault import __version__, clock, data_folders
 from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
+from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError
 from eventvault.jobs import wire
 from eventvault.jobs.server import JobsServer
@@ -28,7 +29,6 @@ from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import settings_of_process
 from eventvault.store.process.ending import end_process, end_stuck, end_within
-from eventvault.store.process.last_words import heed_last_words
 from eventvault.store.process.ownership import ACQUIRE_SECONDS, OwnerLock, master_lives
 from eventvault.store.process.spawn import report_failure
 from eventvault.store.watchdog import Watchdog
@@ -62,7 +62,8 @@ def main() -> int:
         if not master_lives(os.environ.get(MASTER_VARIABLE)):
             log.info("no dispatcher is started, as the service that it belongs to has ended")
             return 0
-        heed_last_words(settings.storage_dir, data_folders.JOBS_LAST_WORDS)
+        if arguments.distrust_tables:
+            distrust_tables()
         _serve(settings, lock, arguments.service)
     except (EventVaultError, *SYSTEM_ERRORS) as error:
         reason = f"the dispatcher of jobs cannot start: {reason_of(error)}"
@@ -118,6 +119,7 @@ def _arguments() -> argparse.Namespace:
         prog="python -m app.dispatcher", description="Own the jobs and hand them to workers. The store starts it."
     )
     parser.add_argument("--service", default="", help="the id of the service start that it belongs to")
+    parser.add_argument("--distrust-tables", action="store_true", help="read the tables before they are opened")
     return parser.parse_args()
 
 

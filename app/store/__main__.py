@@ -14,6 +14,7 @@ import secrets
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import eventvault
 from app.dispatcher import COMMAND as DISPATCHER
@@ -21,6 +22,7 @@ from eventvault import clock, data_folders, folder_abilities
 from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
+from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError, InvalidSettings
 from eventvault.jobs.client import JobsClient
 from eventvault.kafka.start_check import check_kafka_settings
@@ -30,7 +32,7 @@ from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import settings_of_process
 from eventvault.store.process.dispatcher import DispatcherKeeper
 from eventvault.store.process.ending import end_process, end_stuck, end_within
-from eventvault.store.process.last_words import heed_last_words, stuck_in_a_row
+from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
 from eventvault.store.process.ownership import (
     ACQUIRE_SECONDS,
     OwnerLock,
@@ -72,7 +74,7 @@ def main() -> int:
             log.info("%s", refusal)
             report_failure(refusal)
             return 0
-        Watchdog(stuck_in_a_row(heed_last_words(settings.storage_dir)), end_stuck).start()
+        Watchdog(_heed_last_words(settings.storage_dir), end_stuck).start()
         _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     except InvalidSettings as error:
         log.error("%s (%s)", error, error.hint)  # noqa: TRY400 - a hint instead of a traceback
@@ -95,6 +97,20 @@ def _refusal(arguments: argparse.Namespace, settings: Settings, lock: OwnerLock)
     if arguments.mode == "service" and not master_lives(os.environ.get(MASTER_VARIABLE)):
         return "no store is started, as the service that it belongs to has ended"
     return ""
+
+
+def _heed_last_words(storage_dir: Path) -> int:
+    """Where a bad sector of a table ended the store before this one, read the tables before they are opened.
+
+    Returns how many stores in a row ended themselves because they were stuck.
+    """
+    words = read_last_words(storage_dir)
+    if words:
+        log.error("the last words of the store before this one: %s", words.decode(errors="replace"))
+    if is_bus_error(words):
+        distrust_tables()
+    prepare_last_words(storage_dir)
+    return stuck_in_a_row(words)
 
 
 def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) -> None:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -64,11 +64,25 @@ VERBS: dict[str, Verb] = {
 }
 
 
+REOPENS = "fdatasync:error=EIO:when=1"
+"""A write fails, so the database is opened again."""
+
+
+def faults_of(chosen: random.Random, last: int) -> list[str]:
+    """Choose a fault at some call; in half of the cases it is one of a reopening."""
+    calls = [call for call in CALLS if call != "fdatasync"]
+    fault = f"{chosen.choice(calls)}:error={chosen.choice(ERRORS)}:when={chosen.randrange(1, last)}"
+    if chosen.random() < 0.5:
+        return [REOPENS, fault]
+    return [f"{chosen.choice(CALLS)}:error={chosen.choice(ERRORS)}:when={chosen.randrange(1, last)}"]
+
+
 @contextmanager
-def failing(pid: int, fault: str, log: Path) -> Iterator[None]:
-    """The fault is injected into the process `pid` and its children while the context lasts."""
-    call = fault.split(":")[0]
-    command = ["strace", "-f", "-q", "-p", str(pid), "-o", str(log), "-e", f"trace={call}", "-e", f"inject={fault}"]
+def failing(pid: int, faults: Sequence[str], log: Path) -> Iterator[None]:
+    """The faults are injected into the process `pid` and its children while the context lasts."""
+    calls = ",".join(fault.split(":")[0] for fault in faults)
+    injected = [part for fault in faults for part in ("-e", f"inject={fault}")]
+    command = ["strace", "-f", "-q", "-p", str(pid), "-o", str(log), "-e", f"trace={calls}", *injected]
     tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         processes.wait_until(lambda: _is_traced(pid) or tracer.poll() is not None, "strace does not attach")
@@ -134,17 +148,18 @@ def test_each_error_of_the_system_at_some_call_of_each_verb(settings: Settings, 
         log = tmp_path / "strace"
         for number in range(rounds):
             verb = chosen.choice(list(VERBS))
-            fault = f"{chosen.choice(CALLS)}:error={chosen.choice(ERRORS)}:when={chosen.randrange(1, LAST_CALL)}"
-            tried = f"round {number}, {verb}, {fault}"
+            faults = faults_of(chosen, LAST_CALL)
+            tried = f"round {number}, {verb}, {faults}"
             if verb == "undo":  # what it replaces is what was appended since
                 client.restore(client.create_backup().backup.name)
             before = set(ids(client))
-            with failing(int(client.status()["store"]["pid"]), fault, log):
+            with failing(int(client.status()["store"]["pid"]), faults, log):
                 answer = answer_of(lambda verb=verb: VERBS[verb](client))  # type: ignore[misc]
             fired += "(INJECTED)" in log.read_text(errors="replace")
             assert answer in ANSWERS | {"done", "moment_unavailable"}, f"{tried}: {answer}"
             check(client, before, tried)
             acknowledged = set(ids(client))
+    print(f"{fired} of {rounds} faults fired")
     assert fired or rounds < 20, "no fault fired"
     assert acknowledged
 

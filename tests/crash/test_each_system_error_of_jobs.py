@@ -28,7 +28,7 @@ from eventvault.rpc import frames, sockets
 from eventvault.settings import Settings
 from eventvault.store.process.dispatcher import DispatcherKeeper
 from tests import processes
-from tests.crash.test_each_system_error import CALLS, ERRORS, STARTS, answer_of, detach, failing
+from tests.crash.test_each_system_error import CALLS, ERRORS, STARTS, answer_of, detach, failing, faults_of
 from tests.eventvault.jobs.rig import request
 from tests.schedule import share
 
@@ -41,7 +41,7 @@ pytestmark = [
 ANSWERS = {"done", "no_space", "too_busy", "disk_failed", "write_failed", "jobs_unavailable", "outcome_unknown"}
 DAMAGE = {"jobs_damaged", "jobs_rewound", "file_damaged"}
 SCHEDULE = JobSchedule(name="nightly", type="report", cron="0 3 * * *")
-LAST_CALL = 20
+LAST_CALL = 5
 
 Verb = Callable[[JobsClient], object]
 VERBS: dict[str, Verb] = {
@@ -154,14 +154,15 @@ def test_each_error_of_the_system_at_some_call_of_each_request(
         client.submit([request("job-0", delay=3600.0)], "me", ["write"])
         for number in range(rounds):
             verb = chosen.choice(list(VERBS))
-            fault = f"{chosen.choice(CALLS)}:error={chosen.choice(ERRORS)}:when={chosen.randrange(1, LAST_CALL)}"
-            tried = f"round {number}, {verb}, {fault}"
+            faults = faults_of(chosen, LAST_CALL)
+            tried = f"round {number}, {verb}, {faults}"
             before = ids(client)
-            with failing(pid_of(jobs_settings), fault, log):
+            with failing(pid_of(jobs_settings), faults, log):
                 answer = answer_of(lambda verb=verb: VERBS[verb](client))  # type: ignore[misc]
             fired += "(INJECTED)" in log.read_text(errors="replace")
             assert answer in ANSWERS, f"{tried}: {answer}"
             check(client, before, tried)
+    print(f"{fired} of {rounds} faults fired")
     assert fired or rounds < 20, "no fault fired"
 
 
@@ -180,7 +181,7 @@ def test_each_error_of_the_system_at_some_call_of_a_start(
         if recover:
             shutil.rmtree(jobs_settings.storage_dir / data_folders.JOBS_DATABASE)
         call = chosen.choice(CALLS)
-        last = 3000 if call in ("openat", "newfstatat", "read") else 2 * LAST_CALL  # Python loads its modules first
+        last = 3000 if call in ("openat", "newfstatat", "read") else 8 * LAST_CALL  # Python loads its modules first
         fault = f"{call}:error={chosen.choice(ERRORS)}:when={chosen.randrange(1, last)}"
         script = STARTS.format(once=tmp_path / f"once-{number}", log=log, call=call, fault=fault)
         with kept(jobs_settings, ["sh", "-c", script, "sh", *dispatcher.COMMAND]) as client:

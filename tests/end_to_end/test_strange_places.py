@@ -25,7 +25,7 @@ STORAGE_PLACES = (
     ".restoring-x", ".checkpoint-x", ".past-x", ".rehearsal-x", "rehearsals.json", "schedule_rehearsal.json",
     "schedule_interval.json", "schedule_cron.json", "notifications.json", "sessions.json", ".sessions.lock", "imports",
     "exports", "audit.json", "audit_waiting.jsonl", "tokens.lock", "token_uses", "tmp", "jobs.lock", "jobs.sock",
-    "jobs_worker.json", "jobs_last_words.txt", "jobs_cut_off", ".jobs_db.creating", "jobs_db/LOG", "jobs_db/LOG.old",
+    "jobs_worker.json", "jobs_cut_off", ".jobs_db.creating", "jobs_db/LOG", "jobs_db/LOG.old",
     "jobs_db/LOCK",
 )  # fmt: skip
 BACKUP_PLACES = (

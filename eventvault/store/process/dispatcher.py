@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
 import subprocess
 import threading
@@ -60,6 +61,8 @@ class DispatcherKeeper:
         self._thread = threading.Thread(target=self._run, name="dispatcher keeper", daemon=True)
         self._connection: socket.socket | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        self._distrusts = False
+        """Whether a bad sector of a table, which LevelDB maps into memory, ended one."""
         self._unforeseen = Unforeseen("the look at the dispatcher of jobs", log)
 
     @property
@@ -95,7 +98,8 @@ class DispatcherKeeper:
 
     def _look(self) -> None:
         """Look whether the dispatcher works. Raises OSError if it is lost."""
-        if self._child is not None and self._child.poll() is not None:
+        if self._child is not None and (status := self._child.poll()) is not None:
+            self._distrusts |= status == -signal.SIGBUS
             self._child = None
         if self._connection is None:
             try:
@@ -141,6 +145,8 @@ class DispatcherKeeper:
 
     def _begin(self, failure: int) -> subprocess.Popen[bytes]:
         command = [*self._command, "--service", self._service]
+        if self._distrusts:
+            command.append("--distrust-tables")
         variables = {FAILURE_VARIABLE: str(failure)}
         self._child = start_detached(self._settings, command, variables, own_errors(), pass_fds=[failure])
         return self._child

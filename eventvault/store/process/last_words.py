@@ -1,4 +1,4 @@
-"""How the process before this one died: what Python wrote in the moment of a fatal signal, such as SIGBUS.
+"""How the store before this one died: what Python wrote in the moment of a fatal signal, such as SIGBUS.
 
 The file has its size beforehand, so that a full disk does not keep it from being written.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO
 
 from eventvault import data_folders
-from eventvault.database.mapped import distrust_tables
 from eventvault.regular_files import open_file, read_file
 
 log = logging.getLogger("BackupManager")
@@ -27,30 +26,16 @@ _open: list[IO[bytes]] = []
 """The file of this process: it stays open to the end."""
 
 
-def heed_last_words(storage_dir: Path, name: str = data_folders.LAST_WORDS) -> bytes:
-    """Where a bad sector of a table ended the process before this one, read the tables before they are opened.
-
-    name: of the file that it shares with those before it. Returns what it wrote, and lets this one write there.
-    """
-    words = read_last_words(storage_dir, name)
-    if words:
-        log.error("the last words of the process before this one: %s", words.decode(errors="replace"))
-    if is_bus_error(words):
-        distrust_tables()
-    prepare_last_words(storage_dir, name)
-    return words
-
-
-def read_last_words(storage_dir: Path, name: str = data_folders.LAST_WORDS) -> bytes:
-    """Return what the process before this one wrote when a signal ended it; empty if none did, or it is unreadable."""
+def read_last_words(storage_dir: Path) -> bytes:
+    """Return what the store before this one wrote when a signal ended it; empty if none did, or it cannot be read."""
     try:
-        return read_file(storage_dir / name).strip(b"\0\n")
+        return read_file(storage_dir / data_folders.LAST_WORDS).strip(b"\0\n")
     except OSError:
         return b""
 
 
 def is_bus_error(words: bytes) -> bool:
-    """Return whether that process died because a page of a mapped file could not be read."""
+    """Return whether that store died because a page of a mapped file could not be read."""
     return words.startswith(_BUS_ERROR)
 
 
@@ -67,14 +52,14 @@ def write_last_words(reason: str, stuck_stores: int) -> None:
         os.pwrite(file.fileno(), text.encode()[:_BYTES], 0)
 
 
-def prepare_last_words(storage_dir: Path, name: str = data_folders.LAST_WORDS) -> None:
+def prepare_last_words(storage_dir: Path) -> None:
     """Let Python write into the file if a fatal signal ends this process. Without the file it says it on stderr."""
     try:
-        file = open_file(storage_dir / name, "w+b", buffering=0)
+        file = open_file(storage_dir / data_folders.LAST_WORDS, "w+b", buffering=0)
         file.write(bytes(_BYTES))
         file.seek(0)
     except OSError as error:
-        log.warning("%s cannot be written: %s", storage_dir / name, error.strerror)
+        log.warning("%s cannot be written: %s", storage_dir / data_folders.LAST_WORDS, error.strerror)
         faulthandler.enable(all_threads=False)
         return
     _open.append(file)
