@@ -584,9 +584,9 @@ ANSWERS: dict[str, ErrorCode] = {
         404, NOT_FOUND,
     ),
     "quarantine_changed": ErrorCode(
-        "Since you listed the [quarantine](kafka.md#quarantine), messages came or left. Nothing was dropped.",
-        "13 messages are meant, not 12; nothing was dropped",
-        "List them again with the same filter, and send their number as `count`.",
+        "Since you listed the [quarantine](kafka.md#quarantine), some of the messages left. Nothing was dropped.",
+        "11 messages are meant, not 12; nothing was dropped",
+        "List them again; send the `id` of the first one as `newest`, and their number as `count`.",
         409, CONFLICT,
     ),
 }  # fmt: skip

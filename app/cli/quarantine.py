@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_args
 
 import click
+import msgspec
 
 from app.cli import exits, text
 from app.cli.connection import current_store
@@ -21,6 +22,7 @@ from app.error_codes import INVALID, PARTLY
 from app.kafka.answers import message_json, page_json, replayed_json
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
+from eventvault.errors import QuarantinedNotFound
 from eventvault.kafka.values import Mode, Quarantined, QuarantinedMessage, QuarantineFilter, QuarantinePage, Replayed
 from eventvault.printable import printable
 
@@ -90,16 +92,14 @@ def show(*, message_id: str, utc: bool, as_json: bool) -> None:
 @click.option("--as", "mode", type=click.Choice(_MODES), help="How to read them; else as their headers say.")
 @_decision_options
 def replay(*, ids: tuple[str, ...], mode: str | None, yes: bool, utc: bool, as_json: bool, **chosen: Any) -> None:
-    """Read messages again and append the events in them. Exit: 8 if some are no events still, 5 if none is one."""
+    """Read messages again and append the events in them. Exit: 8 if some stay, 5 if all do."""
     wanted = _require_choice(ids, **chosen)
     names = list(ids) or _choose(wanted, "Replay", text.Times(utc=utc), yes=yes, as_json=as_json)
     read_as: Any = "structured" if mode == "cloudevents" else mode
     with exits.reporting_errors(as_json=as_json):
-        results = [
-            result
-            for first in range(0, len(names), _PAGE)
-            for result in current_store().replay_quarantined(names[first : first + _PAGE], read_as)
-        ]
+        if len(ids) > _PAGE:
+            _check_all(ids)
+        results = list(_replay(names, read_as))
     exits.print_result(replayed_json(results), lambda _: _describe_replayed(results), as_json=as_json)
     failed = sum(result.outcome in ("refused", "unknown") for result in results)
     if failed:
@@ -110,25 +110,51 @@ def replay(*, ids: tuple[str, ...], mode: str | None, yes: bool, utc: bool, as_j
 @click.argument("ids", nargs=-1, metavar="[TOPIC/N@OFFSET]...")
 @_decision_options
 def drop(*, ids: tuple[str, ...], yes: bool, utc: bool, as_json: bool, **chosen: Any) -> None:
-    """Remove messages for good. The topic of dead letters stays as it is."""
+    """Remove messages for good, or none if one of several ids is not there. The topic of dead letters stays."""
     wanted = _require_choice(ids, **chosen)
     require_answer(yes=yes, as_json=as_json)
     times = text.Times(utc=utc)
     if ids:
+        with exits.reporting_errors(as_json=as_json):
+            _check_all(ids)
         if not yes:
             ask(f"Drop {text.counted(len(ids), 'message')} for good?")
         exits.run_and_print(lambda: {"dropped": sum(map(_drop_one, ids))}, _describe_dropped, as_json=as_json)
         return
-    count = len(_choose(wanted, "Drop", times, yes=yes, as_json=as_json))
-    exits.run_and_print(
-        lambda: {"dropped": current_store().drop_quarantined(wanted, count) if count else 0},
-        _describe_dropped,
-        as_json=as_json,
-    )
+    seen = _choose(wanted, "Drop", times, yes=yes, as_json=as_json)
+    exits.run_and_print(lambda: {"dropped": _drop_seen(wanted, seen)}, _describe_dropped, as_json=as_json)
+
+
+def _check_all(ids: Sequence[str]) -> None:
+    """Raise QuarantinedNotFound that names the first message that is not there, before anything is done."""
+    for message_id in ids:
+        current_store().quarantined_message(message_id)
+
+
+def _replay(names: Sequence[str], mode: Mode | None) -> Iterator[Replayed]:
+    """Replay a page at a time. What has left meanwhile is `unknown`; if nothing is there, QuarantinedNotFound."""
+    for first in range(0, len(names), _PAGE):
+        page = names[first : first + _PAGE]
+        try:
+            yield from current_store().replay_quarantined(page, mode)
+        except QuarantinedNotFound:
+            if not first:
+                raise
+            yield from (Replayed(name, "unknown") for name in page)
 
 
 def _drop_one(message_id: str) -> int:
-    return current_store().drop_quarantined(QuarantineFilter(ids=(message_id,)))
+    """Drop one of several; one that somebody else has dropped since they were checked counts as none."""
+    try:
+        return current_store().drop_quarantined(QuarantineFilter(ids=(message_id,)))
+    except QuarantinedNotFound:
+        return 0
+
+
+def _drop_seen(wanted: QuarantineFilter, seen: Sequence[str]) -> int:
+    if not seen:
+        return 0
+    return current_store().drop_quarantined(msgspec.structs.replace(wanted, newest=seen[0]), len(seen))
 
 
 def _require_choice(
@@ -224,7 +250,7 @@ def _describe_replayed(results: Sequence[Replayed]) -> str:
         lines.append(f"{text.counted(counts['duplicate'], 'event')} already there.")
     others = [result for result in results if result.outcome in ("refused", "unknown")]
     for result in others[:SHOWN]:
-        why = "is not in the quarantine" if result.reason is None else f"is no event still: {printable(result.reason)}"
+        why = "is not in the quarantine" if result.reason is None else f"stays: {printable(result.reason)}"
         lines.append(f"{printable(result.id)} {why}")
     return "\n".join([*lines, *([f"{len(others) - SHOWN:,} more stay."] if len(others) > SHOWN else [])])
 

@@ -85,8 +85,9 @@ def list_quarantine(asked: dict[str, Any]) -> Response:
 def replay_quarantined() -> Response:
     """Reads messages again, and appends the events in them. Each leaves the list in the write of its event.
 
-    A message that is no event still stays, as `refused` with the reason. An event that is there already is a
-    `duplicate`, and its message leaves the list too. 404 if there is none of these messages.
+    A message that is no event still stays, as `refused` with the reason, and so does one whose event is there already
+    with other content. An event that is there already is a `duplicate`, and its message leaves the list too. 404 if
+    there is none of these messages.
     """
     asked = validated_body(_replay)
     return reply(replayed_json(current_store().replay_quarantined(asked["ids"], asked["as_"])))
@@ -100,17 +101,19 @@ def replay_quarantined() -> Response:
 def drop_quarantined(asked: dict[str, Any]) -> Response:
     """Removes messages for good: one by its `id`, those of a filter, or with `all` every one.
 
-    Without `id`, `count` says how many you saw: 409 if there are others by now. The topic of dead letters does not
-    change.
+    Without `id`, `newest` and `count` say which ones you saw: no later one is dropped, and 409 if some of them have
+    left. The topic of dead letters does not change.
     """
     wanted = _filter(asked)
     is_filtered = any(name in asked for name in ("topic", "partition", "reason"))
     chosen = ["id" in asked, is_filtered, bool(asked.get("all"))]
-    if sum(chosen) != 1 or ("id" not in asked and "count" not in asked):
+    missing = [] if "id" in asked else [name for name in ("newest", "count") if name not in asked]
+    if sum(chosen) != 1 or missing:
         raise InvalidInput(
             "the request does not say which messages to drop; nothing was dropped",
-            hint="send ?id=, or a filter or all=true together with count=, the number of messages that you saw",
-            fields={"count" if sum(chosen) == 1 else "id": ["Required."]},
+            hint="send ?id=, or a filter or all=true, with newest= and count=: the id of the first message in the list "
+            "that you saw, and how many it has",
+            fields={name: ["Required."] for name in (missing if sum(chosen) == 1 else ["id"])},
         )
     return reply({"success": True, "dropped": current_store().drop_quarantined(wanted, asked.get("count"))})
 
@@ -118,5 +121,6 @@ def drop_quarantined(asked: dict[str, Any]) -> Response:
 def _filter(asked: dict[str, Any]) -> QuarantineFilter:
     ids = (asked["id"],) if "id" in asked else ()
     return QuarantineFilter(
-        ids=ids, topic=asked.get("topic"), partition=asked.get("partition"), reason=asked.get("reason")
-    )
+        ids=ids, topic=asked.get("topic"), partition=asked.get("partition"), reason=asked.get("reason"),
+        newest=asked.get("newest"),
+    )  # fmt: skip

@@ -47,6 +47,10 @@ class DropQuerySchema(_FilterSchema):
     count = fields.Integer(
         validate=validate.Range(1), metadata={"description": "How many you saw. Required without `id`."}
     )
+    newest = fields.String(
+        validate=_ID,
+        metadata={"description": "`id` of the newest one that you saw, the first in the list. Required without `id`."},
+    )
 
 
 class ReplayRequestSchema(RequestSchema):

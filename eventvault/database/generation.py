@@ -27,11 +27,12 @@ _MAX_REASON = 200
 _ID = re.compile("[0-9a-f]{16}")
 
 
-class Generation(msgspec.Struct, frozen=True, rename="camel"):
+class Generation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """parent: the generation it forks from, None for the first. fork_sequence: the last sequence they share.
 
     reason: why it began (`created`, `restored`, `imported`, …). at: microseconds since the epoch. Decoding checks the
-    limits, because a foreign archive may contain any number.
+    limits, because a foreign archive may contain any number. replay: Kafka's topics were read again from the fork on; a
+    restore to a moment without that went on where the parent was.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Generation(msgspec.Struct, frozen=True, rename="camel"):
     fork_sequence: Annotated[int, msgspec.Meta(ge=0, le=NO_BOUND)]
     reason: str
     at: Annotated[int, msgspec.Meta(ge=0, lt=clock.YEAR_10000)]
+    replay: bool = False
 
 
 class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
@@ -59,13 +61,15 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
     def by_id(self) -> dict[str, Generation]:
         return {generation.id: generation for generation in self.generations}
 
-    def forked(self, *, at_sequence: int, reason: str, instant: int, previous: StoreIdentity | None) -> StoreIdentity:
+    def forked(
+        self, *, at_sequence: int, reason: str, instant: int, previous: StoreIdentity | None, replay: bool = False
+    ) -> StoreIdentity:
         """Return this identity in a new generation that forks from the present one.
 
         previous: the identity of the database that is replaced; its generations are added. They were
         begun before the new one, so the order needs no clock.
         """
-        fork = Generation(new_id(), self.generation, at_sequence, reason, instant)
+        fork = Generation(new_id(), self.generation, at_sequence, reason, instant, replay)
         others = {} if previous is None else previous.by_id()
         everything = {**others, **self.by_id(), fork.id: fork}
         return StoreIdentity(self.store_id, fork.id, tuple(everything.values()))
@@ -171,7 +175,8 @@ def _reattached(generation: Generation, by_id: Mapping[str, Generation], staying
     if parent == generation.parent:
         return generation
     reason = "restored" if generation.reason == "undone" else generation.reason  # it is no undo of that ancestor
-    return msgspec.structs.replace(generation, parent=parent, fork_sequence=fork, reason=reason)
+    # How far the forgotten one was in Kafka is not known, so its topics are read again from the fork on.
+    return msgspec.structs.replace(generation, parent=parent, fork_sequence=fork, reason=reason, replay=True)
 
 
 def check_generations(present: str, generations: Sequence[Generation]) -> None:

@@ -39,6 +39,7 @@ class AppendBatch(msgspec.Struct, frozen=True, gc=False):
     generation: the append is refused in any other one; None: any will do. request: one with an `Idempotency-Key`, whose
     answer is put in the same write; the append is refused if it was answered before (`EventRegistry.answer_of`).
     from_kafka: the events are not published. delivered: what the brokers have, so that it leaves the outbox.
+    leaving: for each draft keys that are deleted in the same write, unless its event is there with other content.
     """
 
     drafts: Sequence[EventDraft]
@@ -48,6 +49,7 @@ class AppendBatch(msgspec.Struct, frozen=True, gc=False):
     request: KeyedRequest | None = None
     from_kafka: bool = False
     delivered: Delivered | None = None
+    leaving: Sequence[Sequence[bytes]] = ()
 
 
 class BatchOutdated(WriteFailed):
@@ -432,6 +434,9 @@ class _GroupWrite:
                 self.batch.delete(key)
             else:
                 self.batch.put(key, value)
+        for result, leaving in zip(results, batch.leaving, strict=False):
+            for key in () if result.differs else leaving:
+                self.batch.delete(key)
         if batch.delivered is not None:
             batch.delivered.remove(self.batch)
         if batch.request is not None:

@@ -27,6 +27,13 @@ class ArchivedOffsets(msgspec.Struct, frozen=True):
         partitions = [number for each in found.next.values() for number in each]
         return found if len(partitions) <= _MOST_PARTITIONS and all(map(str.isdigit, partitions)) else None
 
+    def as_offsets(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the same as a segment of the journal has it, as far as it is known."""
+        return {
+            topic: {number: {"next": each, "topicId": self.topics.get(topic)} for number, each in found.items()}
+            for topic, found in self.next.items()
+        }
+
     @classmethod
     def of_registry(cls, offsets: Mapping[str, Mapping[str, Any]]) -> ArchivedOffsets:
         """Return what offsets say as a segment of the journal has them."""

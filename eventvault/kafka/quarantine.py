@@ -49,7 +49,17 @@ Change = tuple[bytes, bytes | None]
 Began = Mapping[str, tuple[str, str]]
 """Messages whose replay was begun → id and source of the event."""
 Fetch = Callable[[Reference], Content]
-Append = Callable[[Sequence[EventDraft], Sequence[Change]], AppendResult]
+
+
+class Append(Protocol):
+    """Appends events and changes keys in one write.
+
+    leaving: for each event the keys that are deleted with it, unless it is there already with other content.
+    """
+
+    def __call__(
+        self, drafts: Sequence[EventDraft], changes: Sequence[Change], leaving: Sequence[Sequence[bytes]] = ()
+    ) -> AppendResult: ...
 
 
 class Rows(Protocol):
@@ -118,7 +128,7 @@ class Quarantine:
                 for letter in letters:
                     adding.add(letter)
                 adding.make_room()
-            return self._changed(rows, adding.sums, lambda: append(adding.changes()))
+            return self._changed(rows, lambda: append(adding.changes()), lambda _: adding.sums)
 
     def page(self, wanted: QuarantineFilter, limit: int, before: str | None) -> QuarantinePage:
         """Raises InvalidInput for a `before` that no page had."""
@@ -151,8 +161,9 @@ class Quarantine:
     ) -> list[Replayed]:
         """Append the events in these messages; each leaves the list in the write of its event.
 
-        A message that is refused stays. note: called before each write with what was begun until then, which an
-        attempt that goes on with it gets as `began`. Raises QuarantinedNotFound if there is none of these messages.
+        A message that is refused stays, and one whose event is there already with other content. note: called before
+        each write with what was begun until then, which an attempt that goes on with it gets as `began`. Raises
+        QuarantinedNotFound if there is none of these messages.
         """
         places = [quarantined.place_of(message_id) for message_id in dict.fromkeys(ids)]
         begun = dict(began or {})
@@ -182,9 +193,12 @@ class Quarantine:
         return [by_id[place.id] for place in places]
 
     def meant(self, wanted: QuarantineFilter) -> Meant:
-        """Return how many messages are meant now. Raises QuarantinedNotFound if there is none."""
+        """Return how many messages are meant now.
+
+        Raises QuarantinedNotFound if there is none, QuarantineChanged if the newest one that was seen is not there.
+        """
         with self._using() as rows:
-            until = _newest(rows)
+            until = _newest(rows) if wanted.newest is None else _instant_of(rows, wanted.newest)
             found = Meant(sum(1 for _ in _meant(rows, wanted, until)), until)
         if not found.count:
             raise not_found(wanted.ids)
@@ -198,7 +212,8 @@ class Quarantine:
                 gone = list(_meant(rows, wanted, until))
                 sums = self._sums(rows).less(each.weight for each in gone)
             if gone:
-                self._changed(rows, sums, lambda: append((), [change for each in gone for change in each.removal()]))
+                changes = [(key, None) for each in gone for key in each.keys]
+                self._changed(rows, lambda: append((), changes), lambda _: sums)
             return len(gone)
 
     def _ended(self, gone: Replayed, begun: Began) -> Replayed:
@@ -243,16 +258,22 @@ class Quarantine:
             with self._using() as rows:
                 there = [(each, _listed(rows, each.place)) for each in waiting]
                 present = [(parsed, listed) for parsed, listed in there if listed is not None]
-                sums = self._sums(rows).less(listed.weight for _, listed in present)
+                sums = self._sums(rows)
             gone = [Replayed(each.place.id, "unknown") for each, listed in there if listed is None]
             if not present:
                 return gone
-            drafts = [parsed.draft for parsed, _ in present]
-            changes = [change for _, listed in present for change in listed.removal()]
-            appended = self._changed(rows, sums, lambda: append(drafts, changes)).results
+
+            def sums_after(appended: AppendResult) -> _Sums:
+                pairs = zip(present, appended.results, strict=True)
+                return sums.less(listed.weight for (_, listed), result in pairs if not result.differs)
+
+            drafts, leaving = [parsed.draft for parsed, _ in present], [listed.keys for _, listed in present]
+            appended = self._changed(rows, lambda: append(drafts, (), leaving), sums_after).results
         return gone + [_replayed(parsed, each) for (parsed, _), each in zip(present, appended, strict=True)]
 
-    def _changed(self, rows: Rows, sums: _Sums, append: Callable[[], AppendResult]) -> AppendResult:
+    def _changed(
+        self, rows: Rows, append: Callable[[], AppendResult], sums: Callable[[AppendResult], _Sums]
+    ) -> AppendResult:
         """Write, and note the sums after it. If the write fails, they are counted anew: it may have landed.
 
         Until it ends those before it count: health does not read the whole list because of each write.
@@ -261,7 +282,7 @@ class Quarantine:
         counted = None
         try:
             result = append()
-            counted = weakref.ref(rows), sums
+            counted = weakref.ref(rows), sums(result)
         finally:
             self._changes += 1
             self._counted = counted
@@ -305,8 +326,9 @@ class _Listed(NamedTuple):
     list_key: bytes
     weight: int
 
-    def removal(self) -> tuple[Change, Change]:
-        return (self.place.key, None), (self.list_key, None)
+    @property
+    def keys(self) -> tuple[bytes, bytes]:
+        return self.place.key, self.list_key
 
 
 class _FetchUntilAway:
@@ -342,16 +364,16 @@ class _Adding:
         """Later than all that is there, also where the clock was set back: what is new is told by it."""
         self._totals = _totals(rows)
         self._new: dict[Place, tuple[tuple[Change, Change], int]] = {}
-        self._removed: list[Change] = []
+        self._removed: list[bytes] = []
 
     def add(self, letter: Letter) -> None:
-        """A message that is there already, as after a restore, is not added again."""
+        """A message that is there already, as after a restore, is neither added nor counted again."""
         message = letter.message
-        self._totals = msgspec.structs.replace(self._totals, letters=self._totals.letters + 1)
         facts, content = quarantined.described(message, letter.reason)
         place = self._free_place(message, facts)
         if place is None:
             return
+        self._totals = msgspec.structs.replace(self._totals, letters=self._totals.letters + 1)
         puts = quarantined.puts_of(place, self._at, facts, content)
         if facts.size > self._limits.bytes_of_one or len(puts[0][1]) > quarantined.MOST_STORED:
             here = Reference(message.topic, message.partition, message.offset)
@@ -367,7 +389,7 @@ class _Adding:
         with self._rows.rows(keys.QUARANTINE_LIST, _LAST) as listed:
             for key, value in listed:
                 weight = weight_of(quarantined.read_facts(value), value)
-                self._removed += _Listed(quarantined.read_list_key(key)[1], key, weight).removal()
+                self._removed += _Listed(quarantined.read_list_key(key)[1], key, weight).keys
                 if not self._dropped(weight):
                     return
         for place in list(self._new):
@@ -376,7 +398,8 @@ class _Adding:
 
     def changes(self) -> list[Change]:
         puts = [put for both, _ in self._new.values() for put in both]
-        return [*self._removed, *puts, (keys.META_QUARANTINE, quarantined.encoded_totals(self._totals))]
+        removed: list[Change] = [(key, None) for key in self._removed]
+        return [*removed, *puts, (keys.META_QUARANTINE, quarantined.encoded_totals(self._totals))]
 
     def _is_over(self) -> bool:
         return self.sums.count > self._limits.messages or self.sums.bytes > self._limits.bytes
@@ -417,12 +440,16 @@ def check_count(found: int, expected: int | None) -> None:
 
 
 def _replayed(parsed: _Parsed, appended: Appended) -> Replayed:
+    reason = None
+    if appended.differs:
+        reason = f"the event {appended.sequence} has its source and id, and other content"
     return Replayed(
         parsed.place.id,
-        "duplicate" if appended.duplicate else "replayed",
+        "refused" if appended.differs else "duplicate" if appended.duplicate else "replayed",
         event_id=parsed.draft.id,
         source=parsed.draft.source,
         sequence=appended.sequence,
+        reason=reason,
     )
 
 
@@ -456,6 +483,17 @@ def _listed(rows: Rows, place: Place) -> _Listed | None:
         return None
     key = quarantined.list_key(found.entry.at, place)
     return _Listed(place, key, weight_of(found.entry.facts, rows.get_value(key) or b""))
+
+
+def _instant_of(rows: Rows, message_id: str) -> int:
+    """Return when the newest message that somebody saw was quarantined. Raises QuarantineChanged if it has left."""
+    found = _find(rows, quarantined.place_of(message_id))
+    if found is None:
+        raise QuarantineChanged(
+            f"the newest message that was seen, {message_id}, has left; nothing was dropped",
+            hint="list them again with the same filter",
+        )
+    return found.entry.at
 
 
 def _newest(rows: Rows) -> int:

@@ -76,12 +76,16 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class QuarantineFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """ids: these messages. Otherwise all of a topic and a partition, whose reason has this text in it."""
+    """ids: these messages. Otherwise all of a topic and a partition, whose reason has this text in it.
+
+    newest: of a drop: the newest one that somebody saw, so that none is meant that came after it.
+    """
 
     ids: tuple[str, ...] = ()
     topic: str | None = None
     partition: int | None = None
     reason: str | None = None
+    newest: str | None = None
 
     def matches(self, entry: Quarantined) -> bool:
         return (
@@ -102,7 +106,8 @@ class QuarantinePage(msgspec.Struct, frozen=True):
 class Replayed(msgspec.Struct, frozen=True):
     """What became of a message.
 
-    outcome: `replayed`; `duplicate`: its event was there already; `refused`: it is no event, and stays; `unknown`.
+    outcome: `replayed`; `duplicate`: its event was there already; `refused`: it is no event, or its event is there with
+    other content, and stays; `unknown`.
     event_id, source, sequence: of the event. reason: why it was refused.
     """
 

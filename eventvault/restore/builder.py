@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from eventvault import clock, data_folders
+from eventvault.archive import reader
 from eventvault.archive.source import open_archive
+from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_key import check_readable
 from eventvault.chores import Chores
 from eventvault.database import keys
@@ -20,12 +22,13 @@ from eventvault.database.generation import UNDONE
 from eventvault.errors import ArchiveError, DatabaseDamaged
 from eventvault.files import removing_on_failure
 from eventvault.kafka import offsets
+from eventvault.kafka.archived import ArchivedOffsets
 from eventvault.kafka.offsets import Offsets
 from eventvault.operations.operation import current
 from eventvault.restore import estimate
 from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.moments.build import MomentBuilder
-from eventvault.restore.moments.offsets_of_moment import is_cut, offsets_before
+from eventvault.restore.moments.offsets_of_moment import read_again_from
 from eventvault.restore.moments.plan import Plan, Sources
 from eventvault.restore.moments.replan import PlannedMoment
 from eventvault.restore.space import room_for, unpacked_bytes
@@ -198,7 +201,7 @@ class Builder:
             case ArchiveSource():
                 return self._from_archive(plan, staging, head)
             case PlannedMoment():
-                return self._from_moment(plan, staging, replay=replay)
+                return self._from_moment(plan, staging, head, replay=replay)
             case PreviousDatabase():
                 return self._from_previous(plan, staging, head)
             case LostDatabase():
@@ -229,19 +232,32 @@ class Builder:
         """The database that is replaced, as `prepare_restore` needs it. Offsets that cannot be read count as none."""
         if head is None:
             return None
-        kafka = head.kafka
-        if self._bus.registry is not None:
-            with suppress(DatabaseDamaged), self._bus.using() as registry:
-                kafka = registry.scan_meta(keys.KAFKA)
-        replaced: dict[str, Any] = msgspec.to_builtins(ReplacedDatabase(head.identity, offsets.readable(kafka)))
+        kafka = self._present_offsets(head)
+        replaced: dict[str, Any] = msgspec.to_builtins(ReplacedDatabase(head.identity, kafka or {}))
         return replaced
 
-    def _from_moment(self, planned: PlannedMoment, staging: Path, *, replay: bool) -> Built:
-        answer = self._moments.build(planned, staging, POINT_IN_TIME)
-        if replay and is_cut(planned.plan, answer["sequence"]):
-            # Those of the base are beyond the moment.
-            found = offsets_before(planned.sources, planned.plan.target.generation, answer["sequence"])
-            carry_over.replace_offsets(staging / data_folders.DATABASE, offsets.to_metadata(found))
+    def _present_offsets(self, head: Head | None) -> Offsets | None:
+        """Return the offsets of the database that is replaced; None without one, or if they cannot be read."""
+        if head is None:
+            return None
+        if self._bus.registry is None:
+            return offsets.readable(head.kafka)
+        with suppress(DatabaseDamaged), self._bus.using() as registry:
+            return offsets.readable(registry.scan_meta(keys.KAFKA))
+        return None
+
+    def _from_moment(self, planned: PlannedMoment, staging: Path, head: Head | None, *, replay: bool) -> Built:
+        present = self._present_offsets(head)  # before it is built: the list may have more by then, and never less
+        answer = self._moments.build(planned, staging, POINT_IN_TIME, replay=replay)
+        if replay:
+            plan, archived = planned.plan, offsets_in(planned.plan.archive)
+
+            def chosen(based: Offsets) -> Offsets:
+                return read_again_from(
+                    plan, planned.sources, answer["sequence"], based=based, archived=archived, present=present
+                )
+
+            carry_over.replace_offsets(staging / data_folders.DATABASE, chosen)
         return Built(
             source=planned.plan.source,
             answer=answer,
@@ -261,6 +277,15 @@ class Builder:
                 min_events=previous.events or 0,
             )
         return Built(source=previous.name, answer=answer, reason=UNDONE, undone=previous.name)
+
+
+def offsets_in(archive: BackupEntry | None) -> Offsets:
+    """Return the offsets that the manifest of an archive has; none if it cannot be read."""
+    with suppress(ArchiveError, OSError):
+        manifest = None if archive is None else reader.read_manifest(Path(archive.path))
+        found = None if manifest is None else ArchivedOffsets.of(manifest.kafka, manifest.kafka_topics)
+        return {} if found is None else found.as_offsets()
+    return {}
 
 
 def _identity_of(head: Head | None) -> dict[str, Any] | None:

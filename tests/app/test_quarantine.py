@@ -105,20 +105,36 @@ def test_a_replay_that_is_not_valid_changes_nothing(
 @pytest.mark.usefixtures("three")
 def test_a_drop_is_of_one_of_a_filter_or_of_all_that_were_seen(web: FlaskClient, store: MemoryStore) -> None:
     assert web.delete(f"{ADDRESS}?id=events/0@1").json == {"success": True, "dropped": 1}
-    assert web.delete(f"{ADDRESS}?partition=1&count=1").json["dropped"] == 1
+    assert web.delete(f"{ADDRESS}?partition=1&count=1&newest=events/1@3").json["dropped"] == 1
     assert ids_of(store) == ["events/0@2"]
-    refused = web.delete(f"{ADDRESS}?all=true&count=3")
+    left = web.delete(f"{ADDRESS}?all=true&count=1&newest=events/1@3")
+    assert (left.status_code, left.json["code"]) == (409, "quarantine_changed")
+    refused = web.delete(f"{ADDRESS}?all=true&count=3&newest=events/0@2")
     assert (refused.status_code, refused.json["code"], refused.json["count"]) == (409, "quarantine_changed", 1)
-    assert web.delete(f"{ADDRESS}?all=true&count=1").json["dropped"] == 1
-    assert ids_of(store) == []
-    assert web.delete(f"{ADDRESS}?all=true&count=1").status_code == 404
+    put_letters(store, letter(4))
+    assert web.delete(f"{ADDRESS}?all=true&count=1&newest=events/0@2").json["dropped"] == 1
+    assert ids_of(store) == ["events/0@4"]
+    assert web.delete(f"{ADDRESS}?topic=other&count=1&newest=events/0@4").status_code == 404
+
+
+@pytest.mark.usefixtures("three")
+def test_a_replay_of_another_event_with_the_same_id_is_refused_and_stays(web: FlaskClient, store: MemoryStore) -> None:
+    web.post("/api/events", json={"type": "order.cancelled", "id": "1"})
+    done = web.post(ADDRESS, json={"ids": ["events/0@2"], "as": "plain"}).json
+    assert (done["replayed"], done["duplicates"], done["refused"]) == (0, 0, 1)
+    (result,) = done["results"]
+    assert (result["outcome"], result["eventId"], result["sequence"]) == ("refused", "1", 1)
+    assert "other content" in result["reason"]
+    assert "events/0@2" in ids_of(store)
 
 
 @pytest.mark.usefixtures("three")
 @pytest.mark.parametrize(
     "query",
-    ["", "?all=true", "?topic=events", "?all=false&count=3", "?id=events/0@1&all=true&count=1", "?count=3",
-     "?topic=events&all=true&count=3", "?id=x", "?all=true&count=0", "?everything=true", "?partition=-1&count=1"],
+    ["", "?all=true", "?topic=events", "?all=false&count=3&newest=events/1@3", "?id=events/0@1&all=true&count=1",
+     "?count=3&newest=events/1@3", "?all=true&count=3", "?all=true&newest=events/1@3", "?all=true&count=3&newest=x",
+     "?topic=events&all=true&count=3&newest=events/1@3", "?id=x", "?all=true&count=0", "?everything=true",
+     "?partition=-1&count=1"],
 )  # fmt: skip
 def test_a_drop_that_does_not_say_what_is_refused(web: FlaskClient, store: MemoryStore, query: str) -> None:
     answer = web.delete(ADDRESS + query)

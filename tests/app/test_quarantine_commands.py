@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import orjson
 import pytest
 from click.testing import Result
 
-from app.cli import options
+from app.cli import options, quarantine
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
 from tests.command_line import in_process
-from tests.quarantine import ids_of, letter, put_letters
+from tests.quarantine import EVERYTHING, ids_of, letter, put_letters
 
 Quarantine = Callable[..., Result]
 EVENT = b'{"type": "order.created", "id": "1"}'
@@ -56,7 +57,7 @@ def test_a_replay_appends_what_is_an_event_and_says_what_stays(
     done = flask("replay", "events/0@9913", "events/0@9912", "--as", mode)
     assert done.exit_code == 8
     assert done.stdout.splitlines()[0] == "1 event appended."
-    assert done.stdout.splitlines()[1].startswith("events/0@9912 is no event still: the message is not JSON")
+    assert done.stdout.splitlines()[1].startswith("events/0@9912 stays: the message is not JSON")
     assert ids_of(store) == ["events/0@9912"]
     assert flask("replay", "events/0@9912").exit_code == 5
     assert flask("replay", "events/0@9913").exit_code == 3
@@ -85,6 +86,53 @@ def test_a_drop_by_id_asks_too(flask: Quarantine, store: MemoryStore, monkeypatc
     assert len(ids_of(store)) == 2
     assert orjson.loads(flask("drop", "events/0@9912", "events/0@9913", "--yes", "--json").stdout)["dropped"] == 2
     assert flask("drop", "events/0@9912", "--yes").exit_code == 3
+
+
+def test_a_drop_of_several_ids_drops_none_if_one_is_not_there(flask: Quarantine, store: MemoryStore) -> None:
+    refused = flask("drop", "events/0@9912", "events/0@1", "events/0@9913", "--yes")
+    assert (refused.exit_code, "events/0@1" in refused.stderr) == (3, True)
+    assert len(ids_of(store)) == 2
+
+
+def test_many_ids_are_looked_for_before_one_is_replayed(
+    flask: Quarantine, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "_PAGE", 1)
+    assert flask("replay", "events/0@9913", "events/0@1", "--as", "plain").exit_code == 3
+    assert len(ids_of(store)) == 2
+    done = flask("replay", "events/0@9913", "events/0@9912", "--as", "plain")
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (8, "1 event appended.")
+
+
+def test_what_leaves_between_two_pages_of_a_replay_is_said_at_the_end(
+    flask: Quarantine, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "_PAGE", 1)
+    replay = store.kafka_control.replay_quarantined
+
+    def replay_and_drop(ids: Any, mode: Any = None) -> Any:
+        results = replay(ids, mode)
+        store.kafka_control.quarantine.drop(EVERYTHING, 2**62)
+        return results
+
+    monkeypatch.setattr(store, "replay_quarantined", replay_and_drop)
+    done = flask("replay", "--all", "--as", "plain", "--yes")
+    assert (done.exit_code, done.stdout) == (8, "1 event appended.\nevents/0@9912 is not in the quarantine\n")
+
+
+def test_a_filter_drops_no_message_that_came_since_it_was_asked(
+    flask: Quarantine, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "can_ask", lambda: True)
+    drop = store.kafka_control.drop_quarantined
+
+    def drop_later(*arguments: Any) -> int:
+        put_letters(store, letter(9914, b"\xff", "it is not JSON"))
+        return drop(*arguments)
+
+    monkeypatch.setattr(store, "drop_quarantined", drop_later)
+    assert flask("drop", "--reason", "json", input="y\n").stdout == "1 message dropped.\n"
+    assert ids_of(store) == ["events/0@9914", "events/0@9913"]
 
 
 @pytest.mark.parametrize(

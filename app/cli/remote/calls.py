@@ -194,8 +194,8 @@ def _drop(wanted: QuarantineFilter, count: int | None) -> Request:
     """One message, or those of a filter: several ids are several requests."""
     if wanted.ids:
         return with_json("DELETE", "/api/kafka/quarantine", query={"id": wanted.ids[0]})
-    everything = True if wanted == QuarantineFilter() else None
-    query = {**_quarantine(wanted), "all": everything, "count": count}
+    everything = None if any(value is not None for value in _quarantine(wanted).values()) else True
+    query = {**_quarantine(wanted), "all": everything, "newest": wanted.newest, "count": count}
     return with_json("DELETE", "/api/kafka/quarantine", query=query)
 
 

@@ -38,6 +38,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     target, if they are newer than those of segments and archive. letters: a journal whose quarantined messages come
     back, and the installation that wrote them. answers: to requests that stored events of segments,
     which have none of them, as the lines of a segment. published: no event up to this one waits to be published.
+    replay: of the generation that begins.
     """
 
     staging: str
@@ -57,6 +58,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     letters: tuple[str, str] | None = None
     answers: str = ""
     published: int = 0
+    replay: bool = False
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +164,9 @@ def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
     identity = StoreIdentity(store_id, wanted.generation, tuple(wanted.generations))
     if wanted.reason is None:
         return identity
-    return identity.forked(at_sequence=upto, reason=wanted.reason, instant=clock.now(), previous=None)
+    return identity.forked(
+        at_sequence=upto, reason=wanted.reason, instant=clock.now(), previous=None, replay=wanted.replay
+    )
 
 
 def _identity_of_unproven(wanted: Order, store_id: str) -> StoreIdentity:

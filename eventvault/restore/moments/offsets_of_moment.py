@@ -6,9 +6,21 @@ read from their beginning.
 
 from __future__ import annotations
 
-from eventvault.database.generation import lineage
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from eventvault.database.generation import NO_BOUND, Generation, lineage
 from eventvault.kafka.offsets import Offsets
 from eventvault.restore.moments.plan import Plan, Sources
+from eventvault.restore.values import POINT_IN_TIME
+
+
+class Base(NamedTuple):
+    """The archive that a plan begins with, if all of its events are used. offsets: those in it."""
+
+    generation: str
+    sequence: int
+    offsets: Offsets
 
 
 def is_cut(plan: Plan, sequence: int) -> bool:
@@ -23,16 +35,65 @@ def is_cut(plan: Plan, sequence: int) -> bool:
     return plan.archive.sequence is None or plan.archive.sequence > min(plan.base, sequence)
 
 
-def offsets_before(sources: Sources, generation: str, sequence: int, *, after: int = 0) -> Offsets:
-    """Return the newest offsets that are not beyond this event, as far as the journal has them; else none.
+def read_again_from(
+    plan: Plan, sources: Sources, sequence: int, *, based: Offsets, archived: Offsets, present: Offsets | None
+) -> Offsets:
+    """Return from where a restore to this event reads the topics again.
 
-    after: only those of a segment that has events after this one.
+    Of what lies behind that, the dead letters have to be in the list: it will be that of the base and of the present
+    database. based: the offsets of the base. archived: those in the archive, empty without one. present: those of the
+    present database, None if there is none, or if it cannot be read: a note says then that the list may lack some.
     """
-    bounds = dict(lineage(sources.generations, generation))
-    candidates = [
-        segment
-        for segment in sources.segments
-        if segment.header.kafka and after < segment.last <= min(bounds.get(segment.generation, 0), sequence)
-    ]
-    newest = max(candidates, key=lambda segment: segment.last, default=None)
-    return {} if newest is None else newest.header.kafka
+    base = None
+    archive = plan.archive
+    if archive is not None and archive.generation is not None and not is_cut(plan, sequence):
+        base = Base(archive.generation, archive.sequence or 0, based)
+    moment = offsets_at(sources, plan.target.generation, sequence, base)
+    return moment if present is None else _listed_upto(moment, (archived, present))
+
+
+def offsets_at(sources: Sources, generation: str, sequence: int, base: Base | None = None) -> Offsets:
+    """Return the newest offsets that are not beyond an event of a generation, as far as they are known; else none.
+
+    Where a restore without `replay` began a generation, it began where the one before had ended in Kafka: what that
+    restore took out of the registry does not come again.
+    """
+    upto = sequence
+    for owner, bound in lineage(sources.generations, generation):
+        upto, begun = min(upto, bound), sources.generations.get(owner)
+        if begun is not None and begun.parent is not None and upto <= begun.fork_sequence:
+            continue
+        found = [(base.sequence, base.offsets)] if base and base.generation == owner and base.sequence <= upto else []
+        found += [
+            (segment.last, segment.header.kafka)
+            for segment in sources.segments
+            if segment.generation == owner and segment.header.kafka and segment.last <= upto
+        ]
+        if found:
+            return max(found, key=lambda each: each[0])[1]
+        if begun is not None and begun.parent is not None and _continues_parent(begun):
+            return offsets_at(sources, begun.parent, NO_BOUND, base)
+    return {}
+
+
+def _continues_parent(generation: Generation) -> bool:
+    return generation.reason == POINT_IN_TIME and not generation.replay
+
+
+def _listed_upto(moment: Offsets, lists: Sequence[Offsets]) -> Offsets:
+    """Return offsets of which none is beyond what one of the lists has of the dead letters; 0 where none has any."""
+
+    def of(topic: str, number: str, offset: dict[str, Any]) -> dict[str, Any]:
+        known = [listed[topic][number] for listed in lists if number in listed.get(topic, {})]
+        same = [each for each in known if len({each.get("topicId"), offset.get("topicId")} - {None}) < 2]
+        nothing = {"next": 0, "topicId": offset.get("topicId"), "clusterId": offset.get("clusterId")}
+        return min(offset, max(same, key=_next, default=nothing), key=_next)
+
+    return {
+        topic: {number: of(topic, number, offset) for number, offset in partitions.items()}
+        for topic, partitions in moment.items()
+    }
+
+
+def _next(offset: dict[str, Any]) -> int:
+    return int(offset["next"])

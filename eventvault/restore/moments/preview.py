@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from eventvault.errors import ArchiveDamaged, ArchiveError, DatabaseDamaged
 from eventvault.files import free_bytes
 from eventvault.kafka import quarantined
 from eventvault.kafka.archived import ArchivedOffsets
+from eventvault.kafka.offsets import Offsets, readable
 from eventvault.restore import estimate
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
-from eventvault.restore.moments.offsets_of_moment import is_cut, offsets_before
+from eventvault.restore.moments.offsets_of_moment import read_again_from
 from eventvault.restore.moments.plan import Plan, Sources, Target
 from eventvault.restore.swap import undo
 from eventvault.restore.swap.previous import list_previous
@@ -94,12 +96,18 @@ class RestorePreview:
         sequence = plan.target.sequence
         if sequence is None:
             return None
-        if plan.archive is not None and not is_cut(plan, sequence):
-            base, since = self._offsets_of(plan.archive), plan.archive.sequence or 0
-        else:
-            base, since = None, 0
-        journaled = offsets_before(sources, plan.target.generation, sequence, after=since)
-        return ArchivedOffsets.of_registry(journaled) if journaled or base is None else base
+        known = None if plan.archive is None else self._offsets_of(plan.archive)
+        archived: Offsets = {} if known is None else known.as_offsets()
+        return ArchivedOffsets.of_registry(
+            read_again_from(plan, sources, sequence, based=archived, archived=archived, present=self._present_offsets())
+        )
+
+    def _present_offsets(self) -> Offsets | None:
+        if self._bus.registry is None:
+            return None
+        with suppress(DatabaseDamaged), self._bus.using() as registry:
+            return readable(registry.scan_meta(keys.KAFKA))
+        return None
 
     def _offsets_of(self, entry: BackupEntry) -> ArchivedOffsets | None:
         known = self._catalogue.offsets_of(entry.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,8 @@ from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew
 from eventvault.files import remove_durably, rename_durably, sync_folder
 from eventvault.kafka import quarantined
-from eventvault.kafka.offsets import describe
+from eventvault.kafka.offsets import Offsets, describe, from_metadata, to_metadata
+from eventvault.kafka.values import Totals
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap import undo, unpublished
 from eventvault.restore.swap.intent import Intent
@@ -184,12 +185,13 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
     return intent
 
 
-def replace_offsets(database: Path, offsets: Mapping[bytes, bytes]) -> None:
-    """Put these offsets in the place of all that a database has, which nobody has open."""
+def replace_offsets(database: Path, chosen: Callable[[Offsets], Offsets]) -> None:
+    """Put what `chosen` returns for the offsets of a database in their place. Nobody has the database open."""
     with closing(open_leveldb(database)) as db, db.write_batch(transaction=True, sync=True) as batch:
-        for key in db.iterator(prefix=keys.KAFKA, include_value=False):
+        present = dict(db.iterator(prefix=keys.KAFKA))
+        for key in present:
             batch.delete(key)
-        for key, value in offsets.items():
+        for key, value in to_metadata(chosen(from_metadata(present))).items():
             batch.put(key, value)
     sync_folder(database)
 
@@ -225,8 +227,9 @@ def _carry_quarantine(db: Any, registry: EventRegistry) -> None:
     staged = _quarantine_of(db)
     present = registry.scan_meta(keys.QUARANTINE_LIST)
     for key in staged.keys() - present.keys():
-        db.delete(key)
-        db.delete(quarantined.content_key(key))
+        with db.write_batch(transaction=True) as batch:
+            batch.delete(key)
+            batch.delete(quarantined.content_key(key))
     for key, value in present.items():
         if staged.get(key) != value:
             _carry_message(db, registry, key, value)
@@ -238,21 +241,18 @@ def _carry_quarantine(db: Any, registry: EventRegistry) -> None:
 def _add_quarantine(db: Any, registry: EventRegistry) -> None:
     """Add the quarantine of `registry` to that of a staged database, whose offsets stay and may be beyond its base.
 
-    Those behind the offsets are read again: they are in the list once, and are counted then. Without those of a
+    Those behind the offsets are read again: they are in the list once, and are counted once. Without those of a
     partition that is read from its beginning. May be repeated.
     """
     with db.iterator(prefix=keys.KAFKA, verify_checksums=True) as rows:
         upto = describe(dict(rows))
     there = {quarantined.content_key(key) for key in _quarantine_of(db)}
-    added = list[quarantined.Place]()
+    totals = quarantined.read_totals(db.get(keys.META_QUARANTINE, verify_checksums=True))
     for key, value in registry.scan_meta(keys.QUARANTINE_LIST).items():
         place = _place_of(key)
         if quarantined.content_key(key) not in there and str(place.partition) in upto.get(place.topic, {}):
-            _carry_message(db, registry, key, value)
-            added.append(place)
-    totals = quarantined.read_totals(db.get(keys.META_QUARANTINE, verify_checksums=True))
-    letters = totals.letters + len(added) - quarantined.leaving(added, upto)
-    totals = msgspec.structs.replace(totals, letters=letters)
+            totals = msgspec.structs.replace(totals, letters=totals.letters + 1)
+            _carry_message(db, registry, key, value, totals)
     db.put(keys.META_QUARANTINE, quarantined.encoded_totals(totals), sync=True)
 
 
@@ -265,9 +265,13 @@ def _place_of(key: bytes) -> quarantined.Place:
     return quarantined.read_list_key(key)[1]
 
 
-def _carry_message(db: Any, registry: EventRegistry, key: bytes, value: bytes) -> None:
-    """Put a message into the staged database; `key` and `value` are those of the list."""
+def _carry_message(db: Any, registry: EventRegistry, key: bytes, value: bytes, totals: Totals | None = None) -> None:
+    """Put a message into the staged database; `key` and `value` are those of the list. totals: with it."""
     content = registry.get_value(quarantined.content_key(key))
-    if content is not None:
-        db.put(quarantined.content_key(key), content)
-        db.put(key, value)
+    if content is None:
+        return
+    with db.write_batch(transaction=True) as batch:
+        batch.put(quarantined.content_key(key), content)
+        batch.put(key, value)
+        if totals is not None:
+            batch.put(keys.META_QUARANTINE, quarantined.encoded_totals(totals))

@@ -37,9 +37,12 @@ class MemoryRows:
     def rows(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[Iterator[tuple[bytes, bytes]]]:
         yield iter(sorted(((k, v) for k, v in self._by_key.items() if start < k < stop), reverse=reverse))
 
-    def append(self, drafts: Sequence[EventDraft], changes: Sequence[Change]) -> AppendResult:
+    def append(
+        self, drafts: Sequence[EventDraft], changes: Sequence[Change], leaving: Sequence[Sequence[bytes]] = ()
+    ) -> AppendResult:
         result = self._event_log.append(drafts)
-        for key, value in changes:
+        gone = [key for one, found in zip(leaving, result.results, strict=False) if not found.differs for key in one]
+        for key, value in [*changes, *((key, None) for key in gone)]:
             if value is None:
                 self._by_key.pop(key, None)
             else:

@@ -131,8 +131,12 @@ def _append_to(bus: EventBus, nonces: Nonces, *, from_kafka: bool = False) -> Ap
     with bus.using() as registry:
         generation = registry.identity.generation
 
-    def append(drafts: Sequence[EventDraft], changes: Sequence[Change]) -> AppendResult:
-        return bus.committer.append(AppendBatch(drafts, nonces.next(), changes, generation, from_kafka=from_kafka))
+    def append(
+        drafts: Sequence[EventDraft], changes: Sequence[Change], leaving: Sequence[Sequence[bytes]] = ()
+    ) -> AppendResult:
+        return bus.committer.append(
+            AppendBatch(drafts, nonces.next(), changes, generation, from_kafka=from_kafka, leaving=leaving)
+        )
 
     return append
 

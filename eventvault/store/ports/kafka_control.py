@@ -31,8 +31,8 @@ class KafkaControl(Protocol):
     def replay_quarantined(self, ids: Sequence[str], mode: Mode | None = None) -> list[Replayed]:
         """Read messages again, and append the events in them; each leaves the quarantine in the write of its event.
 
-        mode: None: as the headers of each say. What is no event still stays. Raises QuarantinedNotFound if none of them
-        is there.
+        mode: None: as the headers of each say. What is no event still stays, and what is another event with the source
+        and id of a stored one. Raises QuarantinedNotFound if none of them is there.
         """
 
     @changes
@@ -40,5 +40,5 @@ class KafkaControl(Protocol):
     def drop_quarantined(self, wanted: QuarantineFilter, count: int | None = None) -> int:
         """Remove messages for good; return how many. Raises QuarantinedNotFound if none is meant.
 
-        count: how many somebody saw; QuarantineChanged is raised if there are others by now.
+        count: how many somebody saw, with `wanted.newest`; QuarantineChanged is raised if some have left by now.
         """

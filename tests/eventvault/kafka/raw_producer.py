@@ -12,12 +12,14 @@ from collections.abc import Sequence
 
 import google_crc32c
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
+RawHeaders = Sequence[tuple[bytes, bytes | None]]
 
 
-def produce(bootstrap: str, topic: str, value: bytes, headers: RawHeaders, partition: int = 0) -> None:
+def produce(
+    bootstrap: str, topic: str, value: bytes | None, headers: RawHeaders, partition: int = 0, key: bytes | None = None
+) -> None:
     """Append one record to a partition. Raises AssertionError with the broker's error code."""
-    batch = _batch(_record(value, headers))
+    batch = _batch(_record(key, value, headers))
     name = topic.encode()
     body = struct.pack(">hhi", -1, -1, 30_000)  # no transaction; all replicas acknowledge, within 30 s
     body += struct.pack(f">ih{len(name)}sii", 1, len(name), name, 1, partition)
@@ -31,11 +33,15 @@ def produce(bootstrap: str, topic: str, value: bytes, headers: RawHeaders, parti
     assert code == 0, f"the broker answers {code}"
 
 
-def _record(value: bytes, headers: RawHeaders) -> bytes:
-    content = b"\0" + _varint(0) + _varint(0) + _varint(-1) + _varint(len(value)) + value + _varint(len(headers))
+def _record(key: bytes | None, value: bytes | None, headers: RawHeaders) -> bytes:
+    content = b"\0" + _varint(0) + _varint(0) + _sized(key) + _sized(value) + _varint(len(headers))
     for name, text in headers:
-        content += _varint(len(name)) + name + _varint(len(text)) + text
+        content += _sized(name) + _sized(text)
     return _varint(len(content)) + content
+
+
+def _sized(content: bytes | None) -> bytes:
+    return _varint(-1) if content is None else _varint(len(content)) + content
 
 
 def _batch(record: bytes) -> bytes:

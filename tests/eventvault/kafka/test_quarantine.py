@@ -14,7 +14,7 @@ from eventvault.database import keys
 from eventvault.database.nonces import Nonces
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
 from eventvault.database.values import AppendResult
-from eventvault.errors import InvalidInput, KafkaUnreachable, NoSpace, QuarantinedNotFound
+from eventvault.errors import InvalidInput, KafkaUnreachable, NoSpace, QuarantineChanged, QuarantinedNotFound
 from eventvault.events.event import EventDraft
 from eventvault.kafka.quarantine import LIMITS, Change, Limits, Quarantine
 from eventvault.kafka.quarantined import Letter, checked
@@ -50,10 +50,12 @@ class OnLevelDB:
     def using(self) -> Iterator[Any]:
         yield self.registry
 
-    def append(self, drafts: Sequence[EventDraft], changes: Sequence[Change]) -> AppendResult:
+    def append(
+        self, drafts: Sequence[EventDraft], changes: Sequence[Change], leaving: Sequence[Sequence[bytes]] = ()
+    ) -> AppendResult:
         if self.failing is not None:
             raise self.failing
-        (results,) = self.registry.append([AppendBatch(drafts, self._nonces.next(), changes)])
+        (results,) = self.registry.append([AppendBatch(drafts, self._nonces.next(), changes, leaving=leaving)])
         return AppendResult(results, self.registry.last_sequence)
 
 
@@ -73,10 +75,12 @@ class InMemory(OnLevelDB):
     def using(self) -> Iterator[Any]:
         yield self._rows
 
-    def append(self, drafts: Sequence[EventDraft], changes: Sequence[Change]) -> AppendResult:
+    def append(
+        self, drafts: Sequence[EventDraft], changes: Sequence[Change], leaving: Sequence[Sequence[bytes]] = ()
+    ) -> AppendResult:
         if self.failing is not None:
             raise self.failing
-        return self._rows.append(drafts, changes)
+        return self._rows.append(drafts, changes, leaving)
 
 
 class Kept:
@@ -201,6 +205,20 @@ def test_an_event_that_is_there_already_is_a_duplicate_and_leaves_the_list(kept:
     assert kept.ids() == []
 
 
+def test_another_event_of_the_same_identity_stays_in_the_list_and_is_refused(kept: Kept) -> None:
+    other = b'{"type": "order.cancelled", "id": "1", "source": "/s"}'
+    kept.add(letter(1, EVENT), letter(2, other), letter(3, EVENT))
+    first, second, third = kept.quarantine.replay(["events/0@1", "events/0@2", "events/0@3"], None)
+    assert (first.outcome, second.outcome, third.outcome) == ("replayed", "refused", "duplicate")
+    assert (second.reason, second.sequence) == ("the event 1 has its source and id, and other content", 1)
+    assert kept.outcomes("events/0@2") == ["refused"]
+    assert kept.ids() == ["events/0@2"]
+    before = kept.quarantine.held()
+    kept.database.reopen()
+    assert kept.quarantine.held() == before
+    assert kept.quarantine.message("events/0@2").content.value == other
+
+
 def test_two_messages_of_one_replay_with_the_same_event_are_one_event(kept: Kept) -> None:
     kept.add(letter(1, EVENT), letter(2, EVENT))
     assert kept.outcomes("events/0@1", "events/0@2", "events/0@1") == ["replayed", "duplicate"]
@@ -256,7 +274,8 @@ def test_a_message_that_is_taken_again_is_in_the_list_once(kept: Kept) -> None:
     kept.add(letter(1), letter(2))
     kept.add(letter(1), letter(2), letter(3))
     assert kept.ids() == ["events/0@3", "events/0@2", "events/0@1"]
-    assert kept.quarantine.held().count == 3
+    held = kept.quarantine.held()
+    assert (held.count, held.totals.letters) == (3, 3)
 
 
 def test_another_message_at_the_same_place_has_an_id_of_its_own(kept: Kept) -> None:
@@ -324,6 +343,19 @@ def test_what_came_after_a_drop_was_decided_stays(kept: Kept) -> None:
     assert kept.quarantine.drop(QuarantineFilter(ids=("events/1@2", "events/1@2", "events/0@9")), 2**62) == 1
     with pytest.raises(QuarantinedNotFound):
         kept.quarantine.meant(QuarantineFilter(topic="other"))
+
+
+def test_a_drop_by_a_filter_is_of_the_messages_that_were_seen(kept: Kept) -> None:
+    kept.add(letter(1), letter(2, partition=1))
+    seen = QuarantineFilter(partition=0, newest="events/0@1")
+    kept.quarantine.drop(QuarantineFilter(ids=("events/1@2",)), 2**62)
+    kept.add(letter(3))
+    meant = kept.quarantine.meant(seen)
+    assert meant.count == 1
+    assert kept.quarantine.drop(seen, meant.until) == 1
+    assert kept.ids() == ["events/0@3"]
+    with pytest.raises(QuarantineChanged, match="events/0@1"):
+        kept.quarantine.meant(seen)
 
 
 def test_a_clock_that_is_set_back_keeps_the_order_in_which_messages_came(make: Make) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from eventvault.errors import ArchiveDamaged
 from eventvault.journal import letters
 from eventvault.kafka import quarantined
 from eventvault.kafka.offsets import StoredOffset, offset_put, stored_by_topic
+from eventvault.kafka.quarantine import LIMITS
 from eventvault.kafka.quarantined import Place
 from eventvault.kafka.values import QuarantineFilter, Totals
+from eventvault.restore.swap import carry_over
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests.eventvault.kafka.test_quarantine import Kept, OnLevelDB
 from tests.eventvault.restore.test_unproven import NAME, about, database, forged, pack
 from tests.quarantine import ids_of, letter, take_letters
 from tests.restoring import drafts
@@ -122,7 +126,51 @@ def test_a_moment_from_which_kafka_is_read_again_keeps_the_quarantine(service: S
     assert ids_of(service) == listed
     take_letters(service, letter(5))
     assert ids_of(service) == listed
-    assert shown(service)["count"] == 4
+    assert shown(service)["count"] == shown(service)["deadLetters"] == 4
+
+
+def test_a_dead_letter_beyond_the_moment_is_counted_once_when_it_is_read_again(service: StoreService) -> None:
+    """The archive has it, and more events than are used."""
+    take_letters(service, letter(5), drafts=drafts(2, "b"))
+    service.create_backup()
+    service.restore_moment(Moment(sequence=3), replay=True)
+    take_letters(service, letter(1), letter(2), letter(5))
+    assert ids_of(service) == ["events/0@5", "events/0@2", "events/0@1"]
+    assert shown(service)["count"] == shown(service)["deadLetters"] == 3
+
+
+class Crashing:
+    """A database that ends before a write. writes: how many it makes."""
+
+    def __init__(self, db: Any, writes: int) -> None:
+        self._db, self._writes = db, writes
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("put", "delete", "write_batch"):
+            if not self._writes:
+                raise InterruptedError
+            self._writes -= 1
+        return getattr(self._db, name)
+
+
+def test_a_crash_while_the_quarantine_is_carried_over_leaves_no_half_of_a_message(tmp_path: Path) -> None:
+    live, staged = OnLevelDB(tmp_path / "live"), OnLevelDB(tmp_path / "staged")
+    Kept(live, LIMITS).add(letter(2), letter(3), letter(4))
+    kept = Kept(staged, LIMITS)
+    kept.add(letter(1), letter(2, b"another one"))
+
+    def half() -> list[str]:
+        listed = {quarantined.content_key(key) for key in staged.registry.scan_meta(keys.QUARANTINE_LIST)}
+        return sorted(map(repr, listed ^ staged.registry.scan_meta(keys.QUARANTINED).keys()))
+
+    for writes in range(12):
+        with suppress(InterruptedError):
+            carry_over._carry_quarantine(Crashing(staged._db, writes), live.registry)
+        assert half() == [], f"after {writes} writes"
+    assert kept.ids() == ["events/0@4", "events/0@3", "events/0@2"]
+    assert kept.quarantine.message("events/0@2").content.value == letter(2).message.value
+    live.close()
+    staged.close()
 
 
 def test_a_moment_of_an_earlier_generation_that_is_read_again_has_both_quarantines(service: StoreService) -> None:
@@ -137,6 +185,23 @@ def test_a_moment_of_an_earlier_generation_that_is_read_again_has_both_quarantin
 
     assert ids_of(service) == ["events/0@3", "events/0@2", "events/0@1"]
     assert shown(service)["deadLetters"] == shown(service)["count"] == 3
+
+
+def test_no_dead_letter_is_lost_between_the_base_and_a_moment_that_the_present_never_reached(
+    service: StoreService,
+) -> None:
+    """Neither the archive has it nor the present database, which was restored from it and did not read so far."""
+    name = service.create_backup().backup.name
+    generation = service.status()["store"]["generation"]
+    take_letters(service, letter(3), drafts=drafts(1, "b"))
+    assert service.journal.flush()
+    service.restore(name)
+    moment = Moment(sequence=3, generation=generation)
+    service.restore_moment(moment, replay=True)
+    assert (service.status()["store"]["events"], next_offset(service)) == (3, 3)
+    take_letters(service, letter(3))
+    assert ids_of(service) == ["events/0@3", "events/0@2", "events/0@1"]
+    assert shown(service)["count"] == shown(service)["deadLetters"] == 3
 
 
 def test_a_staged_moment_has_the_quarantine_of_the_restart(settings: Settings) -> None:

@@ -69,7 +69,7 @@ function Replay({ messages, onClose }) {
     const done = await ask("POST", LIST, { ids: messages.map((each) => each.id), ...(mode ? { as: mode } : {}) });
     refresh(LIST, "/api/health", "/api/events");
     const refused = done.results.find((each) => each.outcome === "refused");
-    if (refused && !done.replayed && !done.duplicates) tell(`No event still: ${f.sentence(refused.reason)}`, { tone: "bad" });
+    if (refused && !done.replayed && !done.duplicates) tell(`Nothing is appended: ${f.sentence(refused.reason)}`, { tone: "bad" });
     else tell(newsOf(done));
   };
   return html`<${Confirm} title=${`Replay ${someOf(messages)}?`} verb=${messages.length === 1 ? "Replay it" : `Replay these ${f.number(messages.length)}`} what="Replaying" onClose=${onClose} onDone=${send}>
@@ -79,7 +79,7 @@ function Replay({ messages, onClose }) {
 }
 
 function newsOf({ replayed, duplicates, refused }) {
-  const said = [[replayed, "appended"], [duplicates, "already there"], [refused, "no event still"]];
+  const said = [[replayed, "appended"], [duplicates, "already there"], [refused, refused === 1 ? "stays" : "stay"]];
   return `${said.filter(([count]) => count).map(([count, what]) => `${f.number(count)} ${what}`).join(", ") || "Nothing was there any more"}.`;
 }
 
