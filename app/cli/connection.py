@@ -90,8 +90,10 @@ def _made(chosen: Mapping[str, Any]) -> Connection | RemoteService:
     return RemoteService(url, insecure=insecure, authority=None if authority is None else Path(authority))
 
 
-def other_store(url: str) -> Store:
+def other_store(url: str, *, insecure: bool) -> Store:
     """Return the store of a second service. Raises UsageError for an address or a token that is none.
+
+    insecure: plain HTTP is allowed to this one; what `--insecure` says is of the first.
 
     The second service never gets the token of the first one. If the first one is on this machine, it needs no token:
     then the token of the environment is for the second one.
@@ -103,9 +105,8 @@ def other_store(url: str) -> Store:
     names = (OTHER_TOKEN,) if not present().is_here else (OTHER_TOKEN, TOKEN, TOKEN_FILE)
     authority = context.meta.get(CA_FILE)
     service = RemoteService(
-        url, insecure=bool(context.meta.get(INSECURE)), authority=None if authority is None else Path(authority),
-        tokens=names,
-    )  # fmt: skip
+        url, insecure=insecure, authority=None if authority is None else Path(authority), tokens=names, service="to-"
+    )
     context.find_root().call_on_close(service.close)
     return service.store
 

@@ -75,22 +75,26 @@ class Side(NamedTuple):
 @click.argument("one", type=MomentOrBackup(), metavar="FROM")
 @click.argument("other", type=MomentOrBackup(), metavar="TO")
 @click.option("--to-url", help="TO is of this service, on any machine; its token: EVENTVAULT_TO_TOKEN.")
+@click.option("--to-insecure", is_flag=True, help="Allow plain HTTP to --to-url.")
 @click.option("--summary", is_flag=True, help="Count only.")
 @click.option("--exit-code", is_flag=True, help="Exit 1 if there is a difference.")
 @utc_option
 @json_option
 def diff(
-    *, one: Side, other: Side, to_url: str | None, summary: bool, exit_code: bool, utc: bool, as_json: bool
-) -> None:
+    *, one: Side, other: Side, to_url: str | None, to_insecure: bool, summary: bool, exit_code: bool, utc: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """The events that only one of two moments has, and those that differ.
 
     FROM and TO are moments as `backup restore --at` takes them, now, or names of backups. With --to-url two services
     are compared, by the source and the id of their events: sequences may differ. With --json as
     GET /api/backup/diff answers: a JSON object on each line, the last of them a summary; with --summary that alone.
     """
+    if to_insecure and to_url is None:
+        raise click.UsageError("--to-insecure goes with --to-url")
     with exits.reporting_errors(as_json=as_json):
         store = current_store()
-        store_of_other = store if to_url is None else other_store(to_url)
+        store_of_other = store if to_url is None else other_store(to_url, insecure=to_insecure)
         query = DiffQuery(resolve(store, one.moment), resolve(store_of_other, other.moment))
         found = _Found(query, by_identity=to_url is not None)
         pages = (

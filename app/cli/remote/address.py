@@ -1,7 +1,7 @@
 """Where the service is, and who asks: `--url`, the token of the environment, and the authority of its certificate.
 
 A token is never an argument, as everybody on the machine sees those, and never goes over a network in plain text unless
-`--insecure` says so.
+`--insecure` says so, or `--to-insecure` for the second service of a command.
 """
 
 from __future__ import annotations
@@ -46,31 +46,32 @@ class Address:
         return f"{self.scheme}://{host}{port}{self.prefix}"
 
 
-def parse(url: str, *, insecure: bool) -> Address:
+def parse(url: str, *, insecure: bool, service: str = "") -> Address:
     """Return the address that `--url` names. insecure: plain HTTP is allowed beyond this machine too.
 
-    Raises UsageError.
+    service: `to-` for the second one, whose options are called `--to-url` and `--to-insecure`. Raises UsageError.
     """
     try:
         parts = urlsplit(url.strip())
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
     except ValueError:
-        raise _no_address(url) from None
+        raise _no_address(url, service) from None
     if "@" in parts.netloc:
-        raise click.UsageError(f"--url holds no user and no password: a token goes into {TOKEN} or {TOKEN_FILE}")
+        where = OTHER_TOKEN if service else f"{TOKEN} or {TOKEN_FILE}"
+        raise click.UsageError(f"--{service}url holds no user and no password: a token goes into {where}")
     if parts.scheme not in _PORTS or not host or parts.query or parts.fragment or not _PREFIX.fullmatch(parts.path):
-        raise _no_address(url)
+        raise _no_address(url, service)
     address = Address(parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
     if address.scheme == "http" and not insecure and not _is_this_machine(host):
         raise click.UsageError(
             f"{address} is plain HTTP: whoever is on the way can read the token and the events; "
-            "use https://, or add --insecure if the network can be trusted"
+            f"use https://, or add --{service}insecure if the network can be trusted"
         )
     return address
 
 
-def _no_address(url: str) -> click.UsageError:
-    return click.UsageError(f"--url: {printable(url[:200])!r} is not the address of a service, {_EXAMPLE}")
+def _no_address(url: str, service: str) -> click.UsageError:
+    return click.UsageError(f"--{service}url: {printable(url[:200])!r} is not the address of a service, {_EXAMPLE}")
 
 
 def _is_this_machine(host: str) -> bool:

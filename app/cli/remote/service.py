@@ -32,15 +32,16 @@ LARGEST_BODY = 32 * 2**20
 class RemoteService:
     """authority: a file of certificates to check that of the service by; None: those of the system.
 
-    tokens: the environment variables that may have its token.
+    tokens: the environment variables that may have its token. service: as for `parse`.
     """
 
     is_here = False
 
     def __init__(
-        self, url: str, *, insecure: bool, authority: Path | None, tokens: Sequence[str] = (TOKEN, TOKEN_FILE)
-    ) -> None:
-        self._address = parse(url, insecure=insecure)
+        self, url: str, *, insecure: bool, authority: Path | None, tokens: Sequence[str] = (TOKEN, TOKEN_FILE),
+        service: str = "",
+    ) -> None:  # fmt: skip
+        self._address = parse(url, insecure=insecure, service=service)
         self._authority = authority
         self._tokens = tokens
 

@@ -69,6 +69,8 @@ def test_plain_http_to_another_machine_needs_insecure(host: str) -> None:
     with pytest.raises(click.UsageError, match="--insecure"):
         parse(f"http://{host}:5050", insecure=False)
     assert parse(f"http://{host}:5050", insecure=True).scheme == "http"
+    with pytest.raises(click.UsageError, match="add --to-insecure"):
+        parse(f"http://{host}:5050", insecure=False, service="to-")
 
 
 def test_a_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:

@@ -283,6 +283,21 @@ def test_an_address_that_may_not_be_used_is_a_wrong_command_line(url: str) -> No
     )
 
 
+def test_what_is_allowed_for_one_of_two_services_is_not_for_the_other() -> None:
+    plain, other = ["--url", "http://10.1.2.3:5050"], ["--to-url", "http://10.1.2.4:5050"]
+
+    def refused(*words: str) -> str:
+        done = CliRunner().invoke(root(), ["events", "diff", "#1", "now", *words])
+        assert done.exit_code == 2
+        return done.stderr
+
+    assert "10.1.2.4:5050 is plain HTTP" in refused("--url", "http://127.0.0.1:9", "--insecure", *other)
+    assert "add --to-insecure if" in refused("--url", "http://127.0.0.1:9", *other)
+    assert "10.1.2.3:5050 is plain HTTP" in refused(*plain, *other, "--to-insecure")
+    assert "--to-url: 'nowhere'" in refused("--url", "http://127.0.0.1:9", "--to-url", "nowhere")
+    assert "goes with --to-url" in refused("--to-insecure")
+
+
 HOSTILE = "\x1b]0;owned\x07\u202e"
 HOSTILE_IN_JSON = r"\u001b]0;owned\u0007\u202e"
 
