@@ -71,7 +71,8 @@ def accept(*, partition: str, yes: bool, utc: bool, as_json: bool) -> None:
     if not yes:
         click.echo(text.safe(_describe_loss(partition, kafka, problem, text.Times(utc=utc))), err=True)
         ask_for(partition, partition, lead="")
-    exits.run_and_print(lambda: _accept(place, problem), _describe_accepted, as_json=as_json)
+    name = partition if len(kafka["topics"]) > 1 else str(place[1])
+    exits.run_and_print(lambda: _accept(place, problem), lambda done: _describe_accepted(name, done), as_json=as_json)
 
 
 def _accept(place: Place, problem: Problem) -> dict[str, Any]:
@@ -243,8 +244,8 @@ def _describe_loss(name: str, kafka: Mapping[str, Any], problem: Problem, times:
     return f"{messages} of {name} {_are(lost)} lost for good: offsets {first:,} to {last:,}{after}."
 
 
-def _describe_accepted(done: dict[str, Any]) -> str:
+def _describe_accepted(name: str, done: dict[str, Any]) -> str:
     where = f" at {done['offset']:,}" if done["offset"] is not None else " at its present beginning"
     if done["continues"]:
-        return f"Partition {done['partition']} goes on{where}."
-    return f"Partition {done['partition']} goes on{where}, as soon as a broker answers."
+        return f"Partition {name} goes on{where}."
+    return f"Partition {name} goes on{where}, as soon as a broker answers."

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 from eventvault import progress
 from eventvault.errors import EventVaultError, KafkaRefused, KafkaUnreachable
 from eventvault.kafka import topics
-from eventvault.kafka.consuming import Consuming, Load, Place, Sink
+from eventvault.kafka.consuming import Accepted, Consuming, Load, Sink
 from eventvault.kafka.followed_topics import BeginAgain
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.progress import Activity, running, wait_for_thread
@@ -45,7 +45,7 @@ class EventsConsumer:
         self._begin = begin
         self._load = load
         self._stopping = threading.Event()
-        self._accepted: SimpleQueue[Place] = SimpleQueue()
+        self._accepted: SimpleQueue[Accepted] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._activity: Activity | None = None
 
@@ -67,12 +67,13 @@ class EventsConsumer:
             wait_for_thread(self._thread, "the Kafka consumer", lambda: self._activity, STOP_SECONDS)
             self._thread = None
 
-    def accept_loss(self, topic: str, partition: int) -> None:
+    def accept_loss(self, topic: str, partition: int, cause: str) -> None:
         """Resume a stopped partition at its present first offset. Nothing is stored twice.
 
-        Returns at once. The request is remembered while no broker answers or nothing can be written.
+        Returns at once. The request is remembered while no broker answers or nothing can be written. It has no effect
+        if the partition is stopped for another reason by then. cause: the message of the problem that was accepted.
         """
-        self._accepted.put((topic, partition))
+        self._accepted.put(Accepted(topic, partition, cause))
 
     def _run(self, stopping: threading.Event, before: threading.Thread | None) -> None:
         """Consume until `stopping` is set, once the thread before this one has ended."""

@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
@@ -44,12 +44,20 @@ Place = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
 
+class Accepted(NamedTuple):
+    """A partition whose loss an operator accepted. cause: the message of its problem then."""
+
+    topic: str
+    partition: int
+    cause: str
+
+
 class Consuming:
-    """accepted: partitions whose loss an operator accepted; one stays there until that is stored."""
+    """accepted: losses that an operator accepted; one stays there until that is stored."""
 
     def __init__(
         self, settings: Settings, sink: Sink, load: Load, monitor: KafkaMonitor,
-        stopping: threading.Event, accepted: SimpleQueue[Place],
+        stopping: threading.Event, accepted: SimpleQueue[Accepted],
     ) -> None:  # fmt: skip
         metadata = load()
         self._sink, self._monitor = sink, monitor
@@ -167,16 +175,17 @@ class Consuming:
     def _accept_losses(self) -> None:
         """Let stopped partitions go on from their present beginning. What cannot be asked or stored stays accepted."""
         for _ in range(self._accepted.qsize()):
-            place = self._accepted.get_nowait()
+            accepted = self._accepted.get_nowait()
+            place = (accepted.topic, accepted.partition)
             try:
-                beginning = self._topics.present_beginning(*place)
+                beginning = self._topics.present_beginning(*accepted)
                 if beginning is not None:
                     self._sink([], [offsets.offset_put(*place, beginning)], [])
             except Unanswered:
-                self._accepted.put(place)
+                self._accepted.put(accepted)
                 continue
             except Exception:
-                self._accepted.put(place)
+                self._accepted.put(accepted)
                 raise
             if beginning is not None:
                 log.warning("the loss in %s/%d was accepted; it resumes at offset %d", *place, beginning.next)

@@ -25,6 +25,8 @@ from eventvault.problems import Problem
 from eventvault.settings import Settings
 
 CHECK_SECONDS = 2.0
+NAMES_SECONDS = 10.0
+"""How often a pattern asks for the names of all topics: the answer has all partitions of the cluster."""
 MAX_PARTITIONS = 5_000
 """Of all topics together. Each archive's manifest and each segment of the journal has the offsets of all of them."""
 
@@ -68,6 +70,11 @@ class FollowedTopics:
         self._positions: dict[str, Positions] = {}
         self._failures: dict[str, _Failure] = {}
         self._missing: set[str] = set()
+        self._beyond: dict[str, Problem] = {}
+        """Topics of which not all partitions are read, as there are too many."""
+        self._names_now: frozenset[str] = frozenset()
+        self._listed: Sequence[str] = ()
+        self._names_due = 0.0
         self._cluster_id: str | None = None
         self._check_due = 0.0
         self._is_report_due = False
@@ -85,9 +92,11 @@ class FollowedTopics:
         cluster = topics.describe_cluster(self._admin)
         self._cluster_id = cluster.cluster_id
         names = self._names()
+        self._names_now = frozenset(names)
         found = self._answers(topics.ask_topics(self._admin, names))
         self._missing = {name for name, topic_info in found.items() if topic_info is None}
         self._failures = {name: failure for name, failure in self._failures.items() if name in names}
+        self._beyond = {name: problem for name, problem in self._beyond.items() if found.get(name) is not None}
         for name, topic_info in found.items():
             self._check_same(name, topic_info)
             if topic_info is not None:
@@ -155,12 +164,16 @@ class FollowedTopics:
             self.wait(topic, partition, refused(topic, error.code(), topics.reason_of(error)))
         return True
 
-    def present_beginning(self, topic: str, partition: int) -> StoredOffset | None:
-        """Return a stopped partition's present first offset; None if it is not stopped. Raises Unanswered."""
+    def present_beginning(self, topic: str, partition: int, cause: str) -> StoredOffset | None:
+        """Return a stopped partition's present first offset; None if it is not stopped, or for another reason.
+
+        cause: the message of the problem that was accepted. Raises Unanswered.
+        """
         if topic not in self._positions or topic in self._failures:
             raise Unanswered
         positions = self._positions[topic]
-        if partition not in positions.stopped():
+        problem = positions.stopped().get(partition)
+        if problem is None or problem.message != cause:
             return None
         try:
             low, _ = positions.bounds(partition)
@@ -173,13 +186,16 @@ class FollowedTopics:
     def report_when_due(self) -> None:
         """Tell the monitor what has changed since the last check."""
         if self._is_report_due:
-            self._report([*self._positions, *self._missing, *self._failures])
+            self._report([*self._positions, *self._missing, *self._failures, *self._beyond])
 
     def _names(self) -> list[str]:
         """Return the topics to follow. With a pattern also those that it matches and that are gone."""
         if self._chosen.pattern is None:
             return list(self._chosen.names)
-        known = {*topics.names(self._admin), *self._stored, *self._positions}
+        if time.monotonic() >= self._names_due:
+            self._listed = topics.names(self._admin)
+            self._names_due = time.monotonic() + NAMES_SECONDS
+        known = {*self._listed, *self._stored, *self._positions}
         return self._chosen.matching(known, self._other_topics)
 
     def _answers(self, requests: Mapping[str, topics.TopicRequest]) -> dict[str, TopicInfo | None]:
@@ -210,11 +226,14 @@ class FollowedTopics:
         failure = self._failures.get(name)
         if failure is not None and time.monotonic() < failure.until:
             return
-        if name not in self._positions:
-            others = sum(each.topic_info.partitions for each in self._positions.values())
-            if others + topic_info.partitions > MAX_PARTITIONS:
-                self._failures[name] = _Failure(_too_many(name), time.monotonic(), 0)
+        if topic_info.partitions > self._room_for(name):
+            self._beyond[name] = _too_many(name)
+            topic_info = topic_info._replace(partitions=min(topic_info.partitions, self._read_of(name)))
+            if not topic_info.partitions:
                 return
+        else:
+            self._beyond.pop(name, None)
+        if name not in self._positions:
             self._positions[name] = Positions(self._consumer, name, topic_info, self._stored.get(name, {}))
         try:
             self._positions[name].add_partitions(topic_info)
@@ -223,6 +242,17 @@ class FollowedTopics:
         else:
             self._failures.pop(name, None)
         self._positions[name].resume_due()
+
+    def _room_for(self, name: str) -> int:
+        """Return how many partitions of a topic can be read beside those of the others."""
+        others = {*self._positions, *self._stored.keys() & self._names_now} - {name}
+        return MAX_PARTITIONS - sum(map(self._read_of, others))
+
+    def _read_of(self, name: str) -> int:
+        """Return how many partitions of a topic are read, or were before: they stay, however many are new."""
+        positions = self._positions.get(name)
+        read = 0 if positions is None else len(positions.by_partition)
+        return max(read, *(number + 1 for number in self._stored.get(name, {})), 0)
 
     def _note_failure(self, name: str, error: KafkaUnreachable) -> None:
         failure = self._failures.get(name)
@@ -241,7 +271,8 @@ class FollowedTopics:
 
     def _state(self, name: str) -> TopicState:
         positions, failure = self._positions.get(name), self._failures.get(name)
-        waiting = positions.waiting() if positions is not None else []
+        waiting = [*([self._beyond[name]] if name in self._beyond else [])]
+        waiting += positions.waiting() if positions is not None else []
         return TopicState(
             name=name,
             exists=name not in self._missing,
@@ -272,7 +303,7 @@ def refused(topic: str, code: int | None, reason: str) -> Problem:
 def _too_many(topic: str) -> Problem:
     return Problem(
         "kafka_topic_refused",
-        f"the topic {topic} is not read: there are more than {MAX_PARTITIONS:,} partitions in all events topics",
-        "let KAFKA_EVENTS_TOPIC name fewer topics",
+        f"not all of the topic {topic} is read: the events topics have more than {MAX_PARTITIONS:,} partitions in all",
+        "let KAFKA_EVENTS_TOPIC name fewer topics, or exclude some from its pattern",
         topic,
     )

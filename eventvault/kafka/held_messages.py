@@ -53,12 +53,20 @@ class HeldMessages:
             return self._held if self._monotonic() - self._answered_at < KNOWN_SECONDS else None
 
     def present(self) -> Held | None:
-        """Return what the brokers hold now; None if they do not answer in time."""
+        """Return what the brokers hold now; None if they do not answer in time.
+
+        An answer to a question that was asked before does not count: it may be older than what the caller did last.
+        """
         if not self.topics():
             return None
+        deadline, earlier = time.monotonic() + PLAN_SECONDS, self._asking
+        if earlier is not None:
+            earlier.join(PLAN_SECONDS)
+            if earlier.is_alive():
+                return None
         with self._lock:
             asking = self._begin_to_ask()
-        asking.join(PLAN_SECONDS)
+        asking.join(max(0.0, deadline - time.monotonic()))
         with self._lock:
             return None if asking.is_alive() else self._held
 
@@ -99,7 +107,7 @@ class Brokers:
             requests = topics.ask_topics(admin, names)
             found = {name: topics.topic_of(request, None) for name, request in requests.items()}
             ends = topics.all_bounds(admin, {name: info.partitions for name, info in found.items() if info is not None})
-        except KafkaUnreachable:
+        except BaseException:  # a client that failed in a way that nobody foresaw may stay so
             self._admin = None
             raise
         return {name: None if info is None else TopicBounds(info.topic_id, ends[name]) for name, info in found.items()}

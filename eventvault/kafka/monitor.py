@@ -193,13 +193,13 @@ class KafkaMonitor:
         elif self._letters_log_due(topic):
             log.warning("%d messages of %s go to %s", len(positions), topic, dead_topic)
 
-    def find_stopped(self, partition: int, topic: str | None) -> str:
-        """Return the topic of a stopped partition. topic: None if there is one topic only.
+    def find_stopped(self, partition: int, topic: str | None) -> Problem:
+        """Return why a partition is stopped, as `stopped_problems` does. topic: None if there is one topic only.
 
         Raises TopicNotNamed if there are several, PartitionNotStopped if it is not stopped, or if Kafka is not used.
         """
         with self._lock:
-            names, stopped = self._names(), set(self._stopped)
+            names, stopped = self._names(), dict(self._stopped)
         if topic is None and len(names) > 1:
             raise TopicNotNamed(
                 f"events are consumed from {len(names)} topics, so partition {partition} may be of any of them",
@@ -208,7 +208,7 @@ class KafkaMonitor:
             )
         topic = topic or next(iter(names), None)
         if topic is not None and (topic, partition) in stopped:
-            return topic
+            return stopped[topic, partition]
         of_topic = f" of the topic {topic}" if topic is not None else ""
         raise PartitionNotStopped(
             f"partition {partition}{of_topic} is not stopped"

@@ -96,7 +96,7 @@ def test_with_several_topics_partitions_have_their_topic_and_topics_that_are_not
     shown = dict(session("docs/kafka.md", "Several topics"))["flask kafka status"]
     assert without_what_varies(done.stdout.rstrip()) == without_what_varies(shown)
     assert flask("accept", "orders/2", "--yes").exit_code == 4
-    assert flask("accept", "events/2", "--yes").stdout == "Partition 2 goes on at 425,424.\n"
+    assert flask("accept", "events/2", "--yes").stdout == "Partition events/2 goes on at 425,424.\n"
     assert store.kafka_control.stopped_partitions == set()
 
 

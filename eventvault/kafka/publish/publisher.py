@@ -70,7 +70,7 @@ class Publisher:
             wait_for_thread(self._thread, "the Kafka publisher", lambda: self._activity, STOP_SECONDS)
             self._thread = None
 
-    def accept_loss(self, topic: str, partition: int) -> None:
+    def accept_loss(self, topic: str, partition: int, cause: str) -> None:
         """Nothing that is to be published is ever lost."""
 
     def _run(self, stopping: threading.Event, before: threading.Thread | None) -> None:

@@ -45,9 +45,11 @@ class KafkaControlOwner(KafkaControl):
         """Sent again, it is passed on without a check: a consumer ignores it unless the partition is still stopped."""
         operation = operation or Operation()
         self._lifecycle.check()
-        if "topic" not in operation.notes:
-            operation.note("topic", self._monitor.find_stopped(partition, topic))
-        self._resume(operation.notes["topic"], partition)
+        if "stopped" not in operation.notes:
+            found = self._monitor.find_stopped(partition, topic)
+            operation.note("stopped", {"topic": found.details["topic"], "cause": found.message})
+        stopped = operation.notes["stopped"]
+        self._resume(stopped["topic"], partition, stopped["cause"])
 
     def list_quarantine(self, wanted: QuarantineFilter, limit: int, before: str | None = None) -> QuarantinePage:
         self._lifecycle.check_readable()
@@ -84,11 +86,11 @@ class KafkaControlOwner(KafkaControl):
 
     def accept(self, problem: Problem) -> None:
         self._lifecycle.check()
-        self._resume(problem.details["topic"], problem.details["partition"])
+        self._resume(problem.details["topic"], problem.details["partition"], problem.message)
 
-    def _resume(self, topic: str, partition: int) -> None:
+    def _resume(self, topic: str, partition: int, cause: str) -> None:
         for consumer in self._consumers:
-            consumer.accept_loss(topic, partition)
+            consumer.accept_loss(topic, partition, cause)
 
 
 def quarantine_of(settings: Settings, bus: EventBus, nonces: Nonces) -> Quarantine:

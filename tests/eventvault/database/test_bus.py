@@ -285,7 +285,7 @@ def test_a_consumer_that_does_not_end_fails_the_swap_and_is_started_again(bus: E
             self.running = False
             raise TooBusy("this waited for the Kafka consumer")
 
-        def accept_loss(self, topic: str, partition: int) -> None: ...
+        def accept_loss(self, topic: str, partition: int, cause: str) -> None: ...
 
     consumer, replaced = Hanging(), list[int]()
     bus._consumers = [consumer]

@@ -75,6 +75,11 @@ class Consuming:
     def codes(self) -> list[str]:
         return [problem.code for problem in (*self.monitor.stopped_problems(), *self.monitor.problems())]
 
+    def accept_loss(self, topic: str, partition: int) -> None:
+        """Accept why a partition is stopped now."""
+        causes = {problem.about: problem.message for problem in self.monitor.stopped_problems()}
+        self.consumer.accept_loss(topic, partition, causes.get(f"{topic}/{partition}", ""))
+
     def topics(self) -> dict[str, dict[str, Any]]:
         """Return what health says of each topic, by its name."""
         return {topic["name"]: topic for topic in self.monitor.snapshot()["topics"]}

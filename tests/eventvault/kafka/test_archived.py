@@ -130,6 +130,16 @@ def test_an_error_that_nobody_foresaw_leaves_no_old_answer(caplog: pytest.LogCap
     assert "RuntimeError: unforeseen" in caplog.text
 
 
+def test_a_plan_does_not_take_the_answer_to_an_earlier_question() -> None:
+    answers = Answers()
+    watched = HeldMessages(lambda: ["events"], answers)
+    assert watched.latest() is None
+    wait_until(lambda: answers.asked == 1, "the brokers are not asked")
+    threading.Timer(0.05, answers.go.set).start()
+    assert watched.present() == held()
+    assert answers.asked == 2
+
+
 def test_without_topics_nobody_is_asked() -> None:
     answers = Answers()
     watched = HeldMessages(list, answers)
@@ -148,6 +158,9 @@ def test_the_brokers_tell_where_topics_begin_and_end(kafka: Kafka, settings_envi
         assert bounds is not None
         assert (dict(bounds.partitions), answer[missing]) == ({0: (2, 3), 1: (0, 0)}, None)
         assert bounds.topic_id
+    with pytest.raises(TypeError):
+        ask([None])  # type: ignore[list-item]
+    assert ask._admin is None
     away = Brokers(load({**settings_environment, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}))
     with pytest.raises(KafkaUnreachable):
         away([topic])

@@ -186,7 +186,7 @@ def test_a_recreated_topic_stops_its_partitions_until_the_loss_is_accepted(kafka
     again = consume(kafka.bootstrap, topic, one.registry)
     until(lambda: again.codes() == ["kafka_topic_recreated"], "a restart forgets that the topic was recreated")
     again.consumer.stop()
-    one.consumer.accept_loss(topic, 0)
+    one.accept_loss(topic, 0)
     until(lambda: len(one.registry.drafts) == 9, "what the new topic has does not come")
     until(lambda: one.codes() == [], "health stays degraded")
 
@@ -203,7 +203,7 @@ def test_messages_that_were_removed_before_they_were_taken_stop_the_partition(ka
     one.consumer.start()
     until(lambda: one.codes() == ["kafka_messages_gone"], "the gap is not noticed")
     assert "2 messages from 2 on were removed" in one.monitor.stopped_problems()[0].message
-    one.consumer.accept_loss(topic, 0)
+    one.accept_loss(topic, 0)
     until(lambda: one.registry.types() == ["t1", "t2", "t5", "t6"], "what is left does not come")
 
 

@@ -182,7 +182,7 @@ def test_several_topics_are_told_apart(settings_environment: dict[str, str], tim
     (problem,) = monitor.stopped_problems()
     assert (problem.about, problem.details["topic"], problem.details["partition"]) == ("shop/1", "shop", 1)
     assert "/api/kafka/partitions/shop/1/accept-loss" in problem.hint
-    assert monitor.find_stopped(1, "shop") == "shop"
+    assert monitor.find_stopped(1, "shop") == problem
     with pytest.raises(TopicNotNamed, match="2 topics"):
         monitor.find_stopped(1, None)
     for topic in ("audit", "other"):
@@ -192,7 +192,7 @@ def test_several_topics_are_told_apart(settings_environment: dict[str, str], tim
 
 def test_a_partition_needs_no_topic_where_there_is_one(monitor: KafkaMonitor) -> None:
     monitor.topics([TopicState("events", partitions={2: consumed(1, None)}, stopped={2: recreated("events", 2)})])
-    assert monitor.find_stopped(2, None) == monitor.find_stopped(2, "events") == "events"
+    assert monitor.find_stopped(2, None) == monitor.find_stopped(2, "events") == monitor.stopped_problems()[0]
     with pytest.raises(PartitionNotStopped):
         monitor.find_stopped(1, None)
 

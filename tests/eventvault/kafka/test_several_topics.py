@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -86,9 +87,12 @@ def test_a_topic_with_a_long_queue_does_not_hold_up_another(kafka: Kafka, consum
     assert order.index(f"{quiet}/5") < count, "the quiet topic came after all of the busy one"
 
 
-def test_a_pattern_finds_topics_while_it_runs_and_never_those_with_another_use(kafka: Kafka, consume: Consume) -> None:
+def test_a_pattern_finds_topics_while_it_runs_and_never_those_with_another_use(
+    kafka: Kafka, consume: Consume, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prefix = kafka.name("shop")
     first, later, other = f"{prefix}.a_1", f"{prefix}-b", f"work{prefix}"
+    monkeypatch.setattr(followed_topics, "NAMES_SECONDS", 1.0)
     one = consume(kafka.bootstrap, f"^{prefix}")
     until(lambda: one.monitor.snapshot()["connected"], "no connection")
     assert one.monitor.snapshot()["topics"] == []
@@ -128,8 +132,8 @@ def test_a_topic_that_is_deleted_and_recreated_stops_alone(kafka: Kafka, consume
     until(lambda: len(numbers(one, stays)) == 7, "the other topic does not go on beside a stopped one")
     assert one.monitor.snapshot()["stoppedPartitions"] == [f"{gone}/0"]
     assert numbers(one, gone) == [1, 2, 3]
-    one.consumer.accept_loss(stays, 0)
-    one.consumer.accept_loss(gone, 0)
+    one.accept_loss(stays, 0)
+    one.accept_loss(gone, 0)
     until(lambda: len(numbers(one, gone)) == 9, "what the new topic has does not come")
     until(lambda: one.codes() == [], "health stays degraded")
     assert one.registry.appended == 16
@@ -148,7 +152,7 @@ def test_a_loss_is_accepted_for_one_topic_alone(kafka: Kafka, consume: Consume) 
         kafka.remove_before(topic, 4)
     one.consumer.start()
     until(lambda: one.codes() == ["kafka_messages_gone"] * 2, "the gaps are not noticed")
-    one.consumer.accept_loss(one_topic, 0)
+    one.accept_loss(one_topic, 0)
     until(lambda: numbers(one, one_topic) == [1, 2, 5, 6], "what is left does not come")
     until(lambda: one.codes() == ["kafka_messages_gone"], "health does not name the other topic alone")
     assert one.monitor.stopped_problems()[0].about == f"{other}/0"
@@ -225,6 +229,75 @@ def test_a_topic_without_dead_letters_is_named_alone(kafka: Kafka, consume: Cons
     until(lambda: len(one.registry.drafts) == 2, "the events do not come")
     (problem,) = one.monitor.problems()
     assert (problem.code, problem.about) == ("kafka_dead_letters_missing", f"{without}.dead-letter")
+
+
+def test_an_accepted_loss_is_not_one_of_another_reason(kafka: Kafka, consume: Consume) -> None:
+    topic, other = kafka.topic(), kafka.topic()
+    for each in (topic, other):
+        kafka.send(each, events(each, 1, 2))
+    one = consume(kafka.bootstrap, f"{topic},{other}")
+    until(lambda: len(one.registry.drafts) == 4, "the events do not come")
+    one.consumer.stop()
+    for each in (topic, other):
+        kafka.send(each, events(each, 3, 6))
+        kafka.remove_before(each, 4)
+    one.consumer.accept_loss(topic, 0, f"another reason, such as that {topic} was recreated")
+    one.consumer.start()
+    until(lambda: one.codes() == ["kafka_messages_gone"] * 2, "the gaps are not noticed")
+    one.accept_loss(other, 0)
+    until(lambda: numbers(one, other) == [1, 2, 5, 6], "what is accepted behind it does not go on")
+    until(lambda: one.codes() == ["kafka_messages_gone"], "health does not name the topic whose loss is not accepted")
+    assert nexts(one, topic) == {0: 2}
+
+
+def test_a_topic_that_grows_beyond_the_bound_is_named_and_goes_on_as_it_was(
+    kafka: Kafka, consume: Consume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed_topics, "MAX_PARTITIONS", 3)
+    grows, other = sorted([kafka.topic(), kafka.topic()])
+    one = consume(kafka.bootstrap, f"{grows},{other}")
+    kafka.send(grows, events(grows, 1, 1))
+    until(lambda: numbers(one, grows) == [1], "the event does not come")
+    kafka.add_partitions(grows, 3)
+    until(lambda: one.codes() == ["kafka_topic_refused"], "health does not say that not all of it is read")
+    assert one.monitor.problems()[0].about == grows
+    for partition in range(3):
+        kafka.send(grows, events(grows, 2 + partition, 2 + partition), partition=partition)
+    kafka.send(other, events(other, 1, 1))
+    until(lambda: numbers(one, grows) == [1, 2] and numbers(one, other) == [1], "what was read before does not go on")
+    one.consumer.stop()
+    kafka.send(grows, events(grows, 5, 5))
+    one.consumer.start()
+    until(lambda: numbers(one, grows) == [1, 2, 5], "a restart reads nothing of it any more")
+    assert nexts(one, grows) == {0: 3}
+    monkeypatch.setattr(followed_topics, "MAX_PARTITIONS", 4)
+    until(lambda: sorted(numbers(one, grows)) == [1, 2, 3, 4, 5], "the new partitions are not read once there is room")
+    until(lambda: one.codes() == [], "health stays degraded")
+
+
+def test_a_pattern_asks_for_all_names_more_seldom_than_for_its_topics(
+    kafka: Kafka, consume: Consume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    names = followed_topics.topics.names
+
+    def count(admin: Any) -> list[str]:
+        asked.append(time.monotonic())
+        return names(admin)
+
+    monkeypatch.setattr(followed_topics.topics, "names", count)
+    monkeypatch.setattr(followed_topics, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(followed_topics, "NAMES_SECONDS", 600.0)
+    prefix = kafka.name("seldom")
+    kafka.topic(name=f"{prefix}-a")
+    one = consume(kafka.bootstrap, f"^{prefix}")
+    kafka.send(f"{prefix}-a", events("a", 1, 1))
+    until(lambda: numbers(one, "a") == [1], "the event does not come")
+    kafka.topic(name=f"{prefix}-b")
+    kafka.add_partitions(f"{prefix}-a", 2)
+    kafka.send(f"{prefix}-a", events("a", 2, 2), partition=1)
+    until(lambda: numbers(one, "a") == [1, 2], "the new partition is not found")
+    assert (len(asked), set(one.topics())) == (1, {f"{prefix}-a"})
 
 
 def test_topics_with_too_many_partitions_are_named_and_the_others_go_on(
