@@ -34,7 +34,7 @@ from eventvault.jobs.job import JobError, JobType
 from eventvault.jobs.machine import Decision, Limits, Machine
 from eventvault.jobs.port import QueueStatus
 from eventvault.jobs.status import status_of
-from eventvault.jobs.transport import DispatcherTransport, Letter, Position
+from eventvault.jobs.transport import DispatcherTransport, Letter, Loss, Position
 from eventvault.progress import Activity, running, wait_for, wait_for_thread
 from eventvault.system_errors import reason_of
 
@@ -266,7 +266,13 @@ class Dispatcher:
         most = max(MOST_INPUTS - waiting, 1)
         is_full = machine.is_full
         received, submitted = self._transport.receive(0.0 if waiting else seconds, most, submissions=not is_full)
-        return Inputs(self._take_calls(), received, submitted, published, losses=self._transport.losses())
+        inputs = Inputs(self._take_calls(), received, submitted, published)
+        try:
+            inputs.losses = self._transport.losses()  # behind what came, which may lie behind a loss
+        except Exception:
+            self._again.insert(0, inputs)
+            raise
+        return inputs
 
     def _take_calls(self) -> list[Call[Any]]:
         with self._calls_changed:
@@ -339,7 +345,8 @@ class Dispatcher:
     def _sort_out(self, inputs: Inputs, error: BaseException) -> None:
         """The machine fails at one of these inputs: try each by itself, and refuse that one, so that it stops no other.
 
-        A message becomes a dead letter. A worker says again what it reported, because nothing follows from it.
+        A message becomes a dead letter; if that fails too, health names it as lost. A worker says again what it
+        reported, because nothing follows from it.
         """
         log.error("the dispatcher could not decide about what came", exc_info=error)
         self._machine = None
@@ -352,6 +359,7 @@ class Dispatcher:
         for submitted in inputs.submitted:
             reason = JobError(answer.code, f"the message could not be read: {answer.message}")
             self._again.insert(0, Inputs(refused=[(submitted, reason)]))
+        self._transport.remember([_lost(submitted.position, error) for submitted, _ in inputs.refused])
         self._ending.wait(self._retry_seconds)
 
     def _write(self, decision: Decision) -> None:
@@ -448,3 +456,11 @@ def _is_refusal(error: Exception) -> bool:
 
 def _stopping() -> JobsUnavailable:
     return JobsUnavailable("the dispatcher of jobs is stopping", hint="send the request again")
+
+
+def _lost(behind: Position, error: BaseException) -> Loss:
+    """Return the loss of the message before a position, which can be neither taken nor quarantined."""
+    place = f"{behind.topic}/{behind.partition}/{behind.offset - 1}"
+    message = f"the message {place} can be neither taken nor quarantined: {answer_of(error).message}"
+    hint = "the log of the dispatcher says why; send the job again, then POST /api/jobs/resume"
+    return Loss(place, "kafka_messages_gone", message, hint)

@@ -69,13 +69,14 @@ class Inputs:
         self.published = published
 
     def __len__(self) -> int:
-        return len(self.calls) + len(self.received) + len(self.submitted)
+        return len(self.calls) + len(self.received) + len(self.submitted) + len(self.refused)
 
     def one_by_one(self) -> list[Inputs]:
         return [
             *(Inputs(calls=[call]) for call in self.calls),
             *(Inputs(received=[received]) for received in self.received),
             *(Inputs(submitted=[submitted], losses=self.losses) for submitted in self.submitted),
+            *(Inputs(refused=[refused], losses=self.losses) for refused in self.refused),
         ]
 
     def apply(self, machine: Machine) -> None:

@@ -183,7 +183,7 @@ class Wire:
         return list(self.lost)
 
     def remember(self, losses: Sequence[Loss]) -> None:
-        self.lost = list(losses)
+        self.lost += [loss for loss in losses if loss not in self.lost]
 
     def is_connected(self) -> bool:
         return self.positions

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from eventvault.errors import DiskFailed
-from eventvault.jobs import asking, dispatch, keys, reports
+from eventvault.jobs import asking, dispatch, keys, reports, submissions
 from eventvault.jobs.dispatcher import Dispatcher
-from eventvault.jobs.machine import Limits
+from eventvault.jobs.machine import Limits, Machine
+from eventvault.jobs.transport import Submitted
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import World, request
 
@@ -202,6 +203,43 @@ def test_a_message_at_which_the_machine_fails_is_a_dead_letter(monkeypatch: pyte
     assert dict(dead.headers)["x-eventvault-code"] == b"internal_error"
     assert len(world.database.keys_of(keys.QUARANTINE)) == 1
     assert world.dispatcher.positions()[0].offset == 3
+
+
+def test_a_message_that_cannot_even_be_refused_is_named_as_lost_and_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(positions=True)
+    take, refuse = submissions.take, submissions.refuse
+
+    def fail(then: Callable[..., None]) -> Callable[..., None]:
+        def checked(machine: Machine, submitted: Submitted, *more: object) -> None:
+            if b"bad" in (submitted.value or b""):
+                raise RuntimeError("nobody foresaw this")
+            then(machine, submitted, *more)
+
+        return checked
+
+    monkeypatch.setattr(submissions, "take", fail(take))
+    monkeypatch.setattr(submissions, "refuse", fail(refuse))
+    for name in ("a", "bad", "b"):
+        world.wire.produce(b'{"id": "%s", "type": "report"}' % name.encode())
+    world.turns(12)
+    assert list(world.database.records()) == ["a", "b"]
+    (loss,) = world.wire.losses()
+    assert (loss.place, "nobody foresaw this" in loss.message) == ("jobs/0/1", True)
+    world.wire.lost.clear()
+    world.start()
+    assert world.wire.losses() == [loss], "the next dispatcher names it too"
+
+
+def test_what_came_is_not_lost_if_the_losses_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Broken(world.wire.losses, RuntimeError("dictionary changed size during iteration"))
+    monkeypatch.setattr(world.wire, "losses", broken)
+    world.wire.produce(b'{"id": "a", "type": "report"}')
+    world.turns(3)
+    broken.is_broken = False
+    world.turns(8)
+    assert list(world.database.records()) == ["a"]
 
 
 def test_a_take_over_that_fails_unexpectedly_is_no_success(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
