@@ -128,9 +128,12 @@ def _stops(problems: list[Problem]) -> dict[Place, Problem]:
 
 def _describe_state(kafka: Mapping[str, Any], problems: list[Problem]) -> str:
     published = _describe_publishing(kafka)
-    publish_hints = []
+    publish_hints: list[str] = []
     for each in problems:
-        if each["code"] == "kafka_refused":
+        if each["code"] == "kafka_refused" and kafka["connected"]:
+            published.insert(0, each["message"])
+            publish_hints.insert(0, f"HINT: {each['hint']}")
+        elif each["code"] == "kafka_refused":
             return "\n".join([f"No topic is read: {each['message']}", *published, f"HINT: {each['hint']}"])
         if each["code"] in _PUBLISH_PROBLEMS:
             published.append(each["message"])

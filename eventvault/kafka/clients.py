@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,7 +48,7 @@ class Admin(AdminClient):
         self._newest: KafkaError | None = None
         properties: dict[str, Any] = {**_made(lambda: config.client(settings)), "error_cb": self._note}
         _made(lambda: super(Admin, self).__init__(properties))
-        self._probe = partial(refusals.certificate_problem, authority=properties.get("ssl.ca.location"))
+        self._probe = refusals.probe_of(properties)
         self._is_plain = "SSL" not in str(properties.get("security.protocol", "")).upper()
         self._servers = settings.kafka_bootstrap_servers or ""
 
@@ -93,7 +92,7 @@ class WatchedProducer(Producer):
         self.is_outdated = False
         self._settings = settings
         self._made_of = made_of
-        self._probe = partial(refusals.certificate_problem, authority=properties.get("ssl.ca.location"))
+        self._probe = refusals.probe_of(properties)
         self._on_error = on_error
         self._look_at = self._look_until = 0.0
         self._errors = errors = deque[KafkaError](maxlen=_MOST_ERRORS)

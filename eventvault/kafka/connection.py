@@ -66,6 +66,7 @@ def properties(settings: Settings) -> dict[str, str]:
             problems.append(f"KAFKA_CONFIG_FILE has {name}, and {setting} is set too; allowed: one of them")
         found[name] = str(value)
     hidden.remember(found)
+    problems += _writable_by_all(settings, found)
     if not problems:
         problems += _contradictions(found)
     if problems:
@@ -91,6 +92,16 @@ def secret_files(settings: Settings) -> Mapping[str, Path]:
     names = (*(f"{setting_of(name)}_FILE" for name in _OF_FILES), "KAFKA_SSL_KEY_LOCATION", "KAFKA_CONFIG_FILE")
     paths = {name: getattr(settings, name.lower()) for name in names}
     return {name: path for name, path in paths.items() if path is not None}
+
+
+def _writable_by_all(settings: Settings, found: Mapping[str, str]) -> Iterable[str]:
+    """Name the files of TLS that any user may replace: who replaces an authority can pose as the brokers."""
+    for name, path in found.items():
+        mode = _mode(Path(path)) if name.endswith(".location") else None
+        if mode is not None and mode & stat.S_IWOTH:
+            chosen = name in _PROPERTIES and getattr(settings, setting_of(name).lower()) is not None
+            where = setting_of(name) if chosen else f"{name} of KAFKA_CONFIG_FILE"
+            yield f"{where} {path} may be written to by any user of this machine: its mode is {mode:04o}"
 
 
 def _secret(setting: str, value: str | None, path: Path | None, problems: list[str]) -> str | None:
@@ -124,7 +135,7 @@ def _of_file(path: Path | None, problems: list[str]) -> dict[str, str]:
         elif name in found:
             problems.append(f"{where} sets {name} a second time")
         else:
-            found[name] = value
+            found[name] = value.replace("\\n", "\n") if name.endswith(".pem") else value
     return found
 
 

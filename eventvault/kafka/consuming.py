@@ -21,6 +21,7 @@ from eventvault.kafka.dead_letters import DeadLetters, undelivered
 from eventvault.kafka.followed_topics import BeginAgain, FollowedTopics, Unanswered
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.quarantined import Letter
+from eventvault.kafka.renewal import Renewal
 from eventvault.problems import Problem
 from eventvault.settings import Settings
 
@@ -63,7 +64,10 @@ class Consuming:
         self._sink, self._monitor = sink, monitor
         self._stopping, self._accepted = stopping, accepted
         admin = Admin(settings)
-        self._consumer = Consumer({**config.events_consumer(settings), "error_cb": self._client_error})
+        properties = config.events_consumer(settings)
+        self._renewal = Renewal(refusals.probe_of(properties))
+        self._is_closing = False
+        self._consumer = Consumer({**properties, "error_cb": self._client_error})
         self._dead_letters = DeadLetters(settings)
         self._topics = FollowedTopics(settings, admin, self._consumer, monitor, metadata)
 
@@ -77,9 +81,18 @@ class Consuming:
                 if messages := self._messages():
                     self._process(messages)
                 self._topics.report_when_due()
+                self._renew_when_due()
         finally:
+            self._is_closing = True
             self._dead_letters.close()
             self._consumer.close()
+
+    def _renew_when_due(self) -> None:
+        """Raise BeginAgain if a broker refuses the client, whose connections to others may go on as they are."""
+        if self._renewal.is_due:
+            raise BeginAgain
+        if self._renewal.is_accepted:
+            self._monitor.accepted_by_all()
 
     def _messages(self) -> list[Message]:
         first = self._consumer.poll(POLL_SECONDS)
@@ -192,8 +205,12 @@ class Consuming:
                 raise BeginAgain
 
     def _client_error(self, error: KafkaError) -> None:
+        if self._is_closing:
+            return
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             self._monitor.connection_broken()
             self._topics.check_soon()
+        elif (refusal := self._renewal.note(error)) is not None:
+            self._monitor.refused(f"a Kafka broker refuses EventVault: {refusal.why}", refusal.hint)
         elif refusals.explain(error) is not None:
             self._monitor.failed(topics.reason_of(error))

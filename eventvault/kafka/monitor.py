@@ -76,6 +76,7 @@ class KafkaMonitor:
         self._missing_since: dict[str | None, float] = {}
         """Topic → since when it does not exist; None: since when no topic matches the pattern."""
         self._refusal: Problem | None = None
+        self._refused_by_one: Problem | None = None
         self._failure: str | None = None
         self._logged: dict[tuple[str, str | None], tuple[str, float]] = {}
         """What was logged of a lasting cause, and when."""
@@ -111,6 +112,22 @@ class KafkaMonitor:
             log.error("%s; it is tried again until they do not: %s", reason, refused)
         elif is_news:
             log.warning("no Kafka broker answers at %s; it is tried again until one does: %s", self._servers, reason)
+
+    def refused(self, reason: str, hint: str) -> None:
+        """Record that one broker refuses the consumer, while others may answer. hint: what to do."""
+        with self._lock:
+            is_news = self._refused_by_one is None or self._refused_by_one.hint != hint
+            self._refused_by_one = Problem("kafka_refused", reason, hint)
+            self._note_error(reason)
+        if is_news:
+            log.error("%s; it is tried again until it does not: %s", reason, hint)
+
+    def accepted_by_all(self) -> None:
+        """Record that no broker refuses the consumer any more."""
+        with self._lock:
+            was, self._refused_by_one = self._refused_by_one, None
+        if was is not None:
+            log.info("no Kafka broker refuses EventVault any more")
 
     def connection_broken(self) -> None:
         """Record that a connection to a broker ended: until the brokers were asked again, the lag is not known."""
@@ -237,6 +254,7 @@ class KafkaMonitor:
                 message = f"no Kafka broker answers at {self._servers}"
                 problems.append(Problem("kafka_unreachable", message, RETRIED))
             if self._connected:
+                problems += [self._refused_by_one] if self._refused_by_one is not None else []
                 problems += self._missing_topics()
                 problems += _distinct(problem for state in self._topics.values() for problem in state.waits_for)
             problems += [_missing_letters(topic, *found) for topic, found in sorted(self._without_letter.items())]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,10 +44,14 @@ _SERVER = re.compile(r"ssl://(.+?):(\d+)(?=/|:)")
 
 
 class Refusal(NamedTuple):
-    """why: to be said after "the Kafka brokers at … refuse EventVault: ". hint: what to do."""
+    """why: to be said after "the Kafka brokers at … refuse EventVault: ". hint: what to do.
+
+    by_login: a login or a certificate is refused. Else the connection may just have ended, as when a broker stops.
+    """
 
     why: str
     hint: str
+    by_login: bool = False
 
 
 Probe = Callable[[str, int], str]
@@ -57,12 +62,12 @@ def explain(error: KafkaError, probe: Probe = lambda *_: "") -> Refusal | None:
     """Return why the brokers refuse, None if the error is of another kind, such as a broker that is away."""
     text = _VARIES.sub("", hidden.hide(str(error.str())))
     if error.code() == KafkaError._AUTHENTICATION:
-        return Refusal(f"the login fails: {text}", _LOGIN)
+        return Refusal(f"the login fails: {text}", _LOGIN, by_login=True)
     if error.code() == KafkaError._SSL and _VERIFY_FAILED.search(text):
         return _of_verification(text, probe)
     for pattern, why, hint in _OF_TEXT:
         if re.search(pattern, text):
-            return Refusal(f"{why}: {text}", hint)
+            return Refusal(f"{why}: {text}", hint, by_login=hint == _OWN)
     if error.code() == KafkaError._SSL:
         return Refusal(f"TLS fails: {text}", _AUTHORITY)
     return None
@@ -74,8 +79,9 @@ def _of_verification(text: str, probe: Probe) -> Refusal:
     reason = probe(server[1].strip("[]"), int(server[2])) if server else ""
     for word, why, hint in _OF_VERIFICATION:
         if word in reason:
-            return Refusal(f"{why}: {reason}", hint)
-    return Refusal(f"nobody who is trusted has signed their certificate: {reason or text}", _AUTHORITY)
+            return Refusal(f"{why}: {reason}", hint, by_login=True)
+    why = f"nobody who is trusted has signed their certificate: {reason or text}"
+    return Refusal(why, _AUTHORITY, by_login=True)
 
 
 def tls_instead(servers: str) -> Refusal | None:
@@ -91,17 +97,23 @@ def tls_instead(servers: str) -> Refusal | None:
     return Refusal(f"they speak another protocol: {host}:{port} speaks TLS", _PROTOCOL)
 
 
-def certificate_problem(host: str, port: int, authority: str | Path | None) -> str:
+def probe_of(properties: Mapping[str, str]) -> Probe:
+    """Return what asks a broker for its certificate, and trusts what a client with these properties does."""
+    authority, pem = properties.get("ssl.ca.location"), properties.get("ssl.ca.pem")
+    return partial(certificate_problem, authority=None if authority == "probe" else authority, pem=pem)
+
+
+def certificate_problem(host: str, port: int, authority: str | Path | None, pem: str | None = None) -> str:
     """Return what is wrong with the certificate of a broker, empty if nothing is or nobody answers.
 
-    authority: a file or folder of trusted certificates; None: those of the system.
+    authority: a file or folder of trusted certificates. pem: such certificates. Neither: those of the system.
     """
     context = ssl.create_default_context()
     try:
-        if authority is not None:
+        if authority is not None or pem is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            is_folder = Path(authority).is_dir()
-            context.load_verify_locations(None if is_folder else authority, authority if is_folder else None)
+            is_folder = authority is not None and Path(authority).is_dir()
+            context.load_verify_locations(None if is_folder else authority, authority if is_folder else None, pem)
         with socket.create_connection((host, port), PROBE_SECONDS) as connection:
             context.wrap_socket(connection, server_hostname=host).close()
     except ssl.SSLCertVerificationError as error:

@@ -37,7 +37,12 @@ def check_kafka_settings(settings: Settings) -> None:
 def _problems_of_files(properties: Mapping[str, str]) -> Iterator[str]:
     """Name certificates and keys that cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority = properties.get("ssl.ca.location")
+    authority, pem = properties.get("ssl.ca.location"), properties.get("ssl.ca.pem")
+    if pem is not None:
+        try:
+            context.load_verify_locations(cadata=pem)
+        except (OSError, ValueError) as error:
+            yield f"ssl.ca.pem of KAFKA_CONFIG_FILE has no certificates: {_reason(error)}"
     if authority is not None and authority != "probe":
         try:
             context.load_verify_locations(authority)

@@ -144,6 +144,16 @@ def test_why_the_brokers_refuse_is_said_with_what_to_do(
     assert refused.stdout == "No topic is read: the brokers refuse it: wrong password\nHINT: correct the password\n"
 
 
+@pytest.mark.usefixtures("state")
+def test_that_one_broker_refuses_it_is_said_beside_what_is_read(flask: Kafka, store: MemoryStore) -> None:
+    store.problems.waiting = [Problem("kafka_refused", "a broker refuses it: wrong password", "correct the password")]
+    shown = flask("status")
+    assert shown.exit_code == 0
+    assert "0          consuming      431,205" in shown.stdout
+    assert "a broker refuses it: wrong password\n" in shown.stdout
+    assert shown.stdout.endswith("HINT: correct the password\n")
+
+
 def test_without_a_broker_and_without_a_service_it_exits_6(flask: Kafka, state: dict[str, Any]) -> None:
     state |= {"connected": False, "lastError": {"message": "refused", "at": None}, "partitions": []}
     away = flask("status")

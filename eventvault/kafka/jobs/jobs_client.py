@@ -18,6 +18,7 @@ from eventvault.kafka.jobs.taking_over import OldWorkers, later_of
 from eventvault.kafka.messages import Record
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.positions import Positions
+from eventvault.kafka.renewal import Renewal
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.problems import Problem
 from eventvault.settings import Settings
@@ -42,6 +43,7 @@ class JobsClient:
         self._topic = settings.kafka_jobs_topic
         self._state = state
         self._admin = Admin(settings)
+        self._renewal = Renewal()
         self._consumer = Consumer({**config.jobs_reader(settings), "error_cb": self._client_error})
         self._old_workers = OldWorkers(self._admin, self._consumer, settings.kafka_jobs_group, self._topic)
         self._positions: Positions | None = None
@@ -54,6 +56,8 @@ class JobsClient:
         self._consumer.close()
 
     def read(self) -> tuple[list[Submitted], list[int]]:
+        if self._renewal.is_due:
+            raise BeginAgain
         if time.monotonic() >= self._check_due or self._state.may_take != self._took:
             self._check()
         by_partition: dict[int, list[Message]] = defaultdict(list)
@@ -173,6 +177,8 @@ class JobsClient:
     def _client_error(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             self._check_due = 0.0
+        else:
+            self._renewal.note(error)
 
 
 def _position(topic: str, partition: int, stored: StoredOffset) -> Position:

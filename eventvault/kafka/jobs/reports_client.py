@@ -15,6 +15,7 @@ from eventvault.kafka.clients import Admin
 from eventvault.kafka.jobs.job_topics import JobTopics, TopicWatch, job_topics
 from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport, Trouble
 from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, is_end, poll
+from eventvault.kafka.renewal import Renewal
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.settings import Settings
 
@@ -40,6 +41,7 @@ class ReportsClient:
         self._state = state
         self._admin = Admin(settings)
         self._watch = TopicWatch(self._names, self._admin, may_create=settings.kafka_create_topics)
+        self._renewal = Renewal()
         self._consumer = Consumer({**config.events_consumer(settings), "error_cb": self._client_error})
         self._cluster_id: str | None = None
         self._topic_info: TopicInfo | None = None
@@ -50,6 +52,8 @@ class ReportsClient:
         self._consumer.close()
 
     def read(self) -> tuple[list[Any], list[int]]:
+        if self._renewal.is_due:
+            raise BeginAgain
         if time.monotonic() >= self._check_due:
             self._check()
         items: list[Any] = []
@@ -137,3 +141,5 @@ class ReportsClient:
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             self._state.is_connected = False
             self._check_due = 0.0
+        else:
+            self._renewal.note(error)

@@ -16,6 +16,7 @@ from eventvault.kafka import config, topics
 from eventvault.kafka.clients import Admin
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, poll
+from eventvault.kafka.renewal import Renewal
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.settings import Settings
 
@@ -45,6 +46,7 @@ class WorkClient:
         self._key = state.session.encode()
         self._state = state
         self._admin = Admin(settings)
+        self._renewal = Renewal()
         self._consumer = Consumer({**config.session_reader(settings), "error_cb": self._client_error})
         try:
             self._topic_info = self._begin()
@@ -57,6 +59,8 @@ class WorkClient:
         self._consumer.close()
 
     def read(self) -> tuple[list[Work], list[int]]:
+        if self._renewal.is_due:
+            raise BeginAgain
         if time.monotonic() >= self._check_due:
             self._check()
         work: list[Work] = []
@@ -126,3 +130,5 @@ class WorkClient:
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             self._state.is_connected = False
             self._check_due = 0.0
+        else:
+            self._renewal.note(error)

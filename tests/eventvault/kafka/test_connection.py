@@ -146,6 +146,45 @@ def test_a_secret_file_that_cannot_be_used_is_named(write: Write, tmp_path: Path
     ]
 
 
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("name", ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location"])
+def test_a_certificate_or_key_that_anybody_may_replace_is_refused(
+    write: Write, tmp_path: Path, name: str, in_file: bool
+) -> None:
+    authority = Authority(tmp_path)
+    own = authority.issue("own")
+    files = {
+        "ssl.ca.location": authority.certificate, "ssl.certificate.location": own.certificate,
+        "ssl.key.location": own.key,
+    }  # fmt: skip
+    files[name].chmod(0o646)
+    if in_file:
+        lines = "\n".join(f"{each}={path}" for each, path in files.items())
+        found, where = problems(KAFKA_CONFIG_FILE=write(lines)), f"{name} of KAFKA_CONFIG_FILE"
+    else:
+        found = problems(**{connection.setting_of(each): str(path) for each, path in files.items()})
+        where = connection.setting_of(name)
+    assert found == [f"{where} {files[name]} may be written to by any user of this machine: its mode is 0646"]
+
+
+def test_a_folder_of_authorities_that_anybody_may_write_to_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "authorities"
+    folder.mkdir()
+    check_kafka_settings(loaded(KAFKA_SSL_CA_LOCATION=str(folder)))
+    folder.chmod(0o1777)
+    (problem,) = problems(KAFKA_SSL_CA_LOCATION=str(folder))
+    assert problem.endswith("may be written to by any user of this machine: its mode is 1777")
+
+
+def test_an_authority_stands_in_one_line_of_the_config_file(write: Write, tmp_path: Path) -> None:
+    line = Authority(tmp_path).certificate.read_text().replace("\n", "\\n")
+    found = loaded(KAFKA_SECURITY_PROTOCOL="ssl", KAFKA_CONFIG_FILE=write(f"ssl.ca.pem={line}"))
+    check_kafka_settings(found)
+    clients.Admin(found)
+    (problem,) = problems(KAFKA_CONFIG_FILE=write("ssl.ca.pem=nothing"))
+    assert problem.startswith("ssl.ca.pem of KAFKA_CONFIG_FILE has no certificates")
+
+
 def test_a_secret_that_others_may_read_is_named_and_used_as_containers_have_them_so(
     write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,7 +14,8 @@ from confluent_kafka import KafkaError
 
 from eventvault.kafka import hidden
 from eventvault.kafka.clients import Admin
-from eventvault.kafka.refusals import certificate_problem, explain, tls_instead
+from eventvault.kafka.refusals import certificate_problem, explain, probe_of, tls_instead
+from eventvault.kafka.renewal import RENEW_SECONDS, SETTLED_SECONDS, Renewal
 from eventvault.settings import load
 from tests.authority import Authority, Certificate
 
@@ -47,6 +48,25 @@ def test_a_refusal_says_why_and_which_setting_to_correct(code: int, text: str, w
     assert found.why.startswith(why)
     assert setting in found.hint
     assert "ms in state" not in found.why
+
+
+def test_a_client_is_made_anew_because_of_a_login_or_a_certificate_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("eventvault.kafka.renewal.time.monotonic", lambda: now[0])
+    refused = Renewal()
+    stopping = "ssl://k:1/1: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?"
+    assert refused.note(KafkaError(KafkaError._SSL, stopping)) is None
+    now[0] += SETTLED_SECONDS
+    assert (refused.is_accepted, refused.is_due) == (True, False)
+    for code, text in (
+        (KafkaError._AUTHENTICATION, "sasl_ssl://k:1/1: Authentication failed"), (KafkaError._SSL, VERIFY),
+        (KafkaError._SSL, "ssl://k:1/1: SSL_read: error:0A000415:SSL routines::ssl/tls alert certificate expired"),
+    ):  # fmt: skip
+        one = Renewal()
+        assert one.note(KafkaError(code, text)) is not None
+        assert (one.is_accepted, one.is_due) == (False, False)
+        now[0] += RENEW_SECONDS
+        assert (one.is_accepted, one.is_due) == (False, True)
 
 
 def test_a_broker_that_is_away_refuses_nothing() -> None:
@@ -141,6 +161,11 @@ def test_the_probe_tells_what_is_wrong_with_a_certificate(tmp_path: Path) -> Non
         assert certificate_problem("127.0.0.1", port, "/nowhere") == ""
     with tls_server(expired) as port:
         assert certificate_problem("localhost", port, authority.certificate) == "certificate has expired"
+        for trusted in (
+            {"ssl.ca.pem": authority.certificate.read_text()}, {"ssl.ca.location": str(authority.certificate)},
+        ):  # fmt: skip
+            assert probe_of(trusted)("localhost", port) == "certificate has expired"
+        assert probe_of({"ssl.ca.location": "probe"})("localhost", port) not in ("", "certificate has expired")
     with tls_server(foreign) as port:
         assert "mismatch" in certificate_problem("localhost", port, authority.certificate)
     assert certificate_problem("127.0.0.1", port, None) == ""

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import ScramMechanism
 
 from eventvault import settings
 from eventvault.errors import KafkaRefused
-from eventvault.kafka import clients, topics
+from eventvault.kafka import clients, renewal, topics
+from eventvault.kafka import consuming as run
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.refusals import Refusal
 from eventvault.settings import Settings
@@ -179,6 +181,39 @@ def test_a_wrong_password_is_named_until_the_file_has_the_right_one(
     assert caplog.text.count("the login fails") == 1
 
 
+def test_one_connection_that_is_refused_is_named_until_it_logs_in_with_the_new_password(
+    secured_kafka: SecuredKafka, consume_as: Consume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The brokers ended one connection, and know another password by now. Others go on, as they are logged in."""
+    runs: list[run.Consuming] = []
+    begin = run.Consuming.__init__
+
+    def remember(self: run.Consuming, *arguments: Any) -> None:
+        begin(self, *arguments)
+        runs.append(self)
+
+    monkeypatch.setattr(run.Consuming, "__init__", remember)
+    kafka, user = secured_kafka.kafka, secured_kafka.user()
+    topic = kafka.topic()
+    kafka.send(topic, events(1, 1))
+    file = secured_kafka.secret(user.password)
+    one = consume_as(secured_kafka.environment(user, KAFKA_SASL_PASSWORD_FILE=str(file)), topic)
+    until(lambda: one.registry.types() == ["t1"], "the event does not come")
+    refusal = KafkaError(KafkaError._AUTHENTICATION, "sasl_ssl://kafka:9093/2: Authentication failed")
+    runs[0]._client_error(refusal)
+    kafka.send(topic, events(2, 2))
+    until(lambda: one.registry.types() == ["t1", "t2"], "the other connections do not go on")
+    until(lambda: one.monitor.snapshot()["lag"] == 0, "the lag does not end")
+    (problem,) = one.monitor.problems()
+    assert (problem.code, "KAFKA_SASL_PASSWORD_FILE" in problem.hint) == ("kafka_refused", True)
+    assert one.monitor.snapshot()["connected"] is True
+    monkeypatch.setattr(renewal, "RENEW_SECONDS", 0.0)
+    until(lambda: len(runs) == 2, "no client logs in anew")
+    until(lambda: one.codes() == [], "health stays degraded")
+    kafka.send(topic, events(3, 3))
+    until(lambda: one.registry.types() == ["t1", "t2", "t3"], "the new client reads nothing")
+
+
 def test_an_authority_that_is_not_trusted_is_named(secured_kafka: SecuredKafka, consume_as: Consume) -> None:
     other = Authority(secured_kafka.folder, "other")
     user = secured_kafka.user()
@@ -241,6 +276,25 @@ def test_a_certificate_of_our_own_is_shown_and_an_expired_one_is_named(
     problem = refusal_of(consume_as(environment("expired", expired=True), topic))
     assert "they refuse the certificate of EventVault" in problem.message
     assert "KAFKA_SSL_CERTIFICATE_LOCATION" in problem.hint
+
+
+def test_a_certificate_that_is_renewed_on_the_disk_needs_no_restart(
+    secured_kafka: SecuredKafka, consume_as: Consume
+) -> None:
+    topic = secured_kafka.kafka.topic()
+    secured_kafka.kafka.send(topic, events(1, 1))
+    user, authority = secured_kafka.user(), Authority(secured_kafka.ca.parent)
+    own = authority.issue(f"{user.name}renewed", expired=True)
+    one = consume_as(
+        secured_kafka.environment(
+            user, KAFKA_SSL_CERTIFICATE_LOCATION=str(own.certificate), KAFKA_SSL_KEY_LOCATION=str(own.key)
+        ),
+        topic,
+    )
+    assert "they refuse the certificate of EventVault" in refusal_of(one).message
+    authority.issue(f"{user.name}renewed")
+    until(lambda: one.registry.types() == ["t1"], "the renewed certificate is not used")
+    until(lambda: one.codes() == [], "health stays degraded")
 
 
 def test_a_topic_that_may_not_be_read_is_named_and_taken_once_it_may(

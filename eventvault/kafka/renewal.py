@@ -1,0 +1,40 @@
+"""Tells when a client that a broker refuses is to be made anew: a new one reads passwords and certificates again."""
+
+from __future__ import annotations
+
+import time
+
+from confluent_kafka import KafkaError
+
+from eventvault.kafka import refusals
+from eventvault.kafka.refusals import Probe, Refusal
+
+RENEW_SECONDS = 60.0
+"""How old a client is at least before it is made anew: the other brokers are interrupted by that."""
+SETTLED_SECONDS = 3.0
+"""A client that no broker has refused for so long since it was made is refused by none."""
+
+
+class Renewal:
+    """Of one client, from when it is made. is_refused: a login or a certificate is refused."""
+
+    def __init__(self, probe: Probe = lambda *_: "") -> None:
+        self.is_refused = False
+        self._probe = probe
+        self._made_at = time.monotonic()
+
+    def note(self, error: KafkaError) -> Refusal | None:
+        """Return why a broker refuses the client, if the error says so and a new client may not be refused."""
+        found = refusals.explain(error, self._probe if not self.is_refused else lambda *_: "")
+        if found is None or not found.by_login:
+            return None
+        self.is_refused = True
+        return found
+
+    @property
+    def is_due(self) -> bool:
+        return self.is_refused and time.monotonic() - self._made_at >= RENEW_SECONDS
+
+    @property
+    def is_accepted(self) -> bool:
+        return not self.is_refused and time.monotonic() - self._made_at >= SETTLED_SECONDS

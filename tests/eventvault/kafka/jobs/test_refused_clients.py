@@ -1,0 +1,42 @@
+"""A client of jobs that one broker refuses, while others still answer it, is made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from eventvault import settings
+from eventvault.kafka import renewal
+from eventvault.kafka.jobs.jobs_client import JobsClient
+from eventvault.kafka.jobs.reader_state import ReaderState
+from eventvault.kafka.jobs.reading import BeginAgain
+from eventvault.kafka.jobs.reports_client import ReportsClient
+from eventvault.kafka.jobs.work_client import WorkClient, WorkState
+from eventvault.kafka.topic_info import TopicInfo
+
+REFUSAL = KafkaError(KafkaError._AUTHENTICATION, "sasl_ssl://kafka:9093/2: Authentication failed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        (JobsClient, lambda: ReaderState(None, {})), (ReportsClient, lambda: ReaderState(None, {})),
+        (WorkClient, lambda: WorkState("session")),
+    ],
+)  # fmt: skip
+def test_it_is_made_anew_once_it_is_old_enough(
+    kind: Any, state: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, settings_environment: dict[str, str]
+) -> None:
+    monkeypatch.setattr(WorkClient, "_begin", lambda _: TopicInfo(None, None, 1))
+    client = kind(settings.load({**settings_environment, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}), state())
+    client._check_due = float("inf")
+    client._took = client._state.may_take if kind is JobsClient else None
+    client._client_error(REFUSAL)
+    assert client.read() == ([], [])
+    monkeypatch.setattr(renewal, "RENEW_SECONDS", 0.0)
+    with pytest.raises(BeginAgain):
+        client.read()
+    client.close()
