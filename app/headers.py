@@ -14,11 +14,14 @@ _PLAIN = [
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
 ]
-_EVERYWHERE = [*_PLAIN, ("Content-Security-Policy", _POLICY)]
-_DOCS = [*_PLAIN, ("Content-Security-Policy", _DOCS_POLICY)]
+_OPENER = ("Cross-Origin-Opener-Policy", "same-origin")
+_DASHBOARD = [*_PLAIN, ("Content-Security-Policy", _POLICY)]
+"""Without the policy for openers: a browser would start another process for it before it paints (ADR 0054)."""
+_EVERYWHERE = [*_DASHBOARD, _OPENER]
+_DOCS = [*_PLAIN, _OPENER, ("Content-Security-Policy", _DOCS_POLICY)]
 _NEVER_STORED = [*_EVERYWHERE, ("Cache-Control", "no-store")]
+_OF_PATH = {"/": _DASHBOARD, "/docs/api": _DOCS}
 
 
 class SecurityHeaders:
@@ -29,7 +32,7 @@ class SecurityHeaders:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        extra = _NEVER_STORED if path.startswith("/api/") else _DOCS if path == "/docs/api" else _EVERYWHERE
+        extra = _OF_PATH.get(path) or (_NEVER_STORED if path.startswith("/api/") else _EVERYWHERE)
 
         def start(status: str, headers: list[tuple[str, str]], *failure: Any) -> Any:
             cached = extra is _NEVER_STORED and any(name == "Cache-Control" for name, _ in headers)

@@ -21,6 +21,9 @@ PLACE = "/ui/VERSION/"
 """How the files name the folder that they are served from."""
 ENTRY = "app.js"
 """The module that the page begins with."""
+COLOURS = ("system", "light", "dark")
+"""What a browser may have chosen; the page comes in it, as its first paint waits for no script."""
+_ROOT = '<html lang="en">'
 _IMPORT = re.compile(rb'(?:^|;)(?:import|export)\b[^;"]*"(\.[^"]+)"', re.MULTILINE)
 """What a module needs before it runs. What it asks for with `import(…)` is none of it."""
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript"}
@@ -37,10 +40,12 @@ class StaticFile(NamedTuple):
 
 
 class Dashboard(NamedTuple):
-    """version: of all files together. page: the HTML. files: all others by their path below the version."""
+    """version: of all files together. pages: the HTML in each of COLOURS. files: all others by their path below the
+    version.
+    """
 
     version: str
-    page: StaticFile
+    pages: Mapping[str, StaticFile]
     files: Mapping[str, StaticFile]
 
 
@@ -53,8 +58,9 @@ def load(folder: Path = STATIC) -> Dashboard:
         digest.update(content)
     version = digest.hexdigest()[:12]
     files = {name: _static_file(name, content) for name, content in contents.items()}
-    page = _static_file(INDEX, _page(contents.pop(INDEX).decode(), version, contents).encode())
-    return Dashboard(version, page, {name: files[name] for name in contents})
+    page = _page(contents.pop(INDEX).decode(), version, contents)
+    pages = {colours: _static_file(INDEX, _coloured(page, colours).encode()) for colours in COLOURS}
+    return Dashboard(version, pages, {name: files[name] for name in contents})
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -65,6 +71,10 @@ def _page(text: str, version: str, contents: Mapping[str, bytes]) -> str:
     """Name the modules, so that the browser asks for all at once instead of for one after the other."""
     links = "\n".join(f'<link rel="modulepreload" href="{PLACE}{name}">' for name in modules_of(contents))
     return text.replace("<!-- modules -->", links).replace(PLACE, f"/ui/{version}/")
+
+
+def _coloured(page: str, colours: str) -> str:
+    return page if colours == "system" else page.replace(_ROOT, f'{_ROOT[:-1]} data-theme="{colours}">')
 
 
 def modules_of(contents: Mapping[str, bytes]) -> list[str]:

@@ -14,6 +14,8 @@ blueprint = Blueprint("ui", __name__)
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_EACH_TIME = "no-cache"
+_COLOURS = "eventvault-theme"
+"""The cookie that `preferences.js` sets."""
 
 
 @cache
@@ -24,7 +26,10 @@ def dashboard() -> Dashboard:
 @blueprint.get("/")
 def page() -> Response:
     """The page is small and says which version of the files it needs, so the browser asks for it each time."""
-    return _answer(dashboard().page, _ASK_EACH_TIME)
+    pages = dashboard().pages
+    answer = _answer(pages.get(request.cookies.get(_COLOURS, ""), pages["system"]), _ASK_EACH_TIME)
+    answer.headers["Vary"] = "Accept-Encoding, Cookie"
+    return answer
 
 
 @blueprint.get("/ui/<version>/<path:name>")

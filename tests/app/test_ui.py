@@ -50,7 +50,7 @@ def test_nothing_else_is_served(client: FlaskClient, version: str, name: str) ->
 
 def test_each_file_that_the_page_and_its_modules_name_is_there(client: FlaskClient, version: str) -> None:
     named = re.findall(rf"/ui/{version}/([^\"]+)", client.get("/").get_data(as_text=True))
-    assert {"theme.js", "start.js", "style.css", "vendor/uPlot.min.js", "vendor/preact.mjs"} <= set(named)
+    assert {"start.js", "style.css", "vendor/uPlot.min.js", "vendor/preact.mjs"} <= set(named)
     for name in named:
         assert client.get(f"/ui/{version}/{name}").status_code == 200, name
     for module in STATIC.rglob("*.js"):
@@ -73,8 +73,33 @@ def test_the_page_names_what_it_begins_with_and_nothing_of_the_pages_that_are_op
 def test_nothing_but_the_look_of_the_frame_is_asked_for_before_it_is_painted() -> None:
     page = re.sub(r"<template.*?</template>", "", (STATIC / "index.html").read_text(), flags=re.DOTALL)
     assert re.findall(r'(?:src|href)="/ui/VERSION/([^"]+)"', page.partition("<body>")[0]) == [
-        "icon.svg", "theme.js", "style.css", "start.js",
+        "icon.svg", "style.css", "start.js",
     ]  # fmt: skip
+    assert re.findall(r"<script(?![^>]* defer>)", page) == []
+
+
+@pytest.mark.parametrize(
+    ("cookie", "root"),
+    [(None, '<html lang="en">'), ("dark", '<html lang="en" data-theme="dark">'),
+     ("light", '<html lang="en" data-theme="light">'), ('"><script>', '<html lang="en">')],
+)  # fmt: skip
+def test_the_page_comes_in_the_colours_that_the_browser_chose(
+    client: FlaskClient, cookie: str | None, root: str
+) -> None:
+    plain = client.get("/").headers["ETag"]
+    if cookie is not None:
+        client.set_cookie("eventvault-theme", cookie)
+    page = client.get("/")
+    assert root in page.get_data(as_text=True)
+    assert "Cookie" in page.headers["Vary"]
+    assert (page.headers["ETag"] == plain) is (root == '<html lang="en">')
+
+
+def test_the_sign_of_the_frame_is_the_icon() -> None:
+    shapes = re.compile(r' (?:d|r|rx|fill|stroke-width)="([^"]+)"')
+    in_icon = shapes.findall((STATIC / "icon.svg").read_text().partition("<rect")[2])
+    for name in ("index.html", "icons.js"):
+        assert in_icon == shapes.findall((STATIC / name).read_text().partition("<rect")[2].partition("</svg>")[0]), name
 
 
 def test_another_file_is_another_version(tmp_path: Path) -> None:

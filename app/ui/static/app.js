@@ -6,6 +6,7 @@ import { DropTarget } from "./backups/drop_target.js";
 import { KINDS } from "./backups/kinds.js";
 import { overviewQuery } from "./overview/address.js";
 import { Overview } from "./overview/page.js";
+import { Sign } from "./icons.js";
 import { later } from "./later.js";
 import { allowStream } from "./live.js";
 import { isDark, onPreferenceChange, setTheme } from "./preferences.js";
@@ -101,7 +102,7 @@ function usePageTitle(title, name, state) {
 
 function Top({ present, state }) {
   return html`<header class="top">
-    <a class="brand" href="#/overview"><img src=${new URL("icon.svg", import.meta.url).pathname} alt="" width="26" height="26" /><span>EventVault</span></a>
+    <a class="brand" href="#/overview"><${Sign} /><span>EventVault</span></a>
     <nav aria-label="Pages"><ul>${pagesOfSession().map(({ name, title }) => html`
       <li><a href=${`#/${name}`} aria-current=${name === present ? "page" : undefined}><${Icon} name=${name} /><span>${title}</span></a></li>`)}</ul></nav>
     <div class="top-right">

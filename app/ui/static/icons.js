@@ -30,3 +30,9 @@ export const Icon = ({ name, size = 20 }) => html`
   <svg class="icon" width=${size} height=${size} viewBox="0 0 20 20" aria-hidden="true" focusable="false">
     <path d=${PATHS[name]} />
   </svg>`;
+
+// As `icon.svg` and the frame in `index.html` have it.
+export const Sign = () => html`
+  <svg viewBox="0 0 32 32" width="26" height="26" aria-hidden="true"><rect width="32" height="32" rx="8" fill="#0b6b5d" />
+    <g fill="none" stroke="#fff" stroke-width="2.6" stroke-linecap="round"><path d="M9.2 11.2A8.4 8.4 0 1 1 7.7 17" /><path d="M8.6 6.6v5.2h5.2" /></g>
+    <circle cx="16" cy="16" r="2.4" fill="#fff" /></svg>`;

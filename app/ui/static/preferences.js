@@ -1,4 +1,5 @@
 // What this browser remembers for its user: colours and time zone. Everything works where storage is forbidden.
+// The colours are in a cookie: so the page comes with them, and its first paint waits for no script.
 
 function read(name, allowed) {
   try {
@@ -17,28 +18,30 @@ function write(name, value) {
   }
 }
 
+const YEAR = 31557600; // seconds
+
 const listeners = new Set();
-const values = { theme: read("theme", ["system", "light", "dark"]), zone: read("zone", ["local", "utc"]) };
+const root = document.documentElement;
+const values = { theme: root.dataset.theme || "system", zone: read("zone", ["local", "utc"]) };
 
 export const theme = () => values.theme;
 export const zone = () => values.zone;
 
 export function setTheme(value) {
-  const { dataset } = document.documentElement; // as `theme.js` has it, before the first paint
   values.theme = value;
-  if (value === "system") delete dataset.chosen;
-  else dataset.chosen = value;
-  dataset.theme = isDark() ? "dark" : "light";
-  change("theme", value);
+  if (value === "system") delete root.dataset.theme;
+  else root.dataset.theme = value;
+  document.cookie = `eventvault-theme=${value}; Path=/; SameSite=Strict; Max-Age=${value === "system" ? 0 : YEAR}`;
+  tellOthers();
 }
 
 export function setZone(value) {
-  change("zone", value);
+  values.zone = value;
+  write("zone", value);
+  tellOthers();
 }
 
-function change(name, value) {
-  values[name] = value;
-  write(name, value);
+function tellOthers() {
   for (const listener of listeners) listener();
 }
 

@@ -7,6 +7,6 @@
     isBegun = true;
     document.head.append(document.importNode(document.getElementById("first").content, true));
   }
-  requestAnimationFrame(() => setTimeout(begin));
+  new PerformanceObserver(begin).observe({ type: "paint", buffered: true });
   setTimeout(begin, LATEST);
 })();

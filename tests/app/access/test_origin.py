@@ -144,6 +144,14 @@ def test_every_answer_carries_the_security_headers(web: FlaskClient, path: str) 
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"].startswith("default-src 'self';")
     assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+
+
+def test_the_dashboard_alone_has_no_policy_for_openers(web: FlaskClient) -> None:
+    headers = web.get("/").headers
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Content-Security-Policy"].startswith("default-src 'self';")
+    assert "Cross-Origin-Opener-Policy" not in headers
 
 
 @pytest.mark.parametrize(

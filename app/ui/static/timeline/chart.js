@@ -1,7 +1,7 @@
 // The bars and the axis, drawn by uPlot. What can be read from them stands elsewhere on the page as text too.
 import * as f from "../format.js";
 import { zone } from "../preferences.js";
-import { colour, drawLanes } from "./lanes.js";
+import { colour, drawLanes, font } from "./lanes.js";
 
 export const AXIS = 30; // pixels below the lanes
 export const TOP = 26; // pixels above the bars, for the moment that is chosen
@@ -52,7 +52,7 @@ function timeAxis(width, [from, to]) {
     splits.map((split, index) => (isCut(chart, split, width) ? "" : labelOf(split, splits[index - 1], to - from)));
   return {
     size: AXIS,
-    font: `12px ${colour("--font")}`,
+    font: font(12),
     stroke: colour("--ink-3"),
     grid: { stroke: colour("--line"), width: 1 },
     ticks: { show: false },

@@ -1,11 +1,27 @@
 // Draws below the bars: the present lineage with its backups, what was set aside as lines that fork off it, and gaps.
 import * as f from "../format.js";
+import { onPreferenceChange } from "../preferences.js";
 
 export const LANE = 20; // pixels of height
 const DENSE = 7; // pixels between two backups below which they become ticks
 const WHOLE = 7; // radians: more than a full turn
 
-export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const probe = document.createElement("span");
+const colours = new Map();
+onPreferenceChange(() => colours.clear());
+
+// A colour as a canvas takes it; the style sheet names the light one and the dark one together.
+export function colour(name) {
+  if (!colours.has(name)) {
+    document.body.append(probe);
+    probe.style.color = `var(${name})`;
+    colours.set(name, getComputedStyle(probe).color);
+    probe.remove();
+  }
+  return colours.get(name);
+}
+
+export const font = (pixels) => `${pixels}px ${getComputedStyle(document.body).fontFamily}`;
 
 // chart: of uPlot. bottom: pixels from the chart's lower edge to the bars.
 export function drawLanes(chart, { timeline, branches, marks, bottom, view, edge }) {
@@ -74,7 +90,7 @@ function drawFork({ ctx, scale, y }, from, to, lane) {
 // Written where no other text and no other branch is, else left out: the list below the timeline has all of them.
 function writeCount({ ctx, bbox, scale, y }, branch, from, to, taken) {
   const text = `${f.number(branch.events)} set aside`;
-  ctx.font = `${11.5 * scale}px ${colour("--font")}`;
+  ctx.font = font(11.5 * scale);
   ctx.textBaseline = "middle";
   ctx.textAlign = "left";
   ctx.fillStyle = colour("--ink-3");
