@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests import processes
+from tests.browser import axe
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 WITHIN = 30_000
@@ -31,6 +32,11 @@ class Visit:
     page: Any
     asked: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def axe_script() -> str:
+    return axe.source()
 
 
 @pytest.fixture(scope="module")

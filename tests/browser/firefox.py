@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from tests import processes
+from tests.browser import axe
 
 FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 WITHIN = 60
 """Seconds that a page has for each step."""
+WIDE, HEIGHT = 1280, 900
+"""Of the page, as far as a test does not say otherwise."""
 _PREFERENCES = {
     "marionette.port": 0,
     "app.update.enabled": False,
@@ -53,6 +56,8 @@ class Firefox:
         self._count = 0
         self._receive()
         self.command("WebDriver:NewSession", {"strictFileInteractability": False})
+        self._frame: list[int] = self.run("return [outerWidth - innerWidth, outerHeight - innerHeight]")
+        self.set_width(WIDE)
 
     def command(self, name: str, parameters: Any = None) -> Any:
         """Send a command of WebDriver. Raises AssertionError for an error of the browser."""
@@ -63,6 +68,22 @@ class Firefox:
     def goto(self, address: str) -> None:
         self.command("WebDriver:Navigate", {"url": "about:blank"})
         self.command("WebDriver:Navigate", {"url": address})
+
+    def set_width(self, width: int) -> None:
+        """Let the page be so wide by a zoom, as somebody may: the window itself is never narrower than 450 pixels."""
+        zoom = WIDE / width
+        width_of_frame, height_of_frame = self._frame
+        size = {"width": WIDE + width_of_frame, "height": round(HEIGHT * zoom) + height_of_frame}
+        self.command("WebDriver:SetWindowRect", size)
+        self.command("Marionette:SetContext", {"value": "chrome"})
+        self.run("gBrowser.selectedBrowser.fullZoom = arguments[0]", zoom)
+        self.command("Marionette:SetContext", {"value": "content"})
+        processes.wait_until(lambda: self.run("return innerWidth") == width, f"the page is not {width} wide", WITHIN)
+
+    def violations(self, script: str) -> Any:
+        """What axe, which is `script`, finds in the page."""
+        find = f"const [rules, done] = arguments; ({axe.FIND.strip()})(rules).then(done, error => done(`${{error}}`))"
+        return self.command("WebDriver:ExecuteAsyncScript", {"script": f"{script}; {find}", "args": [axe.RULES]})
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.command("WebDriver:ExecuteScript", {"script": script, "args": list(arguments)})
@@ -135,7 +156,16 @@ def started(folder: Path) -> Iterator[Firefox]:
     assert FIREFOX is not None
     lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in _PREFERENCES.items()]
     (folder / "user.js").write_text("\n".join(lines))
-    command = [FIREFOX, "--headless", "--marionette", "--no-remote", "--profile", str(folder), "about:blank"]
+    command = [
+        FIREFOX,
+        "--headless",
+        "--marionette",
+        "--remote-allow-system-access",
+        "--no-remote",
+        "--profile",
+        str(folder),
+        "about:blank",
+    ]
     with (folder / "firefox.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     port = folder / "MarionetteActivePort"

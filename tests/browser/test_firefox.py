@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 SETTINGS = {"JOURNAL_INTERVAL": "100", "AUTO_BACKUP_ENABLED": "false"}
+FITS = "return document.documentElement.scrollWidth <= innerWidth"
 TAB, ENTER, ESCAPE, PAGE_UP = "\ue004", "\ue007", "\ue00c", "\ue00e"
 
 
@@ -25,6 +26,11 @@ TAB, ENTER, ESCAPE, PAGE_UP = "\ue004", "\ue007", "\ue00c", "\ue00e"
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
     with firefox.started(tmp_path_factory.mktemp("firefox")) as browser:
         yield browser
+
+
+@pytest.fixture(autouse=True)
+def wide(browser: Firefox) -> None:
+    browser.set_width(firefox.WIDE)
 
 
 def last_sequence(vault: Service) -> int:
@@ -45,17 +51,28 @@ def tab_to(browser: Firefox, words: str) -> None:
     raise AssertionError(f"Tab does not lead to {words!r}")
 
 
+def look_at(browser: Firefox, axe_script: str) -> None:
+    """What is shown fits and can be used by everybody: dark and narrow, light and wide."""
+    for width, colours in ((320, "dark"), (firefox.WIDE, "light")):
+        browser.set_width(width)
+        browser.run("document.documentElement.dataset.theme = arguments[0]", colours)
+        processes.wait_until(lambda: browser.run(FITS), f"the page does not fit {width} pixels", 30)
+        assert browser.violations(axe_script) == [], (width, colours)
+
+
 def test_a_newcomer_backs_up_drags_back_looks_restores_undoes_and_uploads(
-    browser: Firefox, service: Callable[..., Service]
+    browser: Firefox, axe_script: str, service: Callable[..., Service]
 ) -> None:
     vault = service(workers=1, environment=SETTINGS)
     browser.goto(f"{vault.base}/")
     browser.see("Ready for the first event.")
+    look_at(browser, axe_script)
     vault.post("/api/events", [{"type": "order.created", "subject": f"orders/{n}"} for n in range(20)])
     browser.see("Your data is safe.")
     browser.press("^Backups$")
     browser.press("^Back up now$")
     browser.see("Posts and reads go on meanwhile.")
+    look_at(browser, axe_script)
     browser.fill("#label", "first")
     browser.press("^Back up$")
     browser.see("read back and good")
@@ -68,12 +85,15 @@ def test_a_newcomer_backs_up_drags_back_looks_restores_undoes_and_uploads(
     )
     browser.drag(".tl-handle", (left + 2, top + 60))
     browser.see("events are set aside")
+    look_at(browser, axe_script)
     browser.press("^Look first$")
     browser.see("You look at")
+    look_at(browser, axe_script)
     browser.press("^Go back to this moment…$")
     browser.press("^Back to now$")
     browser.press("^Last backup$")
     browser.press("^Go back…$")
+    look_at(browser, axe_script)
     browser.press("^Set 5 events aside and go back$")
     browser.see("Restored")
     assert last_sequence(vault) == 20
@@ -86,13 +106,16 @@ def test_a_newcomer_backs_up_drags_back_looks_restores_undoes_and_uploads(
     browser.see("first")
     browser.fill("input[type=file]", str(Path("tests/fixtures/node/at_the_top.tar.gz").resolve()))
     browser.see("was read to its end and is good")
+    look_at(browser, axe_script)
     browser.press("^Events$")
     browser.see("live")
     vault.post("/api/events", {"type": "posted.meanwhile"})
     browser.see("posted.meanwhile")
 
 
-def test_by_the_keyboard_alone(browser: Firefox, service: Callable[..., Service]) -> None:
+@pytest.mark.parametrize("width", [firefox.WIDE, 320])
+def test_by_the_keyboard_alone(browser: Firefox, service: Callable[..., Service], width: int) -> None:
+    browser.set_width(width)
     vault = service(workers=1, environment=SETTINGS)
     vault.post("/api/events", [{"type": "order.created"} for n in range(20)])
     vault.post("/api/backup/create")
@@ -116,13 +139,16 @@ def test_by_the_keyboard_alone(browser: Firefox, service: Callable[..., Service]
     processes.wait_until(lambda: last_sequence(vault) == before - 3, "it was not restored")
 
 
-def test_tokens_and_a_service_that_stops_and_returns(browser: Firefox, service: Callable[..., Service]) -> None:
+def test_tokens_and_a_service_that_stops_and_returns(
+    browser: Firefox, axe_script: str, service: Callable[..., Service]
+) -> None:
     first = service(workers=1, environment=SETTINGS)
     first.post("/api/events", {"type": "a"})
     browser.goto(f"{first.base}/")
     browser.see("Your data is safe.")
     first.stop()
     browser.see("EventVault does not answer.")
+    look_at(browser, axe_script)
     second = service(workers=1, environment=SETTINGS, port=first.port)
     browser.see("Your data is safe.")
     admin = second.post("/api/tokens", {"name": "admin", "scope": "admin"}).json()["token"]
@@ -134,6 +160,7 @@ def test_tokens_and_a_service_that_stops_and_returns(browser: Firefox, service: 
     browser.fill("#token", "ev_nonsense")
     browser.press("^Sign in$")
     browser.see("malformed")
+    look_at(browser, axe_script)
     browser.clear("#token")
     browser.fill("#token", read)
     browser.press("^Sign in$")

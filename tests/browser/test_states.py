@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from eventvault.settings import PROJECT
-from tests import packages
-from tests.browser import pictures
+from tests.browser import axe, pictures
 from tests.browser.conftest import Visit, until
 from tests.browser.states import STATES, State
 from tests.browser.world import World
@@ -19,8 +16,6 @@ from tests.service import Service
 
 pytestmark = pytest.mark.browser
 
-AXE = packages.TARGET / "ui"
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 FORMS = [("light", 1280), ("dark", 320), ("light", 320), ("dark", 1280)]
 
 
@@ -30,16 +25,6 @@ def cases() -> Iterator[Any]:
         for form, (colours, width) in enumerate(FORMS):
             marks = [] if form == number % 2 else [pytest.mark.soak]
             yield pytest.param(state, colours, width, marks=marks, id=f"{state.name}-{colours}-{width}")
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    packages.need("node", "npm")
-    AXE.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(PROJECT / "scripts" / "ui-packages" / name, AXE)
-    packages.prepare(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], AXE)
-    return (AXE / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +44,22 @@ def open_state(page: Any, vault: Service, state: State) -> None:
     until(page, "document.querySelectorAll('.skeleton, main [aria-busy=true]').length === 0")
 
 
-def violations(page: Any, axe: str) -> list[Any]:
-    page.evaluate(axe)
-    found = page.evaluate("rules => axe.run(document, {runOnly: rules}).then(run => run.violations)", RULES)
-    return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found]
+def violations(page: Any, script: str) -> list[Any]:
+    page.evaluate(script)
+    found: list[Any] = page.evaluate(axe.FIND, axe.RULES)
+    return found
 
 
 @pytest.mark.parametrize(("state", "colours", "width"), [*cases()])
 def test_a_state_says_what_it_must_and_axe_finds_nothing(
-    vault: Service, visit: Callable[..., Visit], axe: str, state: State, colours: str, width: int
+    vault: Service, visit: Callable[..., Visit], axe_script: str, state: State, colours: str, width: int
 ) -> None:
     here = visit(width, 900, color_scheme=colours, reduced_motion="reduce", timezone_id="Europe/Berlin", locale="en-GB")
     page = here.page
     open_state(page, vault, state)
     if folder := pictures.folder():
         pictures.take(page, folder / f"{state.name}-{colours}-{width}.webp")
-    assert violations(page, axe) == []
+    assert violations(page, axe_script) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert [text for text in here.said if "Content Security Policy" in text or "Error:" in text] == []
 
@@ -92,8 +77,8 @@ def test_a_restore_to_a_moment_reads_kafka_again_if_that_is_chosen(
     assert sent.value.post_data_json.get("replay", False) is replay
 
 
-def test_axe_would_find_something(vault: Service, visit: Callable[..., Visit], axe: str) -> None:
+def test_axe_would_find_something(vault: Service, visit: Callable[..., Visit], axe_script: str) -> None:
     page = visit().page
     page.goto(f"{vault.base}/#/settings")
     page.get_by_role("button", name="Make a token…").evaluate("button => button.replaceChildren()")
-    assert [rule for rule, _ in violations(page, axe)] == ["button-name"]
+    assert [rule for rule, _ in violations(page, axe_script)] == ["button-name"]
