@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from tests.browser import world
-from tests.browser.world import CLEANUP, NOW, World, text_of
+from tests.browser import world, world_jobs
+from tests.browser.moments import NOW, text_of
+from tests.browser.world import CLEANUP, World
 
 CHOSEN = f"at={(CLEANUP - timedelta(seconds=20)).timestamp():.6f}"
 HOUR = f"#/overview?range=3600&{CHOSEN}"
@@ -222,6 +223,37 @@ def read_only(here: World) -> None:
     }
 
 
+def without_jobs(here: World) -> None:
+    here.health["jobQueue"].update(workers=0, slots=0, waiting=0, running=0, dead=0, states={}, oldestWaiting=None)
+    for name, member in (("", "jobs"), ("/types", "types"), ("/schedules", "schedules")):
+        here.answers[f"GET /api/jobs{name}"] = lambda _, member=member: {"success": True, member: [], "next": None}
+
+
+def refusing_jobs(here: World, status: int, code: str, error: str, hint: str) -> None:
+    here.health["jobQueue"] = None
+    for name in ("", "/types", "/schedules"):
+        here.answers[f"GET /api/jobs{name}"] = lambda _: {
+            "status_code": status, "success": False, "code": code, "error": error, "hint": hint,
+        }  # fmt: skip
+
+
+def with_jobs_off(here: World) -> None:
+    refusing_jobs(here, 409, "jobs_disabled", "jobs are switched off", "set JOBS_ENABLED=true, and restart the service")
+
+
+def without_dispatcher(here: World) -> None:
+    error = "the dispatcher of jobs does not answer"
+    refusing_jobs(here, 503, "jobs_unavailable", error, "it is started again by itself; try again in a few seconds")
+    problem(here, "jobs_unavailable", error)
+
+
+def with_held_jobs(here: World) -> None:
+    held = [{**each, "state": "held"} for each in world_jobs.JOBS[:5]]
+    here.health["jobQueue"].update(held=5, waiting=0, running=0, oldestWaiting=None, states={"held": 5, "dead": 3})
+    here.answers["GET /api/jobs"] = lambda _: {"success": True, "jobs": held, "next": None}
+    problem(here, "jobs_held", "5 jobs are held: they come from a copy of what was unfinished")
+
+
 YESTERDAY = text_of(NOW - timedelta(days=1))
 
 
@@ -252,6 +284,32 @@ def with_kafka(here: World) -> None:
             for number in (3, 2)
         ],
     }  # fmt: skip
+
+
+def with_silent_broker(here: World) -> None:
+    """Kafka is set up, and its broker has not answered yet: little is known."""
+    with_kafka(here)
+    kafka = here.health["kafka"]
+    kafka.update(connected=False, lag=None, stoppedPartitions=[], deadLetters=0, consumed=0)
+    kafka["lastError"] = {"message": "kafka-1:9092 does not answer: connection refused", "at": text_of(NOW)}
+    kafka["quarantine"].update(count=0, bytes=0, oldest=None)
+    kafka["partitions"] = [
+        {"topic": "events", "partition": 0, "state": "waiting", "next": None, "lag": None, "lastMessageAt": None}
+    ]
+    here.answers["GET /api/kafka/quarantine"] = lambda _: {
+        "success": True, "next": None, "count": 0, "bytes": 0, "dropped": 0, "oldest": None, "quarantine": [],
+    }  # fmt: skip
+    problem(here, "kafka_unreachable", "no broker of kafka-1:9092 answers")
+
+
+def with_message(here: World) -> None:
+    with_kafka(here)
+    listed = here.answers["GET /api/kafka/quarantine"]
+    more = {"key": {"text": "orders/4711", "base64": None}, "headers": [{"name": "trace", "value": None}],
+            "value": {"text": "order 4711 was paid", "base64": None}}  # fmt: skip
+    here.answers["GET /api/kafka/quarantine"] = lambda query: (
+        {"success": True, "message": {**listed({})["quarantine"][0], **more}} if "id" in query else listed(query)
+    )
 
 
 def with_topics(here: World) -> None:
@@ -393,7 +451,20 @@ STATES = [
     State("events-compare", "#/events?compare=1", words="Compare two moments"),
     State("operations", "#/operations", words="Tried restores"),
     State("operations-running", "#/operations", restoring, words="412 MB/s"),
+    State("jobs", "#/jobs", words="page 41 of 100"),
+    State("jobs-dead", "#/jobs?show=dead", words="shop/web has deleted it"),
+    State("jobs-one", "#/jobs?show=dead", reach=press("invoice.send"), words="looking for customer 4711"),
+    State("jobs-retry", "#/jobs?show=dead", reach=press("Retry these 3…"), words="Each gets all its tries again."),
+    State("jobs-cancel", "#/jobs", reach=press(re.compile("^Cancel ")), words="One that waits ends at once."),
+    State("jobs-held", "#/jobs", with_held_jobs, words="5 jobs wait for you."),
+    State("jobs-release", "#/jobs", with_held_jobs, press("Let them go on…"), "runs again"),
+    State("jobs-none", "#/jobs", without_jobs, words="No job is unfinished"),
+    State("jobs-off", "#/jobs", with_jobs_off, words="Jobs are switched off"),
+    State("jobs-away", "#/jobs", without_dispatcher, words="The dispatcher of jobs does not answer."),
     State("kafka", "#/kafka", with_kafka, words="55 messages are lost"),
+    State("kafka-message", "#/kafka", with_message, press("events/0@993"), "order 4711 was paid"),
+    State("kafka-accept", "#/kafka", with_kafka, press("Go on without them…"), "are lost for good"),
+    State("kafka-away", "#/kafka", with_silent_broker, words="does not answer"),
     State("kafka-replay", "#/kafka", with_kafka, press("Replay these 2…"), "Nothing is stored twice."),
     State("kafka-drop", "#/kafka", with_kafka, press("Drop events/0@993…"), "They leave EventVault for good."),
     State("kafka-topics", "#/kafka", with_topics, words="1,204"),

@@ -271,6 +271,52 @@ def test_a_hidden_page_asks_nothing_and_a_visible_one_asks_again(vault: Service,
     page.get_by_role("button", name="posted.meanwhile").wait_for()
 
 
+def test_a_hidden_page_asks_nothing_of_what_it_began_until_somebody_sees_it(
+    vault: Service, visit: Callable[..., Visit]
+) -> None:
+    here = visit()
+    page = here.page
+    page.add_init_script(CAN_HIDE)
+    page.clock.install()
+    page.goto(f"{vault.base}/#/backups")
+    running = {"id": "x", "kind": "create", "state": "running", "progress": 0.5, "bytesTotal": None,
+               "bytesPerSecond": None, "remainingSeconds": None}  # fmt: skip
+    page.route("**/api/backup/create?*", lambda route: route.fulfill(status=202, json={"operation": running}))
+    page.route("**/api/operations/x", lambda route: route.fulfill(json={"operation": running}))
+    page.get_by_role("button", name="Back up now").click()
+    page.get_by_role("dialog").get_by_role("button", name="Back up", exact=True).click()
+    page.get_by_text("50 %").wait_for()
+    page.evaluate(HIDE)
+    page.wait_for_load_state("networkidle")
+    before = len(here.asked)
+    page.clock.run_for(120_000)
+    assert here.asked[before:] == []
+
+    page.evaluate(HIDE.replace("true", "false"))
+    with page.expect_request("**/api/operations/x"):
+        page.clock.run_for(2000)
+
+
+def test_a_list_that_does_not_come_any_more_says_how_old_it_is(vault: Service, visit: Callable[..., Visit]) -> None:
+    fill(vault, "carried away")
+    page = visit().page
+    page.clock.install()
+    page.goto(f"{vault.base}/#/backups")
+    page.get_by_text("carried away").first.wait_for()
+    refusal = {"success": False, "code": "too_busy", "error": "the list takes too long", "hint": "try again later"}
+    page.route("**/api/backup/list?*", lambda route: route.fulfill(status=503, json=refusal))
+
+    def is_said() -> bool:
+        page.clock.run_for(2000)
+        return bool(page.get_by_text("What is below is as it was").count())
+
+    processes.wait_until(is_said, "nothing says that the list is old", 30)
+    page.get_by_text("The list takes too long.").wait_for()
+    assert page.get_by_text("carried away").count() > 0
+    page.unroute_all()
+    processes.wait_until(lambda: not is_said(), "it is still said", 30)
+
+
 def test_what_a_shell_began_is_seen_without_polling(vault: Service, visit: Callable[..., Visit]) -> None:
     here = visit()
     page = here.page

@@ -10,14 +10,15 @@ import copy
 import json
 import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.browser import world_jobs
+from tests.browser.moments import NOW, text_of
 from tests.service import Service
 
-NOW = datetime(2026, 11, 28, 22, 5, 17, tzinfo=UTC)
 BEGAN = NOW - timedelta(days=9)
 EVENTS = 47_568
 PRESENT, EARLIER, OTHER = "9b1c0a7d2e3f4a5b", "86ad05ce70457cf8", "1f0c2a9b1d3e5f67"
@@ -27,10 +28,6 @@ FLOOD = timedelta(minutes=2)
 """When a script began to cancel what it should not have, and for how long."""
 
 Answer = Callable[[Mapping[str, str]], Any]
-
-
-def text_of(at: datetime) -> str:
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parsed(text: str) -> datetime:
@@ -83,6 +80,9 @@ class World:
             "GET /api/settings": lambda _: service.get("/api/settings").json(),
             "GET /api/tokens": lambda _: {"success": True, "tokens": TOKENS},
             "GET /api/audit": audit,
+            "GET /api/jobs": world_jobs.listed,
+            "GET /api/jobs/types": lambda _: {"success": True, "types": world_jobs.TYPES},
+            "GET /api/jobs/schedules": lambda _: {"success": True, "schedules": world_jobs.SCHEDULES},
             "POST /api/backup/restore": lambda _: {"success": True, "dryRun": True, "plan": plan()},
         }
 
@@ -125,6 +125,7 @@ class World:
         }
         health["rehearsal"] = {**REHEARSALS[0], "next": text_of(NOW + timedelta(days=5))}
         health["lastRestore"] = None
+        health["jobQueue"] = copy.deepcopy(world_jobs.QUEUE)
 
     def timeline(self) -> dict[str, Any]:
         window = self.health["window"]

@@ -39,6 +39,7 @@ const TITLES = {
 const HINTS = {
   backup_damaged: "It cannot be restored from. What the other backups and the journal hold is not touched by that: make a new one, and look at the disk if it happens again.",
   backup_unreadable: "It cannot be restored from until it can be read. What the other backups and the journal hold is not touched by that.",
+  jobs_held: "They come from a copy of what was unfinished, and some may have run since. Below Jobs, cancel those and let the rest go on.",
   rehearsal_failed: "Nothing was changed by it. See below Operations what was found, and try another backup.",
 };
 
@@ -58,6 +59,7 @@ export function stepFor(problem) {
   const about = problem.about || {};
   if (about.kind === "backup") return { label: "Show it", address: "#/backups?show=damaged" };
   if (problem.code.startsWith("kafka")) return { label: "Kafka", address: "#/kafka" };
+  if (problem.code.startsWith("jobs_")) return { label: "Jobs", address: "#/jobs" };
   if (problem.code.startsWith("rehearsal")) return { label: "Rehearsals", address: "#/operations" };
   return null;
 }

@@ -1,6 +1,7 @@
 // A page whose files are asked for only once somebody opens it: the first paint of the others does not wait for them.
 import { useEffect, useLayoutEffect, useRef, useState } from "./vendor/hooks.mjs";
 import { html } from "./html.js";
+import { pause } from "./seen.js";
 
 const RETRY = 2000; // milliseconds
 const TRIES = 3; // that may fail although the service answers
@@ -16,7 +17,6 @@ export const later = (load) => {
     const hadFocus = useRef(false);
     useEffect(() => {
       if (loaded || failed.isOld) return undefined;
-      let timer = 0;
       let isGone = false;
       const noteFocus = () => {
         hadFocus.current = !!title.current && document.activeElement === title.current;
@@ -32,11 +32,10 @@ export const later = (load) => {
         noteFocus();
         setFailed({ tries: failed.tries + 1, answered, isOld: status === 404 || answered >= TRIES });
       });
-      if (failed.tries) timer = setTimeout(begin, RETRY);
+      if (failed.tries) pause(RETRY).then(() => isGone || begin());
       else begin();
       return () => {
         isGone = true;
-        clearTimeout(timer);
       };
     }, [failed]);
     // The title that had the focus may be gone: the one in its place takes it over.

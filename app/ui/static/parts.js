@@ -9,12 +9,14 @@ import { may } from "./session.js";
 
 const LOOK_EVERY = 500; // milliseconds
 const MUCH_LONGER = 1.5; // times the predicted seconds
+const OLD = 10000; // milliseconds after which it is said that a list is not of now
 
 export { html, Icon };
 
-// A moment: how long ago where it is read, exact where it is pointed at, and always for machines.
-export function When({ at, absolute = false, seconds = true }) {
-  if (!at) return html`<span class="quiet">never</span>`;
+// A moment: how long ago where it is read, exact where it is pointed at, and always for machines. none: what is said if there
+// is no such moment.
+export function When({ at, absolute = false, seconds = true, none = "never" }) {
+  if (!at) return html`<span class="quiet">${none}</span>`;
   const when = new Date(at);
   if (Number.isNaN(when.getTime())) return html`<${Written} text=${at} />`;
   const shown = absolute ? f.time(when, { seconds }) : f.ago(when);
@@ -186,6 +188,13 @@ export function Problem({ error, children }) {
       ${error.hint && html`<p><${Words} text=${f.sentence(error.hint)} /></p>`}
       ${fields.map(([field, why]) => html`<p class="small"><code>${field}</code>: <${Written} text=${[].concat(why).join(" ")} /></p>`)}
       ${children}</div></div>`;
+}
+
+// Why a list cannot be had. look: of `useLook` or `usePages`. known: whether it was had before; then it stays, and if the service
+// answers all else (not isSilent), this says how old it is.
+export function Fault({ look, known, isSilent, children }) {
+  if (!look.error || (known && (isSilent || performance.now() - look.answeredAt < OLD))) return null;
+  return html`<${Problem} error=${look.error}>${children}${known && html`<p>What is below is as it was <${When} at=${look.at} />.</p>`}<//>`;
 }
 
 export const Empty = ({ icon = "events", title, children }) => html`

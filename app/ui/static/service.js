@@ -2,6 +2,7 @@
 import { useEffect, useState } from "./vendor/hooks.mjs";
 import * as clock from "./clock.js";
 import { isLive, onChange } from "./live.js";
+import { pause } from "./seen.js";
 import { changeSession, onSessionOfOthers, sessionKey, sessionName } from "./session.js";
 
 const RETRY = 2000; // milliseconds between two tries while nothing answers
@@ -95,7 +96,7 @@ const looks = new Map();
 
 function lookOf(path) {
   if (!looks.has(path)) {
-    looks.set(path, { data: null, error: null, at: 0, askedAt: 0, listeners: new Map(), timer: 0, busy: false, again: false });
+    looks.set(path, { data: null, error: null, at: 0, askedAt: 0, answeredAt: 0, listeners: new Map(), timer: 0, busy: false, again: false });
   }
   return looks.get(path);
 }
@@ -113,6 +114,7 @@ async function look(path) {
     present.data = await ask("GET", path, undefined, { signal: AbortSignal.timeout(WITHIN) });
     present.error = null;
     present.at = clock.now();
+    present.answeredAt = performance.now();
   } catch (error) {
     present.error = error instanceof ServiceError ? error : noAnswer();
   }
@@ -133,8 +135,8 @@ function schedule(path) {
   clearTimeout(present.timer);
   const pauses = pausesOf(present);
   if (!pauses.length || document.hidden) return;
-  const pause = present.error ? RETRY : Math.min(...pauses);
-  present.timer = setTimeout(() => look(path), isLive() && isHeardOf(path) ? Math.max(SELDOM, pause) : pause);
+  const wanted = present.error ? RETRY : Math.min(...pauses);
+  present.timer = setTimeout(() => look(path), isLive() && isHeardOf(path) ? Math.max(SELDOM, wanted) : wanted);
 }
 
 document.addEventListener("visibilitychange", () => {
@@ -165,7 +167,8 @@ function lookSoon(path, present) {
   present.timer = setTimeout(() => look(path), Math.max(0, present.askedAt + LEAST - performance.now()));
 }
 
-// Returns {data, error, at, again}. every: milliseconds between two looks, 0: one look. Data stays while nothing answers.
+// Returns {data, error, at, answeredAt, again}. at: when there was an answer last, by the service's clock; answeredAt: as
+// `performance.now` has it. every: milliseconds between two looks, 0: one look. Data stays while nothing answers.
 export function useLook(path, every = 0) {
   const [, update] = useState({});
   useEffect(() => {
@@ -178,8 +181,8 @@ export function useLook(path, every = 0) {
       if (!present.listeners.size) forget(path);
     };
   }, [path, every]);
-  const { data, error, at } = path ? lookOf(path) : { data: null, error: null, at: 0 };
-  return { data, error, at, again: () => look(path) };
+  const { data, error, at, answeredAt } = path ? lookOf(path) : { data: null, error: null, at: 0, answeredAt: 0 };
+  return { data, error, at, answeredAt, again: () => look(path) };
 }
 
 // The answers of a few paths stay, so that a page is there at once when somebody returns to it.
@@ -203,8 +206,6 @@ onSessionOfOthers(() => refresh());
 // --- Changes. Where no answer comes, what became of one is found out once the service answers; it is never sent again.
 
 export const AWAY = { state: "away" }; // what `onProgress` gets while nothing answers
-
-const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 export const isAway = (error) => error.status === 0 || error.status === 502 || error.status === 503;
 

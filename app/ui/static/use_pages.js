@@ -4,7 +4,7 @@ import { ask, useLook } from "./service.js";
 
 // path: of the first page. every: milliseconds between two looks, 0: one look. rowsOf, nextOf: of an answer, the rows and
 // the `before` of the page that follows, or null. keyOf: of a row.
-// Returns {answer, rows, hasMore, isReading, showMore, drop(key), error, moreError}. rows: null until they are known.
+// Returns {answer, rows, hasMore, isReading, showMore, drop(key), error, at, answeredAt, moreError}. rows: null until they are known.
 export function usePages(path, { every = 0, rowsOf, nextOf, keyOf }) {
   const first = useLook(path, every);
   const [, update] = useState({});
@@ -43,6 +43,8 @@ export function usePages(path, { every = 0, rowsOf, nextOf, keyOf }) {
     showMore,
     drop,
     error: first.error,
+    at: first.at,
+    answeredAt: first.answeredAt,
     moreError: list.error,
   };
 }

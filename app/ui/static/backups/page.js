@@ -1,7 +1,7 @@
 // The backups: which there are, whether each is good, and what can be done with it.
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
-import { Button, Column, Empty, Icon, More, Problem, Segmented, When, html, isForbidden, tell, tellError, whyNot } from "../parts.js";
+import { Button, Column, Empty, Fault, Icon, More, Segmented, When, html, isForbidden, tell, tellError, whyNot } from "../parts.js";
 import { go } from "../route.js";
 import { refresh, runOperation } from "../service.js";
 import { CreateDialog } from "./create_dialog.js";
@@ -15,7 +15,7 @@ import { useBackups } from "./use_backups.js";
 
 const CHOICES = [["", "All"], ["pinned", "Pinned"], ["labelled", "Labelled"], ["damaged", "Damaged"]];
 
-export function Backups({ query, health, away }) {
+export function Backups({ query, health, away, isSilent }) {
   const kind = query.show || "";
   const list = useBackups(kind);
   const [asked, setAsked] = useState(null); // {what, backup}
@@ -46,7 +46,7 @@ export function Backups({ query, health, away }) {
       <div class="actions"><${UploadButton} disabled=${away} />
         <${Button} kind="primary" needs="backup" disabled=${away} onClick=${() => setAsked({ what: "create" })}>Back up now<//></div></header>
     <${Uploads} />
-    ${list.error && !list.backups && html`<${Problem} error=${list.error} />`}
+    <${Fault} look=${list} known=${!!list.backups} isSilent=${isSilent} />
     ${!list.backups && !list.error && html`<section class="card skeleton" aria-busy="true" aria-label="The list is coming"></section>`}
     ${list.backups && (list.backups.length || kind
       ? html`<section class="card flush"><div class="filters">

@@ -1,6 +1,6 @@
 // The events, newest first: live, or as of a moment; filtered; each with all that is stored of it.
 import { useEffect, useRef, useState } from "../vendor/hooks.mjs";
-import { Button, Empty, Icon, Link, More, Problem, When, html } from "../parts.js";
+import { Button, Empty, Fault, Icon, Link, More, When, html } from "../parts.js";
 import { addressOf, go } from "../route.js";
 import * as f from "../format.js";
 import { useLook } from "../service.js";
@@ -12,7 +12,7 @@ import { FILTERS, exportAddress, filterOf, useEvents } from "./use_events.js";
 
 const TYPED = 400; // milliseconds after the last key
 
-export function Events({ query, health }) {
+export function Events({ query, health, isSilent }) {
   const filter = filterOf(query);
   const isPast = !!query.asOf;
   const [isPaused, setPaused] = useState(false);
@@ -28,7 +28,7 @@ export function Events({ query, health }) {
     <section class="card flush events">
       <div class="filters">${FILTERS.map((name) => html`<${Filter} key=${name} name=${name} query=${query} />`)}
         ${!isPast && html`<${Live} isPaused=${isPaused} onChange=${setPaused} />`}</div>
-      ${list.error && !list.rows?.length && html`<${Problem} error=${list.error}><${Nearest} error=${list.error} query=${query} /><//>`}
+      <${Fault} look=${list} known=${!!list.rows?.length} isSilent=${isSilent}><${Nearest} error=${list.error} query=${query} /><//>
       ${!list.rows && !list.error && html`<div class="skeleton" aria-busy="true" aria-label="The events are coming"></div>`}
       ${list.rows && (list.rows.length
         ? html`<${EventTable} events=${list.rows} isNew=${list.isNew} onShow=${setShown} />`
@@ -84,6 +84,6 @@ const AsOf = ({ asOf, onBring, query }) => html`<div class="card note care" role
 const isMoment = (text) => !Number.isNaN(Date.parse(text));
 
 function Nearest({ error, query }) {
-  const near = error.body?.nearest?.at(-1);
+  const near = error?.body?.nearest?.at(-1);
   return near?.time ? html`<p><a href=${addressOf("events", { ...query, asOf: near.time })}>Look at the nearest moment: <${When} at=${near.time} absolute /></a></p>` : null;
 }

@@ -20,7 +20,8 @@ function Whole({ job }) {
     ${job.error && html`<p class="bad-text"><${Written} text=${f.sentence(job.error.message)} /></p>`}
     ${job.payload !== null && html`<h3>Payload</h3><${Json} value=${job.payload} />`}
     ${job.result !== null && html`<h3>Result</h3><${Json} value=${job.result} />`}
-    ${job.attempts.length > 0 && html`<h3>Attempts</h3><ol class="attempts" start=${job.attempts[0].number}>${job.attempts.map((each) => html`<li key=${each.number}><${Attempt} attempt=${each} /></li>`)}</ol>`}`;
+    ${job.attempts.length > 0 && html`<h3>Attempts</h3><ol class="attempts" start=${job.attempts[0].number}>${job.attempts.map((each) => html`<li key=${each.number}><${Attempt} attempt=${each} /></li>`)}</ol>`}
+    ${job.earlierAttempts > 0 && html`<p class="quiet">${f.count(job.earlierAttempts, "earlier attempt")} ${job.earlierAttempts === 1 ? "is" : "are"} not stored any more.</p>`}`;
 }
 
 const Json = ({ value }) => html`<pre class="json" tabindex="0"><${Written} text=${JSON.stringify(value, null, 2)} /></pre>`;

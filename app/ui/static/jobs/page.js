@@ -1,7 +1,7 @@
 // Jobs: what runs and waits, what failed for good and why, and what is submitted by itself.
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
-import { Bar, Button, Column, Confirm, Empty, Fact, Icon, Problem, Segmented, When, Written, html, tell } from "../parts.js";
+import { Bar, Button, Column, Confirm, Empty, Fact, Fault, Icon, Segmented, When, Written, html, tell } from "../parts.js";
 import { go } from "../route.js";
 import { ask, refresh, useLook } from "../service.js";
 import { JobDialog } from "./job_dialog.js";
@@ -20,33 +20,38 @@ export const KINDS = {
   cancelled: { title: "Cancelled", states: ["cancelled"], none: "No job was cancelled" },
 };
 
-export function Jobs({ query, health, away }) {
+export function Jobs({ query, health, away, isSilent }) {
   const kind = Object.hasOwn(KINDS, query.show) ? query.show : "unfinished";
   const [rows, setRows] = useState(ROWS);
   const list = useLook(`/api/jobs?state=${KINDS[kind].states.join(",")}&limit=${rows}`, EVERY);
   const [shown, setShown] = useState(null);
   const [asked, setAsked] = useState(null); // the jobs to retry or to cancel: {verb, jobs}
+  const [isReleasing, setReleasing] = useState(false);
   const queue = health.data?.jobQueue;
   const jobs = list.data?.jobs;
   const choose = (show) => {
     setRows(ROWS);
     go("jobs", show === "unfinished" ? {} : { show }, { replace: true });
   };
+  const isOff = away || !!list.error; // nothing can be changed while the dispatcher does not answer
+  if (list.error?.code === "jobs_disabled") return html`<header class="page-head"><h1 tabindex="-1">Jobs</h1></header><section class="card"><${Empty} icon="jobs" title="Jobs are switched off">Set <code>JOBS_ENABLED=true</code> and restart the service.<//></section>`;
   return html`<header class="page-head"><div><h1 tabindex="-1">Jobs</h1><p class="quiet"><${Summary} queue=${queue} /></p></div></header>
     ${queue && html`<${Counts} queue=${queue} />`}
-    ${list.error && !jobs && html`<${Problem} error=${list.error} />`}
+    <${Fault} look=${list} known=${!!jobs} isSilent=${isSilent} />
+    ${queue?.held > 0 && html`<${Held} count=${queue.held} disabled=${isOff} onRelease=${() => setReleasing(true)} />`}
     ${!jobs && !list.error && html`<section class="card skeleton" aria-busy="true" aria-label="The list is coming"></section>`}
     ${jobs && html`<section class="card flush"><div class="filters">
         <${Segmented} label="Which jobs" value=${kind} onChoose=${choose} choices=${Object.entries(KINDS).map(([name, each]) => [name, html`${each.title}${badge(name, queue)}`])} />
-        ${kind === "dead" && jobs.length > 0 && html`<${Button} needs="admin" disabled=${away} onClick=${() => setAsked({ verb: "retry", jobs })}>Retry ${jobs.length === 1 ? "this one" : `these ${f.number(jobs.length)}`}…<//>`}</div>
-      ${jobs.length ? html`<${Table} jobs=${jobs} kind=${kind} away=${away} onShow=${(job) => setShown(job.id)} onAsk=${(verb, job) => setAsked({ verb, jobs: [job] })} />`
+        ${kind === "dead" && jobs.length > 0 && html`<${Button} needs="admin" disabled=${isOff} onClick=${() => setAsked({ verb: "retry", jobs })}>Retry ${jobs.length === 1 ? "this one" : `these ${f.number(jobs.length)}`}…<//>`}</div>
+      ${jobs.length ? html`<${Table} jobs=${jobs} kind=${kind} away=${isOff} onShow=${(job) => setShown(job.id)} onAsk=${(verb, job) => setAsked({ verb, jobs: [job] })} />`
         : html`<${Empty} icon="jobs" title=${KINDS[kind].none}>${kind === "unfinished" ? html`<code>flask jobs submit echo '{"hello": "world"}'</code> submits one.` : ""}<//>`}
       ${list.data.next && (rows < MOST ? html`<div class="more"><${Button} onClick=${() => setRows(Math.min(MOST, rows * 2))}>Show earlier ones<//></div>`
         : html`<p class="quiet more">These are the newest ${f.number(MOST)}. <code>flask jobs list</code> shows others.</p>`)}</section>`}
-    <${Schedules} away=${away} onShow=${setShown} />
-    <${Types} away=${away} />
+    <${Schedules} onShow=${setShown} />
+    <${Types} away=${isOff} />
     ${shown !== null && html`<${JobDialog} key=${shown} id=${shown} onClose=${() => setShown(null)} />`}
-    ${asked && html`<${Ask} ...${asked} onClose=${() => setAsked(null)} />`}`;
+    ${asked && html`<${Ask} ...${asked} onClose=${() => setAsked(null)} />`}
+    ${isReleasing && html`<${Release} count=${queue?.held || 0} onClose=${() => setReleasing(false)} />`}`;
 }
 
 function Summary({ queue }) {
@@ -59,25 +64,42 @@ const Counts = ({ queue }) => html`<dl class="facts inset">
   <${Fact} name="Waiting" more=${queue.oldestWaiting ? html`the oldest since <${When} at=${queue.oldestWaiting} />` : "nothing is due"}>${f.number(queue.waiting)}<//>
   <${Fact} name="Running">${f.number(queue.running)}<//>
   <${Fact} name="Dead" tone=${queue.dead ? "care" : ""}>${f.number(queue.dead)}<//>
-  <${Fact} name="Held" more=${queue.held ? html`after a lost <code>storage/</code>: <code>flask jobs resume --all</code>` : null}>${f.number(queue.held)}<//></dl>`;
+  <${Fact} name="Held" tone=${queue.held ? "care" : ""}>${f.number(queue.held)}<//></dl>`;
+
+const Held = ({ count, disabled, onRelease }) => html`<div class="card note care"><${Icon} name="warn" />
+  <p><strong>${f.count(count, "job")} ${count === 1 ? "waits" : "wait"} for you.</strong> <code>storage/</code> was lost, and the copy that they come from may be older than what ran: cancel here what has run since, then let the rest go on.</p>
+  <div class="actions"><${Button} kind="small" needs="admin" disabled=${disabled} onClick=${onRelease}>Let ${count === 1 ? "it" : "them"} go on…<//></div></div>`;
+
+function Release({ count, onClose }) {
+  const release = async () => {
+    await ask("POST", "/api/jobs/resume", {});
+    refresh("/api/jobs", "/api/health");
+    tell("They wait for a worker now.");
+  };
+  return html`<${Confirm} title=${`Let ${f.count(count, "job")} go on?`} verb=${count === 1 ? "Let it go on" : "Let them go on"} what="Letting them go on" onClose=${onClose} onDone=${release}>
+    <p>Each is sent to a worker. What has run since the copy was made runs again.</p>
+    <p class="quiet">Types that are paused are resumed too.</p><//>`;
+}
 
 function badge(kind, queue) {
-  const count = kind === "dead" ? queue?.states?.dead : 0;
-  return count ? html` <b class="badge bad">${f.number(count)}</b>` : "";
+  const count = KINDS[kind].states.reduce((sum, state) => sum + (queue?.states[state] || 0), 0);
+  return count ? html` <b class=${`badge ${kind === "dead" ? "bad" : ""}`}>${f.number(count)}</b>` : "";
 }
 
 function Table({ jobs, kind, away, onShow, onAsk }) {
   const isDead = kind === "dead";
-  return html`<table role="table"><caption class="hidden">Jobs, newest first</caption>
+  return html`<table role="table" class="rows"><caption class="hidden">Jobs, newest first</caption>
     <thead role="rowgroup"><tr role="row"><${Column}>${kind === "unfinished" ? "State" : "Ended"}<//><${Column}>Job<//><${Column} number>${isDead ? "Attempts" : "Attempt"}<//>
       <${Column}>${isDead ? "Why" : kind === "unfinished" ? "Progress" : "By"}<//><${Column}><span class="hidden">Actions</span><//></tr></thead>
     <tbody role="rowgroup">${jobs.map((job) => html`<tr role="row" key=${job.id} class=${isDead ? "bad" : ""}>
       <td role="cell" class="made">${job.endedAt ? html`<${When} at=${job.endedAt} absolute />` : html`${job.state}<span class="sub"><${When} at=${job.createdAt} /></span>`}</td>
       <td role="cell" class="name"><button type="button" class="link plain-link" onClick=${() => onShow(job)}><${Written} text=${job.type} most=${120} /></button> <span class="sub mono"><${Written} text=${job.id} most=${120} /></span></td>
-      <td role="cell" class="num">${f.number(job.attempt)}${isDead ? "" : html` <span class="quiet">of ${f.number(job.maxAttempts)}</span>`}</td>
+      <td role="cell" class="num" data-name=${isDead ? plural(job.attempt) : plural(job.maxAttempts)}>${f.number(job.attempt)}${isDead ? "" : html` <span class="quiet">of ${f.number(job.maxAttempts)}</span>`}</td>
       <td role="cell" class="wide-cell"><${Middle} job=${job} /></td>
       <td role="cell" class="row-actions"><${Action} job=${job} away=${away} onAsk=${onAsk} /></td></tr>`)}</tbody></table>`;
 }
+
+const plural = (attempts) => (attempts === 1 ? "attempt" : "attempts");
 
 function Middle({ job }) {
   if (job.state === "dead") return html`<${Written} text=${f.sentence(job.error?.message || "")} />`;

@@ -26,7 +26,7 @@ export function Types({ away }) {
     <thead role="rowgroup"><tr role="row"><${Column}>Type<//><${Column} number>Workers<//><${Column}>Needs<//><${Column}><span class="hidden">Actions</span><//></tr></thead>
     <tbody role="rowgroup">${types.map(({ type, workers, scope, paused }) => html`<tr role="row" key=${type}>
       <td role="cell" class="name"><${Written} text=${type} most=${120} />${paused && html` <span class="tag">paused</span>`}</td>
-      <td role="cell" class="num">${workers ? f.number(workers) : html`<span class="care-text">none</span>`}</td>
-      <td role="cell">${scope}</td>
+      <td role="cell" class="num" data-name=${workers === 1 ? "worker" : "workers"}>${workers ? f.number(workers) : html`<span class="care-text">none</span>`}</td>
+      <td role="cell" data-name="scope">${scope}</td>
       <td role="cell" class="row-actions"><${Button} kind="small ghost" needs="admin" disabled=${away} busy=${busy === type} aria-label=${`${paused ? "Resume" : "Pause"} ${type}`} onClick=${() => change(type, paused ? "resume" : "pause")}>${paused ? "Resume" : "Pause"}<//></td></tr>`)}</tbody></table></section>`;
 }

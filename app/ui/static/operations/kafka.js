@@ -37,15 +37,15 @@ function Consumed({ kafka, problems, away, onAsk }) {
     ${kafka.lastError && html`<${Problem} error=${{ message: String(kafka.lastError.message || kafka.lastError) }} />`}
     ${unread.map((topic) => html`<p class="quiet" key=${topic.name}><code>${topic.name}</code>: <${Written} text=${topic.error || (topic.exists ? "nothing is read yet" : "the topic does not exist")} /></p>`)}
     ${kafka.topic === null && html`<${Topics} kafka=${kafka} />`}
-    <section class="card flush"><h2>Partitions</h2><table role="table"><caption class="hidden">Partitions of the topics</caption>
+    <section class="card flush"><h2>Partitions</h2><table role="table" class="partitions"><caption class="hidden">Partitions of the topics</caption>
       <thead role="rowgroup"><tr role="row"><${Column}>Partition<//><${Column}>State<//><${Column} number>Next offset<//><${Column} number>Behind<//><${Column}>Last message<//><${Column}><span class="hidden">Actions</span><//></tr></thead>
       <tbody role="rowgroup">${kafka.partitions.map((each) => html`<tr role="row" key=${nameOf(each)} class=${each.state === "stopped" ? "bad" : ""}>
-        <td role="cell" class="name">${shown(each)}</td>
+        <td role="cell" class="name">${kafka.topic === null ? "" : html`<span class="only-narrow">Partition </span>`}${shown(each)}</td>
         <td role="cell" class="wide-cell">${each.state === "stopped" ? html`<span class="state bad"><${Icon} name="stop" size=${16} /><span>stopped<span class="sub"><${Written} text=${reasons.get(nameOf(each)) || ""} /></span></span></span>`
           : each.state === "waiting" ? html`<span class="state"><span>waiting<span class="sub"><${Written} text=${errorOf(kafka, each.topic)} /></span></span></span>` : html`<span class="state good"><${Icon} name="check" size=${16} /><span>${each.state}</span></span>`}</td>
-        <td role="cell" class="num">${each.next === null ? "–" : f.number(each.next)}</td>
-        <td role="cell" class="num">${each.lag === null ? "not known" : f.number(each.lag)}</td>
-        <td role="cell"><${When} at=${each.lastMessageAt} /></td>
+        <td role="cell" class="num"><span class="only-narrow">next offset </span>${each.next === null ? "not known" : f.number(each.next)}</td>
+        <td role="cell" class="num"><span class="only-narrow">behind by </span>${each.lag === null ? "not known" : f.number(each.lag)}</td>
+        <td role="cell"><span class="only-narrow">last message </span><${When} at=${each.lastMessageAt} none="none yet" /></td>
         <td role="cell" class="row-actions">${each.state === "stopped" && html`<${Button} kind="small" needs="admin" disabled=${away} onClick=${() => onAsk(each)}>Go on without them…<//>`}</td></tr>`)}</tbody></table></section>`;
 }
 

@@ -2,7 +2,7 @@
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { RunningOperation, doingOf } from "../overview/running.js";
-import { Button, Column, Empty, Icon, More, Problem, When, Written, html, tell, tellError } from "../parts.js";
+import { Button, Column, Empty, Fault, Icon, More, When, Written, html, tell, tellError } from "../parts.js";
 import { hasEnded, refresh, runOperation, useLook } from "../service.js";
 import { usePages } from "../use_pages.js";
 import { ByItself } from "./by_itself.js";
@@ -16,7 +16,7 @@ const LIST = {
   keyOf: (operation) => operation.id,
 };
 
-export function Operations({ health, away }) {
+export function Operations({ health, away, isSilent }) {
   const list = usePages(`/api/operations?limit=${ROWS}`, LIST);
   const operations = list.rows;
   const running = operations?.filter((operation) => !hasEnded(operation)) || [];
@@ -24,7 +24,7 @@ export function Operations({ health, away }) {
     ${running.length > 0 && html`<section class="card running" aria-label="Running now">${running.map((operation) => html`<${RunningOperation} key=${operation.id} operation=${operation} restore=${health.data?.jobs?.restore} />`)}</section>`}
     ${health.data?.jobs && html`<${ByItself} health=${health.data} />`}
     <${Rehearsals} rehearsal=${health.data?.rehearsal} away=${away} />
-    ${list.error && !operations && html`<${Problem} error=${list.error} />`}
+    <${Fault} look=${list} known=${!!operations} isSilent=${isSilent} />
     ${!operations && !list.error && html`<section class="card skeleton" aria-busy="true" aria-label="The list is coming"></section>`}
     ${operations && html`<section class="card flush"><h2>What ran</h2>
       ${operations.some(hasEnded) ? html`<${Ended} operations=${operations.filter(hasEnded)} />` : html`<${Empty} icon="operations" title="Nothing ran yet">Backups, restores and checks are listed here.<//>`}

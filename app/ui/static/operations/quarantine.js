@@ -20,10 +20,10 @@ export function Quarantine({ away, configured }) {
   if (error && !data) return configured ? html`<${Problem} error=${error} />` : null;
   if (!messages.length) return null;
   const these = messages.length === 1 ? "this one" : `these ${f.number(messages.length)}`;
-  return html`<section class="card flush"><div class="filters"><h2>Quarantine</h2><p class="quiet">${f.count(data.count, "message")} that ${data.count === 1 ? "is" : "are"} no event${data.dropped ? `, ${f.number(data.dropped)} dropped for want of room` : ""}.</p>
+  return html`<section class="card flush"><div class="filters"><h2>Quarantine</h2><p class="quiet">${f.count(data.count, "message")} that ${data.count === 1 ? "is no event" : "are no events"}${data.dropped ? `, ${f.number(data.dropped)} dropped for want of room` : ""}.</p>
       <${Button} needs="write" disabled=${away} onClick=${() => setAsked({ verb: "replay", messages })}>Replay ${these}…<//>
       <${Button} needs="admin" disabled=${away} onClick=${() => setAsked({ verb: "drop", messages })}>Drop ${these}…<//></div>
-    <table role="table"><caption class="hidden">Messages in quarantine, newest first</caption>
+    <table role="table" class="rows"><caption class="hidden">Messages in quarantine, newest first</caption>
       <thead role="rowgroup"><tr role="row"><${Column}>When<//><${Column}>Message<//><${Column} number>Size<//><${Column}>Why<//><${Column}><span class="hidden">Actions</span><//></tr></thead>
       <tbody role="rowgroup">${messages.map((each) => html`<tr role="row" key=${each.id}>
         <td role="cell" class="made"><${When} at=${each.at} absolute /></td>
@@ -47,7 +47,7 @@ function MessageDialog({ id, onClose }) {
     ${!message && !error && html`<p role="status">Looking…</p>`}
     ${message && html`<p class="bad-text"><${Written} text=${f.sentence(message.reason)} /></p>
       <dl class="pairs"><div><dt>Quarantined</dt><dd><${When} at=${message.at} absolute /></dd></div>
-        <div><dt>Sent</dt><dd><${When} at=${message.timestamp} absolute /></dd></div>
+        <div><dt>Sent</dt><dd><${When} at=${message.timestamp} absolute none="not told" /></dd></div>
         ${message.reference ? html`<div><dt>In Kafka</dt><dd><code><${Written} text=${`${message.reference.topic}/${message.reference.partition}@${message.reference.offset}`} /></code>, as it is too large to be here</dd></div>`
           : html`<div><dt>Key</dt><dd><${Bytes} of=${message.key} /></dd></div>
             ${message.headers.map((header) => html`<div><dt><${Written} text=${header.name} most=${120} /></dt><dd><${Bytes} of=${header.value} /></dd></div>`)}`}</dl>

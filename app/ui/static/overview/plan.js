@@ -3,6 +3,7 @@ import { useEffect, useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Button, Link, Problem, When, Written, html } from "../parts.js";
 import { addressOf } from "../route.js";
+import { pause } from "../seen.js";
 import { ask, isAway } from "../service.js";
 import { RestoreDialog } from "./restore_dialog.js";
 
@@ -49,11 +50,15 @@ function usePlan(moment, generation) {
         setState({ plan: answer.plan, body });
       } catch (error) {
         if (error.name === "AbortError") return;
-        if (isAway(error)) timer = setTimeout(read, AGAIN);
-        else setState({ error, body });
+        if (!isAway(error)) {
+          setState({ error, body });
+          return;
+        }
+        await pause(AGAIN);
+        if (!stop.signal.aborted) read();
       }
     };
-    let timer = setTimeout(read, SETTLED);
+    const timer = setTimeout(read, SETTLED);
     return () => {
       clearTimeout(timer);
       stop.abort();
