@@ -1,4 +1,4 @@
-"""`make bench-page`: measures the dashboard in Chromium: its weight, its first paint, its sentence, and its frames.
+"""`make bench-page`: measures the dashboard in Chromium, and what many open pages cost whoever posts.
 
 The targets apply to the default options; `--help` lists all.
 """
@@ -9,15 +9,17 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from playwright.sync_api import sync_playwright
 
-from benchmarks import report, serving
+from benchmarks import open_pages, report, serving
 from benchmarks.bench_health import prepare
 from benchmarks.bench_serve import posts
+from benchmarks.load import Load
 from benchmarks.load import measure as put_under_load
 from tests.browser.conftest import CHROMIUM, until
 from tests.service import Service
@@ -26,13 +28,20 @@ INTRODUCTION = """\
 Made by `make bench-page`, over loopback, in the system's Chromium without a window: the overview, opened by a browser
 that has nothing of it yet, turn about with a page that says "hello" from bare Flask under the same gunicorn. Times are
 medians, from the begin of the navigation. The weight is what came over the wire, headers included, until the bars of
-the timeline were drawn. The frames are those of two seconds in which the handle is dragged to and fro.
+the timeline were drawn; the first paint is that of an opening of its own, as nothing is weighed for "hello" either. The
+frames are those of two seconds in which the handle is dragged to and fro. The posts are single ones, 50 a second, alone
+and beside 100 open overviews: the requests of one real page in 30 seconds, 100 times as often, and 100 streams of
+changes, as if each page was in a browser of its own.
 """
 MOST_BYTES = 150_000
 SENTENCE_SECONDS = 1.0
 MOST_PAINT = 1.5
 """How many times as long as that of "hello" the first paint may take."""
 LEAST_FRAMES = 50
+PAGES = 100
+POSTS_A_SECOND = 50
+MOST_SLOWER = 2.0
+"""How many times as long a post may take beside the pages, at the 99th percentile."""
 DRAG_SECONDS = 2.0
 WATCH_SENTENCE = """
 new MutationObserver(() => {
@@ -75,7 +84,6 @@ seconds => {
 class Opened(NamedTuple):
     """What one opening took. Times in seconds."""
 
-    paint: float
     sentence: float
     bars: float
     weight: int
@@ -106,7 +114,7 @@ def open_overview(chromium: Any, base: str) -> Opened:
         until(page, "window.sentenceAt")
         page.get_by_text("up to", exact=False).first.wait_for()
         bars = page.evaluate("performance.now()")
-        return Opened(page.evaluate(FIRST_PAINT) / 1e3, page.evaluate("window.sentenceAt") / 1e3, bars / 1e3, weight())
+        return Opened(page.evaluate("window.sentenceAt") / 1e3, bars / 1e3, weight())
 
 
 def weigh(page: Any) -> Callable[[], int]:
@@ -118,7 +126,7 @@ def weigh(page: Any) -> Callable[[], int]:
     return lambda: sum(sizes)
 
 
-def open_hello(chromium: Any, base: str) -> float:
+def first_paint(chromium: Any, base: str) -> float:
     with fresh_page(chromium) as page:
         page.goto(f"{base}/")
         until(page, FIRST_PAINT)
@@ -135,9 +143,10 @@ def frames_of_drag(chromium: Any, base: str) -> float:
 
 
 def measure(results: report.Report, chromium: Any, vault: Service, hello: Service, rounds: int) -> None:
-    opened, greeted, frames = [], [], []
+    opened, painted, greeted, frames = [], [], [], []
     for _ in range(rounds):
-        greeted.append(open_hello(chromium, hello.base))
+        greeted.append(first_paint(chromium, hello.base))
+        painted.append(first_paint(chromium, vault.base))
         opened.append(open_overview(chromium, vault.base))
         frames.append(frames_of_drag(chromium, vault.base))
     weight = max(each.weight for each in opened)
@@ -146,7 +155,7 @@ def measure(results: report.Report, chromium: Any, vault: Service, hello: Servic
     )
     sentence = statistics.median(each.sentence for each in opened)
     results.add(report.Row("until the sentence", f"{sentence * 1e3:.0f} ms", "1 s", sentence <= SENTENCE_SECONDS))
-    paint, other = statistics.median(each.paint for each in opened), statistics.median(greeted)
+    paint, other = statistics.median(painted), statistics.median(greeted)
     times = f"{paint * 1e3:.0f} ms, {paint / other:.1f} × the {other * 1e3:.0f} ms of hello"
     results.add(report.Row("first paint", times, f"{MOST_PAINT} ×", paint <= MOST_PAINT * other))
     bars = statistics.median(each.bars for each in opened)
@@ -159,12 +168,34 @@ def measure(results: report.Report, chromium: Any, vault: Service, hello: Servic
     )
 
 
+def measure_posts(results: report.Report, chromium: Any, vault: Service, seconds: float) -> None:
+    """Compare posts alone with those beside many open pages."""
+    alone = single_posts(vault, seconds)
+    with fresh_page(chromium) as page:
+        pages = open_pages.record(page, vault.base, PAGES)
+    with open_pages.streams(vault, PAGES), ThreadPoolExecutor(1) as other:
+        asking = other.submit(pages.ask, vault.port, seconds)
+        beside = single_posts(vault, seconds)
+        answered = asking.result(seconds + 60)
+    ratio = beside.p99 / alone.p99
+    times = f"p99 {beside.p99 * 1e3:.1f} ms, {ratio:.1f} × the {alone.p99 * 1e3:.1f} ms without"
+    what = f"a post beside {PAGES} open pages, {pages.rate:.0f} requests/s"
+    results.add(report.Row(what, times, f"{MOST_SLOWER:.0f} ×", ratio <= MOST_SLOWER))
+    failed = sum(answered.failed.values()) + sum(beside.failed.values())
+    results.add(report.Row("answers other than 2xx", str(failed), "0", not failed))
+
+
+def single_posts(vault: Service, seconds: float) -> Load:
+    return put_under_load(vault.port, posts(16, 1, 200), clients=16, seconds=seconds, rate=POSTS_A_SECOND)
+
+
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench_page", description=__doc__)
     parser.add_argument("--archives", type=int, default=10_000, help="number of archives in BACKUP_DIR")
     parser.add_argument("--restores", type=int, default=50, help="number of restores before")
     parser.add_argument("--megabytes", type=int, default=2000, help="size of the events in the database")
     parser.add_argument("--rounds", type=int, default=8, help="how often each page is opened")
+    parser.add_argument("--seconds", type=float, default=60, help="how long posts are measured, alone and beside pages")
     report.add_options(parser, workers=2)
     return parser.parse_args(arguments)
 
@@ -183,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             fill(vault, options.megabytes)
             chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             measure(results, chromium, vault, hello, options.rounds)
+            measure_posts(results, chromium, vault, options.seconds)
             chromium.close()
         what = f"{options.archives:,} archives, {options.restores} restores, {options.megabytes:,} MB of events"
         report.write(options.page, f"{INTRODUCTION}\nThis run: {what}.\n", results, folder)
