@@ -23,7 +23,7 @@ export function Quarantine({ away, configured }) {
   return html`<section class="card flush"><div class="filters"><h2>Quarantine</h2><p class="quiet">${f.count(data.count, "message")} that ${data.count === 1 ? "is no event" : "are no events"}${data.dropped ? `, ${f.number(data.dropped)} dropped for want of room` : ""}.</p>
       <${Button} needs="write" disabled=${away} onClick=${() => setAsked({ verb: "replay", messages })}>Replay ${these}…<//>
       <${Button} needs="admin" disabled=${away} onClick=${() => setAsked({ verb: "drop", messages })}>Drop ${these}…<//></div>
-    <table role="table" class="rows"><caption class="hidden">Messages in quarantine, newest first</caption>
+    <table role="table" class="rows messages"><caption class="hidden">Messages in quarantine, newest first</caption>
       <thead role="rowgroup"><tr role="row"><${Column}>When<//><${Column}>Message<//><${Column} number>Size<//><${Column}>Why<//><${Column}><span class="hidden">Actions</span><//></tr></thead>
       <tbody role="rowgroup">${messages.map((each) => html`<tr role="row" key=${each.id}>
         <td role="cell" class="made"><${When} at=${each.at} absolute /></td>

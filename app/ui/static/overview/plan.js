@@ -71,7 +71,7 @@ function usePlan(moment, generation) {
 function Refused({ error, generation }) {
   const near = error.body?.nearest?.at(-1);
   const { window } = error.body || {};
-  const hint = window?.oldest.time && window.newest.time ? `any moment from ${f.time(window.oldest.time)} to ${f.time(window.newest.time)} can be had` : error.hint;
+  const hint = window?.oldest.time && window.newest.time ? `any moment from ${f.time(window.oldest.time)} to ${f.time(window.newest.time)} can be had` : near ? "" : error.hint;
   return html`<${Problem} error=${{ message: error.message, hint, body: error.body }}>${near && html`<p>
     <a href=${addressOf("overview", momentOf(near, generation))}>Go to the nearest moment: ${near.time ? html`<${When} at=${near.time} absolute />` : `after event #${f.number(near.sequence)}`}</a></p>`}<//>`;
 }
