@@ -453,7 +453,7 @@ STATES = [
     State("operations-running", "#/operations", restoring, words="412 MB/s"),
     State("jobs", "#/jobs", words="page 41 of 100"),
     State("jobs-dead", "#/jobs?show=dead", words="shop/web has deleted it"),
-    State("jobs-one", "#/jobs?show=dead", reach=press(re.compile(r"^invoice\.send$")), words="looking for customer 4711"),
+    State("jobs-one", "#/jobs?show=dead", reach=press(re.compile(r"^invoice\.send$")), words="looking for customer"),
     State("jobs-retry", "#/jobs?show=dead", reach=press("Retry these 3…"), words="Each gets all its tries again."),
     State("jobs-cancel", "#/jobs", reach=press(re.compile("^Cancel ")), words="One that waits ends at once."),
     State("jobs-held", "#/jobs", with_held_jobs, words="5 jobs wait for you."),
