@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
@@ -28,7 +30,10 @@ from eventvault.settings import Settings
 log = logging.getLogger("EventBus")
 
 BATCH_MESSAGES = 1_000
-"""Small enough that a post over HTTP does not wait long for a batch."""
+SHARED_MESSAGES = 250
+"""Messages of a batch while others append too: a post over HTTP waits for the batch that is being written."""
+SHARED_SECONDS = 1.0
+"""How long batches are small after another one appended."""
 POLL_SECONDS = 0.1
 _MEMBERS: tuple[Callable[[Message], Any], ...] = (Message.error, Message.topic, Message.partition)
 
@@ -63,6 +68,8 @@ class Consuming:
         metadata = load()
         self._sink, self._monitor = sink, monitor
         self._stopping, self._accepted = stopping, accepted
+        self._last_sequence: int | None = None
+        self._shared_until = -math.inf
         admin = Admin(settings)
         properties = config.events_consumer(settings)
         self._renewal = Renewal(refusals.probe_of(properties))
@@ -96,7 +103,8 @@ class Consuming:
 
     def _messages(self) -> list[Message]:
         first = self._consumer.poll(POLL_SECONDS)
-        return [] if first is None else [first, *self._consumer.consume(BATCH_MESSAGES - 1, 0)]
+        most = SHARED_MESSAGES if time.monotonic() < self._shared_until else BATCH_MESSAGES
+        return [] if first is None else [first, *self._consumer.consume(most - 1, 0)]
 
     def _process(self, messages: Sequence[Message]) -> None:
         by_place: dict[Place, list[Message]] = defaultdict(list)
@@ -164,7 +172,9 @@ class Consuming:
             for message, reason in batch.letters
         ]
         puts = [offsets.offset_put(*place, end) for place, end in ends.items()]
-        duplicates = [result for result in self._sink(drafts, puts, letters).results if result.duplicate]
+        stored = self._sink(drafts, puts, letters)
+        duplicates = [result for result in stored.results if result.duplicate]
+        self._note_others(stored.last_sequence, len(drafts) - len(duplicates))
         for place, end in ends.items():
             self._topics.consumed(*place, end)
         self._monitor.batch_stored(
@@ -175,6 +185,12 @@ class Consuming:
             dead_letters=len(letters),
         )
         self._monitor.recovered()
+
+    def _note_others(self, last_sequence: int, appended: int) -> None:
+        """Note whether others appended since the batch before. appended: how many events this one has."""
+        if self._last_sequence is not None and last_sequence != self._last_sequence + appended:
+            self._shared_until = time.monotonic() + SHARED_SECONDS
+        self._last_sequence = last_sequence
 
     def _note_error(self, message: Message, error: KafkaError) -> None:
         if error.fatal():

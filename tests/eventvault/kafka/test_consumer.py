@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 
 from eventvault import settings
+from eventvault.database.values import AppendResult
 from eventvault.errors import NoSpace
+from eventvault.events.event import EventDraft
+from eventvault.kafka import consuming
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset, checksum, offset_put
 from eventvault.kafka.values import Reference
 from tests.eventvault.kafka import raw_producer
+from tests.eventvault.kafka.conftest import MemoryRegistry
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker
 from tests.processes import wait_until
@@ -31,6 +35,22 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 def events(first: int, last: int) -> list[str]:
     return [json.dumps({"id": str(number), "type": f"t{number}"}) for number in range(first, last + 1)]
+
+
+class SharedRegistry(MemoryRegistry):
+    """others: how many events another one appends before each write. batches: events of each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others = 0
+        self.batches: list[int] = []
+        self._of_others = 0
+
+    def sink(self, drafts: Sequence[EventDraft], *written: Any) -> AppendResult:
+        self.batches.append(len(drafts))
+        self._of_others += self.others
+        found = super().sink(drafts, *written)
+        return AppendResult(found.results, found.last_sequence + self._of_others)
 
 
 def test_without_kafka_nothing_is_started(settings_environment: dict[str, str]) -> None:
@@ -305,3 +325,25 @@ def test_a_broker_that_is_away_at_the_start_and_again_later_is_waited_for(
 
 def replace_offset(offset: StoredOffset, **changed: Any) -> StoredOffset:
     return StoredOffset(**{**{name: getattr(offset, name) for name in offset.__struct_fields__}, **changed})
+
+
+@pytest.mark.kafka
+def test_batches_are_small_while_others_append_too(
+    kafka: Kafka, consume: Consume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consuming, "SHARED_MESSAGES", 20)
+    monkeypatch.setattr(consuming, "SHARED_SECONDS", PATIENCE_SECONDS)
+    registry = SharedRegistry()
+    topic = kafka.topic()
+    kafka.send(topic, events(1, 2_000))
+    alone = consume(kafka.bootstrap, topic, registry)
+    until(lambda: len(registry.drafts) == 2_000, "the events do not come")
+    assert max(registry.batches) > 20
+    registry.others = 1
+    kafka.send(topic, events(2_001, 2_001))
+    until(lambda: len(registry.drafts) == 2_001, "the event does not come")
+    del registry.batches[:]
+    kafka.send(topic, events(2_002, 3_000))
+    until(lambda: len(registry.drafts) == 3_000, "the events do not come")
+    assert 0 < max(registry.batches) <= 20
+    assert alone.codes() == []
