@@ -24,7 +24,7 @@ from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.restoring import drafts, ids
 from tests.schedule import share
-from tests.stores import STORE_COMMAND, running_client
+from tests.stores import STORE_COMMAND, running_client, wait_until_gone
 
 pytestmark = [
     pytest.mark.root,
@@ -166,16 +166,19 @@ def test_each_error_of_the_system_at_some_call_of_each_verb(settings: Settings, 
 
 def detach(log: Path) -> None:
     """End the strace that writes `log`: what it traced goes on."""
+    tracers = []
     for process in Path("/proc").iterdir():
         with suppress(OSError):
             command = (process / "cmdline").read_bytes().split(b"\0")
             if command[0] == b"strace" and str(log).encode() in command:
-                os.kill(int(process.name), signal.SIGINT)
-                processes.wait_until(lambda process=process: not process.exists(), "strace does not end")  # type: ignore[misc]
+                tracers.append(int(process.name))
+    for tracer in tracers:
+        processes.kill([tracer], signal.SIGINT)
+        wait_until_gone(tracer)
 
 
 STARTS = """\
-if mkdir {once}; then exec strace -D -f -q -o {log} -e trace={call} -e inject={fault} "$@"; fi
+if mkdir {once}; then exec strace -I 2 -D -f -q -o {log} -e trace={call} -e inject={fault} "$@"; fi
 exec "$@"
 """
 
