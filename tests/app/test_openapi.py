@@ -162,7 +162,7 @@ def send_all(
 
 
 QUICK = hypothesis.settings(
-    max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 IGNORED = pytest.mark.filterwarnings("ignore:Skipped test cases with unsupported payload media types")
 
@@ -176,7 +176,7 @@ def test_every_generated_request_is_answered_as_documented(schema: BaseSchema, s
 @pytest.mark.slow
 @IGNORED
 def test_every_request_without_a_token_is_answered_as_documented(schema: BaseSchema, subtests: pytest.Subtests) -> None:
-    send_all(schema, subtests, hypothesis.settings(QUICK, max_examples=3), test=check_without_token)
+    send_all(schema, subtests, hypothesis.settings(QUICK, max_examples=2), test=check_without_token)
 
 
 @pytest.mark.soak

@@ -163,6 +163,9 @@ def test_under_flask_run_a_stream_is_sent_too(service: Callable[..., Service], o
     assert stream.status == 200
     (sequence,) = post(running, "flask")
     assert stream.next(1)[0].json()["sequence"] == sequence
+    running.process.terminate()
+    running.process.wait(30)
+    processes.kill(running.stores(), signal.SIGTERM)  # it would end by itself once its wait for a new event is over
 
 
 def test_a_stop_of_the_service_ends_streams_at_once(service: Callable[..., Service], opened: ExitStack) -> None:
