@@ -41,6 +41,7 @@ from tests.stores import STORE_COMMAND, folders_beneath, running_service, wait_u
 
 QUIET = {"AUTO_BACKUP_ENABLED": "false", "SCRUB_INTERVAL": "0", "MAX_BACKUPS": "50"}
 JOBS = {"JOBS_ENABLED": "true", "JOBS_LOCAL_CONCURRENCY": "0"}
+QUICK_CHORES = [sys.executable, "-m", "tests.states.quick_chores"]
 HELD = [sys.executable, "-m", "tests.states.held_chores", "prepare_restore", "--"]
 """A store whose restores stop before they begin."""
 STUCK = [sys.executable, "-m", "tests.states.stuck_store"]
@@ -112,7 +113,7 @@ def state(name: str) -> Callable[[Callable[[Given], Iterator[Surface]]], State]:
 
 @contextmanager
 def served(
-    given: Given, settings: Settings, command: Sequence[str] = STORE_COMMAND, *, patience: float = 15.0
+    given: Given, settings: Settings, command: Sequence[str] = QUICK_CHORES, *, patience: float = 15.0
 ) -> Iterator[tuple[Surface, StoreClient]]:
     """A store process, which starts with the first request, and the application in front of it."""
     spawner = Spawner(settings, command, service=f"states-{secrets.token_hex(4)}")
@@ -258,7 +259,7 @@ def clock_ahead(given: Given) -> Iterator[Surface]:
     clock = SettableClock(given.folder)
     for name, value in clock.environment.items():
         given.monkeypatch.setenv(name, value)
-    with served(given, given.copy(**JOBS)) as (surface, client):
+    with served(given, given.copy(**JOBS), STORE_COMMAND) as (surface, client):
         started(client, "serving")
         clock.set_offset(TEN_DAYS)
         wait_for_problem(client, "clock_ahead")
@@ -310,7 +311,7 @@ def database_damaged(given: Given) -> Iterator[Surface]:
 @state("no descriptors")
 def no_descriptors(given: Given) -> Iterator[Surface]:
     """The store can open nothing more. It has served reads before, so LevelDB has its tables open."""
-    with served(given, given.copy()) as (surface, client):
+    with served(given, given.copy(), STORE_COMMAND) as (surface, client):
         wait_until_journaled(client)
         assert surface.web.get("/api/events/export").get_data()
         store = int(client.status()["store"]["pid"])
