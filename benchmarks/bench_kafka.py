@@ -262,7 +262,7 @@ def measure_posts(options: argparse.Namespace, kafka: Kafka, folder: Path, resul
     topic = produce(kafka, orders(3), options.beside, orjson.dumps)
     asked = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": topic, "JOBS_ENABLED": "false"}
     requests = posts(64, 1, DATA_BYTES)
-    idle, beside, taken = list[Load](), list[Load](), list[float]()
+    idle, beside, rates = list[Load](), list[Load](), list[float]()
     for number in range(options.rounds):
         place = folder / f"posts-{number}"
         place.mkdir()
@@ -273,7 +273,7 @@ def measure_posts(options: argparse.Namespace, kafka: Kafka, folder: Path, resul
             after, seconds = consumed(service), time.monotonic() - began
             if after >= options.beside:
                 raise SystemExit(f"--beside {options.beside} is too small: all was consumed in {seconds:.1f} s")
-            taken.append((after - before) / seconds)
+            rates.append((after - before) / seconds)
             processes.wait_until(lambda: consumed(service) >= options.beside, "the backlog stays", seconds=600)
             processes.wait_until(lambda: serving.is_journaled(service), "the journal is late", seconds=600)
             idle.append(measure(service.port, requests, clients=8, seconds=POST_SECONDS, rate=POST_RATE))
@@ -283,7 +283,7 @@ def measure_posts(options: argparse.Namespace, kafka: Kafka, folder: Path, resul
     middle = statistics.median(load.p50 for load in beside) * 1e3
     results.add(report.Row(f"{POST_RATE} posts/s of an event, nothing comes in", f"p99 {alone:.1f} ms"))
     shown = f"{busy / alone:.2f} (p50 {middle:.1f} ms, p99 {busy:.1f} ms)"
-    what = f"the same while {statistics.median(taken):,.0f} events/s come in, as a multiple"
+    what = f"the same while {statistics.median(rates):,.0f} events/s come in, as a multiple"
     results.add(report.Row(what, shown, f"{MOST_TIMES}", busy / alone <= MOST_TIMES))
     results.add(report.Row("posts that failed", f"{failed}", "0", not failed))
 
