@@ -30,6 +30,8 @@ _DATABASE_FILE = re.compile(r"CURRENT|MANIFEST-[0-9]{1,20}|[0-9]{1,20}\.(log|ldb
 _NO_DATABASE_PREFIXES = ("PaxHeader", "__MACOSX", "._")
 _BESIDE_OURS = (
     data_folders.PREVIOUS_PREFIX,
+    data_folders.JOBS_DATABASE,
+    f".{data_folders.JOBS_DATABASE}.",
     data_folders.REHEARSAL_PREFIX,
     *data_folders.STORAGE_TEMPORARY_PREFIXES,
 )

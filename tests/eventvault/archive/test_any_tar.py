@@ -323,7 +323,10 @@ def test_one_database_is_taken_wherever_it_lies(place, unpacked):
     assert sorted(answer.ignored) == sorted(placed("logs/", notes))
 
 
-BESIDE = ["previous-0123456789abcdef/", "previous-unread-01234567/", ".past-1/", ".restoring-1/event_registry_db/"]
+BESIDE = [
+    "previous-0123456789abcdef/", "previous-unread-01234567/", ".past-1/", ".restoring-1/event_registry_db/",
+    "jobs_db/", "jobs_db.damaged/", ".jobs_db.creating/",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("storage", ["", "storage/", "usr/src/app/storage/"])
