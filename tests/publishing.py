@@ -84,4 +84,5 @@ def assert_in_order(topic: Topic, posted: Iterable[tuple[str, str]]) -> None:
         wanted[subject.encode()].append(name)
     found = topic.first_ids_by_key()
     for subject, names in wanted.items():
-        assert [name for name in found.get(subject, []) if name in set(names)] == names
+        posted_then = set(names)
+        assert [name for name in found.get(subject, []) if name in posted_then] == names

@@ -99,8 +99,8 @@ def check_topic(kafka: Kafka, topic: str, acknowledged: dict[str, list[str]], pa
         name = dict(message.headers() or [])["ce_id"].decode()
         found[(message.key() or b"").decode()][name] = None
     for subject, names in acknowledged.items():
-        first = list(found[subject])
-        assert [name for name in first if name in set(names)] == names
+        first, wanted = list(found[subject]), set(names)
+        assert [name for name in first if name in wanted] == names
         numbers = [int(name.rpartition("-")[2]) for name in first]
         assert numbers == sorted(numbers)
 
