@@ -68,6 +68,14 @@ def format_milliseconds(instant: int) -> str:
     return f"{_seconds_text(seconds)}.{fraction // 1000:03d}Z"
 
 
+def optional_microseconds(instant: int | None) -> str | None:
+    return None if instant is None else format_microseconds(instant)
+
+
+def optional_milliseconds(instant: int | None) -> str | None:
+    return None if instant is None else format_milliseconds(instant)
+
+
 def parse(text: str) -> int:
     """Return the microseconds of an RFC 3339 instant. Raises ValueError for others, and without an offset."""
     instant = datetime.fromisoformat(text)

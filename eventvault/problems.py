@@ -95,7 +95,7 @@ class Problem(msgspec.Struct, frozen=True):
             "message": self.message,
             "hint": self.hint,
             "about": None if self.about is None else {"kind": self.kind, "name": self.about},
-            "since": None if self.since is None else clock.format_milliseconds(self.since),
+            "since": clock.optional_milliseconds(self.since),
             "acceptable": acceptable,
             **({"details": self.details} if self.details else {}),
         }

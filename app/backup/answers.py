@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventvault import clock
-from eventvault.backups.entry import BackupEntry, Created
+from eventvault.backups.entry import BackupEntry, Created, Pin
 from eventvault.past.values import CopyResult
 from eventvault.rehearsals.results import Rehearsal
 from eventvault.restore.values import PreviousEntry, ReplacedEvents, Restored, UndoTarget, moment_json
@@ -98,11 +98,11 @@ def backup_json(entry: BackupEntry) -> dict[str, Any]:
         "events": entry.events,
         "sequence": entry.sequence,
         "generation": entry.generation,
-        "verified": timestamp(entry.verified),
+        "verified": clock.optional_milliseconds(entry.verified),
         "checked": entry.checked,
         "pinned": entry.pinned,
         "rehearsal": entry.rehearsal,
-        "pin": None if entry.pin is None else {"reason": entry.pin.reason, "until": timestamp(entry.pin.until)},
+        "pin": _pin_json(entry.pin),
         "keptBy": list(entry.retained_by),
         "encrypted": entry.encrypted,
         "offsite": entry.offsite,
@@ -146,6 +146,5 @@ def megabytes(size: int) -> str:
     return f"{size / 2**20:.2f}"
 
 
-def timestamp(instant: int | None) -> str | None:
-    """Return an instant, in microseconds since the epoch, as ISO 8601 with milliseconds and Z."""
-    return None if instant is None else clock.format_milliseconds(instant)
+def _pin_json(pin: Pin | None) -> dict[str, Any] | None:
+    return None if pin is None else {"reason": pin.reason, "until": clock.optional_milliseconds(pin.until)}

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import orjson
 
-from app.backup.answers import backup_json, megabytes, timestamp
+from app.backup.answers import backup_json, megabytes
 from app.edge import current_edge
 from app.replies import Body
 from app.store_status import Status
+from eventvault import clock
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import EventVaultError, StoreRestoring
 from eventvault.problems import Problem, ProblemTimes
@@ -65,7 +66,7 @@ def _describe(status: dict[str, Any]) -> dict[str, Any]:
             "damagedCount": backup.get("damagedCount", 0),
             "notProven": backup.get("notProven", 0),
             "keptBy": backup.get("keptBy", {}),
-            "oldestVerified": timestamp(oldest),
+            "oldestVerified": clock.optional_milliseconds(oldest),
         },
         **{part: status.get(part) for part in _PARTS},
     }

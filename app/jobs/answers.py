@@ -35,9 +35,9 @@ def job_json(job: Job) -> dict[str, Any]:
         "id": job.id,
         "type": job.type,
         "state": job.state,
-        "createdAt": _instant(job.created),
-        "runAt": _instant(job.run_at),
-        "endedAt": _instant(job.ended),
+        "createdAt": clock.format_milliseconds(job.created),
+        "runAt": clock.format_milliseconds(job.run_at),
+        "endedAt": clock.optional_milliseconds(job.ended),
         "attempt": job.attempt,
         "tries": job.tries,
         "maxAttempts": job.max_attempts,
@@ -75,9 +75,9 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "number": attempt.number,
         "session": attempt.session,
         "host": attempt.host,
-        "sentAt": _instant(attempt.sent_at),
-        "startedAt": _instant(attempt.started_at),
-        "endedAt": _instant(attempt.ended_at),
+        "sentAt": clock.format_milliseconds(attempt.sent_at),
+        "startedAt": clock.optional_milliseconds(attempt.started_at),
+        "endedAt": clock.optional_milliseconds(attempt.ended_at),
         "outcome": attempt.outcome,
         "error": _error(attempt.error),
         "output": attempt.output,
@@ -118,15 +118,11 @@ def schedule_json(schedule: JobSchedule) -> dict[str, Any]:
         "catchUp": schedule.catch_up,
         "paused": schedule.is_paused,
         "inCode": schedule.in_code,
-        "next": _instant(schedule.next),
-        "last": _instant(schedule.last),
+        "next": clock.optional_milliseconds(schedule.next),
+        "last": clock.optional_milliseconds(schedule.last),
         "lastJob": schedule.last_job,
         "skipped": schedule.skipped,
     }
-
-
-def _instant(instant: int | None) -> str | None:
-    return None if instant is None else clock.format_milliseconds(instant)
 
 
 def _raw(text: msgspec.Raw | None) -> Any:

@@ -20,7 +20,7 @@ def page_json(page: QuarantinePage) -> dict[str, Any]:
         "next": page.next,
         "count": held.count,
         "bytes": held.bytes,
-        "oldest": None if held.oldest is None else clock.format_milliseconds(held.oldest),
+        "oldest": clock.optional_milliseconds(held.oldest),
         "dropped": held.totals.dropped,
     }
 

@@ -23,7 +23,7 @@ def operation_json(entry: OperationEntry) -> dict[str, Any]:
         "state": entry.state,
         "startedBy": entry.started_by,
         "startedAt": clock.format_milliseconds(entry.started_at),
-        "endedAt": None if entry.ended_at is None else clock.format_milliseconds(entry.ended_at),
+        "endedAt": clock.optional_milliseconds(entry.ended_at),
         "progress": round(progress.fraction, 4),
         "step": progress.step,
         "bytesDone": progress.bytes_done,

@@ -13,7 +13,7 @@ def made_json(made: Made) -> dict[str, Any]:
     """Return the answer to `create` and `rotate`: the only one that has the token itself."""
     answer = {"token": made.text, **token_json(made.token)}
     if made.previous is not None:
-        answer["previous"] = {"id": made.previous.id, "expires": _instant(made.previous.expires)}
+        answer["previous"] = {"id": made.previous.id, "expires": clock.optional_milliseconds(made.previous.expires)}
     return answer | _copy_problem(made.unwritten)
 
 
@@ -22,8 +22,8 @@ def token_json(token: Token) -> dict[str, Any]:
         "id": token.id,
         "name": token.name,
         "scope": token.scope,
-        "created": _instant(token.created),
-        "expires": _instant(token.expires),
+        "created": clock.format_milliseconds(token.created),
+        "expires": clock.optional_milliseconds(token.expires),
         "from": token.by,
     }
 
@@ -43,8 +43,4 @@ def _copy_problem(unwritten: str | None) -> dict[str, Any]:
 
 
 def _revoked_json(revoked: Revoked) -> dict[str, Any]:
-    return {"id": revoked.id, "name": revoked.name, "revoked": _instant(revoked.at)}
-
-
-def _instant(instant: int | None) -> str | None:
-    return None if instant is None else clock.format_milliseconds(instant)
+    return {"id": revoked.id, "name": revoked.name, "revoked": clock.format_milliseconds(revoked.at)}

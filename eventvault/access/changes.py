@@ -247,7 +247,7 @@ class TokenChanges:
     def _describe(self, token: Token, now: int) -> dict[str, Any]:
         row = self._row(token.id, token.name, token.scope, token.by)
         row["created"] = clock.format_milliseconds(token.created)
-        row["expires"] = None if token.expires is None else clock.format_milliseconds(token.expires)
+        row["expires"] = clock.optional_milliseconds(token.expires)
         row["expired"] = not _is_live(token, now)
         return row
 
@@ -260,7 +260,7 @@ class TokenChanges:
             "created": None,
             "expires": None,
             "expired": False,
-            "lastUsed": None if used is None else clock.format_milliseconds(used),
+            "lastUsed": clock.optional_milliseconds(used),
             "from": source,
         }
 

@@ -31,7 +31,7 @@ def describe_plan(plan: RetentionPlan, entries: Sequence[BackupEntry], frees: Ma
 def _describe(entry: BackupEntry) -> dict[str, Any]:
     pin = entry.pin and {
         "reason": entry.pin.reason,
-        "until": None if entry.pin.until is None else clock.format_milliseconds(entry.pin.until),
+        "until": clock.optional_milliseconds(entry.pin.until),
     }
     return {
         "name": entry.name,

@@ -74,7 +74,7 @@ class ArchiveScrub:
         return {
             "enabled": self._enabled,
             "intervalMs": self._settings.scrub_interval,
-            "nextRun": None if following is None else clock.format_milliseconds(following),
+            "nextRun": clock.optional_milliseconds(following),
             **self._last,
         }
 

@@ -58,7 +58,7 @@ class RecordedRehearsals:
     def describe_running(self) -> dict[str, Any]:
         """Return the members of `jobs.rehearsal` of health that say what is rehearsed now."""
         source, since = self._rehearser.running or (None, None)
-        shown = None if since is None else clock.format_milliseconds(since)
+        shown = clock.optional_milliseconds(since)
         return {"running": source is not None, "source": source, "since": shown}
 
     def problems(self) -> list[Problem]:

@@ -107,7 +107,7 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _describe_moment(moment: ReachedMoment) -> dict[str, Any]:
-    time = None if moment.time is None else clock.format_microseconds(moment.time)
+    time = clock.optional_microseconds(moment.time)
     return {"time": time, "sequence": moment.sequence, "generation": moment.generation}
 
 

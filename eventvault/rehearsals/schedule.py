@@ -52,7 +52,7 @@ class RehearsalSchedule:
     @property
     def next_run(self) -> str | None:
         following = self._cron.next_run
-        return None if following is None else clock.format_milliseconds(following)
+        return clock.optional_milliseconds(following)
 
     def start(self) -> None:
         self._cron.start()

@@ -151,7 +151,7 @@ def _events_replaced(restored: Restored, last_common: LastCommon) -> ReplacedEve
 def moment_json(moment: RestoredMoment | None) -> dict[str, Any] | None:
     if moment is None:
         return None
-    time = None if moment.time is None else clock.format_microseconds(moment.time)
+    time = clock.optional_microseconds(moment.time)
     return {"time": time, "sequence": moment.sequence}
 
 

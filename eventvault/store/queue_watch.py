@@ -51,7 +51,7 @@ class QueueWatch:
         described: dict[str, Any] = msgspec.to_builtins(status)
         del described["problems"]
         oldest = status.oldest_waiting
-        return {**described, "oldestWaiting": None if oldest is None else clock.format_milliseconds(oldest)}
+        return {**described, "oldestWaiting": clock.optional_milliseconds(oldest)}
 
     def problems(self) -> list[Problem]:
         status, error = self._status, self._error

@@ -63,14 +63,10 @@ def _in_path(text: str, missing: type[EventVaultError], what: str) -> str:
     return quote(text, safe="", errors="surrogateescape")
 
 
-def instant(microseconds: int | None) -> str | None:
-    return None if microseconds is None else clock.format_microseconds(microseconds)
-
-
 def _pin(name: str, pinned: bool, reason: str | None, until: int | None) -> Request:
     if not pinned:
         return with_json("DELETE", of_backup(name, "pin"))
-    return with_json("PUT", of_backup(name, "pin"), {"reason": reason, "until": instant(until)})
+    return with_json("PUT", of_backup(name, "pin"), {"reason": reason, "until": clock.optional_microseconds(until)})
 
 
 def moment_members(moment: Moment | str) -> dict[str, Any]:
@@ -79,7 +75,7 @@ def moment_members(moment: Moment | str) -> dict[str, Any]:
         return {"backupName": moment}
     members = {
         "backupName": moment.archive,
-        "pointInTime": instant(moment.instant),
+        "pointInTime": clock.optional_microseconds(moment.instant),
         "sequence": moment.sequence,
         "generation": moment.generation,
     }
@@ -105,8 +101,8 @@ def event_filter(query: ScanQuery) -> dict[str, Any]:
         "type": query.type,
         "subject": query.subject,
         "source": query.source,
-        "from": instant(query.recorded_from),
-        "to": instant(query.recorded_to),
+        "from": clock.optional_microseconds(query.recorded_from),
+        "to": clock.optional_microseconds(query.recorded_to),
         "fromSequence": query.after + 1 if query.after else None,
     }
     return {name: value for name, value in members.items() if value is not None}
@@ -146,8 +142,8 @@ def page_of(query: ScanQuery) -> Request:
         type=query.type,
         subject=query.subject,
         source=query.source,
-        from_=instant(query.recorded_from),
-        to=instant(query.recorded_to),
+        from_=clock.optional_microseconds(query.recorded_from),
+        to=clock.optional_microseconds(query.recorded_to),
     )
 
 
@@ -164,8 +160,8 @@ def _histogram(query: HistogramQuery) -> Request:
     return get(
         "/api/events/histogram",
         buckets=query.buckets,
-        from_=instant(query.recorded_from),
-        to=instant(query.recorded_to),
+        from_=clock.optional_microseconds(query.recorded_from),
+        to=clock.optional_microseconds(query.recorded_to),
         type=query.type,
         generation=query.generation,
     )
@@ -202,7 +198,9 @@ def _drop(wanted: QuarantineFilter, count: int | None) -> Request:
 CALLS: dict[str, Call] = {
     "append": Call(_append, answers.appended),
     "get": Call(
-        lambda event_id, source, recorded_to: get("/api/events", id=event_id, source=source, asOf=instant(recorded_to)),
+        lambda event_id, source, recorded_to: get(
+            "/api/events", id=event_id, source=source, asOf=clock.optional_microseconds(recorded_to)
+        ),
         answers.one_event,
     ),
     "histogram": Call(_histogram, answers.histogram),

@@ -240,7 +240,7 @@ def _members(asked: JobRequest) -> dict[str, Any]:
         "id": asked.id,
         "payload": asked.payload,
         "delay": asked.delay,
-        "runAt": None if asked.run_at is None else clock.format_microseconds(asked.run_at),
+        "runAt": clock.optional_microseconds(asked.run_at),
         "priority": asked.priority or None,
         "key": asked.key,
         "unique": asked.unique,

@@ -241,7 +241,7 @@ class MomentLocator:
     def moment(self, sources: Sources, generation: str, sequence: int) -> dict[str, Any]:
         """Return {time, sequence} of an event."""
         instant = self.time_of(sources, generation, sequence)
-        return {"time": None if instant is None else clock.format_microseconds(instant), "sequence": sequence}
+        return {"time": clock.optional_microseconds(instant), "sequence": sequence}
 
     def _identity_and_live(self) -> tuple[StoreIdentity | None, Live | None]:
         try:

@@ -154,7 +154,7 @@ class _Found:
         """Return when an event was recorded, from the open database or the ends of the segments that hold it."""
         near = self._family.segments_with(generation, max(0, sequence - 1), max(1, sequence))
         instant = self._locator.time_of(msgspec.structs.replace(self._sources, segments=near), generation, sequence)
-        return None if instant is None else clock.format_microseconds(instant)
+        return clock.optional_microseconds(instant)
 
     def _gaps(self, generation: str) -> list[dict[str, Any]]:
         """The events that nothing holds any more; later events of that generation cannot be restored."""
@@ -189,7 +189,7 @@ def describe_archive(entry: BackupEntry) -> dict[str, Any]:
         "origin": entry.origin,
         "pinned": entry.pinned,
         "proven": entry.origin_proven,
-        "verified": None if entry.verified is None else clock.format_milliseconds(entry.verified),
+        "verified": clock.optional_milliseconds(entry.verified),
         "problem": entry.problem,
     }
 

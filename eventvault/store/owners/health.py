@@ -313,7 +313,7 @@ def _running_restore(parts: HealthOwner, staged: dict[str, Any] | None) -> dict[
     return {
         "running": source is not None,
         "source": source,
-        "since": None if since is None else clock.format_milliseconds(since),
+        "since": clock.optional_milliseconds(since),
         "target": None if forecast is None else _target(forecast),
         "predictedSeconds": None if forecast is None else forecast.seconds,
         "progress": None if progress is None else progress.fraction,
@@ -325,7 +325,7 @@ def _running_restore(parts: HealthOwner, staged: dict[str, Any] | None) -> dict[
 
 
 def _target(forecast: RestoreForecast) -> dict[str, Any]:
-    time = None if forecast.instant is None else clock.format_microseconds(forecast.instant)
+    time = clock.optional_microseconds(forecast.instant)
     return {"time": time, "sequence": forecast.sequence}
 
 
