@@ -8,18 +8,16 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks import report, serving
-from tests import processes
+from benchmarks.bench_health import copy_archive
 from tests.service import Service
 
 INTRODUCTION = """\
@@ -42,21 +40,6 @@ def measured(words: Sequence[str], environment: Mapping[str, str], runs: int) ->
         clock.append(time.monotonic() - began)
         processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return statistics.median(processor), statistics.median(clock)
-
-
-def copy_archive(service: Service, archives: int) -> None:
-    """Back up once, and put copies of the archive beside it."""
-    name = service.post("/api/backup/create").json()["name"]
-    folder, began = service.folder("BACKUP_DIR"), datetime(2020, 1, 1, tzinfo=UTC)
-    for number in range(archives - 1):
-        at = began + timedelta(hours=number)
-        shutil.copyfile(folder / name, folder / f"backup_{at:%Y-%m-%d_%H%M%S}.tar.gz")
-
-    def are_all_listed() -> bool:
-        count: int | None = service.get("/api/health").json()["backup"]["count"]
-        return count == archives
-
-    processes.wait_until(are_all_listed, "the archives are not listed", 600)
 
 
 def measure(results: report.Report, service: Service, runs: int) -> None:
@@ -94,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
         folder = Path(name)
         with serving.eventvault(folder, 1) as service:
-            copy_archive(service, options.archives)
+            copy_archive(service, service.post("/api/backup/create").json()["name"], options.archives)
             measure(results, service, options.runs)
         report.write(options.page, INTRODUCTION, results, folder)
     print(f"written: {options.page}")

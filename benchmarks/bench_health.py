@@ -9,7 +9,6 @@ import argparse
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,44 +46,42 @@ MOST_SLOWER = 2.0
 """How many times as long a post may take beside the pages, at the 99th percentile."""
 
 
-def prepare(service: Service, folder: Path, archives: int, restores: int) -> None:
+def prepare(service: Service, archives: int, restores: int) -> None:
     """Post, back up, restore again and again, then put copies of the archive into BACKUP_DIR."""
     put_under_load(service.port, posts(10, 100, 200), clients=1, seconds=60, most=10)
     name = timed_post(service, "/api/backup/create", {})[1]["name"]
     for number in range(restores):
         service.post("/api/events", {"type": "between", "id": f"between-{number}"})
         timed_post(service, "/api/backup/restore", {"backupName": name})
-    began = datetime(2020, 1, 1, tzinfo=UTC)
+    copy_archive(service, name, archives)
+    os.sync()  # else the kernel writes these copies while posts are measured, which wait for the same disk
+
+
+def copy_archive(service: Service, name: str, archives: int) -> None:
+    """Put copies of an archive beside it, until there are so many."""
+    folder, began = service.folder("BACKUP_DIR"), datetime(2020, 1, 1, tzinfo=UTC)
     for number in range(archives - 1):
         at = began + timedelta(hours=number)
-        shutil.copyfile(folder / "BACKUP_DIR" / name, folder / "BACKUP_DIR" / f"backup_{at:%Y-%m-%d_%H%M%S}.tar.gz")
+        shutil.copyfile(folder / name, folder / f"backup_{at:%Y-%m-%d_%H%M%S}.tar.gz")
 
     def are_all_listed() -> bool:
         count: int | None = service.get("/api/health").json()["backup"]["count"]
         return count == archives
 
     processes.wait_until(are_all_listed, "the archives are not listed", 600)
-    os.sync()  # else the kernel writes these copies while posts are measured, which wait for the same disk
 
 
 @contextmanager
 def alarms(service: Service, seen: list[str]) -> Iterator[None]:
     """Add every status but `ok` to `seen`, with its problems, until the context is left."""
-    ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(1 / ALARM_CHECKS_PER_SECOND):
-            health = service.get("/api/health").json()
-            if health["status"] != "ok":
-                seen.append(f"{health['status']}: {[problem['code'] for problem in health['problems']]}")
+        health = service.get("/api/health").json()
+        if health["status"] != "ok":
+            seen.append(f"{health['status']}: {[problem['code'] for problem in health['problems']]}")
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    with processes.repeated(look, 1 / ALARM_CHECKS_PER_SECOND):
         yield
-    finally:
-        ended.set()
-        thread.join(60)
 
 
 def measure(results: report.Report, service: Service, seconds: float, what: str) -> None:
@@ -139,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
         folder = Path(name)
         with serving.eventvault(folder, options.workers, {"JOURNAL_INTERVAL": "200"}) as service:
-            prepare(service, folder, options.archives, options.restores)
+            prepare(service, options.archives, options.restores)
             what = f"{options.archives:,} archives, {options.restores} restores"
             measure(results, service, options.seconds, what)
         report.write(options.page, INTRODUCTION, results, folder)

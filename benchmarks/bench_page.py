@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             serving.bare_flask(folder, options.workers) as hello,
             sync_playwright() as playwright,
         ):
-            prepare(vault, folder, options.archives, options.restores)
+            prepare(vault, options.archives, options.restores)
             fill(vault, options.megabytes)
             chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             measure(results, chromium, vault, hello, options.rounds)

@@ -12,7 +12,6 @@ import random
 import signal
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from benchmarks import memory, report, serving
 from benchmarks.load import Load, http_request, measure
+from tests import processes
 from tests.service import Service
 
 MEGABYTE = 2**20
@@ -85,44 +85,31 @@ def fill(service: Service, megabytes: int) -> None:
 @contextmanager
 def back_up_repeatedly(service: Service) -> Iterator[list[int]]:
     """Make one backup after another while the block runs. Yields their durations in milliseconds."""
-    over = threading.Event()
     durations: list[int] = []
 
     def back_up() -> None:
-        while not over.is_set():
-            durations.append(service.post("/api/backup/create", timeout=3600).json()["durationMs"])
+        durations.append(service.post("/api/backup/create", timeout=3600).json()["durationMs"])
 
-    thread = threading.Thread(target=back_up)
-    thread.start()
-    try:
+    with processes.repeated(back_up):
         yield durations
-    finally:
-        over.set()
-        thread.join()
 
 
 @contextmanager
 def without_one_core(service: Service) -> Iterator[None]:
     """Keep backups that begin while the block runs off one core, as on a larger machine."""
-    over, cores = threading.Event(), sorted(os.sched_getaffinity(0))[1:]
+    cores = sorted(os.sched_getaffinity(0))[1:]
     children = [Path("/proc") / str(pid) / "task" for pid in service.stores()]
+    confined: set[str] = set()
 
     def confine() -> None:
-        confined: set[str] = set()
-        while not over.wait(0.01):
-            for pid in (pid for store in children for path in store.glob("*/children") for pid in _words(path)):
-                if pid not in confined:
-                    confined.add(pid)
-                    with suppress(OSError):
-                        os.sched_setaffinity(int(pid), cores)
+        for pid in (pid for store in children for path in store.glob("*/children") for pid in _words(path)):
+            if pid not in confined:
+                confined.add(pid)
+                with suppress(OSError):
+                    os.sched_setaffinity(int(pid), cores)
 
-    thread = threading.Thread(target=confine)
-    thread.start()
-    try:
+    with processes.repeated(confine, 0.01):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _words(path: Path) -> list[str]:

@@ -6,7 +6,6 @@ import gzip
 import io
 import os
 import re
-import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -72,20 +71,13 @@ def watched_processes(mark: str, marks: Mapping[str, bytes], interval: float = 0
     mark: of the processes to watch (`tests.processes.MARK`).
     """
     seen: set[tuple[str, str]] = set()
-    ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(interval):
-            for pid, command in processes.marked(mark).items():
-                for file in ("cmdline", "environ"):
-                    with suppress(OSError):
-                        content = (Path("/proc") / str(pid) / file).read_bytes()
-                        seen.update((f"{file} of {command[:80]}", name) for name in marks_in(content, marks))
+        for pid, command in processes.marked(mark).items():
+            for file in ("cmdline", "environ"):
+                with suppress(OSError):
+                    content = (Path("/proc") / str(pid) / file).read_bytes()
+                    seen.update((f"{file} of {command[:80]}", name) for name in marks_in(content, marks))
 
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
+    with processes.repeated(look, interval):
         yield seen
-    finally:
-        ended.set()
-        watcher.join()

@@ -67,6 +67,24 @@ def own_memory(pid: int) -> int:
 
 
 @contextmanager
+def repeated(step: Callable[[], object], pause: float = 0.0) -> Iterator[None]:
+    """Call `step` again and again, in a thread, while the block runs. pause: seconds before each call."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(pause):
+            step()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
 def memory_watched(
     running: Callable[[], dict[int, str]], name: Callable[[str], str] = str, interval: float = 0.05
 ) -> Iterator[dict[str, int]]:
@@ -75,21 +93,14 @@ def memory_watched(
     running: returns pid → command line. name: of a command line. interval: seconds between two looks.
     """
     most: dict[str, int] = {}
-    ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(interval):
-            for pid, command in running().items():
-                with suppress(OSError):
-                    most[name(command)] = max(most.get(name(command), 0), own_memory(pid))
+        for pid, command in running().items():
+            with suppress(OSError):
+                most[name(command)] = max(most.get(name(command), 0), own_memory(pid))
 
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
+    with repeated(look, interval):
         yield most
-    finally:
-        ended.set()
-        watcher.join()
 
 
 def kill(pids: dict[int, str] | list[int], number: int = signal.SIGKILL) -> None:
