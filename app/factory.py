@@ -18,7 +18,8 @@ from app.audit.routes import blueprint as audit
 from app.backup.routes import blueprint as backup
 from app.changes.routes import blueprint as changes
 from app.cli import exits
-from app.cli.commands import COMMANDS, command
+from app.cli.command_table import COMMANDS
+from app.cli.commands import command
 from app.cli.owner import become_owner
 from app.converters import BackupNameConverter, EventIdConverter, JobIdConverter, TopicConverter
 from app.docs.routes import blueprint as docs

@@ -1,6 +1,6 @@
 """The command line, `eventvault …` and `flask …`: a folder for each larger group, a module for each small one.
 
-It builds no application: `app.cli.commands` is the table of commands, and each is imported once it is called. A command
+It builds no application: `app.cli.command_table` names the commands, and each is imported once it is called. A command
 asks the running store, or starts one without Kafka, scheduler and automatic restore. It never starts a service. It
 reaches the store and the settings through `app.cli.connection` alone. With `--json`, standard output holds one JSON
 object and nothing else, errors included.

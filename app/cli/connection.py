@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from app.cli.group import CA_FILE, INSECURE, URL
+from app.cli.meta import CA_FILE, INSECURE, URL
 from app.cli.program import program
 from app.store_retry import retry_while_store_is_away
 from eventvault import data_folders

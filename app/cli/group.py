@@ -13,13 +13,10 @@ from typing import Any, NoReturn
 
 import click
 
+from app.cli.meta import CA_FILE, INSECURE, JSON, URL, UTC
 from app.cli.program import in_words_of_program
 from eventvault.errors import EventVaultError
 
-JSON, UTC = "eventvault.json", "eventvault.utc"
-"""In the meta of click's context: whether `--json` and `--utc` were given before the command."""
-URL, INSECURE, CA_FILE = "eventvault.url", "eventvault.insecure", "eventvault.ca_file"
-"""In the same place: what was given with `--url`, `--insecure` and `--ca-file`, before or behind the command."""
 _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _GAP = "  "
 

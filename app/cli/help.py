@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from app.cli import exits, text
-from app.cli.commands import COMMANDS, command
+from app.cli.command_table import COMMANDS
+from app.cli.commands import command
 from app.cli.group import Command
 from app.cli.options import json_option
 from app.cli.program import program

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from app.cli import exits
-from app.cli.group import JSON, UTC
+from app.cli.meta import JSON, UTC
 from eventvault.errors import InvalidInput
 
 

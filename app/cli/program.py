@@ -7,6 +7,8 @@ from functools import cache
 
 import click
 
+from app.cli.command_table import COMMANDS
+
 EVENTVAULT, FLASK = "eventvault", "flask"
 
 
@@ -24,6 +26,4 @@ def in_words_of_program(sentence: str) -> str:
 
 @cache
 def _command() -> re.Pattern[str]:
-    from app.cli.commands import COMMANDS  # here, as that table imports this module
-
     return re.compile(rf"\bflask (?:--app wsgi )?(?=(?:{'|'.join(COMMANDS)})\b)")

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from app.cli.commands import COMMANDS, command
+from app.cli.command_table import COMMANDS
+from app.cli.commands import command
 from app.cli.group import Group, in_one_column
 from app.cli.program import EVENTVAULT, program
 from eventvault import __version__

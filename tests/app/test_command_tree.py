@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from app.cli.commands import COMMANDS, Entry, Noun, command
+from app.cli.command_table import COMMANDS, Entry, Noun
+from app.cli.commands import command
 from app.cli.exits import STATUSES
 from app.cli.group import Deferred
 from eventvault import __version__

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from flask import Flask
 
-from app.cli.commands import COMMANDS, command
+from app.cli.command_table import COMMANDS
+from app.cli.commands import command
 from app.cli.group import Deferred
 from eventvault.settings import DECLARATIONS, PROJECT, load
 from tests.curl import request_of

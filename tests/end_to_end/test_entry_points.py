@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.commands import COMMANDS
+from app.cli.command_table import COMMANDS
 from tests.app.test_command_tree import HEAVY
 from tests.service import PROJECT, Service
 

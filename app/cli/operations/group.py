@@ -8,7 +8,8 @@ import click
 
 from app.cli import exits, text
 from app.cli.connection import current_store
-from app.cli.group import UTC, Group, is_json
+from app.cli.group import Group, is_json
+from app.cli.meta import UTC
 from app.cli.operations.ids import whole_id
 from app.cli.options import json_option, utc_option
 from app.cli.watching import watch
