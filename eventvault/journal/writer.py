@@ -25,8 +25,8 @@ from eventvault.database.outbox import runs_of
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import JournalDamaged, JournalUnreadable
 from eventvault.journal import coverage, segment
+from eventvault.journal.dead_letters import DeadLettersFolder
 from eventvault.journal.folder import JournalFolder, JournalRecord, QuarantinedSegment, segment_of
-from eventvault.journal.letters import LettersFolder
 from eventvault.journal.segment import Content, EventRange, Segment, SegmentInfo
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import Offsets
@@ -91,7 +91,7 @@ class SegmentWriter:
         self.lost: list[QuarantinedSegment] = []
         """Segments that are damaged or cannot be read, with events that nothing else holds."""
         self._bus = bus
-        self._letters = LettersFolder(folder.root, installation, bus.using)
+        self._dead_letters = DeadLettersFolder(folder.root, installation, bus.using)
         self._installation = installation
         self._entries = entries
         self._surveyed = 0
@@ -145,7 +145,7 @@ class SegmentWriter:
         self.identity, self.upto, self._newest, self._kafka = identity, last, None, kafka or {}
         self._surveyed = self.holes[-1][0] - 1 if is_recent else last
         self._publish()
-        self._letters.tend()
+        self._dead_letters.tend()
         self.lost = self._find_lost([*self.folder.quarantined(), *unreadable], segments, entries, identity)
         self.save_record()
 
@@ -237,7 +237,7 @@ class SegmentWriter:
             identity, last = registry.identity, registry.last_sequence
             kafka = offsets.from_metadata(registry.scan_meta(keys.KAFKA))
             ahead = list(registry.events(last, last + 1))
-        self._letters.write_new()  # after the offsets were read, and before they are written
+        self._dead_letters.write_new()  # after the offsets were read, and before they are written
         return identity, last, None if ahead else kafka
 
     def _read_outbox(self, last: int) -> _Outbox:

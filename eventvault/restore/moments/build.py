@@ -114,8 +114,8 @@ class MomentBuilder:
         order = self._order(plan, staging, sources, reason)
         order = msgspec.structs.replace(order, published=published, replay=replay)
         if kafka is not None:  # of a lost database; any other has its quarantine
-            letters = (str(self._journal.root), self._locator.installation)
-            order = msgspec.structs.replace(order, kafka=kafka, letters=letters)
+            dead_letters = (str(self._journal.root), self._locator.installation)
+            order = msgspec.structs.replace(order, kafka=kafka, dead_letters=dead_letters)
         return self._chores.run("prepare_moment", order=msgspec.to_builtins(order))
 
     def add_unpublished(self, database: Path) -> None:

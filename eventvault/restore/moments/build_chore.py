@@ -17,7 +17,7 @@ from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, create_database, write_identity
 from eventvault.errors import ArchiveAlien, JournalDamaged
 from eventvault.files import make_folder, removing_on_failure, sync_tree
-from eventvault.journal import letters
+from eventvault.journal import dead_letters
 from eventvault.journal.segment import decode_answers
 from eventvault.restore.laps import Laps
 from eventvault.restore.moments.replay import cut, note_offsets, put_answers, replay
@@ -33,12 +33,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     facts: of the archive. base: how many of its events are used.
     segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
     store_id: for a fresh database. generations: all of them. claimed: the ids of those that nothing of this
-    installation tells. reason: of the generation that begins;
-    None: none does, and records of the archive, whose files are checked, are not read one by one. kafka: offsets at the
-    target, if they are newer than those of segments and archive. letters: a journal whose quarantined messages come
-    back, and the installation that wrote them. answers: to requests that stored events of segments,
-    which have none of them, as the lines of a segment. published: no event up to this one waits to be published.
-    replay: of the generation that begins.
+    installation tells. reason: of the generation that begins; None: none does, and records of the archive, whose files
+    are checked, are not read one by one. kafka: offsets at the target, if they are newer than those of segments and
+    archive. dead_letters: a journal whose quarantined messages come back, and the installation that wrote them.
+    answers: to requests that stored events of segments, which have none of them, as the lines of a segment. published:
+    no event up to this one waits to be published. replay: of the generation that begins.
     """
 
     staging: str
@@ -55,7 +54,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     claimed: frozenset[str] = frozenset()
     reason: str | None = None
     kafka: dict[str, dict[str, Any]] = {}
-    letters: tuple[str, str] | None = None
+    dead_letters: tuple[str, str] | None = None
     answers: str = ""
     published: int = 0
     replay: bool = False
@@ -99,8 +98,8 @@ def _prepare(wanted: Order, staging: Path, laps: Laps) -> dict[str, Any]:
         segments = [(Path(path), min(last, upto)) for path, last in wanted.segments]
         last = replay(db, registry, segments, archive=wanted.archive, published=min(wanted.published, upto))
         note_offsets(db, wanted.kafka)
-        if wanted.letters is not None:
-            letters.put_back(db, Path(wanted.letters[0]), wanted.letters[1])
+        if wanted.dead_letters is not None:
+            dead_letters.put_back(db, Path(wanted.dead_letters[0]), wanted.dead_letters[1])
         put_answers(db, (answer for answer in decode_answers(wanted.answers.encode()) if answer.sequence <= last))
         registry = EventRegistry(db, database)
         if last != upto or registry.last_sequence != upto:

@@ -98,7 +98,7 @@ class HeadCheck:
             recorded = self._history.find(registry.identity, is_known=_continues(registry, before))
             if registry.last_sequence < recorded.last and recorded.latest is None:
                 sources = self._history.sources(registry.identity)
-                self._history.check_letters()
+                self._history.check_dead_letters()
         except (EventVaultError, OSError) as error:
             log.warning("what was recorded of generation %s beyond event %s is not known: %s", generation,
                         registry.last_sequence, error)  # fmt: skip
@@ -109,7 +109,7 @@ class HeadCheck:
             log.warning("the database ends at event %s, but event %s was recorded before: replaying what is there",
                         registry.last_sequence, recorded.last)  # fmt: skip
             HeadReplay(self._storage_dir, self._chores, registry, sources, self._history.proof()).run()
-            self._history.put_letters_back(registry)
+            self._history.put_dead_letters_back(registry)
             log.warning("the database now ends at event %s", registry.last_sequence)
         if registry.last_sequence < max(recorded.last, known) or recorded.latest is not None:
             log.error("the database ends at event %s of generation %s, but more was recorded before",

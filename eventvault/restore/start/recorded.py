@@ -14,7 +14,7 @@ from eventvault.backups.heads import ArchiveHeads
 from eventvault.database.generation import Generation, StoreIdentity, lineage
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError
-from eventvault.journal import coverage, letters
+from eventvault.journal import coverage, dead_letters
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.plan import Sources
@@ -74,13 +74,13 @@ class RecordedHistory:
         recorded += [fork.fork_sequence for fork in generations.values() if fork.parent == present]
         return Recorded(max(recorded), _latest(generations, identity, present))
 
-    def check_letters(self) -> None:
+    def check_dead_letters(self) -> None:
         """Raise why a file with quarantined messages cannot be read: then they cannot be put back."""
-        letters.check_readable(self._journal.root, self._catalogue.installation)
+        dead_letters.check_readable(self._journal.root, self._catalogue.installation)
 
-    def put_letters_back(self, registry: EventRegistry) -> None:
+    def put_dead_letters_back(self, registry: EventRegistry) -> None:
         """Put the quarantined messages that the journal has and the database lacks."""
-        registry.change_beside(lambda db: letters.put_back(db, self._journal.root, self._catalogue.installation))
+        registry.change_beside(lambda db: dead_letters.put_back(db, self._journal.root, self._catalogue.installation))
 
     def sources(self, identity: StoreIdentity) -> Sources:
         """Return what is proven and can be restored, without the database itself."""

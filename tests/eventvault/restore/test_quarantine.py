@@ -13,7 +13,7 @@ import pytest
 
 from eventvault.database import keys
 from eventvault.errors import ArchiveDamaged
-from eventvault.journal import letters
+from eventvault.journal import dead_letters
 from eventvault.kafka import quarantined
 from eventvault.kafka.offsets import StoredOffset, offset_put, stored_by_topic
 from eventvault.kafka.quarantine import LIMITS
@@ -309,7 +309,7 @@ def test_the_journal_never_has_an_offset_beyond_a_dead_letter_that_it_lacks(
     with running_service(recovering) as service:
         take_letters(service, letter(1), drafts=drafts(1, "a"))
         assert service.journal.flush()
-        monkeypatch.setattr(letters, "durable_file", failing)
+        monkeypatch.setattr(dead_letters, "durable_file", failing)
         take_letters(service, letter(2))
         assert not service.journal.flush()
         record = service.journal.folder.read_record()
@@ -342,7 +342,7 @@ def test_an_old_copy_of_storage_gets_the_messages_that_it_lacks(recovering: Sett
 
 
 def files(settings: Settings) -> list[Path]:
-    return letters.files_of(settings.backup_dir / "journal")
+    return dead_letters.files_of(settings.backup_dir / "journal")
 
 
 def test_files_of_messages_that_left_the_list_are_removed_and_others_come_back(recovering: Settings) -> None:
@@ -355,7 +355,7 @@ def test_files_of_messages_that_left_the_list_are_removed_and_others_come_back(r
         files(recovering)[-1].unlink()
         assert service.journal.flush(survey=True)
         installation = service.catalogue.installation
-        held = [row[0] for path in files(recovering) for row in letters.read(path, installation) or ()]
+        held = [row[0] for path in files(recovering) for row in dead_letters.read(path, installation) or ()]
         with service.bus.using() as registry:
             assert set(held) >= set(registry.scan_meta(keys.QUARANTINE_LIST))
         assert len(files(recovering)) == 4

@@ -42,7 +42,7 @@ Row = tuple[bytes, bytes, bytes]
 """Of a message: its key in the list, what the list shows of it, and its content."""
 
 
-class LettersHeader(msgspec.Struct, frozen=True, rename="camel"):
+class DeadLettersHeader(msgspec.Struct, frozen=True, rename="camel"):
     """The first line of a file. sha256: of all other lines, in hex."""
 
     format_version: int
@@ -51,7 +51,7 @@ class LettersHeader(msgspec.Struct, frozen=True, rename="camel"):
     sha256: str
 
 
-class LettersFolder:
+class DeadLettersFolder:
     """The files of one installation. Writes for one thread at a time.
 
     using: yields the registry, which is not in use while a file is written.
@@ -126,7 +126,7 @@ class LettersFolder:
 
     def _write(self, rows: Sequence[Row]) -> Path:
         lines = b"".join(msgspec.json.encode([b64encode(part).decode() for part in row]) + b"\n" for row in rows)
-        header = LettersHeader(1, self._installation, len(rows), hashlib.sha256(lines).hexdigest())
+        header = DeadLettersHeader(1, self._installation, len(rows), hashlib.sha256(lines).hexdigest())
         make_folder(self._folder)
         path = self._path_of(rows)
         with durable_file(path) as file:
@@ -166,7 +166,7 @@ def _rows_in(path: Path, content: bytes, installation: str) -> list[Row] | None:
     inflater = isal_zlib.decompressobj(wbits=_GZIP)
     text = inflater.decompress(content, _MOST_BYTES)
     first, _, lines = text.partition(b"\n")
-    header = msgspec.json.decode(first, type=LettersHeader)
+    header = msgspec.json.decode(first, type=DeadLettersHeader)
     if header.installation != installation or header.format_version != 1:
         return None
     rows = [_row(line) for line in lines.splitlines()]

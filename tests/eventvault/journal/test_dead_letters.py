@@ -17,8 +17,8 @@ from eventvault import data_folders
 from eventvault.backups.file_problems import FileProblems
 from eventvault.database import keys
 from eventvault.errors import DatabaseDamaged, EventVaultError
-from eventvault.journal import letters
-from eventvault.journal.letters import LettersFolder
+from eventvault.journal import dead_letters
+from eventvault.journal.dead_letters import DeadLettersFolder
 from eventvault.kafka import quarantined
 from eventvault.kafka.quarantined import Place
 from eventvault.settings import Settings
@@ -57,13 +57,13 @@ def place(number: int) -> Place:
     return Place("events", 0, number)
 
 
-def folder_of(rows: Any, root: Path) -> LettersFolder:
-    return LettersFolder(root, OURS, lambda: nullcontext(rows))
+def folder_of(rows: Any, root: Path) -> DeadLettersFolder:
+    return DeadLettersFolder(root, OURS, lambda: nullcontext(rows))
 
 
 def in_files(root: Path) -> list[set[bytes]]:
     """The keys of the messages in each file."""
-    return [{key for key, _, _ in letters.read(path, OURS) or ()} for path in letters.files_of(root)]
+    return [{key for key, _, _ in dead_letters.read(path, OURS) or ()} for path in dead_letters.files_of(root)]
 
 
 def test_a_message_that_leaves_while_it_is_read_keeps_no_other_one_out(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_message_that_is_listed_and_has_no_content_is_damage(tmp_path: Path) -
 
 def written(rows: Rows, root: Path) -> Path:
     folder_of(rows, root).write_new()
-    (path,) = letters.files_of(root)
+    (path,) = dead_letters.files_of(root)
     return path
 
 
@@ -115,18 +115,18 @@ def test_a_file_that_the_system_cannot_read_is_not_taken_for_a_damaged_one(
         raise OSError(number, os.strerror(number), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(letters, "read_file", refuse)
+        patch.setattr(dead_letters, "read_file", refuse)
         database = plyvel.DB(str(tmp_path / "db"), create_if_missing=True)
         for work in (
-            lambda: letters.put_back(database, tmp_path, OURS),
-            lambda: letters.check_readable(tmp_path, OURS),
+            lambda: dead_letters.put_back(database, tmp_path, OURS),
+            lambda: dead_letters.check_readable(tmp_path, OURS),
             lambda: folder_of(rows, tmp_path).tend(),
         ):
             with pytest.raises(EventVaultError, match=path.name) as raised:
                 work()
             assert raised.value.code in ("disk_failed", "too_busy")
     assert path.read_bytes() == before
-    letters.put_back(database, tmp_path, OURS)
+    dead_letters.put_back(database, tmp_path, OURS)
     assert dict(database.iterator(prefix=keys.QUARANTINE_LIST)) == rows.scan_meta(keys.QUARANTINE_LIST)
     database.close()
 
@@ -166,5 +166,5 @@ def test_a_file_of_a_later_version_stays(tmp_path: Path) -> None:
     path = written(Rows(1), tmp_path)
     text = gzip.decompress(path.read_bytes()).replace(b'"formatVersion":1', b'"formatVersion":2', 1)
     path.write_bytes(gzip.compress(text))
-    assert letters.read(path, OURS) is None
+    assert dead_letters.read(path, OURS) is None
     assert path.exists()
