@@ -34,7 +34,7 @@ from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.kafka.quarantined import Letter
+from eventvault.kafka.quarantined import DeadLetter
 from tests import processes
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker
@@ -80,7 +80,7 @@ class Sink:
         self._batches: list[int] = []
 
     def append(
-        self, drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]], _: Sequence[Letter]
+        self, drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]], _: Sequence[DeadLetter]
     ) -> AppendResult:
         (results,) = self.registry.append([AppendBatch(drafts, os.urandom(8), metadata)])
         self._batches.append(self.registry.last_sequence)

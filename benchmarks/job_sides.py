@@ -26,6 +26,7 @@ import msgspec
 from benchmarks import serving
 from benchmarks.load import Client, http_request
 from eventvault.errors import EventVaultError
+from eventvault.jobs import submitting
 from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import JobRequest
 from tests import processes
@@ -73,7 +74,7 @@ class EventVault:
     def submit_directly(self, count: int) -> None:
         """Submit to the dispatcher, without HTTP."""
         asked = [JobRequest(type="noop", payload=msgspec.Raw(b'{"number":1}')) for _ in range(count)]
-        self.client.submit(asked, "open", ["write"])
+        submitting.submit(self.client, asked, "open", ["write"])
 
     def post(self, body: str) -> bytes:
         """Submit jobs, one a line, over a connection that stays open while it is used."""

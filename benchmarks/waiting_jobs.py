@@ -18,7 +18,7 @@ from benchmarks import report
 from benchmarks.job_sides import running
 from eventvault import data_folders
 from eventvault.errors import EventVaultError
-from eventvault.jobs import unfinished, wire
+from eventvault.jobs import submitting, unfinished, wire
 from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import JobRequest
 from eventvault.rpc import frames, sockets
@@ -112,7 +112,7 @@ class _Alone:
         payload = msgspec.Raw(b'{"number":1}')
         for begin in range(0, count, PAGE):
             asked = [JobRequest(type="noop", payload=payload) for _ in range(min(PAGE, count - begin))]
-            self.client.submit(asked, "open", ["write"])
+            submitting.submit(self.client, asked, "open", ["write"])
 
     def stop(self) -> float:
         """End it, and return how long that took."""

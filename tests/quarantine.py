@@ -10,7 +10,7 @@ from eventvault.events.event import EventDraft
 from eventvault.kafka import offsets
 from eventvault.kafka.messages import Record
 from eventvault.kafka.offsets import StoredOffset
-from eventvault.kafka.quarantined import Letter
+from eventvault.kafka.quarantined import DeadLetter
 from eventvault.kafka.values import QuarantineFilter
 from eventvault.store.memory.store import MemoryStore
 from eventvault.store.ports.store import Store
@@ -25,11 +25,13 @@ def message(offset: int, value: bytes | None = b'{"id": "no type"}', **changed: 
     return plain._replace(**changed)
 
 
-def letter(offset: int, value: bytes | None = b'{"id": "no type"}', reason: str = "no type", **changed: Any) -> Letter:
-    return Letter(message(offset, value, **changed), reason)
+def letter(
+    offset: int, value: bytes | None = b'{"id": "no type"}', reason: str = "no type", **changed: Any
+) -> DeadLetter:
+    return DeadLetter(message(offset, value, **changed), reason)
 
 
-def take_letters(service: StoreService, *letters: Letter, drafts: Sequence[EventDraft] = ()) -> None:
+def take_letters(service: StoreService, *letters: DeadLetter, drafts: Sequence[EventDraft] = ()) -> None:
     """Store events and dead letters, and that the partition was taken up to the last one."""
     last = letters[-1].message
     put = offsets.offset_put(last.topic, last.partition, StoredOffset(next=last.offset + 1))
@@ -39,7 +41,7 @@ def take_letters(service: StoreService, *letters: Letter, drafts: Sequence[Event
     )
 
 
-def put_letters(store: MemoryStore, *letters: Letter) -> None:
+def put_letters(store: MemoryStore, *letters: DeadLetter) -> None:
     store.kafka_control.quarantine.add(letters, lambda changes: store.kafka_control.rows.append((), changes))
 
 

@@ -15,11 +15,10 @@ from types import FrameType
 
 from eventvault import environment, file_modes, logs, settings
 from eventvault.errors import EventVaultError, KafkaNotConfigured
-from eventvault.kafka.jobs.worker_end import KafkaWorkerTransport
+from eventvault.kafka.jobs.worker_transport import KafkaWorkerTransport
 from eventvault.kafka.start_check import check_kafka_settings
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
-from worker import jobs, without_broker
-from worker.composed import supervisor_for
+from worker import composed, jobs
 from worker.supervisor import ModulesNotImported
 
 log = logging.getLogger("worker")
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         loaded = _settings()
         modules = [*loaded.worker_jobs, *(word for word in arguments if word != OWN)]
-        if not is_own and not loaded.kafka_bootstrap_servers and not without_broker.has_dispatcher(loaded):
+        if not is_own and not loaded.kafka_bootstrap_servers and not composed.has_dispatcher(loaded):
             raise KafkaNotConfigured(
                 f"KAFKA_BOOTSTRAP_SERVERS is not set, and no dispatcher has its socket in {loaded.storage_dir}",
                 hint="set it to the brokers' addresses, or start the service with this STORAGE_DIR first",
@@ -62,9 +61,9 @@ def _run(loaded: Settings, modules: Sequence[str], *, is_own: bool) -> int:
     has_broker = bool(loaded.kafka_bootstrap_servers) and not is_own
     try:
         if has_broker:
-            supervisor = supervisor_for(loaded, KafkaWorkerTransport(loaded), modules)
+            supervisor = composed.supervisor_for(loaded, KafkaWorkerTransport(loaded), modules)
         else:
-            supervisor = without_broker.joined(loaded, modules, is_own=is_own)
+            supervisor = composed.without_broker(loaded, modules, is_own=is_own)
     except EventVaultError as error:
         return _refuse(error)
     _drain_on_signals(supervisor.drain)

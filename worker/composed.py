@@ -7,8 +7,9 @@ import selectors
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from eventvault import __version__
+from eventvault import __version__, data_folders
 from eventvault.errors import InvalidSettings
+from eventvault.jobs.socket_worker_transport import SocketWorkerTransport
 from eventvault.jobs.transport import WorkerTransport
 from eventvault.settings import DECLARATIONS, Address, Settings
 from worker import metrics
@@ -16,9 +17,24 @@ from worker.heartbeat import Heartbeat
 from worker.pool import Pool
 from worker.supervisor import Options, Supervisor
 
-LONELY_SECONDS = 10.0
+UNREACHABLE_SECONDS = 10.0
 """The service's own worker ends if no dispatcher has answered for so long, as the service is gone."""
+BUILT_IN = "app.builtin_jobs"
+"""The jobs that come with the service. The nursery imports them by name, as it does the modules of WORKER_JOBS."""
 _ALWAYS_PASSED = ("PATH", "HOME", "LANG", "TZ")
+
+
+def has_dispatcher(settings: Settings) -> bool:
+    """Return whether a dispatcher has its socket in STORAGE_DIR; it need not answer now."""
+    return (settings.storage_dir / data_folders.JOBS_SOCKET).is_socket()
+
+
+def without_broker(settings: Settings, modules: Sequence[str], *, is_own: bool) -> Supervisor:
+    """Return a supervisor over the socket. is_own: it is the service's own, which has the built-in jobs too."""
+    transport = SocketWorkerTransport(settings.storage_dir)
+    return supervisor_for(
+        settings, transport, [*([BUILT_IN] if is_own else []), *modules], is_local=True, is_own=is_own
+    )
 
 
 def supervisor_for(
@@ -48,7 +64,7 @@ def supervisor_for(
         make_pool,
         Options(
             concurrency, settings.worker_drain_seconds, version=__version__, is_local=is_local,
-            lonely_seconds=LONELY_SECONDS if is_own else inf,
+            unreachable_seconds=UNREACHABLE_SECONDS if is_own else inf,
         ),
         on_turn=lambda running: heartbeat.beat(kafka_answers=running.transport.is_open()),
         on_end=heartbeat.close,

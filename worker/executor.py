@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from eventvault.jobs.job import JobError, JobProgress
-from eventvault.jobs.messages import Done, Failed, Progressed, Run, Stop, decode_work, encode
+from eventvault.jobs.messages import MAX_FRAME_BYTES, Done, Failed, Progressed, Run, Stop, decode_work, encode
+from eventvault.rpc.frames import FrameBuffer, framed
 from worker import attempt
 from worker.descendants import adopt_orphans, end_processes
-from worker.frames import Frames, frame
 from worker.jobs import Stopped
 from worker.protocol import STOP_SIGNAL, Outcome
 
@@ -39,7 +39,7 @@ class Executor:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._process = os.getpid()
-        self._frames = Frames()
+        self._frames = FrameBuffer(MAX_FRAME_BYTES)
         self._inbox: deque[Run | Stop] = deque()
         self._running: str | None = None
         """Token of the attempt whose handler runs."""
@@ -103,7 +103,7 @@ class Executor:
 
     def _send(self, message: bytes) -> None:
         with self._shielded(), self._sending:
-            self._connection.sendall(frame(message))
+            self._connection.sendall(framed(message))
 
     @contextmanager
     def _shielded(self) -> Iterator[None]:

@@ -62,12 +62,12 @@ class Nursery:
         while True:
             for key, _ in self._selector.select(_WAIT_SECONDS):
                 if key.fileobj is not self._control:
-                    self._bury(key.fd)
-                elif not self._obey():
+                    self._reap(key.fd)
+                elif not self._serve_request():
                     self._end_all()
                     return
 
-    def _obey(self) -> bool:
+    def _serve_request(self) -> bool:
         """Fork an executor, or answer, as the supervisor asks. Returns False if it is gone."""
         try:
             number, descriptors, _, _ = socket.recv_fds(self._control, LONGEST_MESSAGE, 2)
@@ -110,7 +110,7 @@ class Nursery:
         finally:
             os._exit(70)
 
-    def _bury(self, handle: int) -> None:
+    def _reap(self, handle: int) -> None:
         """End what an executor left behind, then wait for it and say so."""
         process, number = self._executors.pop(handle)
         self._selector.unregister(handle)

@@ -22,8 +22,8 @@ from typing import Protocol
 
 import msgspec
 
-from eventvault.jobs.messages import NONE_OF_OURS, Run, Stop, encode
-from worker.frames import BrokenFrame, Frames, frame
+from eventvault.jobs.messages import MAX_FRAME_BYTES, NONE_OF_OURS, Run, Stop, encode
+from eventvault.rpc.frames import FrameBuffer, framed
 from worker.output import Output
 from worker.protocol import (
     LONGEST_MESSAGE,
@@ -89,7 +89,7 @@ class Slot:
     jobs: int = 0
     is_retiring: bool = False
     is_started_reported: bool = False
-    frames: Frames = field(default_factory=Frames)
+    frames: FrameBuffer = field(default_factory=lambda: FrameBuffer(MAX_FRAME_BYTES))
     unsent: bytearray = field(default_factory=bytearray)
 
     @property
@@ -117,7 +117,7 @@ class Pool:
         self._slots: dict[int, Slot] = {}
         self._program: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._hear_catalogue: Callable[[], None] | None = None
+        self._catalogue_reader: Callable[[], None] | None = None
         """Reads what the present nursery says of its modules; None once it has said it."""
         self._is_ready = False
         self._was_ready = False
@@ -237,10 +237,10 @@ class Pool:
         control.setblocking(False)
         os.set_blocking(catalogue, False)
         self._control, self._begun_at, self._silent_for = control, now, None
-        self._selector.register(control, selectors.EVENT_READ, self._hear_nursery)
+        self._selector.register(control, selectors.EVENT_READ, self._read_nursery)
         text = bytearray()
-        self._hear_catalogue = lambda: self._read_catalogue(catalogue, text, control)
-        self._selector.register(catalogue, selectors.EVENT_READ, self._hear_catalogue)
+        self._catalogue_reader = lambda: self._read_catalogue(catalogue, text, control)
+        self._selector.register(catalogue, selectors.EVENT_READ, self._catalogue_reader)
 
     def _read_catalogue(self, handle: int, text: bytearray, control: socket.socket) -> None:
         read = os.read(handle, _READ_BYTES)
@@ -250,7 +250,7 @@ class Pool:
         self._selector.unregister(handle)
         os.close(handle)
         if control is self._control:
-            self._hear_catalogue = None
+            self._catalogue_reader = None
         if control is not self._control or not text:
             return  # the nursery has died, which its socket says too
         declared = _declared.decode(text)
@@ -258,7 +258,7 @@ class Pool:
         self._was_ready |= self._is_ready
         self._listener.declared(declared)
 
-    def _hear_nursery(self) -> None:
+    def _read_nursery(self) -> None:
         control = self._control
         while control is not None and control is self._control:
             try:
@@ -268,22 +268,22 @@ class Pool:
             except OSError:
                 message, handles = b"", []
             if not message:
-                self._hear_rest_of_catalogue()
+                self._read_rest_of_catalogue()
                 self._end_nursery()
                 return
             report = _nursery_report.decode(message)
             if isinstance(report, Alive):
                 self._silent_for = None
             else:
-                self._obey(report, handles)
+                self._note_report(report, handles)
 
-    def _hear_rest_of_catalogue(self) -> None:
+    def _read_rest_of_catalogue(self) -> None:
         """Read what the nursery said of its modules before it ended: its end may be seen first."""
         with suppress(BlockingIOError):
-            while self._hear_catalogue is not None:
-                self._hear_catalogue()
+            while self._catalogue_reader is not None:
+                self._catalogue_reader()
 
-    def _obey(self, report: Forked | Ended, handles: list[int]) -> None:
+    def _note_report(self, report: Forked | Ended, handles: list[int]) -> None:
         slot = self._slots.get(report.number)
         if slot is None:
             for handle in handles:
@@ -310,7 +310,7 @@ class Pool:
             theirs.close()
             os.close(writing)
         self._slots[slot.number] = slot
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(slot))
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._read(slot))
         self._selector.register(reading, selectors.EVENT_READ, lambda: self._drain(slot))
 
     def _end_nursery(self) -> None:
@@ -337,7 +337,7 @@ class Pool:
 
     # An executor.
 
-    def _hear(self, slot: Slot) -> None:
+    def _read(self, slot: Slot) -> None:
         if slot.number not in self._slots:  # it was removed while this event waited
             return
         try:
@@ -358,7 +358,7 @@ class Pool:
                 if slot.run is not None and slot.run.token == report.token:
                     slot.output.drain()
                     self._listener.reported(slot, report)
-        except (BrokenFrame, *NONE_OF_OURS) as error:
+        except (ConnectionError, *NONE_OF_OURS) as error:
             log.warning("an executor wrote what is no report, and is killed: %s", error)
             self.kill(slot)
 
@@ -371,7 +371,7 @@ class Pool:
             slot.output.take()  # of a thread that a handler left behind
 
     def _send(self, slot: Slot, message: bytes) -> None:
-        slot.unsent += frame(message)
+        slot.unsent += framed(message)
         self._flush(slot)
 
     def _flush(self, slot: Slot) -> None:
@@ -379,14 +379,14 @@ class Pool:
             while slot.unsent:
                 del slot.unsent[: slot.connection.send(slot.unsent)]
         except BlockingIOError:
-            self._listen(slot, selectors.EVENT_READ | selectors.EVENT_WRITE, lambda: self._hear_and_flush(slot))
+            self._listen(slot, selectors.EVENT_READ | selectors.EVENT_WRITE, lambda: self._read_and_flush(slot))
             return
         except OSError:  # it has ended, which the nursery says
             slot.unsent.clear()
 
-    def _hear_and_flush(self, slot: Slot) -> None:
-        self._listen(slot, selectors.EVENT_READ, lambda: self._hear(slot))
-        self._hear(slot)
+    def _read_and_flush(self, slot: Slot) -> None:
+        self._listen(slot, selectors.EVENT_READ, lambda: self._read(slot))
+        self._read(slot)
         self._flush(slot)
 
     def _listen(self, slot: Slot, events: int, callback: Callable[[], None]) -> None:

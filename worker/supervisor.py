@@ -22,6 +22,7 @@ from math import inf
 import msgspec
 
 from eventvault.jobs.job import JobError
+from eventvault.jobs.lease import tick_seconds
 from eventvault.jobs.messages import (
     Beat,
     Bye,
@@ -37,7 +38,6 @@ from eventvault.jobs.messages import (
     Stop,
     Work,
 )
-from eventvault.jobs.ticks import tick_seconds
 from eventvault.jobs.transport import TransportAway, WorkerTransport
 from worker.pool import Pool, Slot
 from worker.protocol import WORKER_NAME, Declared, ExecutorReport, Outcome, StopReason, timed_out
@@ -68,7 +68,7 @@ class ModulesNotImported(Exception):
 class Options:
     """How a supervisor works. concurrency: executors. Times are in seconds.
 
-    lonely_seconds: it ends if the dispatcher cannot be reached for so long.
+    unreachable_seconds: it ends if the dispatcher cannot be reached for so long.
     """
 
     concurrency: int
@@ -76,7 +76,7 @@ class Options:
     host: str = WORKER_NAME
     version: str = ""
     is_local: bool = False
-    lonely_seconds: float = inf
+    unreachable_seconds: float = inf
     beat_seconds: float = field(default_factory=tick_seconds)
     grace_seconds: float = GRACE_SECONDS
 
@@ -156,7 +156,7 @@ class Supervisor:
         self._open(now)
         self.pool.tend(now)
         self._receive(now)
-        self._note_loneliness(now)
+        self._end_if_unreachable(now)
         self._assign(now)
         self._keep_time(now)
         self._send(now)
@@ -216,9 +216,9 @@ class Supervisor:
             self._receive_at = now + (LONGEST_WAIT if self.transport.is_open() else RECONNECT_SECONDS)
         for message in work:
             if message.to == self.session.id:
-                self._obey(message)
+                self._follow(message)
 
-    def _obey(self, work: Work) -> None:
+    def _follow(self, work: Work) -> None:
         match work:
             case Run():
                 self._reports += self.session.receive(work)
@@ -234,7 +234,7 @@ class Supervisor:
 
     def _begin_anew(self) -> None:
         """The dispatcher has moved this session's jobs on: end what runs, and begin a new session."""
-        log.warning("the session is over, as the dispatcher did not hear of this worker; a new one begins")
+        log.warning("the dispatcher heard nothing of this worker and gave its jobs to others; a new session begins")
         self.counts.sessions_fenced += 1
         for slot in self.pool.busy:
             slot.stop = "refused"
@@ -257,10 +257,10 @@ class Supervisor:
             reports, self._reports = self._reports, []
             self.transport.report(reports)
 
-    def _note_loneliness(self, now: float) -> None:
+    def _end_if_unreachable(self, now: float) -> None:
         if self._partition is not None and self.transport.is_open():
             self._heard_at = now
-        elif now - self._heard_at > self.options.lonely_seconds and not self._drain_asked:
+        elif now - self._heard_at > self.options.unreachable_seconds and not self._drain_asked:
             log.warning("no dispatcher has answered for %.0f s, and the worker ends", now - self._heard_at)
             self.drain()
 

@@ -22,9 +22,9 @@ from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError
 from eventvault.jobs import wire
+from eventvault.jobs.lease import tick_seconds
 from eventvault.jobs.server import JobsServer
 from eventvault.jobs.socket_transport import SocketTransport
-from eventvault.jobs.ticks import tick_seconds
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import settings_of_process

@@ -17,8 +17,8 @@ from eventvault.jobs.database import JobsDatabase, answer_to
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.inputs import answer_of
 from eventvault.jobs.joined_transport import JoinedTransport
-from eventvault.jobs.local import LocalJobs
-from eventvault.jobs.machine import Limits
+from eventvault.jobs.local_jobs import LocalJobs
+from eventvault.jobs.queue import Limits
 from eventvault.jobs.submissions import BUILT_IN
 from eventvault.jobs.transport import DispatcherTransport
 from eventvault.jobs.unfinished import UnfinishedFile
@@ -151,7 +151,7 @@ def _damaged_files(quarantined: QuarantinedFiles) -> list[Problem]:
 
 def _with_kafka(settings: Settings, local: DispatcherTransport, database: JobsDatabase) -> JoinedTransport:
     """Return the transport of the local worker and of those beyond Kafka. Without a broker nothing of it is loaded."""
-    from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
+    from eventvault.kafka.jobs.dispatcher_transport import KafkaTransport
 
     return JoinedTransport(
         local,

@@ -66,7 +66,7 @@ _DURABILITY = {
 @blueprint.response(201, AppendedSchema)
 @blueprint.alt_response(200, schema=AppendedSchema, description="All events were stored before.", success=True)
 @blueprint.alt_response(
-    202, schema=AppendedSchema, description="The events are on disk, and on their road to Kafka.", success=True
+    202, schema=AppendedSchema, description="The events are on disk, and not in Kafka yet.", success=True
 )
 @accepts_parameters(PARAMETER)
 def post_events() -> Response:

@@ -20,7 +20,7 @@ from eventvault.database.values import Head, Published
 from eventvault.store.ports.store import Store
 
 PATIENCE_SECONDS = 10.0
-"""How long a request waits for Kafka; then it is told that its events are on disk, and still on their road."""
+"""How long a request waits for Kafka; then it is told that its events are on disk, and not in Kafka yet."""
 _CALL_SECONDS = 5.0
 """How long one call waits in the store."""
 _OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "date"})

@@ -45,7 +45,7 @@ from eventvault.errors import (
     EventVaultError,
 )
 from eventvault.files import FileIdentity, sync_folder
-from eventvault.kafka.archived import ArchivedOffsets
+from eventvault.kafka.replayable import ArchivedOffsets
 from eventvault.progress import Turn, running
 
 log = logging.getLogger("BackupManager")

@@ -16,7 +16,7 @@ from eventvault.archive.manifest import Manifest
 from eventvault.archive.seal import SealedRoot
 from eventvault.backups.entry import Check, Trigger
 from eventvault.files import FileIdentity
-from eventvault.kafka.archived import ArchivedOffsets
+from eventvault.kafka.replayable import ArchivedOffsets
 
 
 class Summary(msgspec.Struct, frozen=True):

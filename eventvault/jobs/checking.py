@@ -15,17 +15,13 @@ import jsonschema_rs
 import msgspec
 
 from eventvault.errors import InvalidInput, JobTypeUnknown, ScopeMissing
-from eventvault.jobs.job import MAX_SCHEDULE_NAME_LENGTH, JobRequest, JobSchedule, JobType
-from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, Schedule, parse_zone
+from eventvault.jobs.job import JobRequest, JobSchedule, JobType
 
 MAX_PROBLEMS = 20
 """Problems of a payload, and jobs of a request, that are described."""
 _LONGEST = 200
 _SHOWN = 20
 _NO_SCHEMA = b"null"
-NAME_TOO_LONG = (
-    f"It has more than {MAX_SCHEDULE_NAME_LENGTH} characters: choose a shorter one, as it is part of its jobs' ids."
-)
 
 
 def check(requests: Sequence[JobRequest], types: Mapping[str, JobType], scopes: Sequence[str]) -> None:
@@ -73,31 +69,13 @@ def problems_of(payload: msgspec.Raw, job_type: JobType) -> dict[str, list[str]]
     return found
 
 
-def check_schedule(schedule: JobSchedule, types: Mapping[str, JobType]) -> Schedule:
-    """Return when a schedule fires. Raises JobTypeUnknown, or InvalidInput with `fields`."""
+def check_schedule(schedule: JobSchedule, types: Mapping[str, JobType]) -> None:
+    """Raise JobTypeUnknown or InvalidInput if its type does not take its payload."""
     job_type = types.get(schedule.type)
     if job_type is None:
         raise unknown_type(schedule.type, types)
-    problems = problems_of(schedule.payload, job_type)
-    if len(schedule.name) > MAX_SCHEDULE_NAME_LENGTH:
-        problems["name"] = [NAME_TOO_LONG]
-    try:
-        cron = Cron(schedule.cron)
-    except ValueError:
-        cron = Cron("off")
-    if not cron.is_on:
-        problems["cron"] = [f"Allowed: {CRON_ALLOWED.removeprefix('off, or ')}."]
-    try:
-        zone = parse_zone(schedule.time_zone)
-    except ValueError:
-        problems["timeZone"] = [f"Allowed: {ZONE_ALLOWED}."]
-    if problems:
-        raise InvalidInput(
-            f"the schedule is not valid: {', '.join(problems)}",
-            hint="nothing was changed; `fields` says what is wrong",
-            fields=problems,
-        )
-    return Schedule(cron, zone)
+    if problems := problems_of(schedule.payload, job_type):
+        raise InvalidInput("the payload is not what its type takes", hint="`fields` says why", fields=problems)
 
 
 def unknown_type(name: str, types: Mapping[str, JobType], place: str | None = None) -> JobTypeUnknown:

@@ -13,15 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
-import uuid_utils
-
 from eventvault import data_folders
 from eventvault.damage import as_answer
 from eventvault.errors import EventVaultError, JobsUnavailable, OutcomeUnknown
 from eventvault.jobs import wire
-from eventvault.jobs.job import JobRequest
-from eventvault.jobs.port import Jobs, JobView, SubmitResult
+from eventvault.jobs.port import Jobs, JobView
 from eventvault.rpc import frames, sockets
 from eventvault.rpc.methods import Method
 from eventvault.rpc.pool import ConnectionPool
@@ -48,42 +44,33 @@ class JobsClient(Jobs):
         """As the constructor, which the type checker takes for an abstract class's."""
         return cls(storage_dir, patience=patience)
 
-    def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
-        named = [each if each.id is not None else _named(each) for each in requests]
-        results, was_repeated = self._call(wire.METHODS["submit"], (named, by, scopes))
-        if not was_repeated:
-            return results  # type: ignore[no-any-return]
-        own = {each.id for each, asked in zip(named, requests, strict=True) if asked.id is None}
-        # They were accepted when the request was sent before.
-        return [msgspec.structs.replace(each, duplicate=False) if each.id in own else each for each in results]
-
     def job(self, job_id: str) -> JobView:
-        sent: wire.SentView = self._call(wire.METHODS["job"], (job_id,))[0]
+        sent: wire.SentView = self._call(wire.METHODS["job"], (job_id,))
         return JobView(sent.job, sent.payload, sent.result)
 
     def close(self) -> None:
         self._pool.close()
 
-    def _call(self, method: Method, arguments: tuple[Any, ...]) -> tuple[Any, bool]:
-        """Send the request until a dispatcher answers it. Returns also whether it was sent more than once."""
+    def _call(self, method: Method, arguments: tuple[Any, ...]) -> Any:
+        """Send the request until a dispatcher answers it."""
         patience = self._patience if method.marks.deadline is None else method.marks.deadline
         deadline = time.monotonic() + patience
         frame = wire.request(method.name, *arguments)
-        sent = 0
+        is_sent = False
         while True:
-            connection = self._pool.take() or self._connect(deadline, is_sent=sent > 0 and method.marks.changes)
+            connection = self._pool.take() or self._connect(deadline, is_sent=is_sent)
             try:
                 frames.set_deadline(connection, max(0.01, deadline - time.monotonic()))
                 frames.send(connection, frame)
-                sent += 1
+                is_sent = method.marks.changes
                 answer = frames.receive(connection)
             except OSError:
                 connection.close()
                 if time.monotonic() > deadline:
-                    raise self._no_answer(is_sent=sent > 0 and method.marks.changes) from None
+                    raise self._no_answer(is_sent=is_sent) from None
                 continue
             self._pool.put_back(connection)
-            return wire.read_reply(method.name, answer), sent > 1
+            return wire.read_reply(method.name, answer)
 
     def _connect(self, deadline: float, *, is_sent: bool) -> socket.socket:
         """Raises JobsUnavailable if nobody listens until the deadline, or OutcomeUnknown if `is_sent`."""
@@ -110,14 +97,10 @@ class JobsClient(Jobs):
         )
 
 
-def _named(request: JobRequest) -> JobRequest:
-    return msgspec.structs.replace(request, id=str(uuid_utils.uuid7()))
-
-
 def _remote(method: Method) -> Callable[..., Any]:
     @functools.wraps(method.function)
     def call(self: JobsClient, *arguments: Any, **named: Any) -> Any:
-        return self._call(method, method.ordered(arguments, named))[0]
+        return self._call(method, method.ordered(arguments, named))
 
     return call
 

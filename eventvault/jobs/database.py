@@ -83,7 +83,7 @@ class Snapshot:
 
 
 class JobsDatabase:
-    """The open database. One thread writes; any thread may read through `snapshot`."""
+    """The open database. One thread writes, and alone uses `get` and `scan`; any thread may read through `snapshot`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -211,7 +211,6 @@ class JobsDatabase:
 
     @property
     def dispatcher(self) -> str:
-        """The id of the dispatcher of this database."""
         return (self.get(keys.META_DISPATCHER) or b"").decode()
 
     def ticks(self) -> Ticks:
@@ -219,12 +218,10 @@ class JobsDatabase:
         return Ticks() if value is None else msgspec.json.decode(value, type=Ticks)
 
     def get(self, key: bytes) -> bytes | None:
-        """Return a value. For the thread that writes."""
         value: bytes | None = self._db.get(key, verify_checksums=True)
         return value
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Yield keys and values. For the thread that writes."""
         with self._db.iterator(start=start, stop=stop, reverse=reverse, verify_checksums=True) as entries:
             yield from entries
 

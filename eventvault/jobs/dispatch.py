@@ -7,46 +7,44 @@ from __future__ import annotations
 
 import heapq
 import math
-from typing import TYPE_CHECKING
 
-from eventvault.jobs import arrows
-from eventvault.jobs.sessions import LEASE_TICKS, Session
-
-if TYPE_CHECKING:
-    from eventvault.jobs.machine import Machine
+from eventvault.jobs import transitions
+from eventvault.jobs.lease import LEASE_TICKS
+from eventvault.jobs.queue import JobQueue
+from eventvault.jobs.sessions import Session
 
 IDLE_SECONDS = 1.0
 
 
-def dispatch(machine: Machine) -> None:
+def dispatch(queue: JobQueue) -> None:
     """Send due jobs to the sessions that take some."""
-    free = [session for session in machine.sessions.values() if session.free > 0]
+    free = [session for session in queue.sessions.values() if session.free > 0]
     if free:
-        _send_due(machine, free)
-    _note_idle(machine)
-    if any(session.idle < 0 for session in machine.sessions.values()):
-        _ask_back(machine)
+        _send_due(queue, free)
+    _note_idle(queue)
+    if any(session.idle < 0 for session in queue.sessions.values()):
+        _ask_back(queue)
 
 
-def seconds_until_due(machine: Machine) -> float:
+def seconds_until_due(queue: JobQueue) -> float:
     """Return how long it is until a job that a session takes is due; infinity if none waits."""
-    types = {name for session in machine.sessions.values() if session.free > 0 for name in session.types}
-    changes = machine.ledger.changes
-    heads = (head for name in types - machine.paused for _, head in machine.waiting.heads(changes, name))
+    types = {name for session in queue.sessions.values() if session.free > 0 for name in session.types}
+    changes = queue.ledger.changes
+    heads = (head for name in types - queue.paused for _, head in queue.waiting.heads(changes, name))
     first = min((head.run_at for head in heads), default=None)
-    return math.inf if first is None else max(first - machine.now, 0) / 1e6
+    return math.inf if first is None else max(first - queue.now, 0) / 1e6
 
 
-def _send_due(machine: Machine, free: list[Session]) -> None:
+def _send_due(queue: JobQueue, free: list[Session]) -> None:
     by_type: dict[str, list[Session]] = {}
     for session in free:
-        for name in session.types.keys() - machine.paused:
+        for name in session.types.keys() - queue.paused:
             by_type.setdefault(name, []).append(session)
-    changes, waiting = machine.ledger.changes, machine.waiting
+    changes, waiting = queue.ledger.changes, queue.waiting
     due: list[tuple[int, int, int, str, str]] = []
     for name in by_type:
         for priority, head in waiting.heads(changes, name):
-            if head.run_at <= machine.now:
+            if head.run_at <= queue.now:
                 due.append((-priority, head.run_at, head.order, name, head.job_id))
     heapq.heapify(due)
     while due:
@@ -55,9 +53,9 @@ def _send_due(machine: Machine, free: list[Session]) -> None:
         if best is None:
             heapq.heappop(due)
             continue
-        arrows.send(machine, best, machine.ledger.existing(job_id))
+        transitions.send(queue, best, queue.ledger.existing(job_id))
         following = waiting.next(changes, name, -urgency)
-        if following is not None and following.run_at <= machine.now:
+        if following is not None and following.run_at <= queue.now:
             heapq.heapreplace(due, (urgency, following.run_at, following.order, name, following.job_id))
         else:
             heapq.heappop(due)
@@ -74,32 +72,32 @@ def _room(session: Session) -> tuple[bool, int, int]:
     return free > 0, session.idle, free
 
 
-def _note_idle(machine: Machine) -> None:
-    for session in machine.sessions.values():
+def _note_idle(queue: JobQueue) -> None:
+    for session in queue.sessions.values():
         if session.idle <= 0:
             session.idle_since = None
         elif session.idle_since is None:
-            session.idle_since = machine.moment
+            session.idle_since = queue.moment
 
 
 def _is_idle(session: Session, moment: float) -> bool:
     return session.idle > 0 and session.idle_since is not None and moment - session.idle_since >= IDLE_SECONDS
 
 
-def _ask_back(machine: Machine) -> None:
+def _ask_back(queue: JobQueue) -> None:
     """Ask the sessions that have more than they run for what the idle ones could run."""
-    idle = [session for session in machine.sessions.values() if _is_idle(session, machine.moment)]
+    idle = [session for session in queue.sessions.values() if _is_idle(session, queue.moment)]
     room = sum(session.idle for session in idle)
     if not room:
         return
-    types = {name for session in idle for name in session.types} - machine.paused
-    for session in machine.sessions.values():
+    types = {name for session in idle for name in session.types} - queue.paused
+    for session in queue.sessions.values():
         wanted = [
             token
             for token, active in session.active.items()
             if active.job.state == "sent" and active.job.type in types
-            and (active.asked_back is None or machine.ticks[session.is_remote] - active.asked_back >= LEASE_TICKS)
+            and (active.asked_back is None or queue.ticks[session.is_remote] - active.asked_back >= LEASE_TICKS)
         ][-min(room, -session.idle) :] if session.idle < 0 and room > 0 else []  # fmt: skip
         if wanted:
             room -= len(wanted)
-            arrows.ask_back(machine, session, wanted)
+            transitions.ask_back(queue, session, wanted)

@@ -27,14 +27,15 @@ from eventvault import clock
 from eventvault.back_off import BackOff
 from eventvault.damage import is_damage
 from eventvault.errors import EventVaultError, JobsDamaged, JobsUnavailable, WriteFailed
-from eventvault.jobs import asking, keys, unfinished
+from eventvault.jobs import commands, keys, takeover
 from eventvault.jobs.database import FAILED_WRITES, JobsDatabase, answer_to
 from eventvault.jobs.inputs import BadInput, Call, Inputs, answer_of
 from eventvault.jobs.job import JobError, JobType
-from eventvault.jobs.machine import Decision, Limits, Machine
+from eventvault.jobs.machine import Decision, Machine
 from eventvault.jobs.port import QueueStatus
+from eventvault.jobs.queue import JobQueue, Limits
 from eventvault.jobs.status import status_of
-from eventvault.jobs.transport import DispatcherTransport, Letter, Loss, Position
+from eventvault.jobs.transport import DispatcherTransport, Loss, OutboxMessage, Position
 from eventvault.progress import Activity, running, wait_for, wait_for_thread
 from eventvault.system_errors import reason_of
 
@@ -112,17 +113,16 @@ class Dispatcher:
     def _open(self) -> None:
         if not self.database.is_open:
             self.database.open()
-        machine = self._load()
-        if asking.is_new(machine):
+        queue = self._load().queue
+        if takeover.is_new(queue):
             self._take_over()
         if self.database.lacks_changes:
-            self._ask(asking.hold_all)  # nothing is sent before it is known
-        sessions = {session.id: session.hello.partition for session in machine.sessions.values()}
+            self._ask(commands.hold_all)  # nothing is sent before it is known
+        sessions = {session.id: session.hello.partition for session in queue.sessions.values()}
         self._transport.open(self.positions(), sessions)
-        self._transport.remember(machine.losses)
+        self._transport.remember(queue.losses)
 
     def start(self) -> None:
-        """Run in a thread of its own, once it is open."""
         self._thread.start()
 
     def stop(self, seconds: float = 10.0) -> None:
@@ -140,16 +140,16 @@ class Dispatcher:
         self._accepts_losses = True
         self._transport.wake()
 
-    def call(self, ask: Callable[[Machine], T]) -> T:
-        """Ask the machine; returns once the answer is on disk. Raises what `ask` raises, JobsUnavailable, NoSpace."""
+    def call(self, ask: Callable[[JobQueue], T]) -> T:
+        """Ask the queue; returns once the answer is on disk. Raises what `ask` raises, JobsUnavailable, NoSpace."""
         call = self.post(ask)
         wait_for(call.answered.wait, "the dispatcher", lambda: self._activity)
         if call.error is not None:
             raise call.error
         return call.result  # type: ignore[return-value]
 
-    def post(self, ask: Callable[[Machine], T]) -> Call[T]:
-        """Ask the machine in the next turn, without waiting for the answer. Raises JobsUnavailable."""
+    def post(self, ask: Callable[[JobQueue], T]) -> Call[T]:
+        """Ask the queue in the next turn, without waiting for the answer. Raises JobsUnavailable."""
         call = Call(ask)
         with self._calls_changed:
             if self._ending.is_set():
@@ -169,11 +169,11 @@ class Dispatcher:
     def version(self) -> int:
         """Return a number that differs after each change of a job or a schedule."""
         machine = self._machine
-        return 0 if machine is None else self._loaded << 48 | machine.ledger.version
+        return 0 if machine is None else self._loaded << 48 | machine.queue.ledger.version
 
     def types(self) -> dict[str, JobType]:
         """Return the types that workers have named. Raises JobsUnavailable, or why the database cannot be used."""
-        return dict(self._present().types)
+        return dict(self._present().queue.types)
 
     def status(self) -> QueueStatus:
         """Raises as `types` does, and after a failure until a turn is on disk."""
@@ -218,12 +218,12 @@ class Dispatcher:
 
     def _take_over(self) -> None:
         if self._unfinished is not None:
-            jobs = unfinished.take_over(self._unfinished, self._ask)
+            jobs = takeover.take_over(self._unfinished, self._ask)
             if jobs:
                 log.warning("%d unfinished jobs of a lost jobs_db are held: resume them, or cancel them", jobs)
-        self._ask(asking.take_nothing_more)
+        self._ask(takeover.finish)
 
-    def _ask(self, ask: Callable[[Machine], None]) -> None:
+    def _ask(self, ask: Callable[[JobQueue], None]) -> None:
         """Ask before the thread runs."""
         call = Call(ask)
         self._turn(Inputs(calls=[call]))
@@ -239,33 +239,33 @@ class Dispatcher:
         """Hold everything if the database is an old copy, until somebody resumes."""
         if self._accepts_losses:
             self._accepts_losses = False
-            if not machine.is_held:
+            if not machine.queue.is_held:
                 self._transport.go_on()
         if not (self._transport.is_rewound() or self.database.lacks_changes):
             self._is_rewound = False
         elif not self._is_rewound:
-            log.error("jobs_db lacks its newest changes: nothing is sent before the jobs are resumed")
-            call = Call(asking.hold_all)
+            log.error("jobs_db lacks its newest changes: no job is sent until somebody resumes")
+            call = Call(commands.hold_all)
             self._turn(Inputs(calls=[call], is_alone=True))
             self._is_rewound = call.answered.is_set() and call.error is None
-        elif not machine.is_held:
+        elif not machine.queue.is_held:
             self._transport.go_on()
             self.database.accept_lack()
 
     def _gather(self, machine: Machine, seconds: float) -> Inputs:
         """Return what came. What may fail comes first: then nothing is lost by it."""
-        published: Sequence[Letter] = ()
+        published: Sequence[OutboxMessage] = ()
         if self._faults.remaining:
             seconds = min(seconds, self._faults.remaining)
         else:
-            letters = machine.outbox.letters(machine)
-            published = self._transport.publish(letters) if letters else ()
+            unsent = machine.queue.outbox.unsent()
+            published = self._transport.publish(unsent) if unsent else ()
             seconds = 0.0 if published else min(seconds, self._seconds_until_due(machine))
         with self._calls_changed:
             waiting = len(self._calls)
         most = max(MOST_INPUTS - waiting, 1)
-        is_full = machine.is_full
-        received, submitted = self._transport.receive(0.0 if waiting else seconds, most, submissions=not is_full)
+        has_room = not machine.queue.is_full
+        received, submitted = self._transport.receive(0.0 if waiting else seconds, most, submissions=has_room)
         inputs = Inputs(self._take_calls(), received, submitted, published)
         try:
             inputs.losses = self._transport.losses()  # behind what came, which may lie behind a loss
@@ -307,7 +307,7 @@ class Dispatcher:
         assert machine is not None
         machine.begin(self._now(), self._monotonic())
         try:
-            inputs.apply(machine)
+            inputs.apply(machine.queue)
         except Exception as error:
             if _is_refusal(error):
                 raise
@@ -348,7 +348,7 @@ class Dispatcher:
         A message becomes a dead letter; if that fails too, health names it as lost. A worker says again what it
         reported, because nothing follows from it.
         """
-        log.error("the dispatcher could not decide about what came", exc_info=error)
+        log.error("the dispatcher failed at an input; it tries each input of this turn by itself", exc_info=error)
         self._machine = None
         if len(inputs) > 1:
             self._again = inputs.one_by_one() + self._again

@@ -11,25 +11,25 @@ from eventvault.errors import EventVaultError
 from eventvault.jobs import reports, submissions
 from eventvault.jobs.database import answer_to
 from eventvault.jobs.job import JobError
-from eventvault.jobs.machine import Machine
-from eventvault.jobs.transport import Letter, Loss, Received, Submitted
+from eventvault.jobs.queue import JobQueue
+from eventvault.jobs.transport import Loss, OutboxMessage, Received, Submitted
 
 T = TypeVar("T")
 
 
 class Call(Generic[T]):
-    """What a thread asks of the machine, and the answer, which counts once its turn is on disk."""
+    """What a thread asks of the queue, and the answer, which counts once its turn is on disk."""
 
-    def __init__(self, ask: Callable[[Machine], T]) -> None:
+    def __init__(self, ask: Callable[[JobQueue], T]) -> None:
         self.ask = ask
         self.answered = threading.Event()
         self.result: T | None = None
         self.error: BaseException | None = None
 
-    def run(self, machine: Machine) -> None:
+    def run(self, queue: JobQueue) -> None:
         self.error = None  # of a turn that was not finished
         try:
-            self.result = self.ask(machine)
+            self.result = self.ask(queue)
         except EventVaultError as error:
             self.error = error
 
@@ -54,7 +54,7 @@ class Inputs:
         calls: Sequence[Call[Any]] = (),
         received: Sequence[Received] = (),
         submitted: Sequence[Submitted] = (),
-        published: Sequence[Letter] = (),
+        published: Sequence[OutboxMessage] = (),
         refused: Sequence[tuple[Submitted, JobError]] = (),
         *,
         losses: list[Loss] | None = None,
@@ -79,18 +79,18 @@ class Inputs:
             *(Inputs(refused=[refused], losses=self.losses) for refused in self.refused),
         ]
 
-    def apply(self, machine: Machine) -> None:
-        machine.outbox.sent(machine, self.published)
+    def apply(self, queue: JobQueue) -> None:
+        queue.outbox.sent(self.published)
         if self.losses is not None:
-            machine.note_losses(self.losses)
+            queue.note_losses(self.losses)
         for call in self.calls:
-            call.run(machine)
+            call.run(queue)
         for received in self.received:
-            reports.take(machine, received)
+            reports.take(queue, received)
         for submitted in self.submitted:
-            submissions.take(machine, submitted)
+            submissions.take(queue, submitted)
         for submitted, error in self.refused:
-            submissions.refuse(machine, submitted, error)
+            submissions.refuse(queue, submitted, error)
 
 
 def answer_of(error: BaseException) -> EventVaultError:

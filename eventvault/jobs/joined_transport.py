@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from eventvault.jobs.messages import Bye, Hello, Tick, Work
-from eventvault.jobs.transport import DispatcherTransport, Letter, Loss, Position, Received, Submitted
+from eventvault.jobs.transport import DispatcherTransport, Loss, OutboxMessage, Position, Received, Submitted
+from eventvault.problems import Problem
 from eventvault.recent import Recent
 
 MOST_SESSIONS = 10_000
@@ -67,8 +68,8 @@ class JoinedTransport:
         self._local.send([each for each in work if self._is_remote.get(each.to) is not True])
         self._remote.send([each for each in work if self._is_remote.get(each.to) is not False])
 
-    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
-        return self._remote.publish(letters)
+    def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
+        return self._remote.publish(messages)
 
     def is_rewound(self) -> bool:
         return self._remote.is_rewound()
@@ -88,7 +89,7 @@ class JoinedTransport:
     def wake(self) -> None:
         self._local.wake()
 
-    def problems(self) -> list[tuple[str, str, str]]:
+    def problems(self) -> list[Problem]:
         return [*self._local.problems(), *self._remote.problems()]
 
     def close(self) -> None:

@@ -5,18 +5,20 @@ A job's record is encoded once a turn, however often the turn changes it.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from eventvault.jobs import keys
+from eventvault.jobs.changes import Changes, Reader
 from eventvault.jobs.job import Job, State
-from eventvault.jobs.view import Changes, Reader
 
 _encoder = msgspec.json.Encoder()
 _record = msgspec.json.Decoder(Job)
 
 
 class Counts(msgspec.Struct, omit_defaults=True):
-    """What is counted of all jobs. order: of the newest job. outbox: number of the newest letter. refused: reports.
+    """What is counted of all jobs. order: of the newest job. outbox: number of its newest message. refused: reports.
 
     duplicates: jobs that were there. quarantined: messages of `jobs` that are none.
     """
@@ -46,7 +48,7 @@ class EndedJob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ledger:
-    """The records, as one turn changes them. It belongs to the machine."""
+    """The records, as one turn changes them. It belongs to one queue."""
 
     def __init__(self, reader: Reader) -> None:
         self.changes = Changes(reader)
@@ -54,6 +56,8 @@ class Ledger:
         self.counts = Counts() if value is None else msgspec.json.decode(value, type=Counts)
         self.version = 0
         """Grows with each change of a record or a schedule."""
+        self.earliest_end: float = math.inf
+        """When the first job ended of those that ended since old ones were removed (an instant)."""
         self._changed: dict[str, Job] = {}
         self._lines: dict[str, dict[int, bytes | None]] = {}
         """What the turn changed in the line of each key: place → id; None: it left."""
@@ -101,6 +105,7 @@ class Ledger:
             if job.is_final:
                 ended = EndedJob(job.id, job.type, job.state)
                 self.changes.put(_ended_key(job), _encoder.encode(ended))
+                self.earliest_end = min(self.earliest_end, job.ended or 0)
 
     def remove(self, ended: EndedJob, key: bytes) -> None:
         """Remove a job that has ended. key: that of the index ENDED."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from eventvault import clock
-from eventvault.errors import JobNotFound, JobScheduleInCode, JobScheduleNotFound
 from eventvault.jobs import checking
 from eventvault.jobs.job import (
     FINAL_STATES,
@@ -25,6 +24,8 @@ from eventvault.jobs.job import (
     State,
 )
 from eventvault.jobs.port import Changed, JobPage, Jobs, JobView, KnownType, QueueStatus, SubmitResult
+from eventvault.jobs.queries import job_not_found
+from eventvault.jobs.schedule import declared_in_code, not_found, when_of
 
 _ENDED: tuple[State, ...] = ("dead", "cancelled")
 
@@ -40,8 +41,6 @@ class MemoryJobs(Jobs):
         self._schedules: dict[str, JobSchedule] = {}
         self._paused: set[str] = set()
         self._pauses_new = False
-
-    # What a worker does
 
     def offer(self, *types: JobType, schedules: Iterable[JobSchedule] = ()) -> None:
         """Name types, and schedules in code, as the hello of a worker does."""
@@ -78,8 +77,6 @@ class MemoryJobs(Jobs):
 
     def _change(self, job: Job, **changes: object) -> None:
         self._jobs[job.id] = msgspec.structs.replace(job, **changes)
-
-    # The port
 
     def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
         checking.check(requests, self._types, scopes)
@@ -129,7 +126,7 @@ class MemoryJobs(Jobs):
     def _found(self, job_id: str) -> Job:
         job = self._jobs.get(job_id)
         if job is None:
-            raise JobNotFound(f"there is no job {job_id!r}", hint="GET /api/jobs lists those that there are")
+            raise job_not_found(job_id)
         return job
 
     def cancel(self, ids: list[str]) -> list[Changed]:
@@ -185,25 +182,21 @@ class MemoryJobs(Jobs):
 
     def put_schedule(self, schedule: JobSchedule) -> JobSchedule:
         self._require_changeable(self._schedules.get(schedule.name))
-        planned = checking.check_schedule(schedule, self._types)
-        self._schedules[schedule.name] = msgspec.structs.replace(schedule, next=planned.next_after(self._now()))
+        checking.check_schedule(schedule, self._types)
+        firing = when_of(schedule).next_after(self._now())
+        self._schedules[schedule.name] = msgspec.structs.replace(schedule, next=firing)
         return self._schedules[schedule.name]
 
     def delete_schedule(self, name: str) -> None:
         schedule = self._schedules.get(name)
         if schedule is None:
-            raise JobScheduleNotFound(
-                f"there is no schedule {name!r}", hint="GET /api/jobs/schedules lists those that there are"
-            )
+            raise not_found(name)
         self._require_changeable(schedule)
         del self._schedules[name]
 
     def _require_changeable(self, schedule: JobSchedule | None) -> None:
         if schedule is not None and schedule.in_code:
-            raise JobScheduleInCode(
-                f"the schedule {schedule.name} is declared in the code of a worker; nothing was changed",
-                hint="change it there and start the worker again, or choose another name",
-            )
+            raise declared_in_code(schedule.name)
 
     def status(self) -> QueueStatus:
         states = [job.state for job in self._jobs.values()]

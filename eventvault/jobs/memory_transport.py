@@ -9,10 +9,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from eventvault.jobs.lease import TICK_SECONDS
 from eventvault.jobs.messages import Report, Tick, Work
 from eventvault.jobs.transport import Position, Received, Submitted, WithoutTopics
-
-TICK_SECONDS = 2.5
 
 
 class MemoryTransport(WithoutTopics):
@@ -100,7 +99,6 @@ class MemoryWorkerTransport:
         return 1
 
     def deliver(self, message: Work) -> None:
-        """Take a message from the dispatcher's end."""
         with self._changed:
             self._work.append(message)
             os.eventfd_write(self._descriptor, 1)

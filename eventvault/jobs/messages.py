@@ -12,7 +12,8 @@ import msgspec
 
 from eventvault.jobs.job import JobError, JobProgress, JobSchedule, JobType
 
-VERSION = 1
+MAX_FRAME_BYTES = 4 * 2**20
+"""Of a message between processes: a payload or a result, and what is around it."""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="kind"):
@@ -171,12 +172,10 @@ def encode(message: Work | Report) -> bytes:
 
 
 def decode_work(text: bytes) -> Work:
-    """Raises NONE_OF_OURS."""
     work: Any = _work.decode(text)
     return work  # type: ignore[no-any-return]
 
 
 def decode_report(text: bytes) -> Report:
-    """Raises NONE_OF_OURS."""
     report: Any = _report.decode(text)
     return report  # type: ignore[no-any-return]

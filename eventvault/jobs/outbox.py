@@ -1,60 +1,62 @@
-"""What becomes of jobs, for the topics of others: written with it, sent afterwards, at least once. Pure."""
+"""The outbox in `jobs_db`: what becomes of jobs, for the topics of others. Pure.
+
+A message is written with what it tells, and sent afterwards, at least once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from eventvault.jobs import keys
 from eventvault.jobs.job import Job
-from eventvault.jobs.outcomes import dead_letter, outcome_letter
-from eventvault.jobs.transport import Letter
-
-if TYPE_CHECKING:
-    from eventvault.jobs.machine import Machine
+from eventvault.jobs.ledger import Ledger
+from eventvault.jobs.outcomes import dead_letter, outcome_message
+from eventvault.jobs.transport import OutboxMessage
 
 AT_ONCE = 1_000
-"""So many letters are in memory; the others are on disk until these are sent."""
+"""So many messages are in memory; the others are on disk until these are sent."""
 _encoder = msgspec.msgpack.Encoder()
-_letter = msgspec.msgpack.Decoder(Letter)
+_message = msgspec.msgpack.Decoder(OutboxMessage)
 
 
 class Outbox:
-    """Belongs to a machine."""
+    """The messages that were not sent yet."""
 
-    def __init__(self) -> None:
-        self._waiting: dict[int, Letter] = {}
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._waiting: dict[int, OutboxMessage] = {}
         self._next = 0
-        """The number of the first letter that was not in memory yet."""
+        """The number of the first message that was not in memory yet."""
 
-    def put(self, machine: Machine, letters: Iterable[Letter]) -> None:
-        counts = machine.ledger.counts
-        for letter in letters:
+    def put(self, messages: Iterable[OutboxMessage]) -> None:
+        counts = self._ledger.counts
+        for message in messages:
             counts.outbox += 1
-            machine.ledger.changes.put(keys.outbox_key(counts.outbox), _encoder.encode(letter))
+            self._ledger.changes.put(keys.outbox_key(counts.outbox), _encoder.encode(message))
 
-    def put_outcome(self, machine: Machine, job: Job) -> None:
+    def put_outcome(self, job: Job) -> None:
         """Let others know what became of a job that has ended."""
-        changes = machine.ledger.changes
-        self.put(machine, [outcome_letter(job, changes.get(keys.result_key(job.id)))])
+        changes = self._ledger.changes
+        self.put([outcome_message(job, changes.get(keys.result_key(job.id)))])
         if job.state == "dead":
-            self.put(machine, [dead_letter(job, changes.get(keys.payload_key(job.id)))])
+            self.put([dead_letter(job, changes.get(keys.payload_key(job.id)))])
 
-    def letters(self, machine: Machine) -> list[Letter]:
-        """Return the oldest letters that were not sent. They are on disk."""
-        if not self._waiting and self._next <= machine.ledger.counts.outbox:
-            scanned = machine.ledger.changes.reader.scan(keys.outbox_key(self._next), keys.behind(keys.OUTBOX))
-            self._waiting = {keys.order_of(key): _letter.decode(value) for key, value in islice(scanned, AT_ONCE)}
-            self._next = max(self._waiting, default=machine.ledger.counts.outbox) + 1
+    def unsent(self) -> list[OutboxMessage]:
+        """Return the oldest messages that were not sent. They are on disk."""
+        newest = self._ledger.counts.outbox
+        if not self._waiting and self._next <= newest:
+            scanned = self._ledger.changes.reader.scan(keys.outbox_key(self._next), keys.behind(keys.OUTBOX))
+            self._waiting = {keys.order_of(key): _message.decode(value) for key, value in islice(scanned, AT_ONCE)}
+            self._next = max(self._waiting, default=newest) + 1
         return list(self._waiting.values())
 
-    def sent(self, machine: Machine, letters: Iterable[Letter]) -> None:
-        """Forget letters that the brokers have."""
-        ended = {id(letter) for letter in letters}
-        for number, letter in list(self._waiting.items()):
-            if id(letter) in ended:
+    def sent(self, messages: Iterable[OutboxMessage]) -> None:
+        """Forget messages that the brokers have."""
+        ended = {id(message) for message in messages}
+        for number, message in list(self._waiting.items()):
+            if id(message) in ended:
                 del self._waiting[number]
-                machine.ledger.changes.remove(keys.outbox_key(number))
+                self._ledger.changes.remove(keys.outbox_key(number))

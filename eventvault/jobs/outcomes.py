@@ -1,6 +1,6 @@
 """What becomes of jobs, as messages for others: the outcome in `job-results`, and dead letters with their reason. Pure.
 
-An outcome has the fields that the worker of 0.1.0 wrote. A dead job's letter is the job as it may be sent again.
+An outcome has the fields that the worker of 0.1.0 wrote. The dead letter of a job is that job as it may be sent again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 from eventvault import clock
 from eventvault.jobs.hidden_values import payload_without_secrets
 from eventvault.jobs.job import MAX_NAME_LENGTH, Attempt, Job, JobError
-from eventvault.jobs.transport import Letter, Submitted
+from eventvault.jobs.transport import OutboxMessage, Submitted
 
 HEADER_PREFIX = "x-eventvault-"
 MAX_ERROR_LENGTH = 1_000
@@ -49,7 +49,7 @@ class _SentAgain(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     timeout: float | None = None
 
 
-def outcome_letter(job: Job, result: bytes | None) -> Letter:
+def outcome_message(job: Job, result: bytes | None) -> OutboxMessage:
     """Return the outcome of a job that has ended. result: JSON text, None if there is none."""
     attempt = job.attempts[-1] if job.attempts else None
     ended = job.ended or job.created
@@ -65,10 +65,10 @@ def outcome_letter(job: Job, result: bytes | None) -> Letter:
         if job.state == "done"
         else _error(job.error or JobError(f"job_{job.state}", f"the job is {job.state}")),
     )
-    return Letter("result", _key(job.id), _encoder.encode(outcome))
+    return OutboxMessage("result", _key(job.id), _encoder.encode(outcome))
 
 
-def dead_letter(job: Job, payload: bytes | None) -> Letter:
+def dead_letter(job: Job, payload: bytes | None) -> OutboxMessage:
     """Return a dead job as it may be sent to `jobs` again, with the reason in its headers.
 
     What only an administrator sees is in it only if it came by a topic.
@@ -81,10 +81,10 @@ def dead_letter(job: Job, payload: bytes | None) -> Letter:
     )  # fmt: skip
     error = job.error or JobError("job_dead", "the job is dead")
     headers = _headers({"reason": error.message, "code": error.code, "attempts": str(job.attempt)})
-    return Letter("dead", _key(job.id), _encoder.encode(sent), headers)
+    return OutboxMessage("dead", _key(job.id), _encoder.encode(sent), headers)
 
 
-def refused_letters(submitted: Submitted, error: JobError, worker: str, now: int) -> list[Letter]:
+def refusal_messages(submitted: Submitted, error: JobError, worker: str, now: int) -> list[OutboxMessage]:
     """Return the outcome and the dead letter of a message of `jobs` that is no job. worker: this host."""
     position = submitted.position
     offset = position.offset - 1
@@ -101,21 +101,21 @@ def refused_letters(submitted: Submitted, error: JobError, worker: str, now: int
     }  # fmt: skip
     headers = (*submitted.headers, *_headers(origin))
     return [
-        Letter("result", _key(job_id), _encoder.encode(outcome)),
-        Letter("dead", submitted.key, submitted.value, headers),
+        OutboxMessage("result", _key(job_id), _encoder.encode(outcome)),
+        OutboxMessage("dead", submitted.key, submitted.value, headers),
     ]
 
 
-def shortened(letter: Letter) -> Letter:
-    """Return a letter that its topic may take, in place of one that is larger than allowed."""
-    if letter.kind == "dead":
-        note = (f"{HEADER_PREFIX}shortened", str(len(letter.value or b"")).encode())
-        return letter._replace(value=None, headers=(*letter.headers, note))
-    reason = f"the result has {len(letter.value or b'')} bytes, more than the topic accepts"
-    outcome = msgspec.json.decode(letter.value or b"{}")
+def shortened(message: OutboxMessage) -> OutboxMessage:
+    """Return a message that its topic may take, in place of one that is larger than allowed."""
+    if message.kind == "dead":
+        note = (f"{HEADER_PREFIX}shortened", str(len(message.value or b"")).encode())
+        return message._replace(value=None, headers=(*message.headers, note))
+    reason = f"the result has {len(message.value or b'')} bytes, more than the topic accepts"
+    outcome = msgspec.json.decode(message.value or b"{}")
     outcome.pop("result", None)
     outcome |= {"state": "failed", "error": _error(JobError("result_too_large", reason))}
-    return letter._replace(value=_encoder.encode(outcome))
+    return message._replace(value=_encoder.encode(outcome))
 
 
 def _started(attempt: Attempt | None, ended: int) -> int:

@@ -6,22 +6,25 @@ were missed the newest is made up for, if it is not too old. Pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
 from eventvault import clock
 from eventvault.errors import InvalidInput, JobScheduleInCode, JobScheduleNotFound
-from eventvault.jobs import asking, keys
-from eventvault.jobs.checking import NAME_TOO_LONG
+from eventvault.jobs import keys
 from eventvault.jobs.job import MAX_SCHEDULE_NAME_LENGTH, JobRequest, JobSchedule
+from eventvault.jobs.ledger import Ledger
 from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, History, Schedule, parse_zone
 
-if TYPE_CHECKING:
-    from eventvault.jobs.machine import Machine
-
+Submit = Callable[[JobRequest, str], object]
+"""Accepts the job of a firing, which has an id; the text is the schedule's name."""
 _encoder = msgspec.json.Encoder()
 _FIRST_STEP = 60_000_000
+_NAME_TOO_LONG = (
+    f"It has more than {MAX_SCHEDULE_NAME_LENGTH} characters: choose a shorter one, as it is part of its jobs' ids."
+)
 _LONGEST_CATCH_UP = 1e9
 """Seconds; a worker may have said any number."""
 
@@ -34,9 +37,10 @@ class StoredSchedule(msgspec.Struct, frozen=True):
 
 
 class Schedules:
-    """All schedules of a machine. next_firing: the earliest of all; None if there is none."""
+    """All schedules. next_firing: the earliest of all; None if there is none. now: an instant."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._stored: dict[str, StoredSchedule] = {}
         self._next_firing: int | None = None
         self._has_changed = False
@@ -51,16 +55,19 @@ class Schedules:
             self._has_changed = False
         return self._next_firing
 
-    def load(self, machine: Machine) -> None:
-        for key, value in machine.ledger.changes.scan(keys.SCHEDULE, keys.behind(keys.SCHEDULE)):
+    def load(self) -> None:
+        for key, value in self._ledger.changes.scan(keys.SCHEDULE, keys.behind(keys.SCHEDULE)):
             self._stored[key[1:].decode()] = msgspec.json.decode(value, type=StoredSchedule)
         self._next_firing = 0 if self._stored else None
 
-    def put(self, machine: Machine, schedule: JobSchedule) -> JobSchedule:
-        """Raises InvalidInput for a zone or cron that is none or never fires; JobScheduleInCode."""
+    def put(self, schedule: JobSchedule, now: int) -> JobSchedule:
+        """Make the schedule, or replace the one of its name.
+
+        Raises InvalidInput for a zone or cron that is none or never fires; JobScheduleInCode.
+        """
         before = self._stored.get(schedule.name)
         if before is not None and before.schedule.in_code and not schedule.in_code:
-            raise _in_code(schedule.name)
+            raise declared_in_code(schedule.name)
         when = when_of(schedule)
         history = History() if before is None or _when_or_none(before.schedule) != when else before.history
         if before is not None:
@@ -68,29 +75,28 @@ class Schedules:
             schedule = msgspec.structs.replace(
                 schedule, last=known.last, last_job=known.last_job, skipped=known.skipped
             )
-        return self._store(machine, schedule, history.at(machine.now))
+        return self._store(schedule, history.at(now), now)
 
-    def take(self, machine: Machine, stored: StoredSchedule) -> None:
+    def take_over(self, stored: StoredSchedule, now: int) -> None:
+        """Take a schedule over that another `jobs_db` had, and which of its firings are over."""
         if stored.schedule.name not in self._stored:
-            self._store(machine, stored.schedule, stored.history.at(machine.now))
+            self._store(stored.schedule, stored.history.at(now), now)
 
-    def delete(self, machine: Machine, name: str) -> None:
+    def delete(self, name: str) -> None:
         """Raises JobScheduleNotFound, or JobScheduleInCode."""
         stored = self._stored.get(name)
         if stored is None:
-            raise JobScheduleNotFound(
-                f"there is no schedule {name!r}", hint="GET /api/jobs/schedules lists those that there are"
-            )
+            raise not_found(name)
         if stored.schedule.in_code:
-            raise _in_code(name)
-        self._remove(machine, name)
+            raise declared_in_code(name)
+        self._remove(name)
 
-    def declare(self, machine: Machine, types: set[str], declared: list[JobSchedule]) -> None:
+    def declare(self, types: set[str], declared: list[JobSchedule], now: int) -> None:
         """Take over the schedules of a worker's code; those of its types that it does not declare any more end."""
         names = {schedule.name for schedule in declared}
         for name, stored in list(self._stored.items()):
             if stored.schedule.in_code and stored.schedule.type in types and name not in names:
-                self._remove(machine, name)
+                self._remove(name)
         for schedule in declared:
             if schedule.type not in types:
                 continue
@@ -98,65 +104,61 @@ class Schedules:
             wanted = msgspec.structs.replace(_declaration(schedule), in_code=True)
             try:
                 if stored_before is None or _declaration(stored_before.schedule) != _declaration(wanted):
-                    self.put(machine, wanted)
+                    self.put(wanted, now)
             except InvalidInput:
                 continue
 
-    def fire_due(self, machine: Machine) -> None:
-        """Submit the jobs of the firings that are due."""
-        now = machine.now
+    def fire_due(self, now: int, submit: Submit) -> None:
         if self.next_firing is None or (self._looked <= now < self.next_firing):
             return
         self._looked = now
         for name, stored in list(self._stored.items()):
-            self._fire(machine, name, stored)
+            self._fire(name, stored, now, submit)
         self._has_changed = True
 
-    def _fire(self, machine: Machine, name: str, stored: StoredSchedule) -> None:
-        schedule, when, now = stored.schedule, _when_or_none(stored.schedule), machine.now
+    def _fire(self, name: str, stored: StoredSchedule, now: int, submit: Submit) -> None:
+        schedule, when = stored.schedule, _when_or_none(stored.schedule)
         if when is None:
             if schedule.next is not None:
-                self._store(machine, schedule, stored.history)
+                self._store(schedule, stored.history, now)
             return None
         history = stored.history.at(now)
         firing = history.next_firing(when, now)
         if firing is None or firing > now or schedule.is_paused:
             if history != stored.history or schedule.next != firing:
-                self._store(machine, schedule, history)
+                self._store(schedule, history, now)
             return None
         newest = newest_firing(when, firing, now)
         if now - newest > round(min(schedule.catch_up, _LONGEST_CATCH_UP) * 1e6):
-            return self._fired(machine, schedule, history, newest, None)
+            return self._fired(schedule, history, newest, None, now)
         if not schedule.overlap and schedule.last_job is not None:
-            job = machine.ledger.job(schedule.last_job)
+            job = self._ledger.job(schedule.last_job)
             if job is not None and not job.is_final:
                 skipped = msgspec.structs.replace(schedule, skipped=schedule.skipped + 1)
-                return self._fired(machine, skipped, history, newest, None)
+                return self._fired(skipped, history, newest, None, now)
         request = JobRequest(type=schedule.type, id=id_of_firing(name, newest), payload=schedule.payload)
-        asking.submit_one(machine, request, by="", origin="schedule", schedule=name)
-        return self._fired(machine, schedule, history, newest, request.id)
+        submit(request, name)
+        return self._fired(schedule, history, newest, request.id, now)
 
-    def _fired(
-        self, machine: Machine, schedule: JobSchedule, history: History, firing: int, job_id: str | None
-    ) -> None:
-        history = history.fired(when_of(schedule), firing, machine.now)
+    def _fired(self, schedule: JobSchedule, history: History, firing: int, job_id: str | None, now: int) -> None:
+        history = history.fired(when_of(schedule), firing, now)
         last_job = schedule.last_job if job_id is None else job_id
         last = schedule.last if job_id is None else firing
-        self._store(machine, msgspec.structs.replace(schedule, last=last, last_job=last_job), history)
+        self._store(msgspec.structs.replace(schedule, last=last, last_job=last_job), history, now)
 
-    def _store(self, machine: Machine, schedule: JobSchedule, history: History) -> JobSchedule:
+    def _store(self, schedule: JobSchedule, history: History, now: int) -> JobSchedule:
         when = _when_or_none(schedule)
-        following = None if when is None else history.next_firing(when, machine.now)
+        following = None if when is None else history.next_firing(when, now)
         schedule = msgspec.structs.replace(schedule, next=following)
         self._stored[schedule.name] = StoredSchedule(schedule, history)
-        machine.ledger.version += 1
-        machine.ledger.changes.put(keys.schedule_key(schedule.name), _encoder.encode(self._stored[schedule.name]))
+        self._ledger.version += 1
+        self._ledger.changes.put(keys.schedule_key(schedule.name), _encoder.encode(self._stored[schedule.name]))
         self._has_changed = True
         return schedule
 
-    def _remove(self, machine: Machine, name: str) -> None:
+    def _remove(self, name: str) -> None:
         del self._stored[name]
-        machine.ledger.changes.remove(keys.schedule_key(name))
+        self._ledger.changes.remove(keys.schedule_key(name))
         self._has_changed = True
 
 
@@ -168,12 +170,12 @@ def when_of(schedule: JobSchedule) -> Schedule:
     """Raises InvalidInput for a zone or cron that is none or never fires, or too long a name."""
     fields = {}
     if len(schedule.name) > MAX_SCHEDULE_NAME_LENGTH:
-        fields["name"] = [NAME_TOO_LONG]
+        fields["name"] = [_NAME_TOO_LONG]
     cron, zone = None, None
-    try:
+    with suppress(ValueError):
         cron = Cron(schedule.cron)
-    except ValueError:
-        fields["cron"] = [f"It must be {CRON_ALLOWED}."]
+    if cron is None or not cron.is_on:
+        fields["cron"] = [f"It must be {CRON_ALLOWED.removeprefix('off, or ')}."]
     try:
         zone = parse_zone(schedule.time_zone)
     except ValueError:
@@ -217,7 +219,13 @@ def _declaration(schedule: JobSchedule) -> JobSchedule:
     )
 
 
-def _in_code(name: str) -> JobScheduleInCode:
+def not_found(name: str) -> JobScheduleNotFound:
+    return JobScheduleNotFound(
+        f"there is no schedule {name!r}", hint="GET /api/jobs/schedules lists those that there are"
+    )
+
+
+def declared_in_code(name: str) -> JobScheduleInCode:
     return JobScheduleInCode(
         f"the schedule {name} is declared in the code of a worker; nothing was changed",
         hint="change it there and start the worker again, or choose another name",

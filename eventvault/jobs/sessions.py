@@ -10,8 +10,6 @@ import msgspec
 from eventvault.jobs.job import Job
 from eventvault.jobs.messages import Hello
 
-LEASE_TICKS = 6
-"""A session is lost once so many ticks were read after its last report."""
 RUNS = 100
 """Of so many runs the mean is taken that decides how much a session gets in advance."""
 PREFETCH_SECONDS = 0.1

@@ -13,6 +13,7 @@ from collections import deque
 
 import msgspec
 
+from eventvault.jobs.messages import MAX_FRAME_BYTES
 from eventvault.rpc import frames
 from eventvault.rpc.codec import Codec
 
@@ -21,7 +22,6 @@ ATTACH_TYPES = (tuple[str], None)
 """The argument, which is the session, and the result of `attach`."""
 attaching = Codec({ATTACH: ATTACH_TYPES}, msgspec.json)
 
-_MAX_FRAME_BYTES = 4 * 2**20
 _READ_BYTES = 2**18
 """More than a socket holds, so that one read takes all that came before it."""
 _MAX_UNSENT_BYTES = 32 * 2**20
@@ -37,7 +37,7 @@ class MessageConnection:
         self.session = session
         self.received: deque[bytes] = deque()
         self.unsent: deque[bytes] = deque()
-        self._buffer = frames.FrameBuffer(_MAX_FRAME_BYTES)
+        self._buffer = frames.FrameBuffer(MAX_FRAME_BYTES)
         self._sent = 0
         """Bytes of the first unsent frame that the kernel took."""
         self._waiting_bytes = 0

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from eventvault.jobs import messages
+from eventvault.jobs.lease import TICK_SECONDS
 from eventvault.jobs.messages import Report, Tick, Work
 from eventvault.jobs.socket_connection import MessageConnection
 from eventvault.jobs.transport import Position, Received, Submitted, WithoutTopics
@@ -30,7 +31,7 @@ class SocketTransport(WithoutTopics):
     the process makes one, however long it was. invalid: how many messages were none of ours.
     """
 
-    def __init__(self, tick_seconds: float = 2.5, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, tick_seconds: float = TICK_SECONDS, now: Callable[[], float] = time.monotonic) -> None:
         self.tick_seconds = tick_seconds
         self.invalid = 0
         self._now = now

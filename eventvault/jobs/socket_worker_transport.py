@@ -35,7 +35,6 @@ class SocketWorkerTransport:
         self._session = ""
         self._connection: MessageConnection | None = None
         self._unsent: deque[bytes] = deque()
-        """Frames that wait for a connection."""
         self._selector = selectors.DefaultSelector()
         self._connections = 0
         self._back_off = BackOff(*_RETRY_SECONDS)
@@ -98,7 +97,6 @@ class SocketWorkerTransport:
             self._back_off.fail()
 
     def _connect(self) -> None:
-        """Connect and attach the session. Raises TransportAway."""
         try:
             connection = sockets.connect(self._storage_dir, _ATTACH_SECONDS, data_folders.JOBS_SOCKET)
         except OSError as error:

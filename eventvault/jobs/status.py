@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from eventvault.errors import EventVaultError
+from eventvault.jobs.database import JobsDatabase
+from eventvault.jobs.machine import Machine
 from eventvault.jobs.port import QueueStatus
+from eventvault.jobs.transport import DispatcherTransport
 from eventvault.problems import Problem
-
-if TYPE_CHECKING:
-    from eventvault.jobs.database import JobsDatabase
-    from eventvault.jobs.machine import Machine
-    from eventvault.jobs.transport import DispatcherTransport
 
 UNKNOWN_SECONDS = 60.0
 """So long a type may wait for a worker that knows it before health says so."""
@@ -23,8 +19,9 @@ def status_of(
     machine: Machine, transport: DispatcherTransport, database: JobsDatabase, fault: EventVaultError | None = None
 ) -> QueueStatus:
     """fault: why nothing is sent now."""
-    sessions = list(machine.sessions.values())
-    states = {state: count for state, count in list(machine.ledger.counts.states.items()) if count}
+    queue = machine.queue
+    sessions = list(queue.sessions.values())
+    states = {state: count for state, count in list(queue.ledger.counts.states.items()) if count}
     return QueueStatus(
         workers=len(sessions),
         slots=sum(session.concurrency for session in sessions),
@@ -34,7 +31,7 @@ def status_of(
         held=states.get("held", 0),
         oldest_waiting=machine.upkeep.oldest_waiting,
         states=states,
-        refused_reports=machine.ledger.counts.refused,
+        refused_reports=queue.ledger.counts.refused,
         broker=transport.is_connected(),
         problems=[
             *_of_fault(fault),
@@ -47,7 +44,7 @@ def status_of(
 
 
 def _of_transport(transport: DispatcherTransport) -> list[Problem]:
-    problems = [Problem(code, message, hint) for code, message, hint in transport.problems()]
+    problems = transport.problems()
     if transport.is_rewound() and all(problem.code != "jobs_rewound" for problem in problems):
         message = "jobs_db is an old copy: the topics of jobs have later reports"
         problems.append(Problem("jobs_rewound", message, f"put the newest jobs_db back, or accept this one: {_RESUME}"))
@@ -81,7 +78,7 @@ def _of_held(machine: Machine, held: int, *, is_old: bool) -> list[Problem]:
 
 def _of_unknown_types(machine: Machine) -> list[Problem]:
     unknown = dict(machine.upkeep.unknown)
-    late = sorted(name for name, since in unknown.items() if machine.now - since >= UNKNOWN_SECONDS * 1e6)
+    late = sorted(name for name, since in unknown.items() if machine.queue.now - since >= UNKNOWN_SECONDS * 1e6)
     if not late:
         return []
     names = ", ".join(late[:MAX_NAMES]) + (", …" if len(late) > MAX_NAMES else "")

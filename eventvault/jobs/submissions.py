@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
 
 from eventvault.errors import EventVaultError, InvalidInput, TooLarge
-from eventvault.jobs import asking
+from eventvault.jobs import commands
 from eventvault.jobs.job import MAX_NAME_LENGTH, MAX_PAYLOAD_BYTES, JobError, JobRequest
-from eventvault.jobs.outcomes import refused_letters
+from eventvault.jobs.outcomes import refusal_messages
+from eventvault.jobs.queue import JobQueue
 from eventvault.jobs.sent import read_job
 from eventvault.jobs.transport import Submitted
-
-if TYPE_CHECKING:
-    from eventvault.jobs.machine import Machine
 
 BUILT_IN = frozenset({"verify", "rehearse", "export", "prune", "webhook"})
 """Types whose jobs need a scope that a message cannot prove: JOBS_FROM_KAFKA names those that may come by the topic."""
@@ -21,25 +18,25 @@ MAX_MESSAGE_BYTES = MAX_PAYLOAD_BYTES + 64 * 1024
 """A larger message is not read: its payload is too large, or its names are."""
 
 
-def take(machine: Machine, submitted: Submitted) -> None:
+def take(queue: JobQueue, submitted: Submitted) -> None:
     """Take in a message of the topic. Its position is written with what follows from it."""
-    machine.read_to(submitted.position)
+    queue.read_to(submitted.position)
     try:
-        request = _request_in(submitted, machine.limits.refused_from_kafka)
+        request = _request_in(submitted, queue.limits.refused_from_kafka)
     except EventVaultError as error:
-        refuse(machine, submitted, JobError(error.code, error.message, error.details.get("fields")))
+        refuse(queue, submitted, JobError(error.code, error.message, error.details.get("fields")))
         return
-    accepted = asking.submit_one(machine, request, by="", origin="kafka")
+    accepted = commands.submit_one(queue, request, by="", origin="kafka")
     if accepted.differs and accepted.id == request.id:
         message = f"there is a job with the id {request.id!r} already, and it differs; nothing was added"
-        _publish(machine, submitted, JobError("job_differs", message), has_outcome=False)
+        _publish(queue, submitted, JobError("job_differs", message), has_outcome=False)
 
 
-def refuse(machine: Machine, submitted: Submitted, error: JobError) -> None:
+def refuse(queue: JobQueue, submitted: Submitted, error: JobError) -> None:
     """Quarantine a message that is no job, and write why. Its position is written with that."""
-    machine.read_to(submitted.position)
-    machine.quarantine.put(machine, submitted, error, MAX_MESSAGE_BYTES)
-    _publish(machine, submitted, error)
+    queue.read_to(submitted.position)
+    queue.quarantine.put(submitted, error, queue.now, MAX_MESSAGE_BYTES)
+    _publish(queue, submitted, error)
 
 
 def _request_in(submitted: Submitted, refused: frozenset[str]) -> JobRequest:
@@ -58,11 +55,11 @@ def _request_in(submitted: Submitted, refused: frozenset[str]) -> JobRequest:
     return request
 
 
-def _publish(machine: Machine, submitted: Submitted, error: JobError, *, has_outcome: bool = True) -> None:
+def _publish(queue: JobQueue, submitted: Submitted, error: JobError, *, has_outcome: bool = True) -> None:
     """Write why a message is no job of its own; whoever waits for the outcome of its id learns it too."""
-    if machine.limits.publishes:
-        letters = refused_letters(submitted, error, platform.node(), machine.now)
-        machine.outbox.put(machine, letters if has_outcome else letters[1:])
+    if queue.limits.publishes:
+        messages = refusal_messages(submitted, error, platform.node(), queue.now)
+        queue.outbox.put(messages if has_outcome else messages[1:])
 
 
 _FORM = 'send {"id": "…", "type": "…", "payload": …}'

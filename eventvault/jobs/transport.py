@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 from eventvault.jobs.messages import Report, Work
+from eventvault.problems import Problem
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -48,8 +49,8 @@ class Submitted(NamedTuple):
     position: Position
 
 
-class Letter(NamedTuple):
-    """A message for others. kind: `result`, for the topic of the outcomes, or `dead`, for that of the dead letters."""
+class OutboxMessage(NamedTuple):
+    """A message for others. kind: `result`, for the topic of outcomes, or `dead`, for that of dead letters."""
 
     kind: Literal["result", "dead"]
     key: bytes | None
@@ -91,8 +92,8 @@ class DispatcherTransport(Protocol):
     def send(self, work: Sequence[Work]) -> None:
         """Send each message to its session. A message may be lost: the dispatcher sends again what has no effect."""
 
-    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
-        """Return those of the letters that are on the brokers, and begin to write the others. Does not wait.
+    def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
+        """Return those of the messages that are on the brokers, and begin to write the others. Does not wait.
 
         To be called again with the others, in each turn: what is on its way is not written twice.
         """
@@ -121,8 +122,8 @@ class DispatcherTransport(Protocol):
     def wake(self) -> None:
         """End a `receive` that waits. May be called by any thread."""
 
-    def problems(self) -> list[tuple[str, str, str]]:
-        """Return code, message and hint of what is wrong now."""
+    def problems(self) -> list[Problem]:
+        """Return what is wrong now."""
 
     def close(self) -> None: ...
 
@@ -169,24 +170,22 @@ class WorkerTransport(Protocol):
 class WithoutTopics:
     """What a dispatcher's transport without a broker answers of topics."""
 
-    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
+    def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
         """Return all: there is no topic that anybody could read."""
-        return list(letters)
+        return list(messages)
 
     def is_rewound(self) -> bool:
         return False
 
-    def go_on(self) -> None:
-        """There are no ticks of another time."""
+    def go_on(self) -> None: ...
 
     def losses(self) -> list[Loss]:
         return []
 
-    def remember(self, losses: Sequence[Loss]) -> None:
-        """There is no topic that could have lost any."""
+    def remember(self, losses: Sequence[Loss]) -> None: ...
 
     def is_connected(self) -> bool:
         return False
 
-    def problems(self) -> list[tuple[str, str, str]]:
+    def problems(self) -> list[Problem]:
         return []

@@ -1,4 +1,4 @@
-"""`BACKUP_DIR/jobs/unfinished.jsonl.gz`: what is unfinished, for the case that STORAGE_DIR is lost.
+"""`BACKUP_DIR/jobs/unfinished.jsonl.gz`: what is unfinished, for the case that STORAGE_DIR is lost; see `takeover`.
 
 A JSON object a line, in gzip: a head with the version, then jobs with their payloads, schedules and positions, and an
 end with the SHA-256 of all lines before it.
@@ -25,13 +25,11 @@ from eventvault import clock
 from eventvault.damage import SYSTEM_ERRORS, advice
 from eventvault.errors import BackupsChanged, EventVaultError
 from eventvault.files import durable_file, make_folder
-from eventvault.jobs import asking, keys
+from eventvault.jobs import keys
 from eventvault.jobs.database import ANEW, JobsDatabase, Snapshot
 from eventvault.jobs.job import Job
-from eventvault.jobs.machine import Machine
 from eventvault.jobs.schedule import StoredSchedule
 from eventvault.jobs.transport import Position
-from eventvault.jobs.waiting import PAGE
 from eventvault.problems import Problem
 from eventvault.progress import running
 from eventvault.regular_files import NotRegular, open_file
@@ -159,25 +157,7 @@ def _jobs(snapshot: Snapshot) -> Iterator[bytes]:
                 yield b'%b"job":%b,"payload":%b}' % (_JOB, record, payload or b"null")
 
 
-def take_over(path: Path, ask: Callable[[Callable[[Machine], None]], None]) -> int:
-    """Have the machine of a new `jobs_db` hold what the file says. Returns the number of jobs; 0 if there is no file.
-
-    ask: has a machine do something in a turn of its own. Of a damaged file what is before the damage is taken over, and
-    it is quarantined. Raises OSError if it cannot be read, and what `ask` raises.
-    """
-    jobs = 0
-    page: list[Line] = []
-    for line in _readable(path):
-        page.append(line)
-        jobs += isinstance(line, JobLine)
-        if len(page) == PAGE:
-            _take(ask, page)
-            page = []
-    _take(ask, page)
-    return jobs
-
-
-def _readable(path: Path) -> Iterator[Line]:
+def readable(path: Path) -> Iterator[Line]:
     """Yield the lines up to the end or the damage; then the file is quarantined."""
     try:
         yield from read(path)
@@ -187,31 +167,13 @@ def _readable(path: Path) -> Iterator[Line]:
         quarantine_or_log(path, error)
 
 
-def _take(ask: Callable[[Callable[[Machine], None]], None], lines: list[Line]) -> None:
-    def take(machine: Machine) -> None:
-        asking.hold_all(machine)
-        for line in lines:
-            match line:
-                case Head(dispatcher=dispatcher):
-                    asking.note_adopted(machine, dispatcher)
-                case JobLine(job=job, payload=payload):
-                    asking.hold(machine, job, bytes(payload))
-                case ScheduleLine(stored=stored):
-                    asking.take_schedule(machine, stored)
-                case PositionLine(position=position):
-                    asking.take_position(machine, position)
-
-    if lines:
-        ask(take)
-
-
 def _check_own(path: Path, snapshot: Snapshot) -> None:
     """Raise BackupsChanged if the file has what another `jobs_db` left unfinished, and this one did not take it over.
 
     Its disk may have been away when this database was made. A damaged file is quarantined.
     """
     own = {snapshot.get(key) for key in (keys.META_DISPATCHER, keys.META_ADOPTED)}
-    for head in itertools.islice(_readable(path), 1):
+    for head in itertools.islice(readable(path), 1):
         if isinstance(head, Head) and head.dispatcher.encode() not in own:
             raise BackupsChanged(
                 f"it has the jobs of another jobs_db, {head.dispatcher}, which were not taken over",

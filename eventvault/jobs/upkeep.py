@@ -1,20 +1,17 @@
-"""What the machine does beside jobs that come and go: forgets old ones, finds those that no worker knows. Pure."""
+"""Upkeep of a queue: removes jobs that ended long ago, and finds those that no worker knows. Pure."""
 
 from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from eventvault.jobs import asking, keys
+from eventvault.jobs import keys, transitions
 from eventvault.jobs.job import JobError
 from eventvault.jobs.ledger import EndedJob
+from eventvault.jobs.queue import JobQueue
 from eventvault.jobs.waiting import due_before, first_due, waiting_types
-
-if TYPE_CHECKING:
-    from eventvault.jobs.machine import Machine
 
 AT_ONCE = 500
 """So many jobs are removed, or found to be unknown, in one turn."""
@@ -28,7 +25,7 @@ _ended = msgspec.json.Decoder(EndedJob)
 
 
 class Upkeep:
-    """Belongs to a machine. unknown: types that wait for a worker that knows them → since when (an instant)."""
+    """Belongs to a queue. unknown: types that wait for a worker that knows them → since when (an instant)."""
 
     def __init__(self) -> None:
         self.unknown: dict[str, int] = {}
@@ -48,76 +45,76 @@ class Upkeep:
     def start(self, moment: float) -> None:
         self._started = moment
 
-    def ended(self, instant: int) -> None:
-        """A job has ended: if the clock was set back, among those that were removed."""
-        if instant <= self._newest_removed:
-            self._removed.clear()
-
-    def turn(self, machine: Machine) -> None:
-        """Do what is due."""
+    def turn(self, queue: JobQueue) -> None:
         is_more = False
-        if machine.moment >= self._unknown_due:
-            self._unknown_due = machine.moment + UNKNOWN_SECONDS
-            is_more = self._find_unknown(machine)
-        if machine.moment >= self._due:
-            self._due = machine.moment + SECONDS
-            self.oldest_waiting = self._oldest(machine)
-            is_more |= self._remove_old(machine)
+        if queue.moment >= self._unknown_due:
+            self._unknown_due = queue.moment + UNKNOWN_SECONDS
+            is_more = self._find_unknown(queue)
+        if queue.moment >= self._due:
+            self._due = queue.moment + SECONDS
+            self.oldest_waiting = self._oldest(queue)
+            is_more |= self._remove_old(queue)
             self.has_more = is_more
         if self.has_more:
             self._due = self._unknown_due = -math.inf
 
-    def _oldest(self, machine: Machine) -> int | None:
-        served = (name for name in list(machine.waiting.served) if name not in machine.paused)
-        heads = (head.run_at for name in served for _, head in machine.waiting.heads(machine.ledger.changes, name))
+    def _oldest(self, queue: JobQueue) -> int | None:
+        served = (name for name in list(queue.waiting.served) if name not in queue.paused)
+        heads = (head.run_at for name in served for _, head in queue.waiting.heads(queue.ledger.changes, name))
         others = () if self.oldest_unserved is None else (self.oldest_unserved,)
-        return min((run_at for run_at in (*heads, *others) if run_at <= machine.now), default=None)
+        return min((run_at for run_at in (*heads, *others) if run_at <= queue.now), default=None)
 
-    def _remove_old(self, machine: Machine) -> bool:
+    def _remove_old(self, queue: JobQueue) -> bool:
         """Remove jobs that ended long ago, or are too many. Returns whether more of them may be there."""
-        limits = machine.limits
-        too_many = max(machine.ledger.counts.finished - limits.keep_max, 0)
-        removed = self._remove(machine, too_many, machine.now - limits.keep, is_dead=False)
-        removed += self._remove(machine, too_many - removed, machine.now - limits.keep_dead, is_dead=True)
+        limits = queue.limits
+        if queue.ledger.earliest_end <= self._newest_removed:  # the clock was set back
+            self._removed.clear()
+        queue.ledger.earliest_end = math.inf
+        too_many = max(queue.ledger.counts.finished - limits.keep_max, 0)
+        removed = self._remove(queue, too_many, queue.now - limits.keep, is_dead=False)
+        removed += self._remove(queue, too_many - removed, queue.now - limits.keep_dead, is_dead=True)
         return removed >= AT_ONCE
 
-    def _remove(self, machine: Machine, too_many: int, before: int, *, is_dead: bool) -> int:
+    def _remove(self, queue: JobQueue, too_many: int, before: int, *, is_dead: bool) -> int:
         """Remove the oldest: `too_many` of them, and those that ended before an instant. Returns how many."""
         prefix = keys.ended_prefix(is_dead=is_dead)
         start = self._removed.get(is_dead, prefix)
         removed = 0
-        for key, value in list(islice(machine.ledger.changes.scan(start, keys.behind(prefix)), AT_ONCE)):
+        for key, value in list(islice(queue.ledger.changes.scan(start, keys.behind(prefix)), AT_ONCE)):
             ended, _ = keys.read_ended(key)
             if removed >= too_many and ended >= before:
                 break
-            machine.ledger.remove(_ended.decode(value), key)
+            queue.ledger.remove(_ended.decode(value), key)
             self._removed[is_dead] = key
             self._newest_removed = max(self._newest_removed, ended)
             removed += 1
         return removed
 
-    def _find_unknown(self, machine: Machine) -> bool:
+    def _find_unknown(self, queue: JobQueue) -> bool:
         """Find waiting types that no living worker runs; those that none ever named die. Returns whether more may."""
         unknown: dict[str, int] = {}
         oldest: int | None = None
         died = 0
-        reader, served = machine.ledger.changes.reader, set(machine.waiting.served)
+        reader, served = queue.ledger.changes.reader, set(queue.waiting.served)
         for name in islice((name for name in waiting_types(reader) if name not in served), MAX_TYPES):
             first = first_due(reader, name)
-            if first is None or first > machine.now:
+            if first is None or first > queue.now:
                 continue
-            unknown[name] = self.unknown.get(name, machine.now)
-            if not machine.is_paused(name):
+            unknown[name] = self.unknown.get(name, queue.now)
+            if not queue.is_paused(name):
                 oldest = first if oldest is None else min(oldest, first)
-            if name not in machine.types and machine.moment - self._started >= START_SECONDS:
-                died += self._end_unknown(machine, name, AT_ONCE - died)
+            if name not in queue.types and queue.moment - self._started >= START_SECONDS:
+                died += self._end_unknown(queue, name, AT_ONCE - died)
         self.unknown, self.oldest_unserved = unknown, oldest
         return died >= AT_ONCE
 
-    def _end_unknown(self, machine: Machine, name: str, most: int) -> int:
-        late = due_before(machine.ledger.changes.reader, name, machine.now - machine.limits.unknown_after)
-        waits = (each for each in late if machine.ledger.existing(each.job_id).state == "pending")
+    def _end_unknown(self, queue: JobQueue, name: str, most: int) -> int:
+        late = due_before(queue.ledger.changes.reader, name, queue.now - queue.limits.unknown_after)
+        waits = (each for each in late if queue.ledger.existing(each.job_id).state == "pending")
         found = list(islice(waits, most))
+        error = JobError(_UNKNOWN, f"no worker ever ran the type {name}")
         for waiting in found:
-            asking.end_unknown(machine, waiting.job_id, JobError(_UNKNOWN, f"no worker ever ran the type {name}"))
+            job = queue.ledger.existing(waiting.job_id)
+            queue.waiting.remove(queue.ledger.changes, job)
+            transitions.end(queue, job, msgspec.structs.replace(job, error=error), "dead")
         return len(found)

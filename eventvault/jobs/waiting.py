@@ -12,8 +12,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from eventvault.jobs import keys
+from eventvault.jobs.changes import Changes, Reader
 from eventvault.jobs.job import Job
-from eventvault.jobs.view import Changes, Reader
 
 PAGE = 1_000
 PRIORITIES = range(keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY - 1, -1)

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 
 from eventvault.events.event import EventDraft
+from eventvault.kafka import offsets
 from eventvault.kafka.messages import Columns, Record, Unreadable, to_draft, to_drafts
-from eventvault.kafka.offsets import StoredOffset, checksum
+from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.topic_info import TopicInfo
 
 log = logging.getLogger("KafkaMonitor")
@@ -56,14 +57,9 @@ class PartitionBatch:
 
     def offset_to_store(self, topic_info: TopicInfo) -> StoredOffset:
         """Return the offset to store with these events."""
-        assert self.last is not None
-        return StoredOffset(
-            next=self.last.offset + 1,
-            crc=checksum(self.last.value),
-            leader_epoch=self.last.leader_epoch,
-            topic_id=topic_info.topic_id,
-            cluster_id=topic_info.cluster_id,
-        )
+        last = self.last
+        assert last is not None
+        return offsets.behind(last.offset, last.value, last.leader_epoch, topic_info)
 
     def _offsets(self) -> list[int]:
         messages = self._messages

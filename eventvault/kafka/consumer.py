@@ -19,14 +19,12 @@ from eventvault.kafka import topics
 from eventvault.kafka.consuming import Accepted, Consuming, Load, Sink
 from eventvault.kafka.followed_topics import BeginAgain
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.progress import Activity, running, wait_for_thread
+from eventvault.restartable_thread import RestartableThread
 from eventvault.settings import Settings
 
 log = logging.getLogger("EventBus")
 
 RETRY_SECONDS = 1.0
-STOP_SECONDS = 20.0
-"""How long a stop waits for a consumer that makes no step; requests to a broker have shorter deadlines."""
 
 
 class EventsConsumer:
@@ -44,28 +42,19 @@ class EventsConsumer:
         self._settings = settings
         self._begin = begin
         self._load = load
-        self._stopping = threading.Event()
         self._accepted: SimpleQueue[Accepted] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._activity: Activity | None = None
+        self._thread = RestartableThread("Kafka consumer", "consumes events", self._consume)
 
     def start(self) -> None:
-        if not self.monitor.configured or (self._thread is not None and not self._stopping.is_set()):
-            return
-        self._stopping = threading.Event()
-        arguments = (self._stopping, self._thread)
-        self._thread = threading.Thread(target=self._run, args=arguments, name="kafka-events", daemon=True)
-        self._thread.start()
+        if self.monitor.configured:
+            self._thread.start()
 
     def stop(self) -> None:
         """End the thread, within seconds. A batch that is being stored is stored completely or not at all.
 
         Raises TooBusy if it does not end; `start` then begins once it has.
         """
-        if self._thread is not None:
-            self._stopping.set()
-            wait_for_thread(self._thread, "the Kafka consumer", lambda: self._activity, STOP_SECONDS)
-            self._thread = None
+        self._thread.stop()
 
     def accept_loss(self, topic: str, partition: int, cause: str) -> None:
         """Resume a stopped partition at its present first offset. Nothing is stored twice.
@@ -75,16 +64,8 @@ class EventsConsumer:
         """
         self._accepted.put(Accepted(topic, partition, cause))
 
-    def _run(self, stopping: threading.Event, before: threading.Thread | None) -> None:
-        """Consume until `stopping` is set, once the thread before this one has ended."""
-        with running("kafka consumer", "consumes events") as self._activity:
-            while before is not None and before.is_alive() and not stopping.is_set():
-                before.join(RETRY_SECONDS)
-                self._activity.step()
-            self._consume(stopping)
-
     def _consume(self, stopping: threading.Event) -> None:
-        """Consume until then. No error may end the thread, because that would lose events silently."""
+        """Consume until `stopping` is set. No error may end the thread, because that would lose events silently."""
         while not stopping.is_set():
             progress.step()
             try:

@@ -16,13 +16,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from eventvault import progress
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
-from eventvault.kafka import config, offsets, refusals, topics
+from eventvault.kafka import client_errors, config, offsets, refusals, topics
 from eventvault.kafka.batch import PartitionBatch, read_batches
 from eventvault.kafka.clients import Admin
 from eventvault.kafka.dead_letters import DeadLetters, undelivered
 from eventvault.kafka.followed_topics import BeginAgain, FollowedTopics, Unanswered
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.kafka.quarantined import Letter
+from eventvault.kafka.quarantined import DeadLetter
 from eventvault.kafka.renewal import Renewal
 from eventvault.problems import Problem
 from eventvault.settings import Settings
@@ -37,7 +37,7 @@ SHARED_SECONDS = 1.0
 POLL_SECONDS = 0.1
 _MEMBERS: tuple[Callable[[Message], Any], ...] = (Message.error, Message.topic, Message.partition)
 
-Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]], Sequence[Letter]], AppendResult]
+Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]], Sequence[DeadLetter]], AppendResult]
 """Appends events, puts metadata and quarantines dead letters in one write.
 
 Returns once it is on disk, raises an EventVaultError otherwise.
@@ -167,7 +167,7 @@ class Consuming:
             for batch in batches
         }
         letters = [
-            Letter(message, reason, self._dead_letters.place_of(message))
+            DeadLetter(message, reason, self._dead_letters.place_of(message))
             for batch in batches
             for message, reason in batch.letters
         ]
@@ -223,7 +223,7 @@ class Consuming:
     def _client_error(self, error: KafkaError) -> None:
         if self._is_closing:
             return
-        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+        if error.code() in client_errors.CONNECTION_BROKEN:
             self._monitor.connection_broken()
             self._topics.check_soon()
         elif (refusal := self._renewal.note(error)) is not None:

@@ -14,7 +14,7 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from eventvault.errors import KafkaUnreachable
-from eventvault.kafka import clients, config, topics
+from eventvault.kafka import clients, topics
 from eventvault.kafka.clients import Admin, WatchedProducer
 from eventvault.kafka.messages import Record
 from eventvault.kafka.monitor import RETRIED
@@ -27,9 +27,6 @@ DELIVERY_MILLISECONDS = 5_000
 HEADER_PREFIX = "x-eventvault-"
 ORIGIN_HEADERS = ("reason", "topic", "partition", "offset", "timestamp")
 """What is added to the headers of a message, at their end, each behind the prefix."""
-
-_TOPIC_CONFIG = {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES), "retention.ms": "-1"}
-"""Any message fits with the added headers, and none expires before an operator has read it."""
 
 
 class _TopicMissing(Exception):
@@ -104,18 +101,11 @@ class DeadLetters:
             return
         admin = Admin(self._settings)
         if topics.topic_of(topics.ask_topic(admin, topic), None) is None:
-            self._create_topic(admin, topic)
+            may_create = self._settings.kafka_create_topics
+            reason = topics.create_topic(admin, topic, topics.DEAD_LETTERS, may_create=may_create)
+            if reason is not None:
+                raise _TopicMissing(f"the topic {topic} does not exist, and {reason}")
         self._ensured.add(topic)
-
-    def _create_topic(self, admin: Admin, topic: str) -> None:
-        if not self._settings.kafka_create_topics:
-            raise _TopicMissing(f"the topic {topic} does not exist, and KAFKA_CREATE_TOPICS is false")
-        try:
-            topics.create_topic(admin, topic, _TOPIC_CONFIG)
-        except KafkaUnreachable as error:
-            if not topics.is_refusal(error):
-                raise
-            raise _TopicMissing(f"the topic {topic} does not exist and cannot be created: {error.message}") from None
 
     def _produce(
         self,

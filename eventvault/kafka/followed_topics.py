@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, Message
 
 from eventvault import progress
 from eventvault.errors import KafkaUnreachable
-from eventvault.kafka import offset_check, offsets, topics
+from eventvault.kafka import client_errors, offset_check, offsets, topics
 from eventvault.kafka.clients import Admin
 from eventvault.kafka.messages import Record
 from eventvault.kafka.monitor import KafkaMonitor, TopicState
@@ -155,7 +155,7 @@ class FollowedTopics:
             position.at_end = offset or 0
             if position.consuming:
                 self.settle(topic, partition)
-        elif error.code() in _OUT_OF_RANGE:
+        elif error.code() in client_errors.OUT_OF_RANGE:
             positions.stop(partition, offset_check.out_of_range(topic, partition, topics.reason_of(error)))
             self._is_report_due = True
         elif error.code() in topics.UNKNOWN:
@@ -287,9 +287,6 @@ class FollowedTopics:
         """Return the cluster of the stored offsets of a topic that does not exist, if another cluster answers now."""
         clusters = {stored.cluster_id for stored in self._stored.get(name, {}).values()} - {None, self._cluster_id}
         return next(iter(clusters), None) if name in self._missing and self._cluster_id is not None else None
-
-
-_OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION)
 
 
 def refused(topic: str, code: int | None, reason: str) -> Problem:

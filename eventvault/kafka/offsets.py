@@ -15,6 +15,7 @@ import google_crc32c
 import msgspec
 
 from eventvault.database import keys
+from eventvault.kafka.topic_info import TopicInfo
 
 _PARTITION = struct.Struct(">I")
 _KEY = re.compile(keys.KAFKA + rb"([a-zA-Z0-9._-]{1,249})\x00(.{4})", re.DOTALL)
@@ -38,6 +39,17 @@ class StoredOffset(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     leader_epoch: int | None = None
     topic_id: str | None = None
     cluster_id: str | None = None
+
+
+def behind(offset: int, value: bytes | None, leader_epoch: int | None, topic_info: TopicInfo) -> StoredOffset:
+    """Return the offset to store once the message at `offset` is consumed."""
+    return StoredOffset(
+        next=offset + 1,
+        crc=checksum(value),
+        leader_epoch=leader_epoch,
+        topic_id=topic_info.topic_id,
+        cluster_id=topic_info.cluster_id,
+    )
 
 
 def offset_key(topic: str, partition: int) -> bytes:

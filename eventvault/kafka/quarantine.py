@@ -21,7 +21,7 @@ from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError, InvalidInput, KafkaUnreachable, QuarantineChanged, QuarantinedNotFound
 from eventvault.events.event import Appended, EventDraft
 from eventvault.kafka import quarantined
-from eventvault.kafka.quarantined import Letter, Place, weight_of
+from eventvault.kafka.quarantined import DeadLetter, Place, weight_of
 from eventvault.kafka.values import (
     Content,
     Facts,
@@ -118,7 +118,7 @@ class Quarantine:
         with self._using() as rows:
             return self._held(rows)
 
-    def add(self, letters: Sequence[Letter], append: Callable[[Sequence[Change]], AppendResult]) -> AppendResult:
+    def add(self, letters: Sequence[DeadLetter], append: Callable[[Sequence[Change]], AppendResult]) -> AppendResult:
         """Call `append` with the changes that quarantine these dead letters, and return what it returns."""
         if not letters:
             return append(())
@@ -366,7 +366,7 @@ class _Adding:
         self._new: dict[Place, tuple[tuple[Change, Change], int]] = {}
         self._removed: list[bytes] = []
 
-    def add(self, letter: Letter) -> None:
+    def add(self, letter: DeadLetter) -> None:
         """A message that is there already, as after a restore, is neither added nor counted again."""
         message = letter.message
         facts, content = quarantined.described(message, letter.reason)

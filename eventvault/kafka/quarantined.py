@@ -61,7 +61,7 @@ class Place(NamedTuple):
         return keys.QUARANTINED + self.suffix
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """A dead letter. reference: where Kafka has it; None: where it was read."""
 
     message: Record

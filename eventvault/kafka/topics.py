@@ -11,13 +11,17 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from eventvault.errors import KafkaRefused, KafkaUnreachable
-from eventvault.kafka import hidden
+from eventvault.kafka import config, hidden
 from eventvault.kafka.clients import Admin
 from eventvault.kafka.topic_info import TopicInfo
 
 REQUEST_TIMEOUT_SECONDS = 3.0
 
 _PASSING = (KafkaError.REQUEST_TIMED_OUT, KafkaError.NOT_CONTROLLER, KafkaError.COORDINATOR_NOT_AVAILABLE)
+
+LARGE_MESSAGES = {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES)}
+DEAD_LETTERS = {**LARGE_MESSAGES, "retention.ms": "-1"}
+"""Properties of a topic of dead letters: any message fits with the added headers, and none expires unread."""
 
 UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
@@ -109,14 +113,25 @@ def all_bounds(admin: Admin, partitions: Mapping[str, int]) -> dict[str, dict[in
     return found
 
 
-def create_topic(admin: Admin, topic: str, config: Mapping[str, str] | None = None, partitions: int = -1) -> None:
-    """Create a topic, unless it exists. What is not given is the brokers' default. Raises KafkaUnreachable."""
-    new = NewTopic(topic, partitions, -1, config=dict(config or {}))
+def create_topic(
+    admin: Admin, topic: str, properties: Mapping[str, str], partitions: int = -1, *, may_create: bool
+) -> str | None:
+    """Create a topic that does not exist. Returns why it is not created. Raises KafkaUnreachable.
+
+    What is not given is the brokers' default. may_create: KAFKA_CREATE_TOPICS.
+    """
+    if not may_create:
+        return "KAFKA_CREATE_TOPICS is false"
+    new = NewTopic(topic, partitions, -1, config=dict(properties))
     try:
         answer_of(admin, admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_SECONDS)[topic])
     except KafkaUnreachable as error:
-        if error.details.get("kafka") != KafkaError.TOPIC_ALREADY_EXISTS:
+        if error.details.get("kafka") == KafkaError.TOPIC_ALREADY_EXISTS:
+            return None
+        if not is_refusal(error):
             raise
+        return f"it cannot be created: {error.message}"
+    return None
 
 
 def is_refusal(error: KafkaUnreachable) -> bool:

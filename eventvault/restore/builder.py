@@ -22,8 +22,8 @@ from eventvault.database.generation import UNDONE
 from eventvault.errors import ArchiveError, DatabaseDamaged
 from eventvault.files import removing_on_failure
 from eventvault.kafka import offsets
-from eventvault.kafka.archived import ArchivedOffsets
 from eventvault.kafka.offsets import Offsets
+from eventvault.kafka.replayable import ArchivedOffsets
 from eventvault.operations.operation import current
 from eventvault.restore import estimate
 from eventvault.restore.drop_folder import DroppedFile

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from eventvault.errors import InvalidInput
-from eventvault.kafka.archived import ArchivedOffsets, holds_all_after, messages_after
-from eventvault.kafka.held_messages import HeldMessages
+from eventvault.kafka.broker_bounds import BrokerBounds
+from eventvault.kafka.replayable import ArchivedOffsets, holds_all_after, messages_after
 
 
 def check_replay(*, replay: bool, is_configured: bool) -> None:
@@ -21,16 +21,16 @@ def check_replay(*, replay: bool, is_configured: bool) -> None:
 
 
 def describe_kafka(
-    held: HeldMessages, offsets: Callable[[], ArchivedOffsets | None], *, again: bool
+    broker_bounds: BrokerBounds, offsets: Callable[[], ArchivedOffsets | None], *, again: bool
 ) -> dict[str, Any] | None:
     """Return how many messages lie after a moment, and whether all are there; None without Kafka.
 
     offsets: returns where they begin. again: the restore reads them again; only then the brokers are waited for.
     """
-    topics = held.topics()
+    topics = broker_bounds.topics()
     if not topics:
         return None
-    begin, present = offsets(), held.present() if again else held.latest()
+    begin, present = offsets(), broker_bounds.present() if again else broker_bounds.latest()
     return {
         "again": again,
         "messages": messages_after(begin, present, topics),

@@ -44,7 +44,7 @@ from eventvault.file_modes import mend_modes
 from eventvault.files import make_folder
 from eventvault.jobs.port import Jobs
 from eventvault.journal.journal import Journal
-from eventvault.kafka.held_messages import Brokers, HeldMessages
+from eventvault.kafka.broker_bounds import BrokerBounds, Brokers
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.notifications.service import NotificationService
@@ -206,7 +206,7 @@ class StoreService(ComposedStore):
         self.queue = None if jobs is None else QueueWatch(settings, jobs, jobs_failure)
         self._has_schedule = scheduler is not None
         self.kafka = KafkaMonitor(settings, consumes=with_kafka)
-        self.held = HeldMessages(self.kafka.topic_names, Brokers(settings))
+        self.broker_bounds = BrokerBounds(self.kafka.topic_names, Brokers(settings))
         self.publishing = PublishMonitor(settings.kafka_publish_topic, self.bus.backlog, publishes=with_kafka)
         nonces = Nonces()
         with_kafka = with_kafka and self.kafka.configured
@@ -268,7 +268,7 @@ class StoreService(ComposedStore):
             self.verifier,
             self.chores,
             RemovalEffect(self.locator, self.journal.folder, self.catalogue.installation),
-            self.held,
+            self.broker_bounds,
         )
 
     def _restores_owner(self) -> RestoresOwner:
@@ -281,7 +281,7 @@ class StoreService(ComposedStore):
             self._timeline,
             self.preview,
             self._jobs,
-            self.held,
+            self.broker_bounds,
         )
 
     def _health_owner(self) -> HealthOwner:

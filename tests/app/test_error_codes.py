@@ -17,7 +17,7 @@ from eventvault.errors import EventVaultError
 from eventvault.settings import PROJECT
 
 DECLARED = ANSWERS | FRAMEWORK | PROXY | REMOTE | ATTEMPTS | PROBLEMS
-STRUCTURES = {"Problem": 0, "Note": 1, "Trouble": 0}
+STRUCTURES = {"Problem": 0, "Note": 1}
 """What has a code as one of its arguments, and which."""
 
 
@@ -132,7 +132,7 @@ def test_the_page_of_the_worker_lists_each_reason_of_an_attempt(code: str) -> No
         "_CODES = {'x': 'good', 'y': 'new_code'}\nProblem(_CODES.get(name, 'other'), message, hint)",
         "def f():\n    code = 'new_code' if a else REFUSED\n    return Problem(code, message, hint)",
         "Problem(code='new_code', message=m, hint=h)",
-        "_NEW = 'new_code'\nself._state.troubles[name] = Trouble(_NEW, message, hint)",
+        "_NEW = 'new_code'\nself._state.troubles[name] = Problem(_NEW, message, hint)",
     ],
 )
 def test_a_new_code_of_health_is_found_wherever_it_stands(source: str) -> None:

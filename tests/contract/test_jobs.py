@@ -21,12 +21,12 @@ from eventvault.errors import (
     JobTypeUnknown,
     ScopeMissing,
 )
-from eventvault.jobs import local as local_jobs
+from eventvault.jobs import local_jobs
 from eventvault.jobs.client import JobsClient
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import MAX_SCHEDULE_NAME_LENGTH, JobRequest, JobSchedule, JobType
-from eventvault.jobs.local import LocalJobs
+from eventvault.jobs.local_jobs import LocalJobs
 from eventvault.jobs.memory_jobs import MemoryJobs
 from eventvault.jobs.memory_transport import MemoryTransport
 from eventvault.jobs.messages import Hello
@@ -244,7 +244,12 @@ def test_a_schedule_in_code_stays_as_it_is(jobs: Jobs) -> None:
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"cron": "0 0 30 2 *"}, "cron"), ({"cron": "0 0 3 * * *"}, "cron"), ({"time_zone": "Mars/Base"}, "timeZone")],
+    [
+        ({"cron": "off"}, "cron"),
+        ({"cron": "0 0 30 2 *"}, "cron"),
+        ({"cron": "0 0 3 * * *"}, "cron"),
+        ({"time_zone": "Mars/Base"}, "timeZone"),
+    ],
 )
 def test_a_schedule_that_never_fires_is_refused(jobs: Jobs, change: dict[str, str], field: str) -> None:
     with pytest.raises(InvalidInput) as refused:

@@ -1,6 +1,6 @@
 """The 14 invariants of jobs, in the database of a real dispatcher and in what handlers wrote down while they ran.
 
-The 14th is that both roads pass one suite: `tests/eventvault/jobs/test_transports.py`, and this one.
+The 14th is that both transports pass one suite: `tests/eventvault/jobs/test_transports.py`, and this one.
 """
 
 from __future__ import annotations

@@ -189,6 +189,7 @@ def progress_and_wait(job: Job) -> None:
 @job("clean_up")
 def clean_up(job: Job) -> str:
     try:
+        Path(f"{job.payload}.started").touch()
         time.sleep(3600)
     except Stopped as stopped:
         Path(job.payload).write_text(stopped.reason)

@@ -44,7 +44,7 @@ def nursery() -> Iterator[tuple[Pool, Program, socket.socket]]:
     )  # fmt: skip
     program = Program()
     pool._is_ready, pool._program, pool._control = True, program, control  # type: ignore[assignment]
-    selector.register(control, selectors.EVENT_READ, pool._hear_nursery)
+    selector.register(control, selectors.EVENT_READ, pool._read_nursery)
     yield pool, program, theirs
     pool.close()
     selector.close()
@@ -58,7 +58,7 @@ def test_a_nursery_that_answers_stays(nursery: tuple[Pool, Program, socket.socke
         pool.tend(now)
         assert theirs.recv(100) == PING
         theirs.send(b'{"type":"alive"}')
-        pool._hear_nursery()
+        pool._read_nursery()
         now += PING_SECONDS
     assert not program.was_killed
 

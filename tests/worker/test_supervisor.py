@@ -366,7 +366,7 @@ def test_a_worker_waits_for_a_dispatcher_that_is_away() -> None:
 def test_the_services_own_worker_ends_if_no_dispatcher_comes() -> None:
     transport = FakeTransport()
     transport.away = True
-    new_supervisor(transport, lonely_seconds=0.2).run()
+    new_supervisor(transport, unreachable_seconds=0.2).run()
     assert transport.reports == []
 
 

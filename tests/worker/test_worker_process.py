@@ -18,9 +18,9 @@ import pytest
 from eventvault import clock, data_folders
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
-from eventvault.jobs.local import LocalJobs
-from eventvault.jobs.machine import Limits
-from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
+from eventvault.jobs.local_jobs import LocalJobs
+from eventvault.jobs.queue import Limits
+from eventvault.kafka.jobs.dispatcher_transport import KafkaTransport
 from eventvault.settings import load
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker

@@ -23,7 +23,7 @@ from eventvault.jobs import wire
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import Job, JobRequest
-from eventvault.jobs.local import LocalJobs
+from eventvault.jobs.local_jobs import LocalJobs
 from eventvault.jobs.server import JobsServer
 from eventvault.jobs.socket_transport import SocketTransport
 from tests.processes import wait_until
@@ -213,6 +213,7 @@ def test_a_cancelled_job_ends_in_its_handler(storage: Path, start_worker: StartW
         start_worker()
         jobs.wait_for_worker()
         job_id = jobs.submit("clean_up", str(tmp_path / "reason"))
+        wait_until((tmp_path / "reason.started").exists, "the handler does not begin", PATIENCE_SECONDS)
         jobs.wait_for(job_id, "running")
         jobs.port.cancel([job_id])
         jobs.wait_for(job_id, "cancelled")

@@ -177,12 +177,16 @@ class Harness:
 
 def new_supervisor(
     transport: FakeTransport, *, concurrency: int = 2, drain_seconds: float = 0.4, grace_seconds: float = 0.2,
-    jobs_per_process: int = 1000, variables: Mapping[str, str] | None = None, lonely_seconds: float = inf,
+    jobs_per_process: int = 1000, variables: Mapping[str, str] | None = None, unreachable_seconds: float = inf,
     modules: Sequence[str] = ("tests.worker.handlers_for_executors",),
 ) -> Supervisor:  # fmt: skip
     environment = {"PATH": os.environ["PATH"], **(variables or {})}
     options = Options(
-        concurrency, drain_seconds, grace_seconds=grace_seconds, beat_seconds=0.05, lonely_seconds=lonely_seconds
+        concurrency,
+        drain_seconds,
+        grace_seconds=grace_seconds,
+        beat_seconds=0.05,
+        unreachable_seconds=unreachable_seconds,
     )
     return Supervisor(
         transport,

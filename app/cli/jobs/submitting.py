@@ -19,7 +19,7 @@ from app.cli.watching import display
 from app.jobs.answers import submitted_json, view_json
 from eventvault import clock, json_text
 from eventvault.errors import Cancelled, InvalidInput, JobFailed
-from eventvault.jobs import sent
+from eventvault.jobs import sent, submitting
 from eventvault.jobs.job import Job, JobRequest
 from eventvault.jobs.port import JobView, SubmitResult
 from eventvault.operations.caller import SHELL
@@ -55,10 +55,9 @@ def submit(*, job_type: str, payload: str | None, as_json: bool, **members: Any)
             asked = sent.read_jobs(_read_standard_input(), None)
         else:
             asked = [_request(job_type, payload, members)]
-        named = [msgspec.structs.replace(job, id=job.id or sent.new_id()) for job in asked]
-        results = current_jobs().submit(named, SHELL, list(SCOPES)) if named else []
+        results = submitting.submit(current_jobs(), asked, SHELL, list(SCOPES))
     exits.print_result(
-        submitted_json(results), lambda _: "\n".join(_describe(named, results)) or "No job.", as_json=as_json
+        submitted_json(results), lambda _: "\n".join(_describe(asked, results)) or "No job.", as_json=as_json
     )
 
 
@@ -66,7 +65,7 @@ def _request(job_type: str, payload: str | None, members: dict[str, Any]) -> Job
     """Return the job, checked as one that comes over HTTP. Raises MalformedInput or InvalidInput."""
     run_at = members.pop("run_at")
     named = {"maxAttempts" if name == "max_attempts" else name: value for name, value in members.items()}
-    named["runAt"] = None if run_at is None else clock.format_microseconds(run_at)
+    named["runAt"] = clock.optional_microseconds(run_at)
     body: dict[str, Any] = {"type": job_type, **{name: value for name, value in named.items() if value is not None}}
     if payload is not None:
         body["payload"] = msgspec.Raw(_payload(payload))

@@ -87,11 +87,9 @@ class Inbox:
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Drop what is in it."""
         self.take(0, [len(lane.items) for lane in self._lanes])
 
     def close(self) -> None:
-        """Drop what is in it and what comes."""
         with self._changed:
             if self._is_closed:
                 return

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from eventvault.errors import KafkaUnreachable
-from eventvault.kafka import config, topics
+from eventvault.kafka import topics
 from eventvault.kafka.clients import Admin
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.settings import Settings
@@ -19,8 +18,6 @@ WORK_PARTITIONS = 12
 _DAY_MILLISECONDS = 86_400_000
 _WORK = {"retention.ms": str(_DAY_MILLISECONDS)}
 _REPORTS = {"retention.ms": str(7 * _DAY_MILLISECONDS)}
-_DEAD = {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES), "retention.ms": "-1"}
-"""Any message fits with its headers, and none expires before an operator has read it."""
 
 
 class JobTopics(NamedTuple):
@@ -69,18 +66,12 @@ class TopicWatch:
 
     def _make(self, name: str) -> str | None:
         """Create a topic; the next look finds it. Returns why it is not created. Raises KafkaUnreachable."""
-        if not self._may_create:
-            return "KAFKA_CREATE_TOPICS is false"
-        settings, partitions = self._config_of(name)
-        try:
-            topics.create_topic(self._admin, name, settings, partitions)
-        except KafkaUnreachable as error:
-            if not topics.is_refusal(error):
-                raise
-            return f"it cannot be created: {error.message}"
-        log.info("created the topic %s", name)
-        return None
+        properties, partitions = self._config_of(name)
+        reason = topics.create_topic(self._admin, name, properties, partitions, may_create=self._may_create)
+        if reason is None:
+            log.info("created the topic %s", name)
+        return reason
 
     def _config_of(self, name: str) -> tuple[Mapping[str, str], int]:
         configs = {self._names.work: (_WORK, WORK_PARTITIONS), self._names.reports: (_REPORTS, 1)}
-        return configs.get(name, (_DEAD if name == self._names.dead else {}, -1))
+        return configs.get(name, (topics.DEAD_LETTERS if name == self._names.dead else {}, -1))

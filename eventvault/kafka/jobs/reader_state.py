@@ -8,6 +8,7 @@ from typing import NamedTuple
 from eventvault.jobs.messages import Report
 from eventvault.jobs.transport import Loss, Position
 from eventvault.kafka.offsets import StoredOffset
+from eventvault.problems import Problem
 
 MOST_LOSSES = 100
 
@@ -23,14 +24,6 @@ class CaughtUp(NamedTuple):
     """The end of the reports was reached for the first time. is_late: there were more before that were not read."""
 
     is_late: bool
-
-
-class Trouble(NamedTuple):
-    """What is wrong, for health."""
-
-    code: str
-    message: str
-    hint: str
 
 
 @dataclass
@@ -53,12 +46,12 @@ class ReaderState:
     has_caught_up: bool = False
     may_take: bool = False
     written: dict[int, int] = field(default_factory=dict)
-    accepted: dict[str, Trouble] = field(default_factory=dict)
+    accepted: dict[str, Problem] = field(default_factory=dict)
     is_connected: bool = False
     work_partitions: int = 0
     invalid: int = 0
-    troubles: dict[str, Trouble] = field(default_factory=dict)
-    stopped: dict[str, Trouble] = field(default_factory=dict)
+    troubles: dict[str, Problem] = field(default_factory=dict)
+    stopped: dict[str, Problem] = field(default_factory=dict)
     losses: dict[str, Loss] = field(default_factory=dict)
 
     def accept(self) -> None:

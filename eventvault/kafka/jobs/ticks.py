@@ -1,7 +1,7 @@
 """The dispatcher's ticks over Kafka: the clock of leases, and how two dispatchers of one topic see each other.
 
 A tick is written only when the one before was read back and what it decided is on disk. So there is no tick while no
-broker answers or no dispatcher runs, and at most one is on its road: a tick beyond that was written by a later state of
+broker answers or no dispatcher runs, and at most one is in flight: a tick beyond that was written by a later state of
 the same `jobs_db`.
 """
 
@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from eventvault.jobs.lease import LEASE_TICKS
 from eventvault.jobs.messages import Tick
 from eventvault.recent import Recent
 
-LEASE_TICKS = 6
 LISTEN_TICKS = 3
 """How many of its own ticks a dispatcher waits for those of another one, where there may be one."""
 MOST_OTHERS = 100

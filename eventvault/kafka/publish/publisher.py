@@ -14,21 +14,19 @@ from eventvault import progress
 from eventvault.database.bus import EventBus
 from eventvault.database.nonces import Nonces
 from eventvault.errors import EventVaultError, KafkaRefused, KafkaUnreachable
-from eventvault.kafka import clients, config, topics
+from eventvault.kafka import clients, topics
 from eventvault.kafka.clients import Admin, WatchedProducer
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.kafka.publish.outbox_reader import OutboxReader, Settled
 from eventvault.kafka.publish.relay import MOST_SENT, Relay, TooLargeTogether
 from eventvault.kafka.refusals import Refusal
-from eventvault.progress import Activity, running, wait_for_thread
+from eventvault.restartable_thread import RestartableThread
 from eventvault.settings import Settings
 
 log = logging.getLogger("KafkaPublisher")
 
 RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 10.0
-STOP_SECONDS = 20.0
-"""How long a stop waits for a publisher that makes no step; requests to a broker have shorter deadlines."""
 FLUSH_SECONDS = 1.0
 """How long a stop waits for what is on its road; the next start sends the rest again."""
 REMOVE_SECONDS = 2.0
@@ -49,39 +47,22 @@ class Publisher:
         self._bus = bus
         self._nonces = nonces
         self._monitor = monitor
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._activity: Activity | None = None
+        self._thread = RestartableThread("Kafka publisher", "publishes events", self._publish)
         self._careful = 0
         self._settled: Settled | None = None
 
     def start(self) -> None:
-        if self._thread is not None and not self._stopping.is_set():
-            return
-        self._stopping = threading.Event()
-        arguments = (self._stopping, self._thread)
-        self._thread = threading.Thread(target=self._run, args=arguments, name="kafka-publisher", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread, within seconds. Raises TooBusy if it does not end; `start` then begins once it has."""
-        if self._thread is not None:
-            self._stopping.set()
-            wait_for_thread(self._thread, "the Kafka publisher", lambda: self._activity, STOP_SECONDS)
-            self._thread = None
+        self._thread.stop()
 
     def accept_loss(self, topic: str, partition: int, cause: str) -> None:
         """Nothing that is to be published is ever lost."""
 
-    def _run(self, stopping: threading.Event, before: threading.Thread | None) -> None:
-        with running("kafka publisher", "publishes events") as self._activity:
-            while before is not None and before.is_alive() and not stopping.is_set():
-                before.join(RETRY_SECONDS)
-                self._activity.step()
-            self._publish(stopping)
-
     def _publish(self, stopping: threading.Event) -> None:
-        """Publish until then. No error may end the thread."""
+        """Publish until `stopping` is set. No error may end the thread."""
         pause = RETRY_SECONDS
         while not stopping.is_set():
             progress.step()
@@ -103,9 +84,8 @@ class Publisher:
             self._wait(stopping, pause)
 
     def _wait(self, stopping: threading.Event, seconds: float) -> None:
-        activity = self._activity
-        if activity is not None:
-            activity.rest()
+        if self._thread.activity is not None:
+            self._thread.activity.rest()
         stopping.wait(seconds)
 
     def _publish_from_beginning(self, stopping: threading.Event) -> bool:
@@ -142,15 +122,10 @@ class Publisher:
     def _ensure_topic(self, admin: Admin) -> bool:
         """Return whether the topic exists; it is made if that is allowed. Raises KafkaUnreachable."""
         if topics.topic_of(topics.ask_topic(admin, self._topic), None) is None:
-            if not self._settings.kafka_create_topics:
-                self._monitor.topic_missing(f"the topic {self._topic} does not exist, and KAFKA_CREATE_TOPICS is false")
-                return False
-            try:
-                topics.create_topic(admin, self._topic, {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES)})
-            except KafkaUnreachable as error:
-                if not topics.is_refusal(error):
-                    raise
-                self._monitor.topic_missing(f"the topic {self._topic} cannot be created: {error.message}")
+            may_create = self._settings.kafka_create_topics
+            reason = topics.create_topic(admin, self._topic, topics.LARGE_MESSAGES, may_create=may_create)
+            if reason is not None:
+                self._monitor.topic_missing(f"the topic {self._topic} does not exist, and {reason}")
                 return False
         self._monitor.topic_found()
         return True

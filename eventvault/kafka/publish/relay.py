@@ -22,6 +22,7 @@ from eventvault.database.outbox import Delivered
 from eventvault.database.registry import BatchOutdated
 from eventvault.database.values import AppendResult, Head
 from eventvault.errors import EventVaultError
+from eventvault.kafka import client_errors
 from eventvault.kafka.publish import messages
 from eventvault.kafka.publish.messages import Outgoing
 from eventvault.kafka.publish.monitor import PublishMonitor
@@ -46,7 +47,6 @@ BURST_SECONDS = 10.0
 _REST = 30.0 / len(os.sched_getaffinity(0))
 """How many times as long the thread rests in a burst as it worked: the client and the broker work meanwhile."""
 _LONGEST_REST = 0.25
-_TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 _FORMS: tuple[Callable[[bytes], Outgoing], ...] = (messages.outgoing, messages.without_data, messages.shortest)
 
 
@@ -241,7 +241,7 @@ class Relay:
         except BufferError:
             return False
         except KafkaException as error:
-            if error.args[0].code() not in _TOO_LARGE:
+            if error.args[0].code() not in client_errors.TOO_LARGE:
                 raise
             sent.error = error.args[0]
         self._sent_bytes += sent.size
@@ -255,7 +255,7 @@ class Relay:
         """
         error = sent.error
         assert error is not None, "it was refused"
-        if error.code() not in _TOO_LARGE:
+        if error.code() not in client_errors.TOO_LARGE:
             raise KafkaException(error)
         if not sent.is_alone and len(self._sent) > 1:
             raise TooLargeTogether(len(self._sent))

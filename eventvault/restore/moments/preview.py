@@ -23,8 +23,8 @@ from eventvault.database.values import TypesQuery
 from eventvault.errors import ArchiveDamaged, ArchiveError, DatabaseDamaged
 from eventvault.files import free_bytes
 from eventvault.kafka import quarantined
-from eventvault.kafka.archived import ArchivedOffsets
 from eventvault.kafka.offsets import Offsets, readable
+from eventvault.kafka.replayable import ArchivedOffsets
 from eventvault.restore import estimate
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
@@ -73,7 +73,7 @@ class RestorePreview:
         return {
             "generation": plan.target.generation or None,
             "sequence": sequence,
-            "time": None if instant is None else clock.format_microseconds(instant),
+            "time": clock.optional_microseconds(instant),
             "archive": plan.archive.name if plan.archive else None,
             "checked": plan.archive.check_to_restore if plan.archive else "records",
             "proven": plan.archive is None or plan.archive.origin_proven,

@@ -22,8 +22,8 @@ from eventvault.backups.retention import RetentionPlan
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.errors import BackupNotFound, Cancelled
-from eventvault.kafka.archived import holds_all_after
-from eventvault.kafka.held_messages import HeldMessages
+from eventvault.kafka.broker_bounds import BrokerBounds
+from eventvault.kafka.replayable import holds_all_after
 from eventvault.operations.operation import Operation
 from eventvault.restore.moments.removal_effect import RemovalEffect
 from eventvault.settings import Settings
@@ -46,7 +46,7 @@ class BackupsOwner(Backups):
         verifier: Verifier,
         chores: Chores,
         effect: RemovalEffect,
-        held: HeldMessages,
+        broker_bounds: BrokerBounds,
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
@@ -57,7 +57,7 @@ class BackupsOwner(Backups):
         self._verifier = verifier
         self._chores = chores
         self._effect = effect
-        self._held = held
+        self._broker_bounds = broker_bounds
 
     def create_backup(self, label: str | None = None, *, operation: Operation | None = None) -> Created:
         operation = operation or Operation()
@@ -82,10 +82,10 @@ class BackupsOwner(Backups):
 
     def _with_kafka(self, entry: BackupEntry) -> BackupEntry:
         """Say whether Kafka still holds what came after an archive, as of the brokers' newest answer."""
-        held = self._held.latest()
-        if held is None:
+        bounds = self._broker_bounds.latest()
+        if bounds is None:
             return entry
-        replayable = holds_all_after(self._catalogue.offsets_of(entry.name), held, self._held.topics())
+        replayable = holds_all_after(self._catalogue.offsets_of(entry.name), bounds, self._broker_bounds.topics())
         return msgspec.structs.replace(entry, kafka_replayable=replayable)
 
     def backup_manifest(self, name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.kafka.quarantine import Append, Change, Quarantine, check_count
-from eventvault.kafka.quarantined import Letter
+from eventvault.kafka.quarantined import DeadLetter
 from eventvault.kafka.values import (
     Content,
     Mode,
@@ -115,7 +115,7 @@ def consumers_of(
         append = _append_to(bus, nonces, from_kafka=True)
 
         def store(
-            drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]], letters: Sequence[Letter]
+            drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]], letters: Sequence[DeadLetter]
         ) -> AppendResult:
             return quarantine.add(letters, lambda changes: append(drafts, [*metadata, *changes]))
 

@@ -13,7 +13,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.database.bus import EventBus
 from eventvault.errors import Cancelled, DiskFailed, EventVaultError, NoSpace, StoreRestoring, TooBusy
 from eventvault.jobs.port import Jobs
-from eventvault.kafka.held_messages import HeldMessages
+from eventvault.kafka.broker_bounds import BrokerBounds
 from eventvault.operations.operation import Operation
 from eventvault.restore.builder import ArchiveSource
 from eventvault.restore.moments.preview import RestorePreview
@@ -45,7 +45,7 @@ class RestoresOwner(Restores):
         timeline: Timeline,
         preview: RestorePreview,
         jobs: Jobs | None,
-        held: HeldMessages,
+        broker_bounds: BrokerBounds,
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
@@ -55,7 +55,7 @@ class RestoresOwner(Restores):
         self._timeline = timeline
         self._preview = preview
         self._jobs = jobs
-        self._held = held
+        self._broker_bounds = broker_bounds
 
     def restore(
         self, name: str, *, staged: bool = False, cancel_jobs: bool = False, operation: Operation | None = None
@@ -110,7 +110,7 @@ class RestoresOwner(Restores):
         else:
             instant = target.instant or (None if described["time"] is None else clock.parse(described["time"]))
         again = replay or isinstance(target, str)
-        kafka = describe_kafka(self._held, lambda: self._preview.offsets_at(target), again=again)
+        kafka = describe_kafka(self._broker_bounds, lambda: self._preview.offsets_at(target), again=again)
         return {**described, "unfinishedJobs": count_jobs(self._jobs, instant), "kafka": kafka}
 
     def _check_replay(self, *, replay: bool) -> None:

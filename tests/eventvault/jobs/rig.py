@@ -9,15 +9,17 @@ from contextlib import contextmanager
 import msgspec
 from sortedcontainers import SortedDict
 
-from eventvault.jobs import asking, keys, messages
+from eventvault.jobs import commands, keys, messages
 from eventvault.jobs.database import Ticks
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import Job, JobError, JobRequest, JobSchedule, JobType
-from eventvault.jobs.local import LocalJobs
-from eventvault.jobs.machine import Limits, Machine
+from eventvault.jobs.lease import LEASE_TICKS
+from eventvault.jobs.local_jobs import LocalJobs
+from eventvault.jobs.machine import Machine
 from eventvault.jobs.messages import Report, Work
-from eventvault.jobs.sessions import LEASE_TICKS
-from eventvault.jobs.transport import Letter, Loss, Position, Received, Submitted
+from eventvault.jobs.queue import JobQueue, Limits
+from eventvault.jobs.transport import Loss, OutboxMessage, Position, Received, Submitted
+from eventvault.problems import Problem
 
 START = 1_800_000_000_000_000
 DISPATCHER = "d1"
@@ -123,12 +125,12 @@ class Wire:
         self.work: dict[str, list[Work]] = {}
         self.kills_before_send = False
         self.drops_work = False
-        self.letters: list[Letter] = []
+        self.published: list[OutboxMessage] = []
         self.submitted: list[Submitted] = []
         self.topic: list[Submitted] = []
         """Messages of `jobs`, which stay: a dispatcher that was killed reads them again."""
         self.topic_at = 0
-        self.drops_letters = False
+        self.drops_published = False
         self.lost: list[Loss] = []
         self._ticks = 0
 
@@ -168,9 +170,9 @@ class Wire:
             if message.to in self.work and not self.drops_work:
                 self.work[message.to].append(messages.decode_work(messages.encode(message)))
 
-    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
-        sent = [] if self.drops_letters else list(letters)
-        self.letters += sent
+    def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
+        sent = [] if self.drops_published else list(messages)
+        self.published += sent
         return sent
 
     def is_rewound(self) -> bool:
@@ -190,7 +192,7 @@ class Wire:
 
     def wake(self) -> None: ...
 
-    def problems(self) -> list[tuple[str, str, str]]:
+    def problems(self) -> list[Problem]:
         return []
 
     def close(self) -> None: ...
@@ -249,19 +251,19 @@ class World:
         for _ in range(count):
             self.turn()
 
-    def ask(self, question: Callable[[Machine], object]) -> object:
+    def ask(self, question: Callable[[JobQueue], object]) -> object:
         """Ask the machine in a turn of its own. Returns the answer, or the error."""
         answers: list[object] = []
 
-        def ask(machine: Machine) -> None:
-            answers.append(question(machine))
+        def ask(queue: JobQueue) -> None:
+            answers.append(question(queue))
 
         self.dispatcher.post(ask)
         self.turn()
         return answers[-1] if answers else None
 
     def submit(self, *requests: JobRequest) -> list[object]:
-        answer = self.ask(lambda machine: asking.submit(machine, requests, "me"))
+        answer = self.ask(lambda queue: commands.submit(queue, requests, "me"))
         assert isinstance(answer, list)
         return answer
 

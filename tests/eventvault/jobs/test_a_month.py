@@ -15,13 +15,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventvault.jobs import asking, keys, reports
+from eventvault.jobs import commands, keys, reports
 from eventvault.jobs import database as jobs_database
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.job import JobType
 from eventvault.jobs.ledger import Counts, EndedJob
-from eventvault.jobs.machine import DAY, Limits, Machine
+from eventvault.jobs.machine import Machine
 from eventvault.jobs.messages import Done, Hello, Run, Work
+from eventvault.jobs.queue import DAY, Limits
 from eventvault.jobs.transport import Received
 from tests.eventvault.jobs.rig import START, request
 
@@ -53,7 +54,7 @@ class Factory:
             request(f"{number:08}", payload=msgspec.Raw(b'"%s"' % text.encode()))
             for number, text in zip(islice(self._numbers, BLOCK), texts, strict=True)
         ]
-        work = self._turn(lambda: asking.submit(self.machine, wanted, "me"))
+        work = self._turn(lambda: commands.submit(self.machine.queue, wanted, "me"))
         assert len(work) == BLOCK
         self._turn(lambda: [self._do(run) for run in work if isinstance(run, Run)])
         self.now += BLOCK * SECOND // A_SECOND
@@ -77,7 +78,7 @@ class Factory:
         self._report(Done(session="s", token=run.token, job=run.job, seconds=0.1, result=run.payload))
 
     def _report(self, report: Hello | Done) -> None:
-        reports.take(self.machine, Received(report))
+        reports.take(self.machine.queue, Received(report))
 
     def _turn(self, decide: Callable[[], object]) -> list[Work]:
         self.machine.begin(self.now, self.now / SECOND)
@@ -158,21 +159,21 @@ def test_a_month_of_jobs_goes_as_fast_as_another_one_comes(there: int, limits: L
         nonlocal now
         now += seconds * SECOND
         database.there += seconds * A_SECOND
-        machine.ledger.counts.states["done"] += seconds * A_SECOND
+        machine.queue.ledger.counts.states["done"] += seconds * A_SECOND
 
     def turn() -> None:
         machine.begin(now, now / SECOND)
         changes = machine.finish().changes
         database.gone += sum(value is None and key.startswith(keys.ENDED) for key, value in changes.items())
-        assert machine.ledger.counts.finished == database.there - database.gone
+        assert machine.queue.ledger.counts.finished == database.there - database.gone
 
     for _ in range(600):
         pass_seconds(1)
         turn()
-        assert machine.ledger.counts.finished <= most
+        assert machine.queue.ledger.counts.finished <= most
     pass_seconds(3_600)
     turns = 0
-    while machine.ledger.counts.finished > most:
+    while machine.queue.ledger.counts.finished > most:
         pass_seconds(1)  # as long as one turn waits at most
         turn()
         turns += 1

@@ -15,7 +15,7 @@ import pytest
 
 from eventvault.errors import InvalidInput, JobNotFound, JobsUnavailable, OutcomeUnknown
 from eventvault.jobs import server as server_module
-from eventvault.jobs import wire
+from eventvault.jobs import submitting, wire
 from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import Job, JobRequest, JobSchedule
 from eventvault.jobs.port import Jobs, JobView, QueueStatus, SubmitResult
@@ -84,7 +84,7 @@ def requests(*payloads: str, **more: Any) -> list[JobRequest]:
 
 
 def test_jobs_are_submitted_with_ids_and_payloads_as_they_were_sent(client: JobsClient, jobs: FakeJobs) -> None:
-    first, second = client.submit(requests('{"a" : 1.50}', "[]"), "open", ["write"])
+    first, second = submitting.submit(client, requests('{"a" : 1.50}', "[]"), "open", ["write"])
     assert not first.duplicate
     assert first.id < second.id, "the ids are in order of their time"
     assert bytes(client.job(first.id).payload or b"") == b'{"a" : 1.50}'
@@ -108,7 +108,7 @@ def test_what_is_put_and_counted_comes_back(client: JobsClient, jobs: FakeJobs) 
 def test_a_request_waits_for_the_next_dispatcher_and_is_accepted_once(tmp_path: Path, client: JobsClient) -> None:
     fake = FakeJobs()
     answers: list[list[SubmitResult]] = []
-    thread = Thread(target=lambda: answers.append(client.submit(requests("1"), "open", [])))
+    thread = Thread(target=lambda: answers.append(submitting.submit(client, requests("1"), "open", [])))
     with silent_dispatcher(tmp_path) as listener:
         thread.start()
         connection, _ = listener.accept()

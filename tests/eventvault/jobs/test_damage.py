@@ -16,10 +16,10 @@ import pytest
 from eventvault import data_folders
 from eventvault.database import mapped, opening
 from eventvault.errors import DiskFailed, EventVaultError, JobsDamaged, NoSpace
-from eventvault.jobs import asking, keys
+from eventvault.jobs import commands, keys
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
-from eventvault.jobs.local import LocalJobs
+from eventvault.jobs.local_jobs import LocalJobs
 from eventvault.jobs.memory_transport import MemoryTransport
 from eventvault.small_files import read_bytes
 from tests.eventvault.jobs.rig import MemoryDatabase, World, request
@@ -35,7 +35,7 @@ def add_jobs(dispatcher: Dispatcher, first: int, last: int, prefix: str = "job")
         request(f"{prefix}-{number}", payload=msgspec.Raw(payload), delay=3600.0)
         for number, payload in enumerate(payloads, first)
     ]
-    call = dispatcher.post(lambda machine: asking.submit(machine, wanted, "me"))
+    call = dispatcher.post(lambda queue: commands.submit(queue, wanted, "me"))
     dispatcher.step(0.0)
     assert call.error is None
 
@@ -93,7 +93,7 @@ def outcome(folder: Path, payloads: dict[str, bytes]) -> str:
         with suppress(JobsDamaged):
             listed = {job.id for job in jobs.list_jobs([], [], 1000, None).jobs}
             assert listed >= there
-        call = dispatcher.post(lambda machine: asking.submit(machine, [request("later", delay=1.0)], "me"))
+        call = dispatcher.post(lambda queue: commands.submit(queue, [request("later", delay=1.0)], "me"))
         for _ in range(4):
             dispatcher.step(0.0)
         assert call.answered.is_set()
@@ -203,7 +203,7 @@ def rot(world: World, *rotten: bytes) -> Rotten:
 def test_damage_that_one_request_meets_refuses_that_one_alone(world: World) -> None:
     world.submit(request("a"), request("b"))
     database = rot(world, keys.record_key("a"))
-    calls = [world.dispatcher.post(lambda machine, name=name: asking.cancel(machine, [name])) for name in "ab"]
+    calls = [world.dispatcher.post(lambda queue, name=name: commands.cancel(queue, [name])) for name in "ab"]
     for _ in range(3):
         world.turn()
     assert isinstance(calls[0].error, JobsDamaged)
@@ -220,7 +220,7 @@ def test_damage_that_the_sending_meets_stops_no_submission(world: World) -> None
     world.submit(request("a", delay=1.0))
     database = rot(world, keys.record_key("a"))
     world.clocks.pass_seconds(2)
-    call = world.dispatcher.post(lambda machine: asking.submit(machine, [request("b")], "me"))
+    call = world.dispatcher.post(lambda queue: commands.submit(queue, [request("b")], "me"))
     world.turns(4)
     assert (call.answered.is_set(), call.error) == (True, None)
     problems = {problem.code: problem.message for problem in world.dispatcher.status().problems}
@@ -246,7 +246,7 @@ def test_once_a_merge_has_met_damage_all_is_read_and_it_is_opened_again_after_a_
     world.submit(request("a"))
     database.refuses_writes = True
     for _ in range(20):
-        call = world.dispatcher.post(lambda machine: asking.submit(machine, [request("b")], "me"))
+        call = world.dispatcher.post(lambda queue: commands.submit(queue, [request("b")], "me"))
         world.turns(2)
         assert isinstance(call.error, JobsDamaged), call.error
         assert jobs.job("a").job.state == "pending"
@@ -287,7 +287,7 @@ def test_changes_that_the_end_of_a_log_lost_are_named_and_nothing_is_sent_before
 
     dispatcher = opened(folder)
     dispatcher.step(0.0)
-    dispatcher.post(lambda machine: asking.resume(machine, None))
+    dispatcher.post(lambda queue: commands.resume(queue, None))
     for _ in range(3):
         dispatcher.step(0.0)
     assert dispatcher.status().problems == []

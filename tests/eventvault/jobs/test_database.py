@@ -12,7 +12,7 @@ from eventvault.jobs import keys
 from eventvault.jobs.database import JobsDatabase, Ticks
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobType
-from eventvault.jobs.local import LocalJobs
+from eventvault.jobs.local_jobs import LocalJobs
 from eventvault.jobs.memory_transport import MemoryTransport
 from eventvault.jobs.messages import Done, Hello, Run
 from tests.eventvault.jobs.rig import request

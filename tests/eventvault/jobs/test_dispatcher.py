@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from eventvault.errors import DiskFailed
-from eventvault.jobs import asking, dispatch, keys, reports, submissions
+from eventvault.jobs import commands, dispatch, keys, reports, submissions
 from eventvault.jobs.dispatcher import Dispatcher
-from eventvault.jobs.machine import Limits, Machine
+from eventvault.jobs.queue import Limits
 from eventvault.jobs.transport import Submitted
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import World, request
@@ -74,7 +74,7 @@ def test_a_database_that_fails_again_and_again_is_opened_again_ever_more_seldom(
     assert opened[-1] - opened[-2] >= 9 * RETRY_SECONDS
     with pytest.raises(DiskFailed, match="reading the database of jobs"):
         world.dispatcher.status()
-    call = world.dispatcher.post(lambda machine: asking.submit(machine, [request("b")], "me"))
+    call = world.dispatcher.post(lambda queue: commands.submit(queue, [request("b")], "me"))
     world.turns(3)
     assert isinstance(call.error, DiskFailed), "a caller need not wait for the end of the rest"
 
@@ -100,7 +100,7 @@ def test_what_came_is_accepted_although_nothing_can_be_sent(world: World, monkey
     worker.finish()
     world.wire.produce(b'{"id": "b", "type": "report"}')
     broken = break_dispatching(monkeypatch)
-    call = world.dispatcher.post(lambda machine: asking.submit(machine, [request("c")], "me"))
+    call = world.dispatcher.post(lambda queue: commands.submit(queue, [request("c")], "me"))
     world.turns(4)
     assert {job.id: job.state for job in world.database.records().values()} == {
         "a": "done", "b": "pending", "c": "pending",
@@ -124,7 +124,7 @@ def test_while_nothing_can_be_sent_that_is_tried_ever_more_seldom(
 ) -> None:
     broken = break_dispatching(monkeypatch)
     for number in range(300):
-        world.dispatcher.post(lambda machine, number=number: asking.submit(machine, [request(f"{number}")], "me"))
+        world.dispatcher.post(lambda queue, number=number: commands.submit(queue, [request(f"{number}")], "me"))
         world.turn()
         world.clocks.pass_seconds(RETRY_SECONDS)
     world.turns(4)
@@ -149,8 +149,8 @@ def test_what_came_is_not_lost_if_a_message_cannot_be_sent(world: World, monkeyp
 
 def test_what_came_is_not_lost_if_the_outbox_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.wire.produce(b'{"id": "a", "type": "report"}')
-    broken = Broken(lambda *_: [], ValueError("this is no letter"))
-    monkeypatch.setattr("eventvault.jobs.outbox.Outbox.letters", broken)
+    broken = Broken(lambda *_: [], ValueError("this is no message"))
+    monkeypatch.setattr("eventvault.jobs.outbox.Outbox.unsent", broken)
     world.turns(8)
     assert list(world.database.records()) == ["a"]
 
@@ -186,19 +186,19 @@ def test_a_report_at_which_the_machine_fails_stops_no_other_and_is_said_again(
 
 def test_a_message_at_which_the_machine_fails_is_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(positions=True, limits=Limits(publishes=True))
-    submit_one = asking.submit_one
+    submit_one = commands.submit_one
 
     def fail(machine: object, wanted: object, *arguments: object, **more: object) -> object:
         if wanted.id == "bad":  # type: ignore[attr-defined]
             raise RuntimeError("nobody foresaw this")
         return submit_one(machine, wanted, *arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(asking, "submit_one", fail)
+    monkeypatch.setattr(commands, "submit_one", fail)
     for name in ("a", "bad", "b"):
         world.wire.produce(b'{"id": "%s", "type": "report"}' % name.encode())
     world.turns(10)
     assert list(world.database.records()) == ["a", "b"]
-    (dead,) = [letter for letter in world.wire.letters if letter.kind == "dead"]
+    (dead,) = [message for message in world.wire.published if message.kind == "dead"]
     assert dead.value == b'{"id": "bad", "type": "report"}'
     assert dict(dead.headers)["x-eventvault-code"] == b"internal_error"
     assert len(world.database.keys_of(keys.QUARANTINE)) == 1
@@ -212,10 +212,10 @@ def test_a_message_that_cannot_even_be_refused_is_named_as_lost_and_stops_no_oth
     take, refuse = submissions.take, submissions.refuse
 
     def fail(then: Callable[..., None]) -> Callable[..., None]:
-        def checked(machine: Machine, submitted: Submitted, *more: object) -> None:
+        def checked(queue: JobQueue, submitted: Submitted, *more: object) -> None:
             if b"bad" in (submitted.value or b""):
                 raise RuntimeError("nobody foresaw this")
-            then(machine, submitted, *more)
+            then(queue, submitted, *more)
 
         return checked
 
@@ -245,7 +245,7 @@ def test_what_came_is_not_lost_if_the_losses_cannot_be_read(world: World, monkey
 def test_a_take_over_that_fails_unexpectedly_is_no_success(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = break_dispatching(monkeypatch)
     with pytest.raises(Exception, match="LookupError"):
-        world.dispatcher._ask(lambda machine: None)
+        world.dispatcher._ask(lambda queue: None)
     broken.is_broken = False
     world.dispatcher.open()
-    world.dispatcher._ask(lambda machine: None)
+    world.dispatcher._ask(lambda queue: None)

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from eventvault.jobs import asking
+from eventvault.jobs import commands, takeover
 from eventvault.jobs.job import JobSchedule
-from eventvault.jobs.machine import Limits
+from eventvault.jobs.queue import Limits
 from tests.eventvault.jobs.checks import check_database, check_runs
 from tests.eventvault.jobs.rig import Worker, World, foreign_job, request
 
@@ -45,7 +45,7 @@ class JobsOfOneInstallation(RuleBasedStateMachine):
     )  # fmt: skip
     def submit(self, number: int, job_type: str, **members: object) -> None:
         wanted = request(f"j{number}", job_type, **members)
-        call = self.world.dispatcher.post(lambda machine: asking.submit(machine, [wanted], "me"))
+        call = self.world.dispatcher.post(lambda queue: commands.submit(queue, [wanted], "me"))
         self.world.turn()
         if call.answered.is_set() and call.error is None:
             (result,) = call.result
@@ -53,11 +53,11 @@ class JobsOfOneInstallation(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 30))
     def cancel(self, number: int) -> None:
-        self.world.ask(lambda machine: asking.cancel(machine, [f"j{number}"]))
+        self.world.ask(lambda queue: commands.cancel(queue, [f"j{number}"]))
 
     @rule(number=st.integers(0, 30))
     def retry(self, number: int) -> None:
-        call = self.world.dispatcher.post(lambda machine: asking.retry(machine, [f"j{number}"]))
+        call = self.world.dispatcher.post(lambda queue: commands.retry(queue, [f"j{number}"]))
         self.world.turn()
         if f"j{number}" in self.finals and self.finals[f"j{number}"] != "done":
             del self.finals[f"j{number}"]
@@ -65,15 +65,13 @@ class JobsOfOneInstallation(RuleBasedStateMachine):
 
     @rule(job_type=st.sampled_from(["report", None]), is_paused=st.booleans())
     def pause(self, job_type: str | None, is_paused: bool) -> None:
-        self.world.ask(
-            lambda machine: asking.pause(machine, job_type) if is_paused else asking.resume(machine, job_type)
-        )
+        self.world.ask(lambda queue: commands.pause(queue, job_type) if is_paused else commands.resume(queue, job_type))
 
     @rule(number=st.integers(100, 130), key=st.sampled_from([None, "k"]))
     def bring_back(self, number: int, key: str | None) -> None:
         """A job of another `jobs_db` is imported."""
         job = foreign_job(f"j{number}", key)
-        call = self.world.dispatcher.post(lambda machine: asking.hold(machine, job, b"null"))
+        call = self.world.dispatcher.post(lambda queue: takeover.hold(queue, job, b"null"))
         self.world.turn()
         if call.answered.is_set() and call.error is None and call.result:
             self.accepted.add(job.id)
@@ -192,7 +190,7 @@ class JobsOfOneInstallation(RuleBasedStateMachine):
         for worker in world.workers:
             worker.schedules = []
             worker.hello()
-        world.ask(lambda machine: asking.resume(machine, None))
+        world.ask(lambda queue: commands.resume(queue, None))
         world.worker("nobody")
         for _ in range(MAX_QUIET_TURNS):
             self.quiet_turn()

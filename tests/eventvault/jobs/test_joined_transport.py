@@ -10,8 +10,9 @@ import pytest
 from eventvault.jobs import joined_transport
 from eventvault.jobs.joined_transport import JoinedTransport
 from eventvault.jobs.messages import Beat, Bye, Report, Work
-from eventvault.jobs.transport import Letter, Loss, Position, Received, Submitted
-from tests.eventvault.jobs.roads import hello, run
+from eventvault.jobs.transport import Loss, OutboxMessage, Position, Received, Submitted
+from eventvault.problems import Problem
+from tests.eventvault.jobs.transport_ends import hello, run
 
 POSITION = Position("jobs.reports", 0, 7)
 
@@ -48,8 +49,8 @@ class Scripted:
     def send(self, work: Sequence[Work]) -> None:
         self.sent += work
 
-    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
-        return list(letters)
+    def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
+        return list(messages)
 
     def is_rewound(self) -> bool:
         return True
@@ -70,8 +71,8 @@ class Scripted:
     def wake(self) -> None:
         self._woken.set()
 
-    def problems(self) -> list[tuple[str, str, str]]:
-        return [("code", "message", "hint")]
+    def problems(self) -> list[Problem]:
+        return [Problem("code", "message", "hint")]
 
     def close(self) -> None: ...
 
@@ -170,8 +171,8 @@ def test_it_waits_no_longer_than_until_the_remote_one_has_something_to_do(
 
 
 def test_what_concerns_topics_is_asked_of_the_remote_one(joined: JoinedTransport) -> None:
-    letter = Letter("result", b"k", b"{}")
-    assert joined.publish([letter]) == [letter]
+    message = OutboxMessage("result", b"k", b"{}")
+    assert joined.publish([message]) == [message]
     assert joined.is_rewound()
     assert joined.is_connected()
     assert len(joined.problems()) == 2

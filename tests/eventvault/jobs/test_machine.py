@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from eventvault.errors import JobQueueFull
-from eventvault.jobs import asking, keys, messages
+from eventvault.jobs import commands, keys, messages
 from eventvault.jobs.dispatch import IDLE_SECONDS
 from eventvault.jobs.job import JobType
-from eventvault.jobs.machine import Limits
+from eventvault.jobs.queue import Limits
 from tests.eventvault.jobs.checks import check_database, check_runs
 from tests.eventvault.jobs.rig import Worker, World, request
 
@@ -203,7 +203,7 @@ def test_a_pending_job_is_cancelled_at_once_and_a_running_one_by_its_worker(worl
     worker = world.worker("report")
     world.submit(request("a"), request("b"))
     worker.take()
-    answer = world.ask(lambda machine: asking.cancel(machine, ["a", "b", "c"]))
+    answer = world.ask(lambda queue: commands.cancel(queue, ["a", "b", "c"]))
     assert [(each.id, each.outcome) for each in answer] == [("a", "stopping"), ("b", "changed"), ("c", "unknown")]
     worker.take()
     world.turn()
@@ -216,7 +216,7 @@ def test_a_result_that_comes_before_the_cancellation_wins(world: World) -> None:
     world.submit(request("a"))
     worker.take()
     worker.finish()
-    world.ask(lambda machine: asking.cancel(machine, ["a"]))
+    world.ask(lambda queue: commands.cancel(queue, ["a"]))
     world.turns()
     assert world.state("a") == "done"
 
@@ -224,7 +224,7 @@ def test_a_result_that_comes_before_the_cancellation_wins(world: World) -> None:
 def test_a_cancelled_job_of_a_lost_worker_is_not_tried_again(world: World) -> None:
     world.worker("report").take()
     world.submit(request("a"))
-    world.ask(lambda machine: asking.cancel(machine, ["a"]))
+    world.ask(lambda queue: commands.cancel(queue, ["a"]))
     world.lose_lease()
     assert world.state("a") == "cancelled"
 
@@ -236,7 +236,7 @@ def test_a_dead_or_cancelled_job_is_retried_with_all_its_tries(world: World) -> 
     worker.finish(outcome="failed")
     world.turn()
     assert world.state("a") == "dead"
-    answer = world.ask(lambda machine: asking.retry(machine, ["a", "x"]))
+    answer = world.ask(lambda queue: commands.retry(queue, ["a", "x"]))
     assert [(each.id, each.outcome) for each in answer] == [("a", "changed"), ("x", "unknown")]
     job = world.job("a")
     assert (job.state, job.tries, job.attempt) == ("sent", 0, 2)
@@ -282,19 +282,19 @@ def test_jobs_of_one_key_run_one_at_a_time_in_the_order_of_their_creation(world:
 
 def test_no_job_of_a_paused_type_is_sent(world: World) -> None:
     world.worker("report", "other")
-    assert world.ask(lambda machine: asking.pause(machine, "report")) == ["report"]
+    assert world.ask(lambda queue: commands.pause(queue, "report")) == ["report"]
     world.submit(request("a"), request("b", "other"))
     assert [world.state(job_id) for job_id in "ab"] == ["pending", "sent"]
     world.start()
     world.turn()
     assert world.state("a") == "pending"
     world.worker("report")
-    world.ask(lambda machine: asking.resume(machine, "report"))
+    world.ask(lambda queue: commands.resume(queue, "report"))
     assert world.state("a") == "sent"
 
 
 def test_a_pause_of_all_types_holds_for_those_that_come_later_until_it_ends(world: World) -> None:
-    assert world.ask(lambda machine: asking.pause(machine, None)) == []
+    assert world.ask(lambda queue: commands.pause(queue, None)) == []
     world.worker("report", "other", concurrency=2)
     world.submit(request("a"), request("b", "other"))
     world.start()
@@ -303,13 +303,13 @@ def test_a_pause_of_all_types_holds_for_those_that_come_later_until_it_ends(worl
     assert [world.state(job_id) for job_id in "abc"] == ["pending"] * 3
     assert {each.type.name for each in world.jobs.types() if each.is_paused} == {"report", "other", "third"}
 
-    assert world.ask(lambda machine: asking.resume(machine, "other")) == ["report", "third"]
+    assert world.ask(lambda queue: commands.resume(queue, "other")) == ["report", "third"]
     assert [world.state(job_id) for job_id in "abc"] == ["pending", "sent", "pending"]
     world.worker("fourth")
     world.submit(request("d", "fourth"))
     assert world.state("d") == "pending", "one type is resumed, not those that come"
 
-    assert world.ask(lambda machine: asking.resume(machine, None)) == []
+    assert world.ask(lambda queue: commands.resume(queue, None)) == []
     world.worker("fifth")
     world.submit(request("e", "fifth"))
     assert [world.state(job_id) for job_id in "acde"] == ["sent"] * 4
@@ -317,7 +317,7 @@ def test_a_pause_of_all_types_holds_for_those_that_come_later_until_it_ends(worl
 
 
 def test_a_type_that_no_worker_has_named_is_not_late_while_all_are_paused(world: World) -> None:
-    world.ask(lambda machine: asking.pause(machine, None))
+    world.ask(lambda queue: commands.pause(queue, None))
     world.submit(request("a"))
     world.clocks.pass_seconds(60)
     world.turn()
@@ -395,7 +395,7 @@ def test_what_workers_report_on_a_full_disk_counts_once_there_is_room(world: Wor
     world.database.failures = [False] * 6
     world.turn()
     assert world.state("a") == "sent"
-    call = world.dispatcher.post(lambda machine: asking.submit(machine, [request("b")], "me"))
+    call = world.dispatcher.post(lambda queue: commands.submit(queue, [request("b")], "me"))
     world.turns(8)
     assert world.state("a") == "done"
     assert call.answered.is_set()
@@ -405,7 +405,7 @@ def test_what_workers_report_on_a_full_disk_counts_once_there_is_room(world: Wor
 def test_a_full_queue_takes_no_job_and_says_so() -> None:
     world = World(limits=Limits(max_unfinished=2))
     world.submit(request("a"))
-    call = world.dispatcher.post(lambda machine: asking.submit(machine, [request("b"), request("c")], "me"))
+    call = world.dispatcher.post(lambda queue: commands.submit(queue, [request("b"), request("c")], "me"))
     world.turn()
     assert isinstance(call.error, JobQueueFull)
     world.submit(request("b"))

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from eventvault.jobs import asking, keys
-from eventvault.jobs.machine import Limits
+from eventvault.jobs import commands, keys
+from eventvault.jobs.queue import Limits
 from tests.eventvault.jobs.rig import World, request
 
 
@@ -18,7 +18,7 @@ def world() -> World:
 
 def outcomes(world: World) -> list[tuple[str, str]]:
     world.turns()
-    values = [json.loads(letter.value or b"") for letter in world.wire.letters if letter.kind == "result"]
+    values = [json.loads(message.value or b"") for message in world.wire.published if message.kind == "result"]
     return [(value["id"], value["state"]) for value in values]
 
 
@@ -39,7 +39,7 @@ def test_a_message_is_taken_once_when_the_dispatcher_is_killed(world: World, whe
 
 def test_outcomes_wait_on_disk_until_the_brokers_have_them(world: World) -> None:
     worker = world.worker("report")
-    world.wire.drops_letters = True
+    world.wire.drops_published = True
     for number in range(5):
         world.submit(request(f"j{number}", max_attempts=1))
         worker.take()
@@ -48,9 +48,9 @@ def test_outcomes_wait_on_disk_until_the_brokers_have_them(world: World) -> None
     assert len(world.database.keys_of(keys.OUTBOX)) == 6
     world.start()
     world.turns()
-    world.wire.drops_letters = False
+    world.wire.drops_published = False
     assert outcomes(world) == [(f"j{number}", "done") for number in range(4)] + [("j4", "failed")]
-    (dead,) = [letter for letter in world.wire.letters if letter.kind == "dead"]
+    (dead,) = [message for message in world.wire.published if message.kind == "dead"]
     assert json.loads(dead.value or b"")["id"] == "j4"
     world.turns()
     assert world.database.keys_of(keys.OUTBOX) == []
@@ -58,5 +58,5 @@ def test_outcomes_wait_on_disk_until_the_brokers_have_them(world: World) -> None
 
 def test_a_cancelled_job_is_a_failed_outcome(world: World) -> None:
     world.submit(request("a"))
-    world.ask(lambda machine: asking.cancel(machine, ["a"]))
+    world.ask(lambda queue: commands.cancel(queue, ["a"]))
     assert outcomes(world) == [("a", "failed")]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from eventvault.jobs import keys, quarantine
-from eventvault.jobs.machine import Limits
+from eventvault.jobs.queue import Limits
 from eventvault.jobs.transport import Position, Submitted
 from tests.eventvault.jobs.rig import MemoryDatabase, World
 

@@ -7,7 +7,7 @@ import pytest
 
 from eventvault import clock
 from eventvault.errors import InvalidInput, JobScheduleInCode, JobScheduleNotFound
-from eventvault.jobs import asking, keys, schedule
+from eventvault.jobs import keys, schedule
 from eventvault.jobs.job import MAX_NAME_LENGTH, MAX_SCHEDULE_NAME_LENGTH, JobSchedule
 from eventvault.jobs.schedule import StoredSchedule, id_of_firing
 from tests.eventvault.jobs.checks import check_database
@@ -25,7 +25,7 @@ def at(text: str) -> World:
 
 def put(world: World, cron: str, **members: object) -> JobSchedule:
     schedule = JobSchedule(name="nightly", type="report", cron=cron, **members)  # type: ignore[arg-type]
-    answer = world.ask(lambda machine: asking.put_schedule(machine, schedule))
+    answer = world.ask(lambda queue: queue.schedules.put(schedule, queue.now))
     assert isinstance(answer, JobSchedule)
     return answer
 
@@ -144,7 +144,7 @@ def test_a_schedule_that_never_fires_or_has_no_zone_is_refused_with_fields() -> 
         ("0 3 * * *", "Mars", "timeZone"),
     ):
         schedule = JobSchedule(name="n", type="report", cron=cron, time_zone=zone)
-        call = world.dispatcher.post(lambda machine, schedule=schedule: asking.put_schedule(machine, schedule))
+        call = world.dispatcher.post(lambda queue, schedule=schedule: queue.schedules.put(schedule, queue.now))
         world.turn()
         assert isinstance(call.error, InvalidInput)
         assert field in call.error.details["fields"]
@@ -156,8 +156,8 @@ def test_a_schedule_in_code_comes_with_the_worker_and_is_changed_there_alone() -
     declared = JobSchedule(name="nightly", type="report", cron="0 * * * *")
     worker = world.worker("report", schedules=[declared])
     for ask in (
-        lambda machine: asking.put_schedule(machine, declared),
-        lambda machine: asking.delete_schedule(machine, "nightly"),
+        lambda queue: queue.schedules.put(declared, queue.now),
+        lambda queue: queue.schedules.delete("nightly"),
     ):
         call = world.dispatcher.post(ask)
         world.turn()
@@ -192,9 +192,9 @@ def test_the_next_firing_is_found_once_however_many_schedules_fire(monkeypatch: 
 def test_a_schedule_is_removed() -> None:
     world = at("2027-06-01T00:30:00Z")
     put(world, "0 * * * *")
-    world.ask(lambda machine: asking.delete_schedule(machine, "nightly"))
+    world.ask(lambda queue: queue.schedules.delete("nightly"))
     assert world.jobs.schedules() == []
-    call = world.dispatcher.post(lambda machine: asking.delete_schedule(machine, "nightly"))
+    call = world.dispatcher.post(lambda queue: queue.schedules.delete("nightly"))
     world.turn()
     assert isinstance(call.error, JobScheduleNotFound)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventvault.jobs import asking, keys, quarantine, submissions
-from eventvault.jobs.machine import Limits
+from eventvault.jobs import commands, keys, quarantine, submissions
+from eventvault.jobs.queue import Limits
 from eventvault.jobs.transport import Loss, Position, Submitted
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import START, World, request
@@ -33,14 +33,14 @@ def send(world: World, *values: Any, offset: int = 0) -> None:
 
 
 def outcomes(world: World) -> list[dict[str, Any]]:
-    return [json.loads(letter.value or b"") for letter in world.wire.letters if letter.kind == "result"]
+    return [json.loads(message.value or b"") for message in world.wire.published if message.kind == "result"]
 
 
 def dead(world: World) -> list[tuple[bytes | None, bytes]]:
     return [
-        (letter.value, dict(letter.headers)["x-eventvault-code"] or b"")
-        for letter in world.wire.letters
-        if letter.kind == "dead"
+        (message.value, dict(message.headers)["x-eventvault-code"] or b"")
+        for message in world.wire.published
+        if message.kind == "dead"
     ]
 
 
@@ -61,7 +61,7 @@ def test_a_message_that_is_read_twice_is_one_job(world: World) -> None:
     send(world, {"id": "a", "type": "report"})
     send(world, {"id": "a", "type": "report"})
     assert list(world.database.records()) == ["a"]
-    assert world.wire.letters == []
+    assert world.wire.published == []
 
 
 def test_another_job_with_the_id_of_one_is_a_dead_letter(world: World) -> None:
@@ -73,7 +73,7 @@ def test_another_job_with_the_id_of_one_is_a_dead_letter(world: World) -> None:
 def test_the_second_one_of_a_unique_text_is_not_added(world: World) -> None:
     send(world, {"id": "a", "type": "t", "unique": "u"}, {"id": "b", "type": "t", "unique": "u"})
     assert list(world.database.records()) == ["a"]
-    assert world.wire.letters == []
+    assert world.wire.published == []
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_built_in_type_comes_by_the_topic_if_it_is_named() -> None:
     world = World(positions=True, limits=Limits(refused_from_kafka=submissions.BUILT_IN - {"verify"}))
     send(world, {"id": "a", "type": "verify"}, {"id": "b", "type": "prune"})
     assert list(world.database.records()) == ["a"]
-    assert world.wire.letters == []
+    assert world.wire.published == []
 
 
 def test_the_quarantine_holds_a_limited_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_a_full_queue_leaves_messages_in_the_topic() -> None:
     send(world, {"id": "b", "type": "report"})
     assert list(world.database.records()) == ["a"]
     assert world.wire.submitted
-    world.ask(lambda machine: asking.cancel(machine, ["a"]))
+    world.ask(lambda queue: commands.cancel(queue, ["a"]))
     world.turns(2)
     assert list(world.database.records()) == ["a", "b"]
 

@@ -14,15 +14,15 @@ import pytest
 
 from eventvault.jobs.job import MAX_PAYLOAD_BYTES, JobError, JobProgress
 from eventvault.jobs.messages import Beat, Bye, Done, Failed, Fenced, GiveBack, Progressed, Returned, Started, Stop
-from eventvault.jobs.transport import Letter
+from eventvault.jobs.transport import OutboxMessage
 from eventvault.settings import Settings
-from tests.eventvault.jobs.roads import (
+from tests.eventvault.jobs.transport_ends import (
     PATIENCE_SECONDS,
-    MemoryRoad,
-    Road,
-    SocketRoad,
+    MemoryEnds,
+    SocketEnds,
+    TransportEnds,
     hello,
-    kafka_road,
+    kafka_ends,
     meet,
     opened,
     reports_of,
@@ -33,21 +33,21 @@ from tests.eventvault.jobs.roads import (
 
 
 @pytest.fixture(params=["memory", "socket", pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.process])])
-def road(
+def ends(
     request: pytest.FixtureRequest, tmp_path: Path, settings_with: Callable[[dict[str, str]], Settings]
-) -> Iterator[Road]:
-    roads: dict[str, Callable[[], Road]] = {
-        "memory": MemoryRoad,
-        "socket": lambda: SocketRoad(tmp_path),
-        "kafka": lambda: kafka_road(request.getfixturevalue("kafka"), settings_with),
+) -> Iterator[TransportEnds]:
+    transports: dict[str, Callable[[], TransportEnds]] = {
+        "memory": MemoryEnds,
+        "socket": lambda: SocketEnds(tmp_path),
+        "kafka": lambda: kafka_ends(request.getfixturevalue("kafka"), settings_with),
     }
-    made = roads[request.param]()
+    made = transports[request.param]()
     yield made
     made.close()
 
 
-def test_each_message_arrives_as_it_was_sent(road: Road) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_each_message_arrives_as_it_was_sent(ends: TransportEnds) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     partition = meet(dispatcher, worker, "s1")
     sent = [
         run("s1", "t1", b'{"text": "\xc3\xa4", "n": 1.50}'), Stop(to="s1", stop=["t1"], reason="cancelled"),
@@ -66,9 +66,9 @@ def test_each_message_arrives_as_it_was_sent(road: Road) -> None:
     assert reports_of(dispatcher, lambda found: len(found) == len(reports)) == reports
 
 
-def test_each_session_gets_its_own_work_in_order(road: Road) -> None:
-    dispatcher = road.start_dispatcher()
-    workers = [road.make_worker() for _ in range(3)]
+def test_each_session_gets_its_own_work_in_order(ends: TransportEnds) -> None:
+    dispatcher = ends.start_dispatcher()
+    workers = [ends.make_worker() for _ in range(3)]
     for number, worker in enumerate(workers):
         meet(dispatcher, worker, f"s{number}")
     dispatcher.send([run(f"s{number % 3}", f"t{number}") for number in range(300)])
@@ -77,9 +77,9 @@ def test_each_session_gets_its_own_work_in_order(road: Road) -> None:
         assert tokens == [f"t{other}" for other in range(number, 300, 3)]
 
 
-def test_reports_of_many_arrive_in_the_order_of_each_session(road: Road) -> None:
-    dispatcher = road.start_dispatcher()
-    workers = [road.make_worker() for _ in range(3)]
+def test_reports_of_many_arrive_in_the_order_of_each_session(ends: TransportEnds) -> None:
+    dispatcher = ends.start_dispatcher()
+    workers = [ends.make_worker() for _ in range(3)]
     for number, worker in enumerate(workers):
         meet(dispatcher, worker, f"s{number}")
     for first in range(0, 500, 50):
@@ -91,29 +91,29 @@ def test_reports_of_many_arrive_in_the_order_of_each_session(road: Road) -> None
         assert [each.token for each in found if each.session == f"s{number}"] == [str(n) for n in range(500)]
 
 
-def test_the_largest_payload_arrives(road: Road) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_the_largest_payload_arrives(ends: TransportEnds) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
     payload = b'"' + b"x" * (MAX_PAYLOAD_BYTES - 2) + b'"'
     dispatcher.send([run("s1", "t1", payload)])
     assert work_for(worker, 1, dispatcher) == [run("s1", "t1", payload)]
 
 
-def test_what_is_sent_to_a_session_that_nobody_has_is_dropped(road: Road) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_what_is_sent_to_a_session_that_nobody_has_is_dropped(ends: TransportEnds) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
     dispatcher.send([run("nobody", "t1"), Fenced(to="nobody"), run("s1", "t2")])
     assert work_for(worker, 1, dispatcher) == [run("s1", "t2")]
 
 
-def test_ticks_come_once_each_in_order(road: Road) -> None:
-    ticks = ticks_of(road.start_dispatcher(), 4)
+def test_ticks_come_once_each_in_order(ends: TransportEnds) -> None:
+    ticks = ticks_of(ends.start_dispatcher(), 4)
     assert [tick.number for tick in ticks] == list(range(ticks[0].number, ticks[0].number + len(ticks)))
     assert len({tick.dispatcher for tick in ticks}) == 1
 
 
-def test_a_receive_that_waits_is_ended_by_another_thread(road: Road) -> None:
-    dispatcher = road.start_dispatcher()
+def test_a_receive_that_waits_is_ended_by_another_thread(ends: TransportEnds) -> None:
+    dispatcher = ends.start_dispatcher()
     is_over = threading.Event()
 
     def wake() -> None:
@@ -130,8 +130,8 @@ def test_a_receive_that_waits_is_ended_by_another_thread(road: Road) -> None:
     waker.join(PATIENCE_SECONDS)
 
 
-def test_a_worker_can_wait_for_its_transport_in_a_selector(road: Road) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_a_worker_can_wait_for_its_transport_in_a_selector(ends: TransportEnds) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
     descriptor = worker.fileno()
     worker.receive(0, 10)
@@ -146,8 +146,8 @@ def test_a_worker_can_wait_for_its_transport_in_a_selector(road: Road) -> None:
     assert worker.fileno() == descriptor
 
 
-def test_a_session_that_is_opened_anew_gets_nothing_of_the_one_before(road: Road) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_a_session_that_is_opened_anew_gets_nothing_of_the_one_before(ends: TransportEnds) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
     dispatcher.send([run("s1", "t1")])
     meet(dispatcher, worker, "s2")
@@ -155,8 +155,8 @@ def test_a_session_that_is_opened_anew_gets_nothing_of_the_one_before(road: Road
     assert work_for(worker, 1, dispatcher) == [run("s2", "t3")]
 
 
-def test_a_worker_that_closes_has_reported_all(road: Road) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_a_worker_that_closes_has_reported_all(ends: TransportEnds) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
     worker.report([Returned(session="s1", token=str(number), job="j") for number in range(500)])
     worker.report([Bye(session="s1")])
@@ -165,15 +165,15 @@ def test_a_worker_that_closes_has_reported_all(road: Road) -> None:
     assert len(found) == 501
 
 
-def test_a_worker_and_the_next_dispatcher_find_each_other(road: Road) -> None:
-    first, worker = road.start_dispatcher(), road.make_worker()
+def test_a_worker_and_the_next_dispatcher_find_each_other(ends: TransportEnds) -> None:
+    first, worker = ends.start_dispatcher(), ends.make_worker()
     positions: list[Any] = []
     partition = opened(worker, "s1")
     worker.report([hello("s1", partition)])
     reports_of(first, lambda found: len(found) == 1, positions)
     first.close()
     worker.report([Returned(session="s1", token="t1", job="j")])
-    second = road.start_dispatcher(positions, {"s1": partition})
+    second = ends.start_dispatcher(positions, {"s1": partition})
     greeted = worker.connections()
     found: list[Any] = []
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -189,21 +189,21 @@ def test_a_worker_and_the_next_dispatcher_find_each_other(road: Road) -> None:
     assert work_for(worker, 1, second) == [run("s1", "t2")]
 
 
-def test_letters_are_published_whether_somebody_reads_them_or_not(road: Road) -> None:
-    dispatcher = road.start_dispatcher()
-    waiting = [Letter("result", str(number).encode(), b"{}") for number in range(50)]
-    waiting.append(Letter("dead", None, b"\xff", (("x-eventvault-reason", b"none"),)))
+def test_messages_are_published_whether_somebody_reads_them_or_not(ends: TransportEnds) -> None:
+    dispatcher = ends.start_dispatcher()
+    waiting = [OutboxMessage("result", str(number).encode(), b"{}") for number in range(50)]
+    waiting.append(OutboxMessage("dead", None, b"\xff", (("x-eventvault-reason", b"none"),)))
     deadline = time.monotonic() + PATIENCE_SECONDS
     while waiting:
-        assert time.monotonic() < deadline, f"{len(waiting)} letters are not published"
-        for letter in dispatcher.publish(waiting):
-            waiting.remove(letter)
+        assert time.monotonic() < deadline, f"{len(waiting)} messages are not published"
+        for message in dispatcher.publish(waiting):
+            waiting.remove(message)
         dispatcher.receive(0.05, 10)
     assert dispatcher.publish([]) == []
 
 
-def test_nothing_is_wrong_with_a_transport_that_works(road: Road) -> None:
-    dispatcher = road.start_dispatcher()
+def test_nothing_is_wrong_with_a_transport_that_works(ends: TransportEnds) -> None:
+    dispatcher = ends.start_dispatcher()
     ticks_of(dispatcher, 1)
     assert not dispatcher.is_rewound()
     dispatcher.go_on()

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from eventvault.errors import BackupsChanged
-from eventvault.jobs import asking, keys, unfinished
+from eventvault.jobs import commands, keys, takeover, unfinished
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobSchedule
@@ -36,7 +36,7 @@ def filled() -> World:
     worker.finish()
     world.turn()
     world.submit(request("a", key="k"), request("b", key="k"))
-    world.ask(lambda machine: asking.put_schedule(machine, SCHEDULE))
+    world.ask(lambda queue: queue.schedules.put(SCHEDULE, queue.now))
     return world
 
 
@@ -63,7 +63,7 @@ def test_unfinished_jobs_come_back_held_and_run_after_a_resume(path: Path) -> No
     assert [world.state(job_id) for job_id in "abd"] == ["held", "held", "pending"]
     assert len(world.database.records()) == 3, "no schedule fires"
 
-    world.ask(lambda machine: asking.resume(machine, None))
+    world.ask(lambda queue: commands.resume(queue, None))
     for _ in range(20):
         worker.take()
         while worker.running:
@@ -134,13 +134,13 @@ def test_a_file_that_cannot_be_written_is_named_until_it_can(path: Path, error: 
 def test_it_is_taken_over_once(path: Path) -> None:
     unfinished.write(path, filled().database, START)
     world = taken_over(path)
-    world.ask(lambda machine: asking.cancel(machine, ["a", "b"]))
+    world.ask(lambda queue: commands.cancel(queue, ["a", "b"]))
     world.start()
     assert {job.state for job in world.database.records().values()} == {"cancelled"}
 
 
 def test_a_take_over_that_is_interrupted_goes_on_at_the_next_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "PAGE", 1)
+    monkeypatch.setattr(takeover, "PAGE", 1)
     unfinished.write(path, filled().database, START)
     world = World()
     world.database = MemoryDatabase(is_new=True)
@@ -186,7 +186,7 @@ def test_what_is_held_is_named_although_nothing_was_unfinished(path: Path) -> No
     unfinished.write(path, World().database, START)
     world = taken_over(path)
     assert [problem.code for problem in world.dispatcher.status().problems] == ["jobs_held"]
-    world.ask(lambda machine: asking.resume(machine, None))
+    world.ask(lambda queue: commands.resume(queue, None))
     world.turns(2)
     assert world.dispatcher.status().problems == []
 

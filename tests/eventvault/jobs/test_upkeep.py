@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eventvault.jobs import asking
-from eventvault.jobs.machine import DAY, Limits
+from eventvault.jobs import commands
+from eventvault.jobs.queue import DAY, Limits
 from eventvault.jobs.upkeep import START_SECONDS, UNKNOWN_SECONDS
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import World, request
@@ -44,7 +44,7 @@ def test_the_oldest_jobs_are_removed_once_there_are_too_many() -> None:
 def test_unfinished_jobs_are_never_removed() -> None:
     world = World(limits=Limits(keep=DAY, keep_max=1))
     world.worker("report")
-    world.ask(lambda machine: asking.pause(machine, "report"))
+    world.ask(lambda queue: commands.pause(queue, "report"))
     world.submit(*(request(f"j{number}") for number in range(5)))
     world.clocks.pass_seconds(400 * 86_400)
     world.turn()
@@ -104,7 +104,7 @@ def test_health_names_the_oldest_job_that_waits() -> None:
     world.turn()
     status = world.dispatcher.status()
     assert (status.oldest_waiting, status.waiting, status.workers) == (first, 2, 0)
-    world.ask(lambda machine: asking.pause(machine, "report"))
+    world.ask(lambda queue: commands.pause(queue, "report"))
     world.clocks.pass_seconds(10)
     world.turn()
     world.clocks.pass_seconds(1)

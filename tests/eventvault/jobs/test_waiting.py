@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventvault.jobs import waiting
+from eventvault.jobs.changes import Changes
 from eventvault.jobs.job import Job
-from eventvault.jobs.view import Changes
 from eventvault.jobs.waiting import WaitingQueues, waiting_types
 from tests.eventvault.jobs.rig import MemoryDatabase
 

@@ -16,7 +16,7 @@ from eventvault.events.event import Appended, EventDraft
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset, stored_by_topic
-from eventvault.kafka.quarantined import Letter
+from eventvault.kafka.quarantined import DeadLetter
 from eventvault.settings import Settings
 from eventvault.topic_names import EventsTopics
 
@@ -28,13 +28,13 @@ class MemoryRegistry:
         self.drafts: dict[tuple[str, str], EventDraft] = {}
         self.appended = 0
         self.metadata: dict[bytes, bytes] = {}
-        self.letters: list[Letter] = []
+        self.letters: list[DeadLetter] = []
         self.failing: EventVaultError | None = None
         self.failed = threading.Event()
         self._lock = threading.Lock()
 
     def sink(
-        self, drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]], letters: Sequence[Letter]
+        self, drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]], letters: Sequence[DeadLetter]
     ) -> AppendResult:
         with self._lock:
             if self.failing is not None:

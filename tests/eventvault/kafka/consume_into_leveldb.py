@@ -18,7 +18,7 @@ from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka import consumer, consuming
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.kafka.quarantined import Letter
+from eventvault.kafka.quarantined import DeadLetter
 
 consuming.BATCH_MESSAGES = 100
 
@@ -28,7 +28,9 @@ def main(folder: Path) -> None:
         create_database(folder)
     registry = EventRegistry(open_leveldb(folder), folder)
 
-    def sink(drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]], _: Sequence[Letter]) -> AppendResult:
+    def sink(
+        drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]], _: Sequence[DeadLetter]
+    ) -> AppendResult:
         (results,) = registry.append([AppendBatch(drafts, os.urandom(8), notes)])
         doubled = sum(result.duplicate for result in results)
         print(f"{doubled} read again" if doubled else registry.last_sequence, flush=True)

@@ -17,7 +17,7 @@ from eventvault.database.values import AppendResult
 from eventvault.errors import InvalidInput, KafkaUnreachable, NoSpace, QuarantineChanged, QuarantinedNotFound
 from eventvault.events.event import EventDraft
 from eventvault.kafka.quarantine import LIMITS, Change, Limits, Quarantine
-from eventvault.kafka.quarantined import Letter, checked
+from eventvault.kafka.quarantined import DeadLetter, checked
 from eventvault.kafka.values import Content, QuarantineFilter, Reference
 from eventvault.store.memory.store import MemoryStore
 from tests.quarantine import EVERYTHING, SENT, letter, message
@@ -91,7 +91,7 @@ class Kept:
         self.in_kafka: dict[Reference, Content] = {}
         self.quarantine = Quarantine(database.using, lambda: database.append, self._fetch, limits=limits)
 
-    def add(self, *letters: Letter) -> None:
+    def add(self, *letters: DeadLetter) -> None:
         self.quarantine.add(letters, lambda changes: self.database.append((), changes))
 
     def ids(self, wanted: QuarantineFilter = EVERYTHING) -> list[str]:
@@ -317,7 +317,7 @@ def test_a_message_that_is_too_large_is_a_reference_and_is_fetched_for_a_replay(
     kept = make(LARGE)
     large = message(5, EVENT + b" " * 200)
     reference = Reference("events.dead-letter", 0, 9)
-    kept.add(Letter(large, "it is not right", reference), letter(6, b"y" * 200))
+    kept.add(DeadLetter(large, "it is not right", reference), letter(6, b"y" * 200))
     found = kept.quarantine.message("events/0@5")
     assert (found.entry.facts.reference, found.content.value) == (reference, None)
     assert found.entry.facts.size == len(large.value or b"") + 11

@@ -15,8 +15,8 @@ from eventvault.database.generation import Generation
 from eventvault.database.registry import AppendBatch
 from eventvault.errors import InvalidInput
 from eventvault.kafka import offsets
-from eventvault.kafka.archived import TopicBounds
 from eventvault.kafka.offsets import Offsets, StoredOffset
+from eventvault.kafka.replayable import TopicBounds
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.offsets_of_moment import is_cut, read_again_from
 from eventvault.restore.moments.plan import LIVE, Live, Plan, Sources, Target

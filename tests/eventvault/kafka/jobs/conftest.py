@@ -1,4 +1,4 @@
-"""A road over the shared broker, through topics of its own."""
+"""Both ends of the transport over the shared broker, through topics of its own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from eventvault.settings import Settings
-from tests.eventvault.jobs.roads import KafkaRoad, kafka_road
+from tests.eventvault.jobs.transport_ends import KafkaEnds, kafka_ends
 from tests.kafka_broker import Kafka
 
 
 @pytest.fixture
-def road(kafka: Kafka, settings_with: Callable[[dict[str, str]], Settings]) -> Iterator[KafkaRoad]:
-    made = kafka_road(kafka, settings_with)
+def ends(kafka: Kafka, settings_with: Callable[[dict[str, str]], Settings]) -> Iterator[KafkaEnds]:
+    made = kafka_ends(kafka, settings_with)
     yield made
     made.close()

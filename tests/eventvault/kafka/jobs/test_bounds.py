@@ -10,16 +10,16 @@ from confluent_kafka import KafkaError
 
 from eventvault.jobs.job import JobProgress
 from eventvault.jobs.messages import Beat, Bye, Done, Progressed, Report, Tick, decode_report
-from eventvault.jobs.transport import Letter, Loss, Position
-from eventvault.kafka.jobs import dispatcher_end, reader_state, ticks, worker_end
-from eventvault.kafka.jobs import letters as job_letters
-from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
-from eventvault.kafka.jobs.reader_state import ReaderState, ReadReport, Trouble
+from eventvault.jobs.transport import Loss, OutboxMessage, Position
+from eventvault.kafka.jobs import dispatcher_transport, outbox_writer, reader_state, ticks, worker_transport
+from eventvault.kafka.jobs.dispatcher_transport import KafkaTransport
+from eventvault.kafka.jobs.reader_state import ReaderState, ReadReport
 from eventvault.kafka.jobs.ticks import Ticks
-from eventvault.kafka.jobs.work_client import WorkState
-from eventvault.kafka.jobs.worker_end import KafkaWorkerTransport
+from eventvault.kafka.jobs.work_reader import WorkState
+from eventvault.kafka.jobs.worker_transport import KafkaWorkerTransport
+from eventvault.problems import Problem
 from eventvault.settings import Settings
-from tests.eventvault.jobs.roads import hello
+from tests.eventvault.jobs.transport_ends import hello
 
 
 class FakeProducer:
@@ -56,8 +56,8 @@ def kafka_settings(settings_with: Callable[[dict[str, str]], Settings]) -> Setti
 
 @pytest.fixture
 def worker(kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> KafkaWorkerTransport:
-    monkeypatch.setattr(worker_end.clients, "producer", FakeProducer)
-    monkeypatch.setattr(worker_end, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(worker_transport.clients, "producer", FakeProducer)
+    monkeypatch.setattr(worker_transport, "RETRY_SECONDS", 0.0)
     transport = KafkaWorkerTransport(kafka_settings)
     transport._state = WorkState("s1")
     return transport
@@ -145,7 +145,7 @@ def test_a_client_whose_certificate_was_renewed_is_replaced_and_what_it_had_is_w
 
 
 def test_the_dispatcher_replaces_such_a_client_too(kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher_end.clients, "producer", FakeProducer)
+    monkeypatch.setattr(dispatcher_transport.clients, "producer", FakeProducer)
     transport = KafkaTransport(kafka_settings, lambda: "d1")
     transport._make_producer()
     client = transport._producer
@@ -167,19 +167,19 @@ def test_an_outcome_that_such_a_client_had_is_written_by_the_next_and_one_that_i
             written.append(value)
             self.queue.append((Beat(session="s1"), more["on_delivery"]))
 
-    monkeypatch.setattr(job_letters.clients, "producer", OutcomeProducer)
-    monkeypatch.setattr(job_letters, "RETRY_SECONDS", 0.0)
-    letters = job_letters.Letters(kafka_settings)
-    there, waits = Letter("result", b"k", b"there", ()), Letter("result", b"k", b"waits", ())
-    letters.publish([there])
-    client = letters._producer
+    monkeypatch.setattr(outbox_writer.clients, "producer", OutcomeProducer)
+    monkeypatch.setattr(outbox_writer, "RETRY_SECONDS", 0.0)
+    writer = outbox_writer.OutboxWriter(kafka_settings)
+    there, waits = OutboxMessage("result", b"k", b"there", ()), OutboxMessage("result", b"k", b"waits", ())
+    writer.publish([there])
+    client = writer._producer
     assert isinstance(client, OutcomeProducer)
     client.deliver()
-    letters.publish([waits])
+    writer.publish([waits])
     client.is_outdated = True
-    assert letters.publish([there, waits]) == [there]
+    assert writer.publish([there, waits]) == [there]
     assert written == [b"there", b"waits", b"waits"]
-    assert letters._producer is not client
+    assert writer._producer is not client
 
 
 POSITION = Position("jobs.reports", 0, 1)
@@ -188,7 +188,7 @@ POSITION = Position("jobs.reports", 0, 1)
 def test_of_many_sessions_the_partition_of_those_is_known_that_were_heard_last(
     kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher_end, "MOST_SESSIONS", 10)
+    monkeypatch.setattr(dispatcher_transport, "MOST_SESSIONS", 10)
     transport = KafkaTransport(kafka_settings, lambda: "d1")
 
     def hear(*reports: Report) -> None:
@@ -229,12 +229,12 @@ def test_of_many_losses_the_newest_are_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_accepted_is_what_was_known_then(kafka_settings: Settings) -> None:
     transport = KafkaTransport(kafka_settings, lambda: "d1")
     transport._state.note_loss(loss(1))
-    transport._state.stopped = {"jobs/1": Trouble("kafka_topic_diverged", "others stand there", "accept it")}
+    transport._state.stopped = {"jobs/1": Problem("kafka_topic_diverged", "others stand there", "accept it")}
     transport.go_on()
     transport._state.note_loss(loss(2))
     assert transport.losses() == [loss(2)]
     assert list(transport._state.accepted) == ["jobs/1"]
     transport.remember([loss(7)])
-    assert [code for code, _, _ in transport.problems()] == [
+    assert [problem.code for problem in transport.problems()] == [
         "kafka_topic_diverged", "kafka_messages_gone", "kafka_messages_gone",
     ]  # fmt: skip

@@ -10,11 +10,11 @@ from confluent_kafka import KafkaError
 
 from eventvault import settings
 from eventvault.kafka import renewal
-from eventvault.kafka.jobs.jobs_client import JobsClient
+from eventvault.kafka.jobs.jobs_reader import JobsClient
 from eventvault.kafka.jobs.reader_state import ReaderState
-from eventvault.kafka.jobs.reading import BeginAgain
-from eventvault.kafka.jobs.reports_client import ReportsClient
-from eventvault.kafka.jobs.work_client import WorkClient, WorkState
+from eventvault.kafka.jobs.reader_thread import BeginAgain
+from eventvault.kafka.jobs.reports_reader import ReportsClient
+from eventvault.kafka.jobs.work_reader import WorkClient, WorkState
 from eventvault.kafka.topic_info import TopicInfo
 
 REFUSAL = KafkaError(KafkaError._AUTHENTICATION, "sasl_ssl://kafka:9093/2: Authentication failed")

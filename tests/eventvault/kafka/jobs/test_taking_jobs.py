@@ -12,7 +12,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from eventvault.jobs.messages import Returned
 from eventvault.jobs.transport import DispatcherTransport, Position, Submitted
-from tests.eventvault.jobs.roads import PATIENCE_SECONDS, KafkaRoad, meet, reports_of, ticks_of
+from eventvault.problems import Problem
+from tests.eventvault.jobs.transport_ends import PATIENCE_SECONDS, KafkaEnds, meet, reports_of, ticks_of
 from tests.eventvault.kafka import raw_producer
 from tests.kafka_broker import Kafka
 from tests.processes import wait_until
@@ -53,8 +54,8 @@ def values(submitted: list[Submitted]) -> list[bytes | None]:
     return [each.value for each in submitted]
 
 
-def committed(kafka: Kafka, road: KafkaRoad) -> int:
-    group, topic = road.settings.kafka_jobs_group, road.settings.kafka_jobs_topic
+def committed(kafka: Kafka, ends: KafkaEnds) -> int:
+    group, topic = ends.settings.kafka_jobs_group, ends.settings.kafka_jobs_topic
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "log_level": 0})
     try:
         return int(consumer.committed([TopicPartition(topic, 0)], timeout=30)[0].offset)
@@ -63,41 +64,41 @@ def committed(kafka: Kafka, road: KafkaRoad) -> int:
 
 
 @pytest.fixture
-def topic(kafka: Kafka, road: KafkaRoad) -> str:
-    return kafka.topic(name=road.settings.kafka_jobs_topic)
+def topic(kafka: Kafka, ends: KafkaEnds) -> str:
+    return kafka.topic(name=ends.settings.kafka_jobs_topic)
 
 
-def test_the_next_dispatcher_goes_on_where_the_one_before_wrote(kafka: Kafka, road: KafkaRoad, topic: str) -> None:
+def test_the_next_dispatcher_goes_on_where_the_one_before_wrote(kafka: Kafka, ends: KafkaEnds, topic: str) -> None:
     places: Places = {}
     kafka.send(topic, ["a", "b", "c"], key=b"k", headers=[("h", b"v")])
-    first = road.start_dispatcher()
+    first = ends.start_dispatcher()
     found = jobs_of(first, 3, places)
     assert values(found) == [b"a", b"b", b"c"]
     assert {(each.key, each.headers) for each in found} == {(b"k", (("h", b"v"),))}
     assert [each.position.offset for each in found] == [1, 2, 3]
     first.close()
     kafka.send(topic, ["d"])
-    assert values(jobs_of(road.start_dispatcher(list(places.values())), 1)) == [b"d"]
+    assert values(jobs_of(ends.start_dispatcher(list(places.values())), 1)) == [b"d"]
 
 
-def test_what_was_not_written_comes_again(kafka: Kafka, road: KafkaRoad, topic: str) -> None:
+def test_what_was_not_written_comes_again(kafka: Kafka, ends: KafkaEnds, topic: str) -> None:
     kafka.send(topic, ["a", "b"])
     places: Places = {}
-    first = road.start_dispatcher()
+    first = ends.start_dispatcher()
     places[topic, 0] = jobs_of(first, 2, places)[0].position
     first.close()
-    assert values(jobs_of(road.start_dispatcher(list(places.values())), 1)) == [b"b"]
+    assert values(jobs_of(ends.start_dispatcher(list(places.values())), 1)) == [b"b"]
 
 
-def test_any_message_comes_as_it_is(kafka: Kafka, road: KafkaRoad, topic: str) -> None:
+def test_any_message_comes_as_it_is(kafka: Kafka, ends: KafkaEnds, topic: str) -> None:
     kafka.send(topic, [None, b"\xff\x00", b"[" * 5_000])
     raw_producer.produce(kafka.bootstrap, topic, b"{}", [(b"\xff", b"no name")])
-    found = jobs_of(road.start_dispatcher(), 4)
+    found = jobs_of(ends.start_dispatcher(), 4)
     assert values(found) == [None, b"\xff\x00", b"[" * 5_000, b"{}"]
 
 
-def test_a_full_queue_gets_reports_but_no_jobs(kafka: Kafka, road: KafkaRoad, topic: str) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_a_full_queue_gets_reports_but_no_jobs(kafka: Kafka, ends: KafkaEnds, topic: str) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
     kafka.send(topic, ["a"])
     worker.report([Returned(session="s1", token="t1", job="j")])
@@ -112,15 +113,15 @@ def test_a_full_queue_gets_reports_but_no_jobs(kafka: Kafka, road: KafkaRoad, to
 
 
 def test_nothing_is_taken_while_old_workers_take_it_and_then_it_begins_behind_them(
-    kafka: Kafka, road: KafkaRoad, topic: str
+    kafka: Kafka, ends: KafkaEnds, topic: str
 ) -> None:
     kafka.send(topic, ["a", "b", "c"])
-    group = road.settings.kafka_jobs_group
+    group = ends.settings.kafka_jobs_group
     old = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "auto.offset.reset": "earliest",
                     "enable.auto.commit": False, "log_level": 0})  # fmt: skip
     old.subscribe([topic])
     until(lambda: old.poll(0.1), "the old worker gets no job")
-    dispatcher = road.start_dispatcher()
+    dispatcher = ends.start_dispatcher()
     until(
         lambda: dispatcher.receive(0.1, 100) and _problems(dispatcher) == ["old_workers"], "the old worker is not named"
     )
@@ -132,22 +133,22 @@ def test_nothing_is_taken_while_old_workers_take_it_and_then_it_begins_behind_th
 
 
 def test_old_workers_and_other_dispatchers_see_how_far_all_is_written(
-    kafka: Kafka, road: KafkaRoad, topic: str
+    kafka: Kafka, ends: KafkaEnds, topic: str
 ) -> None:
     kafka.send(topic, ["a", "b"])
-    first = road.start_dispatcher()
+    first = ends.start_dispatcher()
     jobs_of(first, 2)
-    until(lambda: first.receive(0.1, 100) and committed(kafka, road) == 2, "nothing is committed")
+    until(lambda: first.receive(0.1, 100) and committed(kafka, ends) == 2, "nothing is committed")
     first.close()
     kafka.send(topic, ["c"])
-    assert values(jobs_of(road.start_dispatcher(dispatcher="d2"), 1)) == [b"c"]
+    assert values(jobs_of(ends.start_dispatcher(dispatcher="d2"), 1)) == [b"c"]
 
 
-def test_of_two_dispatchers_one_stands_by_until_the_other_ends(kafka: Kafka, road: KafkaRoad, topic: str) -> None:
-    lower, worker = road.start_dispatcher(dispatcher="d1"), road.make_worker()
+def test_of_two_dispatchers_one_stands_by_until_the_other_ends(kafka: Kafka, ends: KafkaEnds, topic: str) -> None:
+    lower, worker = ends.start_dispatcher(dispatcher="d1"), ends.make_worker()
     meet(lower, worker, "s1")
     ticks_of(lower, 1)
-    higher = road.start_dispatcher(dispatcher="d2")
+    higher = ends.start_dispatcher(dispatcher="d2")
     kafka.send(topic, ["a"])
     found: list[Submitted] = []
 
@@ -164,27 +165,27 @@ def test_of_two_dispatchers_one_stands_by_until_the_other_ends(kafka: Kafka, roa
         ticks += both()
     assert values(found) == [b"a"]
     assert lower.problems() == higher.problems() == []
-    until(lambda: both() or committed(kafka, road) == 1, "nothing is committed")
-    until(lambda: both() >= 0 and committed(kafka, road) == 1, "nothing is committed")
+    until(lambda: both() or committed(kafka, ends) == 1, "nothing is committed")
+    until(lambda: both() >= 0 and committed(kafka, ends) == 1, "nothing is committed")
     lower.close()
     kafka.send(topic, ["b"])
     assert values(jobs_of(higher, 1)) == [b"b"]
 
 
 def test_an_old_copy_of_the_database_takes_and_sends_nothing_until_that_is_accepted(
-    kafka: Kafka, road: KafkaRoad, topic: str
+    kafka: Kafka, ends: KafkaEnds, topic: str
 ) -> None:
     places: Places = {}
-    first = road.start_dispatcher()
+    first = ends.start_dispatcher()
     kafka.send(topic, ["a"])
     jobs_of(first, 1, places)
     copy = list(places.values())
     kafka.send(topic, ["b"])
     jobs_of(first, 1)
-    until(lambda: first.receive(0.1, 100) and committed(kafka, road) == 2, "nothing is committed")
+    until(lambda: first.receive(0.1, 100) and committed(kafka, ends) == 2, "nothing is committed")
     first.close()
     kafka.send(topic, ["c"])
-    second = road.start_dispatcher(copy)
+    second = ends.start_dispatcher(copy)
     for _ in range(5):
         assert ticks_of(second, 1)
     assert second.is_rewound()
@@ -192,15 +193,15 @@ def test_an_old_copy_of_the_database_takes_and_sends_nothing_until_that_is_accep
     second.go_on()
     assert values(jobs_of(second, 1, places)) == [b"c"]
     second.close()
-    third = road.start_dispatcher(list(places.values()))
+    third = ends.start_dispatcher(list(places.values()))
     ticks_of(third, 2)
     assert not third.is_rewound()
 
 
-def test_a_topic_that_was_made_anew_is_read_from_its_beginning(kafka: Kafka, road: KafkaRoad, topic: str) -> None:
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(kafka: Kafka, ends: KafkaEnds, topic: str) -> None:
     places: Places = {}
     kafka.send(topic, ["a", "b", "c"])
-    first = road.start_dispatcher()
+    first = ends.start_dispatcher()
     jobs_of(first, 3, places)
     kafka.delete(topic)
     kafka.topic(name=topic)
@@ -210,43 +211,43 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(kafka: Kafka, roa
     kafka.delete(topic)
     kafka.topic(name=topic)
     kafka.send(topic, ["f"])
-    second = road.start_dispatcher(list(places.values()))
+    second = ends.start_dispatcher(list(places.values()))
     assert values(jobs_of(second, 1)) == [b"f"]
     assert second.problems() == []
 
 
-def test_jobs_that_the_topic_lost_are_named_until_that_is_accepted(kafka: Kafka, road: KafkaRoad, topic: str) -> None:
+def test_jobs_that_the_topic_lost_are_named_until_that_is_accepted(kafka: Kafka, ends: KafkaEnds, topic: str) -> None:
     places: Places = {}
     kafka.send(topic, ["a"])
-    first = road.start_dispatcher()
+    first = ends.start_dispatcher()
     jobs_of(first, 1, places)
     first.close()
     kafka.send(topic, ["b", "c", "d"])
     kafka.remove_before(topic, 3)
-    second = road.start_dispatcher(list(places.values()))
+    second = ends.start_dispatcher(list(places.values()))
     assert values(jobs_of(second, 1, places)) == [b"d"]
-    ((code, message, _),) = second.problems()
-    assert code == "kafka_messages_gone"
-    assert "2 messages" in message
+    (problem,) = second.problems()
+    assert problem.code == "kafka_messages_gone"
+    assert "2 messages" in problem.message
     losses = second.losses()
     second.close()
-    third = road.start_dispatcher(list(places.values()))
+    third = ends.start_dispatcher(list(places.values()))
     third.remember(losses)
-    assert third.problems() == [(code, message, losses[0].hint)], "a restart does not forget it"
+    assert third.problems() == [Problem(problem.code, problem.message, losses[0].hint)], "a restart does not forget it"
     third.go_on()
     assert (third.problems(), third.losses()) == ([], [])
 
 
 def test_a_partition_with_other_messages_stays_stopped_until_that_is_accepted(
-    kafka: Kafka, road: KafkaRoad, topic: str
+    kafka: Kafka, ends: KafkaEnds, topic: str
 ) -> None:
     kafka.send(topic, ["a", "b"])
     places: Places = {}
-    first = road.start_dispatcher()
+    first = ends.start_dispatcher()
     jobs_of(first, 2, places)
     first.close()
     places[topic, 0] = msgspec.structs.replace(places[topic, 0], crc=12345)
-    second = road.start_dispatcher(list(places.values()))
+    second = ends.start_dispatcher(list(places.values()))
     second.go_on()
     until(lambda: second.receive(0.1, 100) and _problems(second) == ["kafka_topic_diverged"], "it is not stopped")
     assert second.receive(0, 100)[1] == [], "what was accepted before the loss was another one"
@@ -255,8 +256,8 @@ def test_a_partition_with_other_messages_stays_stopped_until_that_is_accepted(
     assert second.problems() == []
 
 
-def test_new_partitions_are_read(kafka: Kafka, road: KafkaRoad, topic: str) -> None:
-    dispatcher = road.start_dispatcher()
+def test_new_partitions_are_read(kafka: Kafka, ends: KafkaEnds, topic: str) -> None:
+    dispatcher = ends.start_dispatcher()
     kafka.send(topic, ["a"])
     jobs_of(dispatcher, 1)
     kafka.add_partitions(topic, 3)
@@ -264,20 +265,20 @@ def test_new_partitions_are_read(kafka: Kafka, road: KafkaRoad, topic: str) -> N
     assert values(jobs_of(dispatcher, 1)) == [b"b"]
 
 
-def test_without_a_topic_that_is_said_and_reports_go_on(kafka: Kafka, road: KafkaRoad) -> None:
-    road.settings = replace(road.settings, kafka_create_topics=False)
-    dispatcher = road.start_dispatcher()
-    names = {road.settings.kafka_jobs_topic, f"{road.settings.kafka_jobs_topic}.work"}
+def test_without_a_topic_that_is_said_and_reports_go_on(kafka: Kafka, ends: KafkaEnds) -> None:
+    ends.settings = replace(ends.settings, kafka_create_topics=False)
+    dispatcher = ends.start_dispatcher()
+    names = {ends.settings.kafka_jobs_topic, f"{ends.settings.kafka_jobs_topic}.work"}
     until(lambda: {"jobs_topic_missing"} == set(_problems(dispatcher)), "nothing is said")
     assert len(dispatcher.problems()) == 5
-    for name in (*names, f"{road.settings.kafka_jobs_topic}.reports", f"{road.settings.kafka_jobs_topic}.dead-letter"):
+    for name in (*names, f"{ends.settings.kafka_jobs_topic}.reports", f"{ends.settings.kafka_jobs_topic}.dead-letter"):
         kafka.topic(name=name)
-    kafka.topic(name=road.settings.kafka_results_topic)
+    kafka.topic(name=ends.settings.kafka_results_topic)
     until(lambda: not dispatcher.problems(), "the topics are not found")
-    worker = road.make_worker()
+    worker = ends.make_worker()
     meet(dispatcher, worker, "s1")
     reports_of(dispatcher, lambda _: True)
 
 
 def _problems(dispatcher: DispatcherTransport) -> list[str]:
-    return [code for code, _, _ in dispatcher.problems()]
+    return [problem.code for problem in dispatcher.problems()]

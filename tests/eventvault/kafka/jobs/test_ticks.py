@@ -1,11 +1,12 @@
-"""The clock of leases: one tick is on its road at a time, an old copy is noticed, and of two dispatchers one acts."""
+"""The clock of leases: one tick is in flight at a time, an old copy is noticed, and of two dispatchers one acts."""
 
 from __future__ import annotations
 
 import pytest
 
+from eventvault.jobs.lease import LEASE_TICKS
 from eventvault.jobs.messages import Tick
-from eventvault.kafka.jobs.ticks import LEASE_TICKS, LISTEN_TICKS, LOST_SECONDS, Ticks
+from eventvault.kafka.jobs.ticks import LISTEN_TICKS, LOST_SECONDS, Ticks
 
 
 class Clock:

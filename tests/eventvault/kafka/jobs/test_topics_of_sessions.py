@@ -14,9 +14,9 @@ from eventvault.jobs import messages
 from eventvault.jobs.messages import Beat, Fenced, Hello, Returned, Tick, Work, encode
 from eventvault.jobs.transport import Position
 from eventvault.kafka.jobs.job_topics import WORK_PARTITIONS
-from tests.eventvault.jobs.roads import (
+from tests.eventvault.jobs.transport_ends import (
     PATIENCE_SECONDS,
-    KafkaRoad,
+    KafkaEnds,
     hello,
     meet,
     reports_of,
@@ -48,10 +48,10 @@ def test_bytes_are_a_message_or_none(text: bytes) -> None:
 
 
 @pytest.mark.kafka
-def test_messages_that_are_none_are_ignored_and_counted(kafka: Kafka, road: KafkaRoad) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_messages_that_are_none_are_ignored_and_counted(kafka: Kafka, ends: KafkaEnds) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     partition = meet(dispatcher, worker, "s1")
-    jobs = road.settings.kafka_jobs_topic
+    jobs = ends.settings.kafka_jobs_topic
     hostile = [None, b"", b"\xff", b"[" * 100_000, b'{"kind": "run"}', b'{"kind": "tick", "number": 1e999}']
     kafka.send(f"{jobs}.work", hostile, key=b"s1", partition=partition)
     kafka.send(f"{jobs}.work", [encode(run("other", "t0"))], key=b"s1", partition=partition)
@@ -65,11 +65,11 @@ def test_messages_that_are_none_are_ignored_and_counted(kafka: Kafka, road: Kafk
 
 
 @pytest.mark.kafka
-def test_a_session_whose_topic_is_made_anew_says_hello_again(kafka: Kafka, road: KafkaRoad) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_a_session_whose_topic_is_made_anew_says_hello_again(kafka: Kafka, ends: KafkaEnds) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     partition = meet(dispatcher, worker, "s1")
     connections = worker.connections()
-    kafka.delete(f"{road.settings.kafka_jobs_topic}.work")
+    kafka.delete(f"{ends.settings.kafka_jobs_topic}.work")
     deadline = time.monotonic() + PATIENCE_SECONDS
     while worker.connections() == connections:
         assert time.monotonic() < deadline, "the worker does not notice"
@@ -82,11 +82,11 @@ def test_a_session_whose_topic_is_made_anew_says_hello_again(kafka: Kafka, road:
 
 
 @pytest.mark.kafka
-def test_reports_go_on_in_a_topic_that_is_made_anew(kafka: Kafka, road: KafkaRoad) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_reports_go_on_in_a_topic_that_is_made_anew(kafka: Kafka, ends: KafkaEnds) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
     before = ticks_of(dispatcher, 1)[-1].number
-    kafka.delete(f"{road.settings.kafka_jobs_topic}.reports")
+    kafka.delete(f"{ends.settings.kafka_jobs_topic}.reports")
     worker.report([Returned(session="s1", token="t1", job="j")])
     found: list[Any] = []
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -100,19 +100,19 @@ def test_reports_go_on_in_a_topic_that_is_made_anew(kafka: Kafka, road: KafkaRoa
 
 @pytest.mark.kafka
 def test_work_goes_on_in_a_topic_that_lost_its_beginning_or_has_grown(
-    kafka: Kafka, road: KafkaRoad, monkeypatch: pytest.MonkeyPatch
+    kafka: Kafka, ends: KafkaEnds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     partition = meet(dispatcher, worker, "s1")
-    topic = f"{road.settings.kafka_jobs_topic}.work"
+    topic = f"{ends.settings.kafka_jobs_topic}.work"
     dispatcher.send([run("s1", "t1")])
     assert work_for(worker, 1, dispatcher) == [run("s1", "t1")]
     kafka.remove_before(topic, 1, partition)
     dispatcher.send([run("s1", "t2")])
     assert work_for(worker, 1, dispatcher) == [run("s1", "t2")]
     kafka.add_partitions(topic, 2 * WORK_PARTITIONS)
-    monkeypatch.setattr("eventvault.kafka.jobs.work_client.random.randrange", lambda partitions: partitions - 1)
-    late = road.make_worker()
+    monkeypatch.setattr("eventvault.kafka.jobs.work_reader.random.randrange", lambda partitions: partitions - 1)
+    late = ends.make_worker()
     assert meet(dispatcher, late, "s2") == 2 * WORK_PARTITIONS - 1
     dispatcher.send([run("s1", "t3")])
     assert work_for(worker, 1, dispatcher) == [run("s1", "t3")]
@@ -130,10 +130,10 @@ def test_work_goes_on_in_a_topic_that_lost_its_beginning_or_has_grown(
 
 
 @pytest.mark.kafka
-def test_reports_go_on_in_a_topic_that_lost_its_beginning_or_has_grown(kafka: Kafka, road: KafkaRoad) -> None:
-    first, worker = road.start_dispatcher(), road.make_worker()
+def test_reports_go_on_in_a_topic_that_lost_its_beginning_or_has_grown(kafka: Kafka, ends: KafkaEnds) -> None:
+    first, worker = ends.start_dispatcher(), ends.make_worker()
     sessions = {"s1": meet(first, worker, "s1")}
-    topic = f"{road.settings.kafka_jobs_topic}.reports"
+    topic = f"{ends.settings.kafka_jobs_topic}.reports"
     worker.report([Beat(session="s1")])
     positions: list[Position] = []
     reports_of(first, lambda found: any(isinstance(each, Beat) for each in found), positions)
@@ -142,7 +142,7 @@ def test_reports_go_on_in_a_topic_that_lost_its_beginning_or_has_grown(kafka: Ka
     wait_until(lambda: worker.receive(0, 1) == [] and kafka.total(topic) > positions[0].offset, "no report is written")
     kafka.remove_before(topic, kafka.total(topic))
     kafka.add_partitions(topic, 3)
-    second = road.start_dispatcher(positions, sessions)
+    second = ends.start_dispatcher(positions, sessions)
     ticks_of(second, 2)
     worker.report([Returned(session="s1", token="t1", job="j")])
     found = reports_of(second, lambda found: any(isinstance(each, Returned) for each in found))
@@ -153,14 +153,14 @@ def test_reports_go_on_in_a_topic_that_lost_its_beginning_or_has_grown(kafka: Ka
 
 
 @pytest.mark.kafka
-def test_a_session_hears_that_it_is_over_from_a_dispatcher_that_never_read_its_hello(road: KafkaRoad) -> None:
-    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+def test_a_session_hears_that_it_is_over_from_a_dispatcher_that_never_read_its_hello(ends: KafkaEnds) -> None:
+    dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
     worker.report([Beat(session="s1")])
     positions: list[Position] = []
     reports_of(dispatcher, lambda found: found, positions)
     dispatcher.close()
-    second = road.start_dispatcher(positions)
+    second = ends.start_dispatcher(positions)
     ticks_of(second, 1)
     second.send([Fenced(to="s1")])
     assert work_for(worker, 1, second) == [Fenced(to="s1")]

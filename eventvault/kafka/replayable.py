@@ -55,38 +55,38 @@ class TopicBounds(NamedTuple):
     partitions: Mapping[int, tuple[int, int]]
 
 
-Held = Mapping[str, TopicBounds | None]
+Bounds = Mapping[str, TopicBounds | None]
 """What the brokers hold, by topic; None for a topic that does not exist. A topic that was not asked for is missing."""
 
 
-def holds_all_after(archived: ArchivedOffsets | None, held: Held | None, topics: Sequence[str]) -> bool | None:
+def holds_all_after(archived: ArchivedOffsets | None, bounds: Bounds | None, topics: Sequence[str]) -> bool | None:
     """Return whether the brokers hold every message after the archive's offsets; None if that is not known.
 
-    topics: those that events are taken from now. held: None if no broker has answered lately.
+    topics: those that events are taken from now. bounds: None if no broker has answered lately.
     """
-    if archived is None or held is None:
+    if archived is None or bounds is None:
         return None
-    answers = [_holds(archived, topic, held.get(topic)) for topic in topics if topic in held]
+    answers = [_holds(archived, topic, bounds.get(topic)) for topic in topics if topic in bounds]
     if False in answers:
         return False
     return None if not answers or None in answers or len(answers) < len(topics) else True
 
 
-def messages_after(archived: ArchivedOffsets | None, held: Held | None, topics: Sequence[str]) -> int | None:
+def messages_after(archived: ArchivedOffsets | None, bounds: Bounds | None, topics: Sequence[str]) -> int | None:
     """Return how many offsets lie between the archive's and the ends; None if that is not known.
 
     Markers of transactions, and messages that compaction removed, are counted too.
     """
-    if archived is None or held is None or not topics:
+    if archived is None or bounds is None or not topics:
         return None
-    found = [held.get(topic) for topic in topics]
+    found = [bounds.get(topic) for topic in topics]
     if None in found:
         return None
     return sum(
         max(0, end - max(begin, archived.next.get(topic, {}).get(str(number), begin)))
-        for topic, bounds in zip(topics, found, strict=True)
-        if bounds is not None
-        for number, (begin, end) in bounds.partitions.items()
+        for topic, of_topic in zip(topics, found, strict=True)
+        if of_topic is not None
+        for number, (begin, end) in of_topic.partitions.items()
     )
 
 

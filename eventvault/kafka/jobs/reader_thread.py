@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from eventvault import progress
 from eventvault.errors import KafkaUnreachable
-from eventvault.kafka import topics
+from eventvault.kafka import client_errors, topics
 from eventvault.progress import Activity, running, wait_for_thread
 
 log = logging.getLogger("jobs")
@@ -25,8 +25,6 @@ CHECK_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 STOP_SECONDS = 20.0
 
-_OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION)
-
 Put = Callable[[Sequence[Any], Sequence[int]], None]
 
 
@@ -34,7 +32,7 @@ class BeginAgain(Exception):
     """Start a new client behind what was read, because the old one knows a topic that was deleted."""
 
 
-class Client(Protocol):
+class Reader(Protocol):
     def read(self) -> tuple[list[Any], list[int]]:
         """Return what comes next, and the size of each in bytes; waits for a moment.
 
@@ -44,12 +42,12 @@ class Client(Protocol):
     def close(self) -> None: ...
 
 
-class Reading:
+class ReaderThread:
     """The thread between `start` and `stop`. put: receives what is read; it may wait."""
 
-    def __init__(self, name: str, make_client: Callable[[], Client], put: Put) -> None:
+    def __init__(self, name: str, make_reader: Callable[[], Reader], put: Put) -> None:
         self._name = name
-        self._make_client = make_client
+        self._make_reader = make_reader
         self._put = put
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -74,19 +72,19 @@ class Reading:
             while not self._stopping.is_set():
                 reason = self._read()
                 if reason is not None and reason != reported:
-                    log.warning("%s waits, and is tried again: %s", self._name, reason)
+                    log.warning("reading from Kafka (%s) fails, and is tried again: %s", self._name, reason)
                 reported = reason or reported
                 self._stopping.wait(RETRY_SECONDS)
                 progress.step()
 
     def _read(self) -> str | None:
         """Read until the first error. Returns why; None if beginning again mends it."""
-        client: Client | None = None
+        reader: Reader | None = None
         try:
-            client = self._make_client()
+            reader = self._make_reader()
             while not self._stopping.is_set():
                 progress.step()
-                self._put(*client.read())
+                self._put(*reader.read())
         except BeginAgain:
             return None
         except KafkaUnreachable as error:
@@ -97,8 +95,8 @@ class Reading:
             log.exception("%s begins again", self._name)
             return f"{type(error).__name__}: {error}"
         finally:
-            if client is not None:
-                client.close()
+            if reader is not None:
+                reader.close()
         return None
 
 
@@ -115,6 +113,6 @@ def is_end(error: KafkaError) -> bool:
     """
     if error.fatal():
         raise KafkaException(error)
-    if error.code() in _OUT_OF_RANGE:
+    if error.code() in client_errors.OUT_OF_RANGE:
         raise BeginAgain
     return bool(error.code() == KafkaError._PARTITION_EOF)

@@ -10,13 +10,14 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Top
 
 from eventvault.jobs import messages
 from eventvault.jobs.transport import Position
-from eventvault.kafka import config, topics
+from eventvault.kafka import client_errors, config, topics
 from eventvault.kafka.clients import Admin
 from eventvault.kafka.jobs.job_topics import JobTopics, TopicWatch, job_topics
-from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport, Trouble
-from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, is_end, poll
+from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport
+from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, BeginAgain, is_end, poll
 from eventvault.kafka.renewal import Renewal
 from eventvault.kafka.topic_info import TopicInfo
+from eventvault.problems import Problem
 from eventvault.settings import Settings
 
 log = logging.getLogger("jobs")
@@ -28,8 +29,8 @@ _CREATED_SECONDS = 0.2
 _TOPIC_MISSING = "jobs_topic_missing"
 
 
-class ReportsClient:
-    """Reads the reports, and sees to it that the topics of jobs are there.
+class ReportsReader:
+    """Reads the reports, and lets the missing topics of jobs be created.
 
     A topic that is shorter or another one than before is read from its beginning: a report that is read twice, or of an
     attempt that is over, changes nothing, and what was lost with the old topic is sent again.
@@ -110,7 +111,9 @@ class ReportsClient:
             return ReadReport(messages.decode_report(message.value() or b""), position)
         except messages.NONE_OF_OURS as error:
             if not self._state.invalid:
-                log.warning("offset %d of %s is no report, as others may be: %s", offset, self._topic, error)
+                log.warning(
+                    "offset %d of %s is no report; further ones are only counted: %s", offset, self._topic, error
+                )
             self._state.invalid += 1
             return None
 
@@ -135,10 +138,10 @@ class ReportsClient:
             else:
                 message = f"the topic {name}, which jobs need, does not exist: {reason}"
                 hint = "create it, or set KAFKA_CREATE_TOPICS=true; nothing is lost meanwhile"
-                self._state.troubles[name] = Trouble(_TOPIC_MISSING, message, hint)
+                self._state.troubles[name] = Problem(_TOPIC_MISSING, message, hint)
 
     def _client_error(self, error: KafkaError) -> None:
-        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+        if error.code() in client_errors.CONNECTION_BROKEN:
             self._state.is_connected = False
             self._check_due = 0.0
         else:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from eventvault.errors import JobNotFound
-from eventvault.jobs import asking
+from eventvault.jobs import commands
 from tests.eventvault.jobs.rig import World, request
 
 STATES = ["pending", "sent", "running", "done", "dead", "cancelled"]
@@ -29,7 +29,7 @@ def world() -> World:
                 worker.finish(token, ("done", "fail", "done")[number % 6])
         world.turn()
     worker.started(next(iter(worker.running)))
-    world.ask(lambda machine: asking.cancel(machine, ["j22", "j23"]))
+    world.ask(lambda queue: commands.cancel(queue, ["j22", "j23"]))
     world.turns()
     return world
 

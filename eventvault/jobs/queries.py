@@ -25,8 +25,12 @@ def job_of(snapshot: Snapshot, job_id: str) -> Job:
     """Raises JobNotFound."""
     value = snapshot.get(keys.record_key(job_id))
     if value is None:
-        raise JobNotFound(f"there is no job {job_id!r}", hint="GET /api/jobs lists those that there are")
+        raise job_not_found(job_id)
     return _record.decode(value)
+
+
+def job_not_found(job_id: str) -> JobNotFound:
+    return JobNotFound(f"there is no job {job_id!r}", hint="GET /api/jobs lists those that there are")
 
 
 def view_of(snapshot: Snapshot, job_id: str) -> JobView:
@@ -49,7 +53,6 @@ def page_of(snapshot: Snapshot, states: Sequence[str], types: Sequence[str], lim
 
 
 def types_of(snapshot: Snapshot) -> list[KnownType]:
-    """Return the types that workers have named, by name."""
     sessions = [session.hello for session in sessions_of(snapshot)]
     names = [{job_type.name for job_type in hello.types} for hello in sessions]
     scanned = snapshot.scan(keys.KNOWN_TYPE, keys.behind(keys.KNOWN_TYPE))

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from eventvault.jobs.transport import Loss, Position, Submitted
-from eventvault.kafka import config, topics
+from eventvault.kafka import client_errors, config, offsets, topics
 from eventvault.kafka.clients import Admin
-from eventvault.kafka.jobs.reader_state import ReaderState, Trouble
-from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, is_end, poll
-from eventvault.kafka.jobs.taking_over import OldWorkers, later_of
-from eventvault.kafka.messages import Record
-from eventvault.kafka.offsets import StoredOffset, checksum
+from eventvault.kafka.jobs.old_workers import OldWorkers, later_of
+from eventvault.kafka.jobs.reader_state import ReaderState
+from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, BeginAgain, is_end, poll
+from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.positions import Positions
 from eventvault.kafka.renewal import Renewal
 from eventvault.kafka.topic_info import TopicInfo
@@ -31,7 +30,7 @@ _GONE = "kafka_messages_gone"
 _OLD_WORKERS = "old_workers"
 
 
-class JobsClient:
+class JobsReader:
     """Reads the messages of `jobs`.
 
     A job that is read twice is a duplicate by its id. So after a loss a partition goes on by itself, where its messages
@@ -101,7 +100,7 @@ class JobsClient:
             return []
         info = positions.topic_info
         records = list(positions.new_messages(partition, messages))
-        ends = [_stored_behind(record, info) for record in records]
+        ends = [offsets.behind(each.offset, each.value, each.leader_epoch, info) for each in records]
         if ends:
             self._state.jobs[partition] = ends[-1]
             positions.by_partition[partition].next = ends[-1].next
@@ -117,7 +116,7 @@ class JobsClient:
                 log.warning("no jobs are read from %s: %d workers of an earlier release do that", self._topic, members)
             message = f"{members} workers of an earlier release take the jobs of the topic {self._topic}"
             hint = "stop them, or start them from this release; until then the dispatcher takes no job from the topic"
-            self._state.troubles[_OLD_WORKERS] = Trouble(_OLD_WORKERS, message, hint)
+            self._state.troubles[_OLD_WORKERS] = Problem(_OLD_WORKERS, message, hint)
         else:
             self._state.troubles.pop(_OLD_WORKERS, None)
         return members > 0
@@ -130,11 +129,11 @@ class JobsClient:
 
     def _resume_stopped(self, positions: Positions) -> None:
         """Let stopped partitions go on where that loses nothing more."""
-        stopped: dict[str, Trouble] = {}
+        stopped: dict[str, Problem] = {}
         for partition, problem in positions.stopped().items():
             about = f"{self._topic}/{partition}"
             if problem.code == _DIVERGED and not self._is_accepted(about, problem):
-                stopped[about] = Trouble(problem.code, problem.message, _ACCEPT)
+                stopped[about] = Problem(problem.code, problem.message, _ACCEPT)
                 continue
             low, high = positions.bounds(partition)
             offset = high if problem.code == _TRUNCATED else low
@@ -167,15 +166,15 @@ class JobsClient:
         }
         if not later:
             return
-        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in later.items()]
+        behind = [TopicPartition(self._topic, partition, offset) for partition, offset in later.items()]
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=True)
+            self._consumer.commit(offsets=behind, asynchronous=True)
         except KafkaException as error:
             log.debug("the offsets of %s are not committed: %s", self._topic, error)
         self._committed.update(later)
 
     def _client_error(self, error: KafkaError) -> None:
-        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+        if error.code() in client_errors.CONNECTION_BROKEN:
             self._check_due = 0.0
         else:
             self._renewal.note(error)
@@ -192,16 +191,6 @@ def stored_offset(position: Position) -> StoredOffset:
         leader_epoch=position.leader_epoch,
         topic_id=position.topic_id,
         cluster_id=position.cluster_id,
-    )
-
-
-def _stored_behind(record: Record, topic_info: TopicInfo) -> StoredOffset:
-    return StoredOffset(
-        next=record.offset + 1,
-        crc=checksum(record.value),
-        leader_epoch=record.leader_epoch,
-        topic_id=topic_info.topic_id,
-        cluster_id=topic_info.cluster_id,
     )
 
 

@@ -11,8 +11,8 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from eventvault.errors import KafkaRefused
 from eventvault.jobs import outcomes
-from eventvault.jobs.transport import Letter
-from eventvault.kafka import clients, topics
+from eventvault.jobs.transport import OutboxMessage
+from eventvault.kafka import client_errors, clients, topics
 from eventvault.kafka.clients import WatchedProducer
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.settings import Settings
@@ -20,42 +20,41 @@ from eventvault.settings import Settings
 log = logging.getLogger("jobs")
 
 RETRY_SECONDS = 1.0
-MOST_ON_THEIR_ROAD = 10_000
-_TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+MOST_IN_FLIGHT = 10_000
 
 
-class Letters:
-    """Belongs to one thread. has_news: letters came to the brokers since the last `publish`."""
+class OutboxWriter:
+    """Belongs to one thread. has_news: messages came to the brokers since the last `publish`."""
 
     def __init__(self, settings: Settings) -> None:
         names = job_topics(settings)
         self._topics = {"result": names.results, "dead": names.dead}
         self._settings = settings
         self._producer: WatchedProducer | None = None
-        self._on_brokers: dict[Letter, bool] = {}
+        self._on_brokers: dict[OutboxMessage, bool] = {}
         self._retry_at = 0.0
         self._reported: str | None = None
         self.has_news = False
 
-    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
+    def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
         """Return those that are on the brokers, and begin to write the others."""
         self.poll()
         self.has_news = False
         there, others = [], []
-        for letter in letters:
-            if self._on_brokers.get(letter):
-                there.append(letter)
-            elif letter not in self._on_brokers:
-                others.append(letter)
-        for letter in there:
-            self._on_brokers.pop(letter, None)
+        for message in messages:
+            if self._on_brokers.get(message):
+                there.append(message)
+            elif message not in self._on_brokers:
+                others.append(message)
+        for message in there:
+            self._on_brokers.pop(message, None)
         if time.monotonic() >= self._retry_at:
-            for letter in others[: MOST_ON_THEIR_ROAD - len(self._on_brokers)]:
-                self._write(letter, letter)
+            for message in others[: MOST_IN_FLIGHT - len(self._on_brokers)]:
+                self._write(message, message)
         return there
 
     def poll(self) -> bool:
-        """Take in what the brokers answered. Returns whether letters are on their road."""
+        """Take in what the brokers answered. Returns whether messages are in flight."""
         if self._producer is None:
             return False
         self._producer.poll()
@@ -73,42 +72,44 @@ class Letters:
             self._producer.drop()
             self._producer = None
 
-    def _write(self, letter: Letter, form: Letter) -> None:
-        """form: what is written of the letter."""
-        self._on_brokers[letter] = False
+    def _write(self, message: OutboxMessage, form: OutboxMessage) -> None:
+        """form: what is written of the message."""
+        self._on_brokers[message] = False
         try:
             if self._producer is None:
                 self._producer = clients.producer(self._settings, linger_ms=1)
             self._producer.produce(
                 self._topics[form.kind], form.value, form.key, headers=list(form.headers),
-                on_delivery=partial(self._note, letter, form),
+                on_delivery=partial(self._note, message, form),
             )  # fmt: skip
         except (BufferError, KafkaException) as error:
-            self._fail(letter, form, error.args[0] if isinstance(error, KafkaException) else None)
+            self._fail(message, form, error.args[0] if isinstance(error, KafkaException) else None)
         except KafkaRefused as error:
-            self._fail(letter, form, None, error.message)
+            self._fail(message, form, None, error.message)
 
-    def _note(self, letter: Letter, form: Letter, error: KafkaError | None, _: Message) -> None:
+    def _note(self, message: OutboxMessage, form: OutboxMessage, error: KafkaError | None, _: Message) -> None:
         if error is not None:
-            self._fail(letter, form, error)
-        elif letter in self._on_brokers:
-            self._on_brokers[letter] = self.has_news = True
+            self._fail(message, form, error)
+        elif message in self._on_brokers:
+            self._on_brokers[message] = self.has_news = True
             self._reported = None
 
-    def _fail(self, letter: Letter, form: Letter, error: KafkaError | None, reason: str = "the queue is full") -> None:
-        """Write a letter again later; one that is too large in a shorter form, or not at all."""
-        if error is not None and error.code() in _TOO_LARGE:
-            if form == letter:
-                self._write(letter, outcomes.shortened(letter))
+    def _fail(
+        self, message: OutboxMessage, form: OutboxMessage, error: KafkaError | None, reason: str = "the queue is full"
+    ) -> None:
+        """Write a message again later; one that is too large in a shorter form, or not at all."""
+        if error is not None and error.code() in client_errors.TOO_LARGE:
+            if form == message:
+                self._write(message, outcomes.shortened(message))
                 return
-            log.error("a letter to %s is dropped, because its topic takes no larger one", self._topics[letter.kind])
-            self._on_brokers[letter] = self.has_news = True
+            log.error("a message to %s is dropped, because its topic takes no larger one", self._topics[message.kind])
+            self._on_brokers[message] = self.has_news = True
             return
-        self._on_brokers.pop(letter, None)
+        self._on_brokers.pop(message, None)
         self._retry_at = time.monotonic() + RETRY_SECONDS
         reason = reason if error is None else topics.reason_of(error)
         if error is not None and error.fatal():
             self._producer = None
         if reason != self._reported:
-            log.warning("outcomes of jobs wait, and are written again: %s", reason)
+            log.warning("outcomes of jobs cannot be written to Kafka; they wait, and it is tried again: %s", reason)
             self._reported = reason

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from eventvault.errors import InvalidInput
-from eventvault.jobs import asking, checking, reading
+from eventvault.jobs import checking, commands, queries
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobRequest, JobSchedule, JobType
-from eventvault.jobs.machine import Machine
 from eventvault.jobs.port import Changed, JobPage, Jobs, JobView, KnownType, QueueStatus, SubmitResult
+from eventvault.jobs.queue import JobQueue
 from eventvault.problems import Problem
 
 START_SECONDS = 5.0
@@ -41,51 +40,48 @@ class LocalJobs(Jobs):
     def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
         types = self._types_for({request.type for request in requests})
         checking.check(requests, types, scopes)
-        return self._dispatcher.call(lambda machine: asking.submit(machine, requests, by))
+        return self._dispatcher.call(lambda queue: commands.submit(queue, requests, by))
 
     def list_jobs(self, states: list[str], types: list[str], limit: int, before: str | None) -> JobPage:
         with self._dispatcher.database.snapshot() as snapshot:
-            return reading.page_of(snapshot, states, types, limit, before)
+            return queries.page_of(snapshot, states, types, limit, before)
 
     def job(self, job_id: str) -> JobView:
         with self._dispatcher.database.snapshot() as snapshot:
-            return reading.view_of(snapshot, job_id)
+            return queries.view_of(snapshot, job_id)
 
     def cancel(self, ids: list[str]) -> list[Changed]:
-        return self._in_pages(ids, asking.cancel)
+        return self._in_pages(ids, commands.cancel)
 
     def retry(self, ids: list[str]) -> list[Changed]:
-        return self._in_pages(ids, asking.retry)
+        return self._in_pages(ids, commands.retry)
 
     def pause(self, job_type: str | None) -> list[str]:
         self._require_known(job_type)
-        return self._dispatcher.call(lambda machine: asking.pause(machine, job_type))
+        return self._dispatcher.call(lambda queue: commands.pause(queue, job_type))
 
     def resume(self, job_type: str | None) -> list[str]:
         self._require_known(job_type)
-        paused = self._dispatcher.call(lambda machine: asking.resume(machine, job_type))
+        paused = self._dispatcher.call(lambda queue: commands.resume(queue, job_type))
         if job_type is None:
             self._dispatcher.accept_losses()
         return paused
 
     def types(self) -> list[KnownType]:
         with self._dispatcher.database.snapshot() as snapshot:
-            return reading.types_of(snapshot)
+            return queries.types_of(snapshot)
 
     def schedules(self) -> list[JobSchedule]:
         with self._dispatcher.database.snapshot() as snapshot:
-            return reading.schedules_of(snapshot)
+            return queries.schedules_of(snapshot)
 
     def put_schedule(self, schedule: JobSchedule) -> JobSchedule:
         types = self._types_for({schedule.type})
-        if schedule.type not in types:
-            raise checking.unknown_type(schedule.type, types)
-        if problems := checking.problems_of(schedule.payload, types[schedule.type]):
-            raise InvalidInput("the payload is not what its type takes", hint="`fields` says why", fields=problems)
-        return self._dispatcher.call(lambda machine: asking.put_schedule(machine, schedule))
+        checking.check_schedule(schedule, types)
+        return self._dispatcher.call(lambda queue: queue.schedules.put(schedule, queue.now))
 
     def delete_schedule(self, name: str) -> None:
-        self._dispatcher.call(lambda machine: asking.delete_schedule(machine, name))
+        self._dispatcher.call(lambda queue: queue.schedules.delete(name))
 
     def status(self) -> QueueStatus:
         status = self._dispatcher.status()
@@ -93,12 +89,12 @@ class LocalJobs(Jobs):
 
     def count_unfinished_after(self, instant: int) -> int:
         with self._dispatcher.database.snapshot() as snapshot:
-            return sum(1 for _ in reading.unfinished_after(snapshot, instant))
+            return sum(1 for _ in queries.unfinished_after(snapshot, instant))
 
     def cancel_unfinished_after(self, instant: int) -> int:
         with self._dispatcher.database.snapshot() as snapshot:
-            ids = list(reading.unfinished_after(snapshot, instant))
-        changed = self._in_pages(ids, asking.cancel)
+            ids = list(queries.unfinished_after(snapshot, instant))
+        changed = self._in_pages(ids, commands.cancel)
         return sum(each.outcome in ("changed", "stopping") for each in changed)
 
     def _require_known(self, job_type: str | None) -> None:
@@ -106,11 +102,11 @@ class LocalJobs(Jobs):
         if job_type is not None and job_type not in types:
             raise checking.unknown_type(job_type, types)
 
-    def _in_pages(self, ids: list[str], change: Callable[[Machine, Iterable[str]], list[Changed]]) -> list[Changed]:
+    def _in_pages(self, ids: list[str], change: Callable[[JobQueue, Iterable[str]], list[Changed]]) -> list[Changed]:
         changed: list[Changed] = []
         for start in range(0, len(ids), IDS):
             page = ids[start : start + IDS]
-            changed += self._dispatcher.call(lambda machine, page=page: change(machine, page))  # type: ignore[misc]
+            changed += self._dispatcher.call(lambda queue, page=page: change(queue, page))  # type: ignore[misc]
         return changed
 
     def _types_for(self, names: set[str]) -> dict[str, JobType]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from eventvault.errors import KafkaUnreachable
-from eventvault.kafka.archived import ArchivedOffsets, Held, TopicBounds, holds_all_after, messages_after
-from eventvault.kafka.held_messages import ASK_SECONDS, KNOWN_SECONDS, Brokers, HeldMessages
+from eventvault.kafka.broker_bounds import ASK_SECONDS, KNOWN_SECONDS, BrokerBounds, Brokers
+from eventvault.kafka.replayable import ArchivedOffsets, Bounds, TopicBounds, holds_all_after, messages_after
 from eventvault.settings import load
 from tests.kafka_broker import Kafka
 from tests.processes import wait_until
@@ -18,7 +18,7 @@ ARCHIVED = ArchivedOffsets({"events": {"0": 10, "1": 5}}, {"events": "T"})
 TWO = {0: (0, 20), 1: (0, 5)}
 
 
-def held(partitions: dict[int, tuple[int, int]] = TWO, topic_id: str | None = "T") -> Held:
+def held(partitions: dict[int, tuple[int, int]] = TWO, topic_id: str | None = "T") -> Bounds:
     return {"events": TopicBounds(topic_id, partitions)}
 
 
@@ -44,7 +44,7 @@ def held(partitions: dict[int, tuple[int, int]] = TWO, topic_id: str | None = "T
     ],
 )
 def test_what_the_brokers_hold_is_compared_with_the_offsets(
-    archived: ArchivedOffsets | None, present: Held | None, replayable: bool | None, messages: int | None
+    archived: ArchivedOffsets | None, present: Bounds | None, replayable: bool | None, messages: int | None
 ) -> None:
     assert holds_all_after(archived, present, ["events"]) is replayable
     assert messages_after(archived, present, ["events"]) == messages
@@ -72,9 +72,9 @@ class Answers:
     def __init__(self) -> None:
         self.asked = 0
         self.go = threading.Event()
-        self.answer: Held | None = held()
+        self.answer: Bounds | None = held()
 
-    def __call__(self, _: object) -> Held:
+    def __call__(self, _: object) -> Bounds:
         self.asked += 1
         assert self.go.wait(30)
         if self.answer is None:
@@ -91,7 +91,7 @@ class Time:
 
 def test_the_list_never_waits_and_asks_every_few_seconds_at_most() -> None:
     answers, time = Answers(), Time()
-    watched = HeldMessages(lambda: ["events"], answers, time)
+    watched = BrokerBounds(lambda: ["events"], answers, time)
     assert [watched.latest() for _ in range(50)] == [None] * 50
     answers.go.set()
     wait_until(lambda: watched.latest() is not None, "the answer does not come")
@@ -106,7 +106,7 @@ def test_the_list_never_waits_and_asks_every_few_seconds_at_most() -> None:
 def test_an_old_answer_and_none_say_nothing() -> None:
     answers, time = Answers(), Time()
     answers.go.set()
-    watched = HeldMessages(lambda: ["events"], answers, time)
+    watched = BrokerBounds(lambda: ["events"], answers, time)
     assert watched.present() == held()
     answers.go.clear()
     time.now += KNOWN_SECONDS
@@ -118,12 +118,12 @@ def test_an_old_answer_and_none_say_nothing() -> None:
 
 
 def test_an_error_that_nobody_foresaw_leaves_no_old_answer(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(_: object) -> Held:
+    def fail(_: object) -> Bounds:
         raise RuntimeError("unforeseen")
 
     answers = Answers()
     answers.go.set()
-    watched = HeldMessages(lambda: ["events"], answers)
+    watched = BrokerBounds(lambda: ["events"], answers)
     assert watched.present() == held()
     watched._ask = fail
     assert (watched.present(), watched.latest()) == (None, None)
@@ -132,7 +132,7 @@ def test_an_error_that_nobody_foresaw_leaves_no_old_answer(caplog: pytest.LogCap
 
 def test_a_plan_does_not_take_the_answer_to_an_earlier_question() -> None:
     answers = Answers()
-    watched = HeldMessages(lambda: ["events"], answers)
+    watched = BrokerBounds(lambda: ["events"], answers)
     assert watched.latest() is None
     wait_until(lambda: answers.asked == 1, "the brokers are not asked")
     threading.Timer(0.05, answers.go.set).start()
@@ -142,7 +142,7 @@ def test_a_plan_does_not_take_the_answer_to_an_earlier_question() -> None:
 
 def test_without_topics_nobody_is_asked() -> None:
     answers = Answers()
-    watched = HeldMessages(list, answers)
+    watched = BrokerBounds(list, answers)
     assert (watched.latest(), watched.present(), answers.asked) == (None, None, 0)
 
 

@@ -16,18 +16,17 @@ from eventvault.jobs import messages
 from eventvault.jobs.job import JobError
 from eventvault.jobs.messages import Beat, Done, Failed, Hello, Progressed, Report, Returned, Work
 from eventvault.jobs.transport import TransportAway
-from eventvault.kafka import clients, topics
+from eventvault.kafka import client_errors, clients, topics
 from eventvault.kafka.clients import WatchedProducer
 from eventvault.kafka.jobs.inbox import Inbox
 from eventvault.kafka.jobs.job_topics import job_topics
-from eventvault.kafka.jobs.reading import Client, Reading
-from eventvault.kafka.jobs.work_client import WorkClient, WorkState
+from eventvault.kafka.jobs.reader_thread import Reader, ReaderThread
+from eventvault.kafka.jobs.work_reader import WorkReader, WorkState
 from eventvault.settings import Settings
 
 log = logging.getLogger("jobs")
 
 RETRY_SECONDS = 1.0
-_TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 
 
 class KafkaWorkerTransport:
@@ -38,28 +37,28 @@ class KafkaWorkerTransport:
         self._topic = job_topics(settings).reports
         self._state = WorkState("")
         self._inbox = Inbox(1)
-        self._reading: Reading | None = None
+        self._reader: ReaderThread | None = None
         self._producer: WatchedProducer | None = None
         self._waiting: deque[Report] = deque()
         """Reports that the client does not have, in order."""
         self._progress: dict[str, Progressed] = {}
         """Token → the newest progress, which waits for the one before it."""
-        self._progress_on_road: set[str] = set()
-        """Tokens of which progress waits or is on its road: while no broker answers, one of each is enough."""
+        self._progress_in_flight: set[str] = set()
+        """Tokens of which progress waits or is in flight: while no broker answers, one of each is enough."""
         self._retry_at = 0.0
         self._is_away = False
         self._has_beat = False
-        """A beat waits or is on its road: while no broker answers, one is enough."""
+        """A beat waits or is in flight: while no broker answers, one is enough."""
 
     def connections(self) -> int:
         return self._state.connections
 
     def open(self, session: str) -> int:
-        self._stop_reading()
+        self._stop_reader()
         state = self._state = WorkState(session, connections=self._state.connections)
-        first: list[Client] = []
+        first: list[Reader] = []
         try:
-            first.append(WorkClient(self._settings, state))
+            first.append(WorkReader(self._settings, state))
         except (KafkaUnreachable, KafkaException) as error:
             reason = self._reason(error)
             self._report_away(reason)
@@ -67,11 +66,13 @@ class KafkaWorkerTransport:
         self._report_back()
         self._waiting.clear()
         self._progress.clear()
-        self._progress_on_road.clear()
+        self._progress_in_flight.clear()
         self._has_beat = False
         put = partial(self._inbox.put, 0)
-        self._reading = Reading("kafka work", lambda: first.pop() if first else WorkClient(self._settings, state), put)
-        self._reading.start()
+        self._reader = ReaderThread(
+            "kafka work", lambda: first.pop() if first else WorkReader(self._settings, state), put
+        )
+        self._reader.start()
         return state.partition
 
     def fileno(self) -> int:
@@ -90,10 +91,10 @@ class KafkaWorkerTransport:
     def _queue(self, report: Report) -> None:
         """Let a report wait; of what only says how it is now, the newest one."""
         if isinstance(report, Progressed):
-            if report.token in self._progress_on_road:
+            if report.token in self._progress_in_flight:
                 self._progress[report.token] = report
                 return
-            self._progress_on_road.add(report.token)
+            self._progress_in_flight.add(report.token)
         elif isinstance(report, Beat):
             if self._has_beat:
                 return
@@ -107,7 +108,7 @@ class KafkaWorkerTransport:
 
     def close(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        self._stop_reading()
+        self._stop_reader()
         self._retry_at = 0.0
         self._produce_waiting()
         if self._producer is not None:
@@ -133,12 +134,12 @@ class KafkaWorkerTransport:
             log.info("Kafka answers at %s, and the worker takes jobs", self._settings.kafka_bootstrap_servers)
         self._is_away = False
 
-    def _stop_reading(self) -> None:
-        if self._reading is not None:
-            self._reading.request_stop()
+    def _stop_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.request_stop()
             self._inbox.clear()  # or the thread might wait for room
-            self._reading.stop()
-            self._reading = None
+            self._reader.stop()
+            self._reader = None
             self._state.is_connected = False
 
     def _produce_waiting(self) -> None:
@@ -150,7 +151,7 @@ class KafkaWorkerTransport:
                 self._producer = None
         if time.monotonic() < self._retry_at:
             return
-        for token in self._progress.keys() - self._progress_on_road:
+        for token in self._progress.keys() - self._progress_in_flight:
             self._queue(self._progress[token])
         while self._waiting:
             report = self._waiting.popleft()
@@ -167,11 +168,11 @@ class KafkaWorkerTransport:
             self._waiting.append(report)
         self._retry_at = time.monotonic() + RETRY_SECONDS
 
-    def _leave_road(self, report: Report) -> None:
+    def _note_answered(self, report: Report) -> None:
         if isinstance(report, Beat):
             self._has_beat = False
         elif isinstance(report, Progressed):
-            self._progress_on_road.discard(report.token)
+            self._progress_in_flight.discard(report.token)
 
     def _produce(self, report: Report) -> bool:
         if isinstance(report, Hello):
@@ -192,17 +193,17 @@ class KafkaWorkerTransport:
     def _note(self, report: Report, error: KafkaError | None, _: Message) -> None:
         if getattr(report, "session", None) != self._state.session:
             return  # nobody waits for what was said of an earlier session
-        self._leave_road(report)
+        self._note_answered(report)
         if error is not None and not self._fail(report, error):
             self._put_back(report)
 
     def _fail(self, report: Report, error: KafkaError) -> bool:
         """Return whether a report that was not written needs no second try. What is larger than allowed is replaced."""
-        self._leave_road(report)
+        self._note_answered(report)
         if error.fatal():
             self._producer, self._has_beat = None, False
-            self._progress_on_road.clear()
-        if error.code() in _TOO_LARGE:
+            self._progress_in_flight.clear()
+        if error.code() in client_errors.TOO_LARGE:
             if isinstance(report, Done):
                 self._waiting.append(_too_large(report, self._topic))
             else:

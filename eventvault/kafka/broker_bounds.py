@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from eventvault.errors import KafkaUnreachable
-from eventvault.kafka.archived import Held, TopicBounds
+from eventvault.kafka.replayable import Bounds, TopicBounds
 from eventvault.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ KNOWN_SECONDS = 30.0
 PLAN_SECONDS = 4.0
 """How long a plan waits for an answer."""
 
-Ask = Callable[[Sequence[str]], Held]
+Ask = Callable[[Sequence[str]], Bounds]
 """Asks the brokers for these topics. Raises KafkaUnreachable."""
 
 
-class HeldMessages:
+class BrokerBounds:
     """Safe for many threads. topics: returns the topics that events are taken from now; none without Kafka."""
 
     def __init__(
@@ -38,21 +38,21 @@ class HeldMessages:
         self._ask = ask
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._held: Held | None = None
+        self._bounds: Bounds | None = None
         self._asked_at = float("-inf")
         self._answered_at = float("-inf")
         self._asking: threading.Thread | None = None
 
-    def latest(self) -> Held | None:
+    def latest(self) -> Bounds | None:
         """Return what the brokers hold, as of their newest answer; None if there is none of late. Never waits."""
         if not self.topics():
             return None
         with self._lock:
             if self._monotonic() - self._asked_at >= ASK_SECONDS:
                 self._begin_to_ask()
-            return self._held if self._monotonic() - self._answered_at < KNOWN_SECONDS else None
+            return self._bounds if self._monotonic() - self._answered_at < KNOWN_SECONDS else None
 
-    def present(self) -> Held | None:
+    def present(self) -> Bounds | None:
         """Return what the brokers hold now; None if they do not answer in time.
 
         An answer to a question that was asked before does not count: it may be older than what the caller did last.
@@ -68,26 +68,26 @@ class HeldMessages:
             asking = self._begin_to_ask()
         asking.join(max(0.0, deadline - time.monotonic()))
         with self._lock:
-            return None if asking.is_alive() else self._held
+            return None if asking.is_alive() else self._bounds
 
     def _begin_to_ask(self) -> threading.Thread:
         """Return the thread that asks, a new one if there is none."""
         if self._asking is None or not self._asking.is_alive():
             self._asked_at = self._monotonic()
-            self._asking = threading.Thread(target=self._run, name="kafka-held", daemon=True)
+            self._asking = threading.Thread(target=self._run, name="broker bounds", daemon=True)
             self._asking.start()
         return self._asking
 
     def _run(self) -> None:
-        held: Held | None = None
+        bounds: Bounds | None = None
         try:
-            held = self._ask(list(self.topics()))
+            bounds = self._ask(list(self.topics()))
         except KafkaUnreachable as error:
             log.debug("what the brokers hold is not known: %s", error)
         except Exception:
             log.exception("the brokers could not be asked what they hold, and are asked again")
         with self._lock:
-            self._held, self._answered_at = held, self._monotonic()
+            self._bounds, self._answered_at = bounds, self._monotonic()
 
 
 class Brokers:
@@ -97,7 +97,7 @@ class Brokers:
         self._settings = settings
         self._admin: Admin | None = None
 
-    def __call__(self, names: Sequence[str]) -> Held:
+    def __call__(self, names: Sequence[str]) -> Bounds:
         # Imported here: the client library takes a while to load, and a store without Kafka never needs it.
         from eventvault.kafka import topics
         from eventvault.kafka.clients import Admin

@@ -1,4 +1,4 @@
-"""The roads between a dispatcher and its workers, as the contract suite takes them: each gives both ends."""
+"""Both ends of each transport between a dispatcher and its workers, for the contract suite."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from eventvault.jobs.messages import Hello, Report, Run, Tick, Work
 from eventvault.jobs.socket_transport import SocketTransport
 from eventvault.jobs.socket_worker_transport import SocketWorkerTransport
 from eventvault.jobs.transport import DispatcherTransport, Position, TransportAway, WorkerTransport
-from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
-from eventvault.kafka.jobs.worker_end import KafkaWorkerTransport
+from eventvault.kafka.jobs.dispatcher_transport import KafkaTransport
+from eventvault.kafka.jobs.worker_transport import KafkaWorkerTransport
 from eventvault.settings import Settings
 from tests.eventvault.jobs.serving import serving
 from tests.kafka_broker import Kafka
@@ -27,7 +27,7 @@ TICK_SECONDS = 0.1
 PATIENCE_SECONDS = 30.0
 
 
-class Road(Protocol):
+class TransportEnds(Protocol):
     def start_dispatcher(
         self, positions: Sequence[Position] = (), sessions: Mapping[str, int] = {}
     ) -> DispatcherTransport:
@@ -39,7 +39,7 @@ class Road(Protocol):
     def close(self) -> None: ...
 
 
-class MemoryRoad:
+class MemoryEnds:
     def __init__(self) -> None:
         self._transport = MemoryTransport(TICK_SECONDS)
 
@@ -55,7 +55,7 @@ class MemoryRoad:
     def close(self) -> None: ...
 
 
-class SocketRoad:
+class SocketEnds:
     def __init__(self, storage: Path) -> None:
         self._storage = storage
         self._dispatchers = ExitStack()
@@ -90,7 +90,7 @@ class SocketRoad:
                 transport.close()
 
 
-class KafkaRoad:
+class KafkaEnds:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._dispatchers: list[KafkaTransport] = []
@@ -118,9 +118,9 @@ class KafkaRoad:
             dispatcher.close()
 
 
-def kafka_road(kafka: Kafka, settings_with: Callable[[dict[str, str]], Settings], **more: str) -> KafkaRoad:
-    """A road through topics that do not exist yet. more: settings."""
-    return KafkaRoad(
+def kafka_ends(kafka: Kafka, settings_with: Callable[[dict[str, str]], Settings], **more: str) -> KafkaEnds:
+    """A ends through topics that do not exist yet. more: settings."""
+    return KafkaEnds(
         settings_with({
             "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
             "KAFKA_CREATE_TOPICS": "true",

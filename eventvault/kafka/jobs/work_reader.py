@@ -12,10 +12,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from eventvault.errors import KafkaRefused, KafkaUnreachable
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Work
-from eventvault.kafka import config, topics
+from eventvault.kafka import client_errors, config, topics
 from eventvault.kafka.clients import Admin
 from eventvault.kafka.jobs.job_topics import job_topics
-from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, poll
+from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, BeginAgain, poll
 from eventvault.kafka.renewal import Renewal
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.settings import Settings
@@ -37,7 +37,7 @@ class WorkState:
     invalid: int = 0
 
 
-class WorkClient:
+class WorkReader:
     """It begins at the end of the partition: what was sent to this session before is sent again."""
 
     def __init__(self, settings: Settings, state: WorkState) -> None:
@@ -121,13 +121,13 @@ class WorkClient:
             work = messages.decode_work(message.value() or b"")
         except messages.NONE_OF_OURS as reason:
             if not self._state.invalid:
-                log.warning("a message of %s is no work, as others may be: %s", self._topic, reason)
+                log.warning("a message of %s is none for workers; others are only counted: %s", self._topic, reason)
             self._state.invalid += 1
             return None
         return work if work.to == self._state.session else None
 
     def _client_error(self, error: KafkaError) -> None:
-        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+        if error.code() in client_errors.CONNECTION_BROKEN:
             self._state.is_connected = False
             self._check_due = 0.0
         else:

@@ -17,31 +17,31 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from eventvault.errors import KafkaRefused
 from eventvault.jobs import messages
+from eventvault.jobs.lease import LEASE_SECONDS, LEASE_TICKS, TICK_SECONDS
 from eventvault.jobs.messages import Beat, Bye, Fenced, Hello, Report, Tick, Work
-from eventvault.jobs.transport import Letter, Loss, Position, Received, Submitted
+from eventvault.jobs.transport import Loss, OutboxMessage, Position, Received, Submitted
 from eventvault.kafka import clients
 from eventvault.kafka.clients import WatchedProducer
 from eventvault.kafka.jobs.inbox import Inbox
 from eventvault.kafka.jobs.job_topics import job_topics
-from eventvault.kafka.jobs.jobs_client import JobsClient, stored_offset
-from eventvault.kafka.jobs.letters import Letters
-from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport, Trouble
-from eventvault.kafka.jobs.reading import Reading
-from eventvault.kafka.jobs.reports_client import ReportsClient
+from eventvault.kafka.jobs.jobs_reader import JobsReader, stored_offset
+from eventvault.kafka.jobs.outbox_writer import OutboxWriter
+from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport
+from eventvault.kafka.jobs.reader_thread import ReaderThread
+from eventvault.kafka.jobs.reports_reader import ReportsReader
 from eventvault.kafka.jobs.ticks import Ticks
+from eventvault.problems import Problem
 from eventvault.recent import Recent
 from eventvault.settings import Settings
 
 log = logging.getLogger("jobs")
 
-LEASE_SECONDS = 15.0
-TICK_SECONDS = LEASE_SECONDS / 6
 MOST_UNSENT = 10_000
 """Messages that wait until it is known whether they may be sent. Any may be lost; they are sent again."""
 MOST_SESSIONS = 10_000
 """Of so many sessions the partition is known: of those that were heard last."""
 _POLL_SECONDS = 0.02
-"""How often the brokers' answers are looked at while letters are on their road."""
+"""How often the brokers' answers are looked at while messages are in flight."""
 _REPORTS, _JOBS = 0, 1
 
 _TWO_DISPATCHERS = "two_dispatchers"
@@ -68,11 +68,11 @@ class KafkaTransport:
         self._dispatcher = dispatcher
         self._names = job_topics(settings)
         self._on_arrival = on_arrival
-        self._letters = Letters(settings)
+        self._outbox_writer = OutboxWriter(settings)
         self._state = ReaderState(None, {})
         self._ticks = Ticks("", 0, tick_seconds)
         self._inbox: Inbox | None = None
-        self._readings: list[Reading] = []
+        self._readers: list[ReaderThread] = []
         self._producer: WatchedProducer | None = None
         self._partitions: Recent[str, int] = Recent(MOST_SESSIONS)
         self._unsent: deque[Work] = deque(maxlen=MOST_UNSENT)
@@ -91,12 +91,12 @@ class KafkaTransport:
             self._partitions.put(session, partition)
         self._make_producer()
         inbox = self._inbox = Inbox(2, self._on_arrival)
-        self._readings = [
-            Reading("kafka reports", partial(ReportsClient, self._settings, state), partial(inbox.put, _REPORTS)),
-            Reading("kafka jobs", partial(JobsClient, self._settings, state), partial(inbox.put, _JOBS)),
+        self._readers = [
+            ReaderThread("kafka reports", partial(ReportsReader, self._settings, state), partial(inbox.put, _REPORTS)),
+            ReaderThread("kafka jobs", partial(JobsReader, self._settings, state), partial(inbox.put, _JOBS)),
         ]
-        for reading in self._readings:
-            reading.start()
+        for reader in self._readers:
+            reader.start()
 
     def receive(self, seconds: float, most: int, *, submissions: bool = True) -> tuple[list[Received], list[Submitted]]:
         inbox = self._inbox
@@ -115,15 +115,15 @@ class KafkaTransport:
             received = self._received(reports)
             for submitted in jobs:
                 self._read_offsets[submitted.position.partition] = submitted.position.offset
-            if received or jobs or inbox.was_woken or self._letters.has_news or time.monotonic() >= deadline:
+            if received or jobs or inbox.was_woken or self._outbox_writer.has_news or time.monotonic() >= deadline:
                 return received, jobs
 
     def send(self, work: Sequence[Work]) -> None:
         self._unsent.extend(work)
         self._send_waiting()
 
-    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
-        return self._letters.publish(letters)
+    def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
+        return self._outbox_writer.publish(messages)
 
     def is_rewound(self) -> bool:
         return self._ticks.is_rewound
@@ -146,18 +146,18 @@ class KafkaTransport:
         if self._inbox is not None:
             self._inbox.wake()
 
-    def problems(self) -> list[tuple[str, str, str]]:
-        found: list[tuple[str, str, str]] = [*self._state.troubles.values(), *self._state.stopped.values()]
-        found += [(loss.code, loss.message, loss.hint) for loss in self.losses()]
+    def problems(self) -> list[Problem]:
+        found = [*self._state.troubles.values(), *self._state.stopped.values()]
+        found += [Problem(loss.code, loss.message, loss.hint) for loss in self.losses()]
         if self._ticks.is_rewound:
             found.append(
-                Trouble(_REWOUND, "the database of jobs is an old copy: what was written since is missing", _RESUME)
+                Problem(_REWOUND, "the database of jobs is an old copy: what was written since is missing", _RESUME)
             )
         others = self._ticks.others_that_act()
         if others:
             message = f"another dispatcher takes jobs from {self._names.jobs} too: {', '.join(others)}"
             found.append(
-                Trouble(_TWO_DISPATCHERS, message, "stop one of the services, or give it a KAFKA_JOBS_TOPIC of its own")
+                Problem(_TWO_DISPATCHERS, message, "stop one of the services, or give it a KAFKA_JOBS_TOPIC of its own")
             )
         return found
 
@@ -167,27 +167,27 @@ class KafkaTransport:
         return self._state.invalid
 
     def close(self) -> None:
-        for reading in self._readings:
-            reading.request_stop()
+        for reader in self._readers:
+            reader.request_stop()
         if self._inbox is not None:
             self._inbox.close()
-        for reading in self._readings:
-            reading.stop()
+        for reader in self._readers:
+            reader.stop()
         if self._producer is not None:
             self._producer.flush(0.2)
             self._producer.purge()
-        self._letters.close()
-        self._readings, self._inbox, self._producer = [], None, None
+        self._outbox_writer.close()
+        self._readers, self._inbox, self._producer = [], None, None
         self._unsent.clear()
 
     def seconds_until_due(self) -> float:
         """Return after how many seconds `receive` has something to do, whether or not something comes."""
-        longest = _POLL_SECONDS if self._letters.poll() else float("inf")
+        longest = _POLL_SECONDS if self._outbox_writer.poll() else float("inf")
         return min(self._ticks.due_in() + 0.001, longest)
 
     def _make_producer(self) -> None:
         """Make a producer; a later tick tries again. What is not delivered within a lease is sent again."""
-        milliseconds = round(max(LEASE_SECONDS, self.tick_seconds * 6) * 1000)
+        milliseconds = round(max(LEASE_SECONDS, self.tick_seconds * LEASE_TICKS) * 1000)
         try:
             self._producer = clients.producer(self._settings, milliseconds, linger_ms=1)
         except KafkaRefused as error:

@@ -1,0 +1,115 @@
+"""The jobs of one `jobs_db` as the dispatcher knows them: their records, sessions, types, pauses and losses. Pure.
+
+The functions of `transitions`, `commands`, `reports`, `submissions` and `dispatch` change it; `machine` has the turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from eventvault.jobs import keys
+from eventvault.jobs.changes import Reader
+from eventvault.jobs.job import Job, JobType
+from eventvault.jobs.ledger import Ledger
+from eventvault.jobs.messages import Work
+from eventvault.jobs.outbox import Outbox
+from eventvault.jobs.quarantine import Quarantine
+from eventvault.jobs.schedule import Schedules
+from eventvault.jobs.sessions import Session
+from eventvault.jobs.transport import Loss, Position
+from eventvault.jobs.waiting import WaitingQueues
+
+DAY = 86_400_000_000
+MAX_UNFINISHED = 1_000_000
+_encoder = msgspec.json.Encoder()
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of a queue. keep, keep_dead: how long jobs that ended, or died, stay; keep_max: how many of both.
+
+    unknown_after: a job dies that waits for so long for a worker that knows its type. All spans in microseconds.
+    publishes: outcomes go to a topic. refused_from_kafka: types that no message of `jobs` may have.
+    """
+
+    max_unfinished: int = MAX_UNFINISHED
+    keep: int = 30 * DAY
+    keep_dead: int = 90 * DAY
+    keep_max: int = 1_000_000
+    unknown_after: int = DAY
+    publishes: bool = False
+    refused_from_kafka: frozenset[str] = frozenset()
+
+
+class JobQueue:
+    """Belongs to one thread. now: the instant of the turn; moment: its time by a monotonic clock, in seconds."""
+
+    def __init__(
+        self, reader: Reader, limits: Limits, make_token: Callable[[], str], chance: Callable[[], float]
+    ) -> None:
+        """make_token: returns a text that it never returned before. chance: returns a number from 0 to 1."""
+        self.ledger = Ledger(reader)
+        self.waiting = WaitingQueues()
+        self.sessions: dict[str, Session] = {}
+        self.types: dict[str, JobType] = {}
+        self.paused: set[str] = set()
+        self.losses: list[Loss] = []
+        """What topics lost, and nobody has accepted."""
+        self.pauses_new = False
+        """Whether types that come are paused too."""
+        self.dispatcher = ""
+        self.ticks = {False: 0, True: 0}
+        """Ticks that were read, of the transport without positions and of the one with them."""
+        self.now = 0
+        self.moment = 0.0
+        self.limits = limits
+        self.make_token = make_token
+        self.chance = chance
+        self.is_held = False
+        """Whether nothing is sent or fired until somebody resumes."""
+        self.is_releasing = False
+        self.schedules = Schedules(self.ledger)
+        self.outbox = Outbox(self.ledger)
+        self.quarantine = Quarantine(self.ledger)
+        self.work: list[Work] = []
+        self.fenced: set[str] = set()
+
+    @property
+    def is_full(self) -> bool:
+        return self.ledger.counts.unfinished >= self.limits.max_unfinished
+
+    def ticks_of(self, session: Session) -> int:
+        return self.ticks[session.is_remote]
+
+    def session_of(self, job: Job) -> Session:
+        return self.sessions[job.session or ""]
+
+    def store(self, session: Session) -> None:
+        session.heard_on_disk = session.heard
+        self.ledger.changes.put(keys.session_key(session.id), _encoder.encode(session.stored))
+
+    def remove(self, session: Session) -> None:
+        del self.sessions[session.id]
+        self.ledger.changes.remove(keys.session_key(session.id))
+        self.serve()
+
+    def serve(self) -> None:
+        """Hold the queues of the types that living workers run."""
+        self.waiting.serve({name for session in self.sessions.values() for name in session.types})
+
+    def is_paused(self, job_type: str) -> bool:
+        """Return whether jobs of this type wait because somebody paused it, or all types before it was named."""
+        return job_type in self.paused or (self.pauses_new and job_type not in self.types)
+
+    def note_losses(self, losses: Sequence[Loss]) -> None:
+        if self.losses != losses:
+            self.losses = list(losses)
+            if losses:
+                self.ledger.changes.put(keys.META_LOSSES, _encoder.encode(self.losses))
+            else:
+                self.ledger.changes.remove(keys.META_LOSSES)
+
+    def read_to(self, position: Position) -> None:
+        key = keys.position_key(position.topic, position.partition)
+        self.ledger.changes.put(key, _encoder.encode(position))
