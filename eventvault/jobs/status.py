@@ -69,7 +69,7 @@ def _of_database(database: JobsDatabase) -> list[Problem]:
 
 def _of_held(machine: Machine, held: int, *, is_old: bool) -> list[Problem]:
     """is_old: another problem says already that nothing is sent."""
-    if not held and (is_old or not machine.is_held):
+    if not held and (is_old or not machine.queue.is_held):
         return []
     what = f"{held} jobs are held: they come" if held else "no job is sent: what is here comes"
     message = f"{what} from a copy of what was unfinished"
