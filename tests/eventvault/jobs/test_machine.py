@@ -10,6 +10,7 @@ from eventvault.jobs import commands, keys, messages
 from eventvault.jobs.dispatch import IDLE_SECONDS
 from eventvault.jobs.job import JobType
 from eventvault.jobs.queue import Limits
+from eventvault.problems import Problem
 from tests.eventvault.jobs.checks import check_database, check_runs
 from tests.eventvault.jobs.rig import Worker, World, request
 
@@ -483,5 +484,5 @@ def test_an_error_of_a_turn_that_failed_is_not_the_answer_of_the_next_one(world:
 def test_an_old_copy_is_named_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.wire, "is_rewound", lambda: True)
     assert [problem.code for problem in world.dispatcher.status().problems] == ["jobs_rewound"]
-    monkeypatch.setattr(world.wire, "problems", lambda: [("jobs_rewound", "it is an old copy", "resume")])
+    monkeypatch.setattr(world.wire, "problems", lambda: [Problem("jobs_rewound", "it is an old copy", "resume")])
     assert [problem.code for problem in world.dispatcher.status().problems] == ["jobs_rewound"]
