@@ -9,7 +9,7 @@ import pytest
 from eventvault.errors import DiskFailed
 from eventvault.jobs import commands, dispatch, keys, reports, submissions
 from eventvault.jobs.dispatcher import Dispatcher
-from eventvault.jobs.queue import Limits
+from eventvault.jobs.queue import JobQueue, Limits
 from eventvault.jobs.transport import Submitted
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import World, request
