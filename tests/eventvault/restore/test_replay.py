@@ -198,8 +198,8 @@ def test_without_kafka_there_is_nothing_to_read_again(settings_with: Callable[..
 
 def held_by(service: StoreService, begin: int, end: int, topic_id: str = "T") -> None:
     """Let the brokers hold these offsets of the topic."""
-    service.held.topics = lambda: ["events"]
-    service.held._ask = lambda _: {"events": TopicBounds(topic_id, {0: (begin, end)})}
+    service.broker_bounds.topics = lambda: ["events"]
+    service.broker_bounds._ask = lambda _: {"events": TopicBounds(topic_id, {0: (begin, end)})}
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from confluent_kafka import KafkaError
 
 from eventvault import settings
 from eventvault.kafka import renewal
-from eventvault.kafka.jobs.jobs_reader import JobsClient
+from eventvault.kafka.jobs.jobs_reader import JobsReader
 from eventvault.kafka.jobs.reader_state import ReaderState
 from eventvault.kafka.jobs.reader_thread import BeginAgain
-from eventvault.kafka.jobs.reports_reader import ReportsClient
-from eventvault.kafka.jobs.work_reader import WorkClient, WorkState
+from eventvault.kafka.jobs.reports_reader import ReportsReader
+from eventvault.kafka.jobs.work_reader import WorkReader, WorkState
 from eventvault.kafka.topic_info import TopicInfo
 
 REFUSAL = KafkaError(KafkaError._AUTHENTICATION, "sasl_ssl://kafka:9093/2: Authentication failed")
@@ -23,17 +23,17 @@ REFUSAL = KafkaError(KafkaError._AUTHENTICATION, "sasl_ssl://kafka:9093/2: Authe
 @pytest.mark.parametrize(
     ("kind", "state"),
     [
-        (JobsClient, lambda: ReaderState(None, {})), (ReportsClient, lambda: ReaderState(None, {})),
-        (WorkClient, lambda: WorkState("session")),
+        (JobsReader, lambda: ReaderState(None, {})), (ReportsReader, lambda: ReaderState(None, {})),
+        (WorkReader, lambda: WorkState("session")),
     ],
 )  # fmt: skip
 def test_it_is_made_anew_once_it_is_old_enough(
     kind: Any, state: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, settings_environment: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(WorkClient, "_begin", lambda _: TopicInfo(None, None, 1))
+    monkeypatch.setattr(WorkReader, "_begin", lambda _: TopicInfo(None, None, 1))
     client = kind(settings.load({**settings_environment, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}), state())
     client._check_due = float("inf")
-    client._took = client._state.may_take if kind is JobsClient else None
+    client._took = client._state.may_take if kind is JobsReader else None
     client._client_error(REFUSAL)
     assert client.read() == ([], [])
     monkeypatch.setattr(renewal, "RENEW_SECONDS", 0.0)
