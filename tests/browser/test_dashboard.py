@@ -302,6 +302,8 @@ def test_the_settings_say_what_they_mean_and_the_zone_is_chosen(vault: Service, 
     page.get_by_text("Times are UTC", exact=False).wait_for()
     colours = page.evaluate("[document.documentElement.dataset.theme, getComputedStyle(document.body).backgroundColor]")
     assert colours == ["dark", "rgb(12, 18, 16)"]
+    cookies = {each["name"]: (each["value"], each["sameSite"]) for each in page.context.cookies()}
+    assert cookies["eventvault-theme"] == ("dark", "Lax")  # a link of another site opens the page in its colours too
 
 
 def test_a_restore_that_is_refused_for_another_shows_that_one_and_no_answer_is_no_failure(

@@ -1,5 +1,6 @@
 // What this browser remembers for its user: colours and time zone. Everything works where storage is forbidden.
-// The colours are in a cookie: so the page comes with them, and its first paint waits for no script.
+// The colours are in a cookie: so the page comes with them, and its first paint waits for no script. It is sent too when a
+// link of another site opens the page (`Lax`).
 
 function read(name, allowed) {
   try {
@@ -31,7 +32,7 @@ export function setTheme(value) {
   values.theme = value;
   if (value === "system") delete root.dataset.theme;
   else root.dataset.theme = value;
-  document.cookie = `eventvault-theme=${value}; Path=/; SameSite=Strict; Max-Age=${value === "system" ? 0 : YEAR}`;
+  document.cookie = `eventvault-theme=${value}; Path=/; SameSite=Lax; Max-Age=${value === "system" ? 0 : YEAR}`;
   tellOthers();
 }
 
