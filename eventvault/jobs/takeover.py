@@ -16,6 +16,8 @@ from eventvault.jobs.waiting import PAGE
 
 Ask = Callable[[Callable[[JobQueue], None]], None]
 """Has something done to the queue in a turn of its own."""
+PAGE_BYTES = 16 * 2**20
+"""Of payloads, after which a turn takes over no further job: those of PAGE jobs may have half a gigabyte."""
 
 
 def is_new(queue: JobQueue) -> bool:
@@ -29,14 +31,16 @@ def take_over(path: Path, ask: Ask) -> int:
     Of a damaged file what is before the damage is taken over, and it is quarantined. Raises OSError if it cannot be
     read, and what `ask` raises.
     """
-    jobs = 0
+    jobs = page_bytes = 0
     page: list[Line] = []
     for line in readable(path):
         page.append(line)
-        jobs += isinstance(line, JobLine)
-        if len(page) == PAGE:
+        if isinstance(line, JobLine):
+            jobs += 1
+            page_bytes += len(bytes(line.payload))
+        if len(page) == PAGE or page_bytes >= PAGE_BYTES:
             _take(ask, page)
-            page = []
+            page, page_bytes = [], 0
     _take(ask, page)
     return jobs
 

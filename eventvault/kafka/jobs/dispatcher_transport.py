@@ -137,7 +137,8 @@ class KafkaTransport:
 
     def remember(self, losses: Sequence[Loss]) -> None:
         for loss in losses:
-            self._state.losses.setdefault(loss.place, loss)
+            if loss.place not in self._state.losses:
+                self._state.note_loss(loss)
 
     def is_connected(self) -> bool:
         return self._state.is_connected

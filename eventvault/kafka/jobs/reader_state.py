@@ -58,10 +58,10 @@ class ReaderState:
         """Accept the losses that are known now. For the owner."""
         self.accepted |= self.stopped
         for place in list(self.losses):
-            del self.losses[place]
+            self.losses.pop(place, None)
 
     def note_loss(self, loss: Loss) -> None:
-        """For the thread that reads `jobs`. Of many losses the newest are named."""
+        """For the owner and the thread that reads `jobs`. Of many losses the newest are named."""
         self.losses[loss.place] = loss
         for place in list(self.losses)[:-MOST_LOSSES]:
             self.losses.pop(place, None)

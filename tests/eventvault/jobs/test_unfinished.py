@@ -153,6 +153,14 @@ def test_a_take_over_that_is_interrupted_goes_on_at_the_next_start(path: Path, m
     check_database(world.database)
 
 
+def test_large_payloads_are_taken_over_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(takeover, "PAGE_BYTES", 1)
+    assert unfinished.write(path, filled().database, START) == 2
+    turns: list[object] = []
+    assert takeover.take_over(path, turns.append) == 2
+    assert len(turns) == 2
+
+
 def test_the_copy_of_another_database_is_not_replaced_before_it_was_taken_over(path: Path) -> None:
     """Its disk may have been away when this database was made."""
     unfinished.write(path, filled().database, START)

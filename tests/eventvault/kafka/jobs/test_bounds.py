@@ -226,6 +226,16 @@ def test_of_many_losses_the_newest_are_named(monkeypatch: pytest.MonkeyPatch) ->
     assert list(state.losses.values()) == [loss(2), loss(3), loss(4)]
 
 
+def test_losses_that_the_dispatcher_notes_are_bounded_too(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_state, "MOST_LOSSES", 3)
+    transport = KafkaTransport(kafka_settings, lambda: "d1")
+    for number in range(5):
+        transport.remember([loss(number)])
+    assert transport.losses() == [loss(2), loss(3), loss(4)]
+
+
 def test_what_is_accepted_is_what_was_known_then(kafka_settings: Settings) -> None:
     transport = KafkaTransport(kafka_settings, lambda: "d1")
     transport._state.note_loss(loss(1))
