@@ -150,10 +150,14 @@ def _address_options(*, hidden: bool) -> list[click.Parameter]:
 
 
 def as_member(command: click.Command) -> click.Command:
-    """Return a command that takes `--url` and what belongs to it also behind its name; help names it as called."""
+    """Return a command that takes `--url` and what belongs to it also behind its name; help names it as called.
+
+    Its options of help are the same without a group around it, too: click makes them once, when they are first needed.
+    """
     if not isinstance(command, Deferred | Group) and all(option.name != "url" for option in command.params):
         command.params.extend(_address_options(hidden=True))
         command.context_class = _Context
+        command.context_settings = {**_CONTEXT, **command.context_settings}
     return command
 
 

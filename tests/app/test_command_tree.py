@@ -48,6 +48,8 @@ def test_each_command_of_the_table_is_there_and_says_what_it_does(name: str, ent
     assert loaded.name == name.split()[-1]
     assert entry.summary.endswith((".", ")"))
     assert (loaded.help or "").strip()
+    context = loaded.make_context(name, [], resilient_parsing=True)
+    assert context.help_option_names == ["-h", "--help"], "click keeps what the first context in a process has"
 
 
 def test_an_entry_point_of_another_version_stops_no_command() -> None:
