@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from eventvault.jobs.client import JobsClient
-from eventvault.jobs.job import JobSchedule
+from eventvault.jobs.job import JobRequest, JobSchedule
 from tests.clock_shim import SettableClock
 from tests.crash.job_invariants import check_history
 from tests.crash.job_series import Series, seed_of_series
@@ -171,11 +172,14 @@ def test_the_jobs_of_a_killed_worker_and_of_a_killed_executor_run_again(start_jo
     check(jobs, ["one", "two", "three"])
 
 
-def test_a_service_that_ends_gives_its_jobs_back_and_goes_on_later(start_jobs: Callable[..., Jobs]) -> None:
-    jobs = start_jobs(WORKER_DRAIN_SECONDS="0")
-    jobs.submit("long", seconds=2)
+def test_a_service_that_ends_gives_its_jobs_back_and_goes_on_later(
+    start_jobs: Callable[..., Jobs], tmp_path: Path
+) -> None:
+    jobs, go = start_jobs(WORKER_DRAIN_SECONDS="0"), tmp_path / "go"
+    jobs.accept([JobRequest(id="long", type="wait", payload=msgspec.Raw(msgspec.json.encode(str(go))))])
     jobs.wait_for("long", "running")
     assert jobs.service.stop() == 0
+    go.touch()
     again = start_jobs()
     done = again.wait_for("long", "done")
     assert [attempt.outcome for attempt in done.attempts] == ["returned", "done"]
