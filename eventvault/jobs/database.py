@@ -179,6 +179,7 @@ class JobsDatabase:
         A batch that failed may lie in the log in part: only if one that was acknowledged is missing, changes are lost.
         """
         lacked = self.lacks_changes
+        self.folder.stat()  # one that is away, as its disk is, is not made anew beneath
         if self.is_open:
             opening.check_room(self.folder)
         self._is_reopening = True

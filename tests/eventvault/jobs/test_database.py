@@ -40,6 +40,19 @@ def test_a_database_has_the_id_of_its_dispatcher_for_good(database: JobsDatabase
     assert database.dispatcher == before
 
 
+def test_a_reopening_makes_no_database_where_one_is_away(database: JobsDatabase) -> None:
+    """As when its disk fails and is unmounted: jobs would be accepted beneath the mount point."""
+    before, away = database.dispatcher, database.folder.with_name("away")
+    database.close()
+    database.folder.rename(away)
+    with pytest.raises(FileNotFoundError):
+        database.reopen()
+    assert not database.folder.exists()
+    away.rename(database.folder)
+    database.reopen()
+    assert database.dispatcher == before
+
+
 def test_a_snapshot_shows_one_state_and_holds_a_reopening_up(database: JobsDatabase) -> None:
     database.write({b"za": b"1", b"zb": b"2"})
     with database.snapshot() as snapshot:
