@@ -136,11 +136,13 @@ class ClockGuard:
                 self._believe(*self._read())
 
     def follow(self) -> None:
-        """While the clock is not believed, take over what another process noted: it may have been accepted there.
+        """While the clock differs much from the witness, take over what another process noted.
 
-        For a process beside the store, which never saves. Reads the note.
+        It may have been accepted there, or have settled. For a process beside the store, which never saves. Reads the
+        note.
         """
-        if self.held_since is None or (noted := self._read_note()) is None:
+        is_usual = self.held_since is None and self._behind_since is None
+        if is_usual or (noted := self._read_note()) is None:
             return
         with self._lock:
             if noted.boot == self._note.boot:

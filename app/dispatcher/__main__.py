@@ -33,6 +33,7 @@ from eventvault.store.process.ownership import ACQUIRE_SECONDS, OwnerLock, maste
 from eventvault.store.process.spawn import report_failure
 from eventvault.store.watchdog import Watchdog
 from eventvault.system_errors import reason_of
+from eventvault.unforeseen import Unforeseen
 
 log = logging.getLogger("jobs")
 
@@ -74,9 +75,11 @@ def main() -> int:
 
 
 def _follow_clock(guard: ClockGuard) -> None:
+    unforeseen = Unforeseen("the look at the clock that the store believes", log)
     while True:
         time.sleep(FOLLOW_SECONDS)
-        guard.follow()
+        with unforeseen.survived():
+            guard.follow()
 
 
 def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:

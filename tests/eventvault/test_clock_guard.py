@@ -67,6 +67,22 @@ def test_a_leap_that_another_process_accepts_is_believed_here_too(machine: Machi
     assert dispatcher.held_since is None
 
 
+def test_a_clock_that_was_set_back_and_settled_elsewhere_may_not_leap_to_where_it_was(
+    machine: Machine, tmp_path: Path
+) -> None:
+    store, dispatcher = machine.guard(tmp_path), machine.guard(tmp_path)
+    machine.wall -= DAY
+    for _ in range(2):
+        store.settle(0)
+        store.save()
+        assert dispatcher.now() == store.now() == machine.wall
+        dispatcher.follow()
+        machine.pass_time(SETTLE_AFTER)
+    believed = store.now()
+    machine.wall += DAY
+    assert dispatcher.now() == store.now() == believed
+
+
 def test_a_note_of_another_boot_is_not_followed(machine: Machine, tmp_path: Path) -> None:
     machine.guard(tmp_path).save()
     machine.reboot(0)
