@@ -462,7 +462,7 @@ STATES = [
     State("jobs-off", "#/jobs", with_jobs_off, words="Jobs are switched off"),
     State("jobs-away", "#/jobs", without_dispatcher, words="The dispatcher of jobs does not answer."),
     State("kafka", "#/kafka", with_kafka, words="55 messages are lost"),
-    State("kafka-message", "#/kafka", with_message, press(re.compile("^events/0@993$")), "order 4711 was paid"),
+    State("kafka-message", "#/kafka", with_message, press(re.compile(r"^events\/0@993$")), "order 4711 was paid"),
     State("kafka-accept", "#/kafka", with_kafka, press("Go on without them…"), "are lost for good"),
     State("kafka-away", "#/kafka", with_silent_broker, words="does not answer"),
     State("kafka-replay", "#/kafka", with_kafka, press("Replay these 2…"), "Nothing is stored twice."),

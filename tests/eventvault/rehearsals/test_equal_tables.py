@@ -28,8 +28,12 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chance = random.Random(1)
     with closing(open_leveldb(folder, write_buffer=64 * 1024)) as db:
         for batch in range(30):
-            data = chance.randbytes(400).hex()
-            EventRegistry(db, folder).append([AppendBatch(drafts(EVENTS // 30, str(batch), data=data), b"12345678")])
+            different = [
+                draft
+                for number in range(EVENTS // 30)
+                for draft in drafts(1, f"{batch}-{number}", data=chance.randbytes(1000).hex())
+            ]
+            EventRegistry(db, folder).append([AppendBatch(different, b"12345678")])
         db.compact_range()  # nothing is left to be compacted when it is opened
     open_checked(folder).close()
     assert len(list(folder.glob("*.ldb"))) > 1
