@@ -142,10 +142,13 @@ class Relay:
                 self._outbox.count()
             began = time.thread_time()
             self.step()
-            if not self._sent and not self._unsent:
+            if self._sent or self._unsent:
+                if self._may_rest(clock.now()):
+                    time.sleep(min(_REST * (time.thread_time() - began), _LONGEST_REST))
+            elif self._is_full():
+                time.sleep(IDLE_SECONDS)  # there may be more to read, so that the outbox would not let it wait
+            else:
                 self._outbox.wait(IDLE_SECONDS)
-            elif self._may_rest(clock.now()):
-                time.sleep(min(_REST * (time.thread_time() - began), _LONGEST_REST))
 
     def _may_rest(self, now: int) -> bool:
         """Return whether a burst is under way that nobody waits for. now: in microseconds."""
@@ -211,8 +214,12 @@ class Relay:
     def waits_for_brokers(self) -> bool:
         return bool(self._sent)
 
+    def _is_full(self) -> bool:
+        """Return whether so much that was delivered is not removed that no more is read."""
+        return len(self._removed) + sum(len(removal.keys) for removal in self._removals) >= MOST_SETTLED
+
     def _read(self) -> None:
-        if len(self._removed) + sum(len(removal.keys) for removal in self._removals) >= MOST_SETTLED:
+        if self._is_full():
             return
         if not self._unsent and len(self._sent) < MOST_SENT and self._sent_bytes < MOST_SENT_BYTES:
             self._unsent.extend(self._outbox.read(READ_BYTES))

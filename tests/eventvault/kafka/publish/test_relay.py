@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -198,6 +199,26 @@ def test_while_much_cannot_be_removed_no_more_is_sent(bus: EventBus, monkeypatch
         return topic.ids == ["a1", "a2", "a3", "a4"]
 
     wait_until(sends_the_last, "it does not go on once there is room")
+
+
+def test_while_much_cannot_be_removed_the_rest_is_not_asked_for_without_a_pause(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "MOST_SETTLED", 3)
+    monkeypatch.setattr(relay_module, "READ_BYTES", 1)
+    FullDisk(bus, monkeypatch)
+    topic = Topic()
+    post(bus, *(f"a{number}" for number in range(9)))
+    ends, rounds = time.monotonic() + 0.5, 0
+
+    def is_over() -> bool:
+        nonlocal rounds
+        rounds += 1
+        return time.monotonic() > ends
+
+    relay_of(bus, topic).run(is_over)
+    assert topic.ids == ["a0", "a1", "a2"]
+    assert rounds < 30
 
 
 def test_after_another_generation_began_the_run_ends(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
