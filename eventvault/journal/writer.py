@@ -44,6 +44,8 @@ MOST_WAITING_EVENTS = 100_000
 """How many events that wait to be published one survey looks at."""
 _JOINED_EVENTS = 1000
 """Two that wait are in one segment, with all between them, if there are no more."""
+FEW_RANGES = 50
+"""Each is a segment of its own: new events wait for no more of them."""
 
 
 class Chunk(NamedTuple):
@@ -194,7 +196,8 @@ class SegmentWriter:
         return self.has_recent() or self._few_wait() or (in_time and bool(self.holes or self.waiting))
 
     def _few_wait(self) -> bool:
-        return 0 < sum(last - first + 1 for first, last in self.waiting) <= MAX_RECENT_EVENTS
+        ranges = self.waiting
+        return 0 < len(ranges) <= FEW_RANGES and sum(last - first + 1 for first, last in ranges) <= MAX_RECENT_EVENTS
 
     def is_behind(self) -> bool:
         """Return True while events that the survey found missing are still being written."""

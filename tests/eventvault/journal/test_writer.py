@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from eventvault.database.bus import EventBus
 from eventvault.errors import DatabaseMissing
 from eventvault.journal import segment
+from eventvault.journal.folder import JournalFolder
+from eventvault.journal.writer import FEW_RANGES, MAX_RECENT_EVENTS, SegmentWriter
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import processes
@@ -51,6 +55,19 @@ def test_what_another_installation_recorded_in_the_same_generation_counts_for_no
     shutil.rmtree(recovering.storage_dir)
     with running_service(recovering) as service:
         assert live(service) == expected
+
+
+def test_new_events_wait_for_a_few_ranges_of_what_waits_to_be_published(tmp_path: Path) -> None:
+    """Each is a segment: many are written in the time that older events have."""
+    writer = SegmentWriter(JournalFolder(tmp_path), EventBus(tmp_path / "event_registry_db"), "ours", list)
+    assert not writer.must_write(in_time=True)
+    writer.waiting = [(number, number) for number in range(2, 4 * FEW_RANGES, 2)]
+    assert not writer.must_write(in_time=False)
+    assert writer.must_write(in_time=True)
+    writer.waiting = writer.waiting[:FEW_RANGES]
+    assert writer.must_write(in_time=False)
+    writer.waiting = [(1, MAX_RECENT_EVENTS + 1)]
+    assert not writer.must_write(in_time=False)
 
 
 def test_two_segments_that_disagree_both_stay(recovering: Settings) -> None:
