@@ -81,8 +81,8 @@ class WatchedProducer(Producer):
     `poll` and `flush` wait by the monotonic clock: librdkafka's own waits become longer if the clock is set back.
     on_error: called by them with each error, and with why the brokers refuse the client, if they do.
 
-    is_outdated: certificates, or the configuration, were changed since it was made, and then it met an error. Its owner
-    replaces it. A password alone is changed in place.
+    is_outdated: certificates, or the configuration, were changed since it was made, and then it met an error; or it met
+    one that ends it. Its owner replaces it. A password alone is changed in place.
     """
 
     def __init__(
@@ -115,7 +115,12 @@ class WatchedProducer(Producer):
     def _repeated(self, call: Callable[[], int], is_enough: Callable[[int], bool], seconds: float) -> int:
         deadline, nap = time.monotonic() + seconds, _SHORTEST_NAP_SECONDS
         while True:
-            result, now = call(), time.monotonic()
+            try:
+                result = call()
+            except KafkaException as error:
+                self.is_outdated |= bool(error.args[0].fatal())  # it is raised once, and nothing is sent any more
+                raise
+            now = time.monotonic()
             self._take_errors(now)
             remaining = deadline - now
             if is_enough(result) or remaining <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import os
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from eventvault import settings
 from eventvault.errors import InvalidSettings, KafkaRefused
@@ -288,6 +289,25 @@ def test_a_producer_that_meets_an_error_looks_whether_its_files_are_others(
     assert change(more, "socket.keepalive.enable=false")
     assert change(authority.certificate, authority.certificate.read_text() + "\n")
     assert not change(more, "half a li"), "it is looked at again"
+
+
+def end_client(producer: Producer) -> None:
+    """Let a client meet an error that ends it; a broker answers so to numbers that are out of order, say."""
+    mapped = Path("/proc/self/maps").read_text().splitlines()
+    library = ctypes.CDLL(next(line.split()[-1] for line in mapped if "librdkafka" in line))
+    client = ctypes.c_void_p.from_address(id(producer) + object.__basicsize__)  # what an object has behind its head
+    library.rd_kafka_test_fatal_error(client, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, b"as in a test")
+
+
+def test_a_producer_that_an_error_ended_is_replaced() -> None:
+    producer = clients.producer(loaded(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1"))
+    producer.produce("topic", b"{}")
+    end_client(producer)
+    with pytest.raises(KafkaException, match="as in a test"):
+        wait_until(lambda: producer.poll(0.05) < 0, "it does not say that it has ended", 30)
+    assert producer.is_outdated
+    producer.drop()
+    assert len(producer) == 0
 
 
 _SHORT_WAITS = """
