@@ -145,7 +145,12 @@ class KafkaWorkerTransport:
     def _produce_waiting(self) -> None:
         """Hand what waits to the client, which sends it in order, and again until a broker has it."""
         if self._producer is not None:
-            self._producer.poll()
+            try:
+                self._producer.poll()
+            except KafkaException as error:
+                if not self._producer.is_outdated:
+                    raise
+                log.warning("an error ended the client that writes to %s: %s", self._topic, topics.reason_of(error))
             if self._producer.is_outdated:
                 self._producer.drop()  # what is not written yet waits again
                 self._producer = None
