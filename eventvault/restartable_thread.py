@@ -43,7 +43,9 @@ class RestartableThread:
 
     def _run(self, stopping: threading.Event, before: threading.Thread | None) -> None:
         with running(self._name, self._doing) as self.activity:
-            while before is not None and before.is_alive() and not stopping.is_set():
+            while before is not None and before.is_alive():  # a stop is then refused, as that of the one before was
                 before.join(_LOOK_SECONDS)
-                self.activity.step()
-            self._work(stopping)
+                if not stopping.is_set():
+                    self.activity.step()
+            if not stopping.is_set():
+                self._work(stopping)

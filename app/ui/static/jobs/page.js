@@ -33,12 +33,13 @@ export function Jobs({ query, health, away, isSilent }) {
     setRows(ROWS);
     go("jobs", show === "unfinished" ? {} : { show }, { replace: true });
   };
+  const isHeld = queue?.held > 0 || health.data?.problems?.some(({ code }) => code === "jobs_held" || code === "jobs_rewound");
   const isOff = away || !!list.error; // nothing can be changed while the dispatcher does not answer
   if (list.error?.code === "jobs_disabled") return html`<header class="page-head"><h1 tabindex="-1">Jobs</h1></header><section class="card"><${Empty} icon="jobs" title="Jobs are switched off">Set <code>JOBS_ENABLED=true</code> and restart the service.<//></section>`;
   return html`<header class="page-head"><div><h1 tabindex="-1">Jobs</h1><p class="quiet"><${Summary} queue=${queue} /></p></div></header>
     ${queue && html`<${Counts} queue=${queue} />`}
     <${Fault} look=${list} known=${!!jobs} isSilent=${isSilent} />
-    ${queue?.held > 0 && html`<${Held} count=${queue.held} disabled=${isOff} onRelease=${() => setReleasing(true)} />`}
+    ${isHeld && html`<${Held} count=${queue.held} disabled=${isOff} onRelease=${() => setReleasing(true)} />`}
     ${!jobs && !list.error && html`<section class="card skeleton" aria-busy="true" aria-label="The list is coming"></section>`}
     ${jobs && html`<section class="card flush"><div class="filters">
         <${Segmented} label="Which jobs" value=${kind} onChoose=${choose} choices=${Object.entries(KINDS).map(([name, each]) => [name, html`${each.title}${badge(name, queue)}`])} />
@@ -67,7 +68,7 @@ const Counts = ({ queue }) => html`<dl class="facts inset">
   <${Fact} name="Held" tone=${queue.held ? "care" : ""}>${f.number(queue.held)}<//></dl>`;
 
 const Held = ({ count, disabled, onRelease }) => html`<div class="card note care"><${Icon} name="warn" />
-  <p><strong>${f.count(count, "job")} ${count === 1 ? "waits" : "wait"} for you.</strong> <code>storage/</code> was lost, and the copy that they come from may be older than what ran: cancel here what has run since, then let the rest go on.</p>
+  <p><strong>${count ? `${f.count(count, "job")} ${count === 1 ? "waits" : "wait"}` : "All jobs wait"} for you.</strong> What is known of them may be older than what ran: cancel here what has run since, then let the rest go on.</p>
   <div class="actions"><${Button} kind="small" needs="admin" disabled=${disabled} onClick=${onRelease}>Let ${count === 1 ? "it" : "them"} go on…<//></div></div>`;
 
 function Release({ count, onClose }) {
@@ -76,8 +77,8 @@ function Release({ count, onClose }) {
     refresh("/api/jobs", "/api/health");
     tell("They wait for a worker now.");
   };
-  return html`<${Confirm} title=${`Let ${f.count(count, "job")} go on?`} verb=${count === 1 ? "Let it go on" : "Let them go on"} what="Letting them go on" onClose=${onClose} onDone=${release}>
-    <p>Each is sent to a worker. What has run since the copy was made runs again.</p>
+  return html`<${Confirm} title=${count ? `Let ${f.count(count, "job")} go on?` : "Let all jobs go on?"} verb=${count === 1 ? "Let it go on" : "Let them go on"} what="Letting them go on" onClose=${onClose} onDone=${release}>
+    <p>Each is sent to a worker. What has run, and is not known to have run, runs again.</p>
     <p class="quiet">Types that are paused are resumed too.</p><//>`;
 }
 
