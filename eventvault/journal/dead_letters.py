@@ -7,6 +7,7 @@ them, and removed once none of them is in the quarantine any more.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +22,14 @@ from eventvault import data_folders
 from eventvault.damage import as_answer
 from eventvault.database import keys
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import DatabaseDamaged
+from eventvault.errors import DatabaseDamaged, DiskFailed
 from eventvault.files import durable_file, make_folder, matching
 from eventvault.kafka import quarantined
 from eventvault.kafka.values import Totals
 from eventvault.regular_files import NotRegular, read_file
 from eventvault.small_files import SmallFileDamaged, quarantine_or_log
+
+log = logging.getLogger("BackupManager")
 
 FILE_BYTES = 8 * 2**20
 FILE_MESSAGES = 5_000
@@ -115,9 +118,16 @@ class DeadLettersFolder:
         return files_of(self._folder.parent)
 
     def _keys_in(self, path: Path) -> frozenset[bytes]:
-        return frozenset(key for key, _, _ in read(path, self._installation) or ())
+        """Return what a file has: nothing if the disk fails at it, so that its messages are written again."""
+        try:
+            return frozenset(key for key, _, _ in read(path, self._installation) or ())
+        except DiskFailed as error:
+            log.warning("messages of the quarantine are written to the journal again: %s", error.message)
+            return frozenset()
 
     def _rows_of(self, path: Path, wanted: frozenset[bytes]) -> list[Row]:
+        if not wanted:
+            return []
         return [row for row in read(path, self._installation) or () if row[0] in wanted]
 
     def _path_of(self, rows: Sequence[Row]) -> Path:

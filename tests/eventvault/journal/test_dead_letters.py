@@ -120,11 +120,16 @@ def test_a_file_that_the_system_cannot_read_is_not_taken_for_a_damaged_one(
         for work in (
             lambda: dead_letters.put_back(database, tmp_path, OURS),
             lambda: dead_letters.check_readable(tmp_path, OURS),
-            lambda: folder_of(rows, tmp_path).tend(),
         ):
             with pytest.raises(EventVaultError, match=path.name) as raised:
                 work()
             assert raised.value.code in ("disk_failed", "too_busy")
+        if raised.value.code == "disk_failed":
+            path.write_bytes(b"a bad sector")
+            folder_of(rows, tmp_path).tend()  # it writes them again: no event may wait for a file that cannot be read
+        else:
+            with pytest.raises(EventVaultError, match=path.name):
+                folder_of(rows, tmp_path).tend()
     assert path.read_bytes() == before
     dead_letters.put_back(database, tmp_path, OURS)
     assert dict(database.iterator(prefix=keys.QUARANTINE_LIST)) == rows.scan_meta(keys.QUARANTINE_LIST)
