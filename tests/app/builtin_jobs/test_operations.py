@@ -14,6 +14,7 @@ from eventvault.errors import StoreUnavailable
 from eventvault.operations.entry import OperationQuery
 from eventvault.settings import load
 from eventvault.store.service import StoreService
+from tests.processes import wait_until
 from tests.restoring import drafts, flip
 from tests.stores import folders_beneath, running_service
 from worker.jobs import Stopped
@@ -115,3 +116,10 @@ def test_a_job_that_is_stopped_cancels_its_operation(service: StoreService, monk
     assert outcome.error is not None
     assert outcome.error.code == "job_cancelled"
     assert len(cancelled) == 1
+
+    def has_ended() -> bool:
+        return {each.id: each.state for each in service.list_operations(OperationQuery(limit=100))}[
+            cancelled[0]
+        ] == "cancelled"
+
+    wait_until(has_ended, "the rehearsal goes on, and no other one may begin")
