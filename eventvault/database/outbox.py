@@ -115,11 +115,11 @@ class Outbox:
         return next(self.messages(), None) is not None
 
 
-def runs_of(sequences: Iterable[int]) -> list[tuple[int, int]]:
-    """Return sequences, which are in order, as runs."""
+def runs_of(sequences: Iterable[int], *, apart: int = 1) -> list[tuple[int, int]]:
+    """Return sequences, which are in order, as runs. apart: by how much the next one of a run is greater at most."""
     runs: list[tuple[int, int]] = []
     for sequence in sequences:
-        if runs and runs[-1][1] == sequence - 1:
+        if runs and sequence - runs[-1][1] <= apart:
             runs[-1] = runs[-1][0], sequence
         else:
             runs.append((sequence, sequence))

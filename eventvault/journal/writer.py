@@ -159,7 +159,7 @@ class SegmentWriter:
             with self._bus.using() as registry:
                 waiting = list(islice(registry.outbox.pending(first - 1, last), room))
             room -= len(waiting)
-            found += _joined(waiting)
+            found += runs_of(waiting, apart=_JOINED_EVENTS)
         return found
 
     def _without_superseded(self, segments: list[Segment]) -> list[Segment]:
@@ -315,17 +315,6 @@ class SegmentWriter:
         assert self.identity is not None
         last = self.holes[0][0] - 1 if self.holes else self.upto
         self.covered = Covered(self.identity.generation, last)
-
-
-def _joined(sequences: Iterable[int]) -> list[coverage.Range]:
-    """Return the ranges of sequences, which are in order, with what is between near ones."""
-    ranges: list[coverage.Range] = []
-    for sequence in sequences:
-        if ranges and sequence - ranges[-1][1] <= _JOINED_EVENTS:
-            ranges[-1] = ranges[-1][0], sequence
-        else:
-            ranges.append((sequence, sequence))
-    return ranges
 
 
 def _unset(number: int | None) -> int | msgspec.UnsetType:
