@@ -16,7 +16,6 @@ from eventvault.archive.source import open_archive
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_key import check_readable
 from eventvault.chores import Chores
-from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.generation import UNDONE
 from eventvault.errors import ArchiveError, DatabaseDamaged
@@ -28,7 +27,7 @@ from eventvault.operations.operation import current
 from eventvault.restore import estimate
 from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.moments.build import MomentBuilder
-from eventvault.restore.moments.offsets_of_moment import read_again_from
+from eventvault.restore.moments.offsets_of_moment import present_offsets, read_again_from
 from eventvault.restore.moments.plan import Plan, Sources
 from eventvault.restore.moments.replan import PlannedMoment
 from eventvault.restore.space import room_for, unpacked_bytes
@@ -240,11 +239,7 @@ class Builder:
         """Return the offsets of the database that is replaced; None without one, or if they cannot be read."""
         if head is None:
             return None
-        if self._bus.registry is None:
-            return offsets.readable(head.kafka)
-        with suppress(DatabaseDamaged), self._bus.using() as registry:
-            return offsets.readable(registry.scan_meta(keys.KAFKA))
-        return None
+        return offsets.readable(head.kafka) if self._bus.registry is None else present_offsets(self._bus)
 
     def _from_moment(self, planned: PlannedMoment, staging: Path, head: Head | None, *, replay: bool) -> Built:
         present = self._present_offsets(head)  # before it is built: the list may have more by then, and never less

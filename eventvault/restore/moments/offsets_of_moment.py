@@ -7,12 +7,26 @@ read from their beginning.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from eventvault.database import keys
+from eventvault.database.bus import EventBus
 from eventvault.database.generation import NO_BOUND, Generation, lineage
+from eventvault.errors import DatabaseDamaged
+from eventvault.kafka import offsets
 from eventvault.kafka.offsets import Offsets
 from eventvault.restore.moments.plan import Plan, Sources
 from eventvault.restore.values import POINT_IN_TIME
+
+
+def present_offsets(bus: EventBus) -> Offsets | None:
+    """Return the offsets of the open database; None if none is open, or if damage makes them unreadable."""
+    if bus.registry is None:
+        return None
+    with suppress(DatabaseDamaged), bus.using() as registry:
+        return offsets.readable(registry.scan_meta(keys.KAFKA))
+    return None
 
 
 class Base(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from eventvault.database.values import TypesQuery
 from eventvault.errors import ArchiveDamaged, ArchiveError, DatabaseDamaged
 from eventvault.files import free_bytes
 from eventvault.kafka import quarantined
-from eventvault.kafka.offsets import Offsets, readable
+from eventvault.kafka.offsets import Offsets
 from eventvault.kafka.replayable import ArchivedOffsets
 from eventvault.restore import estimate
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
-from eventvault.restore.moments.offsets_of_moment import read_again_from
+from eventvault.restore.moments.offsets_of_moment import present_offsets, read_again_from
 from eventvault.restore.moments.plan import Plan, Sources, Target
 from eventvault.restore.swap import undo
 from eventvault.restore.swap.previous import list_previous
@@ -98,16 +97,10 @@ class RestorePreview:
             return None
         known = None if plan.archive is None else self._offsets_of(plan.archive)
         archived: Offsets = {} if known is None else known.as_offsets()
+        present = present_offsets(self._bus)
         return ArchivedOffsets.of_registry(
-            read_again_from(plan, sources, sequence, based=archived, archived=archived, present=self._present_offsets())
+            read_again_from(plan, sources, sequence, based=archived, archived=archived, present=present)
         )
-
-    def _present_offsets(self) -> Offsets | None:
-        if self._bus.registry is None:
-            return None
-        with suppress(DatabaseDamaged), self._bus.using() as registry:
-            return readable(registry.scan_meta(keys.KAFKA))
-        return None
 
     def _offsets_of(self, entry: BackupEntry) -> ArchivedOffsets | None:
         known = self._catalogue.offsets_of(entry.name)
