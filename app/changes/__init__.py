@@ -1,1 +1,1 @@
-"""`/api/changes`: a stream of what changed. A page then asks again for what it shows, and for nothing else."""
+"""`/api/changes`: a stream that tells pages what has changed. A page then asks again for what it shows."""

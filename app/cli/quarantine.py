@@ -126,7 +126,7 @@ def drop(*, ids: tuple[str, ...], yes: bool, utc: bool, as_json: bool, **chosen:
 
 
 def _check_all(ids: Sequence[str]) -> None:
-    """Raise QuarantinedNotFound that names the first message that is not there, before anything is done."""
+    """Raise QuarantinedNotFound for the first message that is not in the quarantine. Nothing is changed by then."""
     for message_id in ids:
         current_store().quarantined_message(message_id)
 

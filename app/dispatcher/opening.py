@@ -132,7 +132,7 @@ _LOSSES = {
         "check that disk, then remove the damaged file",
     ),
 }
-"""Name of a small file of jobs → what its loss means, and what to do."""
+"""Name of a small file of jobs → the effect of its loss, and what to do."""
 
 
 def _damaged_files(quarantined: QuarantinedFiles) -> list[Problem]:

@@ -40,7 +40,10 @@ class _Event(NamedTuple):
 
 
 def diff_pages(one: Side, other: Side) -> Iterator[DiffPage]:
-    """Yield what only one side has, and what differs. common: how many equal events were found until then."""
+    """Yield the events that only one side has, and those that differ.
+
+    Each page says in `common` how many equal events were found so far.
+    """
     remembered = {
         event.identity: event.content + event.sequence.to_bytes(_SEQUENCE_BYTES, "big")
         for page in _pages(one)

@@ -118,8 +118,7 @@ def test_a_job_that_is_stopped_cancels_its_operation(service: StoreService, monk
     assert len(cancelled) == 1
 
     def has_ended() -> bool:
-        return {each.id: each.state for each in service.list_operations(OperationQuery(limit=100))}[
-            cancelled[0]
-        ] == "cancelled"
+        states = {each.id: each.state for each in service.list_operations(OperationQuery(limit=100))}
+        return states[cancelled[0]] == "cancelled"
 
     wait_until(has_ended, "the rehearsal goes on, and no other one may begin")

@@ -56,6 +56,13 @@ def take_from_kafka(service: StoreService, *names: str) -> None:
     service.bus.committer.append(AppendBatch(drafts(*names), NONCES.next(), from_kafka=True))
 
 
+def publish_after_loss(settings: Settings, topic: Topic) -> None:
+    """Lose STORAGE_DIR, start again, and publish what waits."""
+    shutil.rmtree(settings.storage_dir)
+    with running_service(settings) as service:
+        publish(service.bus, topic)
+
+
 def pending(service: StoreService) -> list[str]:
     """The ids of what waits, in order; a restore counts as its type."""
     topic = Topic()
@@ -159,9 +166,7 @@ def test_what_an_earlier_restore_took_out_is_published_after_a_loss(settings: Se
         publish(service.bus, topic, 1)
         posted += post(service, "a.4")
         service.journal.flush(survey=True)
-    shutil.rmtree(settings.storage_dir)
-    with running_service(settings) as service:
-        publish(service.bus, topic)
+    publish_after_loss(settings, topic)
     assert_in_order(topic, posted)
 
 
@@ -178,9 +183,7 @@ def test_what_a_restore_took_out_is_published_after_a_loss_though_the_oldest_arc
         service.journal.flush(survey=True)
         service.restore_moment(Moment(sequence=2))
         service.journal.flush(survey=True)
-    shutil.rmtree(settings.storage_dir)
-    with running_service(settings) as service:
-        publish(service.bus, topic)
+    publish_after_loss(settings, topic)
     assert_in_order(topic, posted)
 
 
@@ -197,9 +200,7 @@ def test_what_an_archive_held_before_the_journal_and_a_restore_took_out_is_publi
         service.restore_moment(Moment(sequence=1))
         publish(service.bus, topic, 1)
         service.journal.flush(survey=True)
-    shutil.rmtree(settings.storage_dir)
-    with running_service(settings) as service:
-        publish(service.bus, topic)
+    publish_after_loss(settings, topic)
     assert_in_order(topic, posted)
 
 
@@ -255,9 +256,7 @@ def test_what_waits_though_no_event_is_in_the_registry_is_published_after_two_lo
     shutil.rmtree(settings.storage_dir)
     with running_service(settings) as service:
         service.journal.flush(survey=True)
-    shutil.rmtree(settings.storage_dir)
-    with running_service(settings) as service:
-        publish(service.bus, topic)
+    publish_after_loss(settings, topic)
     assert_in_order(topic, posted)
 
 
