@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from eventvault.jobs.transport import Loss, Position, Submitted
-from eventvault.kafka import client_errors, config, offsets, topics
+from eventvault.kafka import config, offsets, topics
 from eventvault.kafka.clients import Admin
+from eventvault.kafka.jobs.client_watch import ClientWatch
 from eventvault.kafka.jobs.old_workers import OldWorkers, later_of
 from eventvault.kafka.jobs.reader_state import ReaderState
 from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, BeginAgain, is_end, poll
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.positions import Positions
-from eventvault.kafka.renewal import Renewal
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.problems import Problem
 from eventvault.settings import Settings
@@ -42,22 +41,19 @@ class JobsReader:
         self._topic = settings.kafka_jobs_topic
         self._state = state
         self._admin = Admin(settings)
-        self._renewal = Renewal()
-        self._consumer = Consumer({**config.jobs_reader(settings), "error_cb": self._client_error})
+        self._client = ClientWatch()
+        self._consumer = Consumer({**config.jobs_reader(settings), "error_cb": self._client.note})
         self._old_workers = OldWorkers(self._admin, self._consumer, settings.kafka_jobs_group, self._topic)
         self._positions: Positions | None = None
         self._committed: dict[int, int] = {}
         self._cluster_id: str | None = None
-        self._check_due = 0.0
         self._took = False
 
     def close(self) -> None:
         self._consumer.close()
 
     def read(self) -> tuple[list[Submitted], list[int]]:
-        if self._renewal.is_due:
-            raise BeginAgain
-        if time.monotonic() >= self._check_due or self._state.may_take != self._took:
+        if self._client.is_due() or self._state.may_take != self._took:
             self._check()
         by_partition: dict[int, list[Message]] = defaultdict(list)
         for message in poll(self._consumer):
@@ -65,7 +61,7 @@ class JobsReader:
             if error is None:
                 by_partition[message.partition() or 0].append(message)
             elif not is_end(error):
-                self._check_due = 0.0
+                self._client.look_soon()
         submitted = [each for partition, found in by_partition.items() for each in self._new(partition, found)]
         return submitted, [len(each.value or b"") for each in submitted]
 
@@ -82,7 +78,7 @@ class JobsReader:
             self._release()
         else:
             self._follow(topic_info)
-        self._check_due = time.monotonic() + CHECK_SECONDS
+        self._client.look_in(CHECK_SECONDS)
 
     def _follow(self, topic_info: TopicInfo) -> None:
         if self._positions is None:
@@ -172,12 +168,6 @@ class JobsReader:
         except KafkaException as error:
             log.debug("the offsets of %s are not committed: %s", self._topic, error)
         self._committed.update(later)
-
-    def _client_error(self, error: KafkaError) -> None:
-        if error.code() in client_errors.CONNECTION_BROKEN:
-            self._check_due = 0.0
-        else:
-            self._renewal.note(error)
 
 
 def _position(topic: str, partition: int, stored: StoredOffset) -> Position:

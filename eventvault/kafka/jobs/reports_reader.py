@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from eventvault.jobs import messages
 from eventvault.jobs.transport import Position
-from eventvault.kafka import client_errors, config, topics
+from eventvault.kafka import config, topics
 from eventvault.kafka.clients import Admin
+from eventvault.kafka.jobs.client_watch import ClientWatch
 from eventvault.kafka.jobs.job_topics import JobTopics, TopicWatch, job_topics
 from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport
 from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, BeginAgain, is_end, poll
-from eventvault.kafka.renewal import Renewal
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.problems import Problem
 from eventvault.settings import Settings
@@ -42,20 +41,17 @@ class ReportsReader:
         self._state = state
         self._admin = Admin(settings)
         self._watch = TopicWatch(self._names, self._admin, may_create=settings.kafka_create_topics)
-        self._renewal = Renewal()
-        self._consumer = Consumer({**config.events_consumer(settings), "error_cb": self._client_error})
+        self._client = ClientWatch(self._disconnected)
+        self._consumer = Consumer({**config.events_consumer(settings), "error_cb": self._client.note})
         self._cluster_id: str | None = None
         self._topic_info: TopicInfo | None = None
-        self._check_due = 0.0
 
     def close(self) -> None:
         self._state.is_connected = False
         self._consumer.close()
 
     def read(self) -> tuple[list[Any], list[int]]:
-        if self._renewal.is_due:
-            raise BeginAgain
-        if time.monotonic() >= self._check_due:
+        if self._client.is_due():
             self._check()
         items: list[Any] = []
         sizes: list[int] = []
@@ -78,7 +74,7 @@ class ReportsReader:
             self._state.work_partitions = found[self._names.work].partitions
         self._follow(found.get(self._topic))
         all_there = found.keys() | self._watch.missing.keys() >= set(self._names)
-        self._check_due = time.monotonic() + (CHECK_SECONDS if all_there else _CREATED_SECONDS)
+        self._client.look_in(CHECK_SECONDS if all_there else _CREATED_SECONDS)
 
     def _follow(self, topic_info: TopicInfo | None) -> None:
         before = self._topic_info
@@ -119,7 +115,7 @@ class ReportsReader:
 
     def _of_error(self, error: KafkaError) -> CaughtUp | None:
         if not is_end(error):
-            self._check_due = 0.0
+            self._client.look_soon()
         elif not self._state.has_caught_up:
             self._state.has_caught_up = True
             return CaughtUp(self._state.is_late)
@@ -140,9 +136,5 @@ class ReportsReader:
                 hint = "create it, or set KAFKA_CREATE_TOPICS=true; nothing is lost meanwhile"
                 self._state.troubles[name] = Problem(_TOPIC_MISSING, message, hint)
 
-    def _client_error(self, error: KafkaError) -> None:
-        if error.code() in client_errors.CONNECTION_BROKEN:
-            self._state.is_connected = False
-            self._check_due = 0.0
-        else:
-            self._renewal.note(error)
+    def _disconnected(self) -> None:
+        self._state.is_connected = False

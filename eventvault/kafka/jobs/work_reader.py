@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from eventvault.errors import KafkaRefused, KafkaUnreachable
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Work
-from eventvault.kafka import client_errors, config, topics
+from eventvault.kafka import config, topics
 from eventvault.kafka.clients import Admin
+from eventvault.kafka.jobs.client_watch import ClientWatch
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, BeginAgain, poll
-from eventvault.kafka.renewal import Renewal
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.settings import Settings
 
@@ -46,22 +45,20 @@ class WorkReader:
         self._key = state.session.encode()
         self._state = state
         self._admin = Admin(settings)
-        self._renewal = Renewal()
-        self._consumer = Consumer({**config.session_reader(settings), "error_cb": self._client_error})
+        self._client = ClientWatch(self._disconnected)
+        self._consumer = Consumer({**config.session_reader(settings), "error_cb": self._client.note})
         try:
             self._topic_info = self._begin()
         except (KafkaUnreachable, KafkaException):
             self._consumer.close()
             raise
-        self._check_due = time.monotonic() + CHECK_SECONDS
+        self._client.look_in(CHECK_SECONDS)
 
     def close(self) -> None:
         self._consumer.close()
 
     def read(self) -> tuple[list[Work], list[int]]:
-        if self._renewal.is_due:
-            raise BeginAgain
-        if time.monotonic() >= self._check_due:
+        if self._client.is_due():
             self._check()
         work: list[Work] = []
         sizes: list[int] = []
@@ -90,7 +87,7 @@ class WorkReader:
 
     def _check(self) -> None:
         """Raise BeginAgain if the topic is another one. A broker that is away is waited for by the client itself."""
-        self._check_due = time.monotonic() + CHECK_SECONDS
+        self._client.look_in(CHECK_SECONDS)
         try:
             info = self._ask()
         except KafkaRefused:
@@ -113,7 +110,7 @@ class WorkReader:
         if error is not None:
             if error.fatal():
                 raise KafkaException(error)
-            self._check_due = 0.0
+            self._client.look_soon()
             return None
         if message.key() != self._key:
             return None
@@ -126,9 +123,5 @@ class WorkReader:
             return None
         return work if work.to == self._state.session else None
 
-    def _client_error(self, error: KafkaError) -> None:
-        if error.code() in client_errors.CONNECTION_BROKEN:
-            self._state.is_connected = False
-            self._check_due = 0.0
-        else:
-            self._renewal.note(error)
+    def _disconnected(self) -> None:
+        self._state.is_connected = False

@@ -32,9 +32,9 @@ def test_it_is_made_anew_once_it_is_old_enough(
 ) -> None:
     monkeypatch.setattr(WorkReader, "_begin", lambda _: TopicInfo(None, None, 1))
     client = kind(settings.load({**settings_environment, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}), state())
-    client._check_due = float("inf")
+    client._client.due = float("inf")
     client._took = client._state.may_take if kind is JobsReader else None
-    client._client_error(REFUSAL)
+    client._client.note(REFUSAL)
     assert client.read() == ([], [])
     monkeypatch.setattr(renewal, "RENEW_SECONDS", 0.0)
     with pytest.raises(BeginAgain):
