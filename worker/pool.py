@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
@@ -119,6 +120,8 @@ class Pool:
         self._control: socket.socket | None = None
         self._catalogue_reader: Callable[[], None] | None = None
         """Reads what the present nursery says of its modules; None once it has said it."""
+        self._has_declared = False
+        """Whether the present nursery has said what its modules declare, or why they cannot be imported."""
         self._is_ready = False
         self._was_ready = False
         self._begun_at = 0.0
@@ -217,7 +220,8 @@ class Pool:
 
     def _begin_nursery(self, now: float) -> None:
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        catalogue, their_catalogue = os.pipe()
+        reading, their_catalogue = os.pipe()
+        catalogue = FileIO(reading)
         options = NurseryOptions(
             theirs.fileno(), their_catalogue, os.getpid(), self._modules, self._memory, self._log_level,
             self._variables.get(PATH_VARIABLE),
@@ -235,25 +239,28 @@ class Pool:
             theirs.close()
             os.close(their_catalogue)
         control.setblocking(False)
-        os.set_blocking(catalogue, False)
-        self._control, self._begun_at, self._silent_for = control, now, None
+        os.set_blocking(reading, False)
+        self._control, self._begun_at, self._silent_for, self._has_declared = control, now, None, False
         self._selector.register(control, selectors.EVENT_READ, self._read_nursery)
         text = bytearray()
         self._catalogue_reader = lambda: self._read_catalogue(catalogue, text, control)
         self._selector.register(catalogue, selectors.EVENT_READ, self._catalogue_reader)
 
-    def _read_catalogue(self, handle: int, text: bytearray, control: socket.socket) -> None:
-        read = os.read(handle, _READ_BYTES)
+    def _read_catalogue(self, catalogue: FileIO, text: bytearray, control: socket.socket) -> None:
+        if catalogue.closed:  # the end of the nursery came in the same turn, and the rest was read then
+            return
+        read = os.read(catalogue.fileno(), _READ_BYTES)
         text += read
         if read:
             return
-        self._selector.unregister(handle)
-        os.close(handle)
+        self._selector.unregister(catalogue)
+        catalogue.close()
         if control is self._control:
             self._catalogue_reader = None
         if control is not self._control or not text:
             return  # the nursery has died, which its socket says too
         declared = _declared.decode(text)
+        self._has_declared = True
         self._is_ready = declared.error is None
         self._was_ready |= self._is_ready
         self._listener.declared(declared)
@@ -329,7 +336,7 @@ class Pool:
         status = _end(program)
         if not self._closed:
             log.error("the process that forks executors ended with status %s, and is replaced", status)
-        if not self._was_ready and status is not None and status > 0:
+        if not self._has_declared and not self._was_ready and status is not None and status > 0:
             self._listener.declared(Declared(error=f"the process that imports the modules ended with status {status}"))
         now = time.monotonic()
         self._pause = LEAST_PAUSE if now - self._begun_at > _HEALTHY_SECONDS else min(2 * self._pause, LONGEST_PAUSE)

@@ -1,19 +1,28 @@
-"""A nursery that makes no progress is replaced; one whose supervisor was stopped is not."""
+"""A nursery that makes no progress is replaced; one that cannot import the modules has said why before its end."""
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 from collections.abc import Iterator
 
 import pytest
 
+from tests.processes import wait_until
 from worker.pool import _LONGEST_TURN, ANSWER_SECONDS, PING_SECONDS, Pool
 from worker.protocol import PING, Declared, ExecutorReport
 
+PATIENCE_SECONDS = 30.0
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
 
 class Listener:
-    def declared(self, declared: Declared) -> None: ...
+    def __init__(self) -> None:
+        self.heard: list[Declared] = []
+
+    def declared(self, declared: Declared) -> None:
+        self.heard.append(declared)
 
     def reported(self, slot: object, report: ExecutorReport) -> None: ...
 
@@ -73,3 +82,28 @@ def test_a_silent_nursery_is_killed_after_as_long_as_the_supervisor_ran(
     for second in range(round(ANSWER_SECONDS / _LONGEST_TURN)):
         pool.tend(1_000.0 + second * _LONGEST_TURN)
     assert program.was_killed
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("first", ["the modules", "its end"])
+def test_why_a_module_cannot_be_imported_is_said_in_either_order(first: str) -> None:
+    listener = Listener()
+    with selectors.DefaultSelector() as selector:
+        pool = Pool(
+            selector, listener, size=1, jobs_per_process=1, memory=2**28, modules=["no_such_module"],
+            variables={"PATH": os.environ["PATH"]}, log_level="info",
+        )  # fmt: skip
+        pool.tend(1.0)
+        assert pool._program is not None
+        process = pool._program.pid
+        wait_until(lambda: os.waitid(os.P_PID, process, ENDED) is not None, "it does not end", PATIENCE_SECONDS)
+        events = [key for key, _ in selector.select(0)]
+        assert len(events) == 2
+        events.sort(key=lambda key: (key.fileobj is pool._control) is (first == "the modules"))
+        for event in events:
+            event.data()
+        pool.close()
+    assert [declared.error for declared in listener.heard] == [
+        "the module no_such_module with job handlers cannot be imported: "
+        "ModuleNotFoundError: No module named 'no_such_module'"
+    ]
