@@ -27,14 +27,14 @@ class JobsServer:
     """Serves the port until it is asked to end, or until no store has been connected for a while.
 
     jobs: returns the port, or raises why it cannot be served now. hello: who the dispatcher is, now. attach: takes the
-    connection of a session. owns: whether this process is still the owner of `jobs_db`.
+    connection of a session, and the reply to send. owns: whether this process is still the owner of `jobs_db`.
     """
 
     def __init__(
         self,
         jobs: Callable[[], Jobs],
         hello: Callable[[], wire.Hello],
-        attach: Callable[[str, socket.socket], None],
+        attach: Callable[[str, socket.socket, bytes], None],
         *,
         owns: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -79,8 +79,7 @@ class JobsServer:
     def _answer(self, connection: socket.socket, frame: bytes, holder: object) -> None:
         method, arguments = wire.read_request(frame)
         if method == ATTACH:
-            frames.send(connection, wire.reply(None))
-            self._attach(arguments[0], connection)
+            self._attach(arguments[0], connection, wire.reply(None))
             raise HandedOver
         try:
             answer = wire.reply(self._call(method, arguments, holder))

@@ -53,13 +53,21 @@ class SocketTransport(WithoutTopics):
         del positions, sessions
         self._next_tick = self._now() + self.tick_seconds
 
-    def attach(self, session: str, connection: socket.socket) -> None:
-        """Send this session's work over that connection from now on, instead of an earlier one."""
+    def attach(self, session: str, connection: socket.socket, reply: bytes) -> None:
+        """Send the reply and then this session's work over that connection, instead of an earlier one.
+
+        A worker that has read the reply may connect again at once, and another thread attaches that connection: it
+        waits for the lock, so that the newer one replaces the older one.
+        """
+        attached = MessageConnection(connection, session)
+        attached.queue(frames.framed(reply))
         with self._lock:
             if self._is_closed:
                 connection.close()
                 return
-            self._attached.append(MessageConnection(connection, session))
+            with contextlib.suppress(OSError):  # it is lost, which the next read says
+                attached.flush()
+            self._attached.append(attached)
         self.wake()
 
     def receive(self, seconds: float, most: int, *, submissions: bool = True) -> tuple[list[Received], list[Submitted]]:

@@ -23,7 +23,7 @@ def nobody() -> Any:
 def serving(
     storage: Path,
     jobs: Callable[[], Any] = nobody,
-    attach: Callable[[str, socket.socket], None] = lambda _, connection: connection.close(),
+    attach: Callable[[str, socket.socket, bytes], None] = lambda _, connection, __: connection.close(),
     service: str = "service",
 ) -> Iterator[JobsServer]:
     """Run a server that asks `jobs`, and hands the connections of workers to `attach`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -21,6 +22,8 @@ from eventvault.jobs.transport import TransportAway
 from eventvault.rpc import frames
 from tests.eventvault.jobs.serving import serving
 from tests.processes import wait_until
+
+REPLY = wire.reply(None)
 
 
 class Clock:
@@ -196,6 +199,40 @@ def test_a_session_that_connects_again_replaces_its_connection(
     assert first.receive(0, 1) == []
 
 
+def test_a_connection_belongs_to_its_session_before_the_worker_reads_the_reply(tmp_path: Path) -> None:
+    """Else a worker that connects again could be replaced by its own earlier connection."""
+    workers: list[socket.socket] = []
+    reads_early: list[bool] = []
+
+    def attach(session: str, connection: socket.socket, reply: bytes) -> None:
+        assert session == "s"
+        readable, _, _ = select.select(workers, [], [], 0)
+        reads_early.append(bool(readable))
+        frames.send(connection, reply)
+        connection.close()
+
+    with serving(tmp_path, attach=attach), frames.connect(tmp_path / "jobs.sock", 5) as worker:
+        workers.append(worker)
+        frames.send(worker, wire.request("attach", "s"))
+        assert frames.receive(worker) == REPLY
+    assert reads_early == [False]
+
+
+def test_a_connection_is_the_newer_one_if_its_worker_has_read_the_reply_to_the_older_one() -> None:
+    transport = SocketTransport(now=Clock())
+    older, older_end = socket.socketpair()
+    newer, newer_end = socket.socketpair()
+    attaching = Thread(target=transport.attach, args=("s", older, REPLY))
+    with closing(transport), older_end, newer_end:
+        attaching.start()
+        assert frames.receive(older_end) == REPLY
+        transport.attach("s", newer, REPLY)
+        attaching.join(30)
+        transport.receive(0, 10)
+        transport.send([work_for("s")])
+        assert frames.FrameBuffer().feed(newer_end.recv(2**16)) == [REPLY, encode(work_for("s"))]
+
+
 def test_what_waits_is_sent_before_the_end(
     dispatcher: SocketTransport, worker: Callable[[str], SocketWorkerTransport]
 ) -> None:
@@ -215,7 +252,7 @@ def test_another_thread_ends_the_wait(dispatcher: SocketTransport) -> None:
 def attached(storage: Path, session: str) -> socket.socket:
     connection = frames.connect(storage / "jobs.sock", 5)
     frames.send(connection, wire.request("attach", session))
-    assert frames.receive(connection) == wire.reply(None)
+    assert frames.receive(connection) == REPLY
     return connection
 
 
@@ -224,7 +261,7 @@ def attached(storage: Path, session: str) -> socket.socket:
 def test_bytes_that_are_no_message_are_counted_and_ignored(nonsense: bytes) -> None:
     ours, theirs = socket.socketpair()
     dispatcher = SocketTransport(now=Clock())
-    dispatcher.attach("s", ours)
+    dispatcher.attach("s", ours, REPLY)
     with theirs:
         for body in (nonsense, encode(done("another")), encode(Tick(dispatcher="", number=1)), encode(done("s"))):
             theirs.sendall(frames.framed(body))
@@ -257,7 +294,7 @@ def test_a_frame_of_any_length_ends_only_its_own_connection(
 def test_a_message_that_is_nested_too_deeply_is_ignored_and_counted(dispatcher: SocketTransport) -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        dispatcher.attach("s1", theirs)
+        dispatcher.attach("s1", theirs, REPLY)
         deep = b"[" * 5_000 + b"]" * 5_000
         done = b'{"kind":"done","session":"s1","token":"t","job":"j","seconds":1,"result":%s}' % deep
         ours.sendall(frames.framed(done) + frames.framed(encode(Beat(session="s1"))))
