@@ -11,7 +11,6 @@ while it closes a connection.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import selectors
@@ -19,7 +18,6 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -28,7 +26,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from app import gunicorn_patches
+from app import freed_memory, gunicorn_patches
 from app.client_socket import (
     BODY_GRACE_SECONDS,
     IMPATIENT_SECONDS,
@@ -112,6 +110,10 @@ class Worker(ThreadWorker):
         if cfg.threads <= 2 * LONG_BODY_THREADS:
             raise ValueError(f"`threads` is {cfg.threads}, but must be above {2 * LONG_BODY_THREADS}")
         super().check_config(cfg, log)
+
+    def init_process(self) -> None:
+        freed_memory.bound_freed_memory()
+        super().init_process()
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers=self.cfg.threads)
@@ -323,7 +325,7 @@ class Worker(ThreadWorker):
             resident = _resident_bytes()
             self._least_resident = min(self._least_resident, resident)
             if resident > self._least_resident + _TRIM_BYTES:
-                threading.Thread(target=_malloc_trim, args=(0,), daemon=True, name="trim").start()
+                threading.Thread(target=freed_memory.return_freed_memory, daemon=True, name="trim").start()
 
 
 _TOO_BUSY = (
@@ -348,13 +350,3 @@ def _resident_bytes() -> int:
     """Return how much memory this process has in use, without files; see proc(5), statm."""
     fields = Path("/proc/self/statm").read_text().split()
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _find_malloc_trim() -> Callable[[int], object]:
-    with suppress(AttributeError, OSError):
-        trim: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
-        return trim
-    return lambda _: None  # a C library without it, such as musl
-
-
-_malloc_trim = _find_malloc_trim()
