@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "tests.schedule",
@@ -23,6 +24,10 @@ pytest_plugins = [
 # The tests start hundreds of processes: none shall compile its modules anew, whatever the environment says.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Hypothesis takes an example that needs more than 0.2 s for a failure; on a busy machine any example may.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
