@@ -31,7 +31,8 @@ from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import JobRequest
 from tests import processes
 from tests.kafka_process import TARGET
-from tests.service import PROJECT, Service, free_port, service_environment
+from tests.ports import free_port
+from tests.service import PROJECT, Service, service_environment
 
 WORKERS, SLOTS = 2, 2
 BATCH = 100

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests import processes
-from tests.service import GUNICORN, PROJECT, Service, free_port, service_environment
+from tests.ports import free_port
+from tests.service import GUNICORN, PROJECT, Service, service_environment
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import pytest
 
 from tests.certificates import make_certificate
 from tests.nginx import Front
+from tests.ports import free_port
 from tests.processes import wait_until
-from tests.service import PROJECT, free_port
+from tests.service import PROJECT
 
 CONFIGURATION = PROJECT / "deploy" / "Caddyfile"
 CADDY = shutil.which("caddy")
@@ -65,5 +66,5 @@ def running_caddy(folder: Path, upstream: int) -> Iterator[Front]:
         yield front
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(90)
         print(f"--- Caddy\n{front.log.read_text(errors='replace')[-4_000:]}")

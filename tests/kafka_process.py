@@ -16,7 +16,6 @@ import re
 import selectors
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -232,10 +231,9 @@ class KafkaBroker:
 
     def _format(self, jars: Path, properties: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as one, socket.socket() as other, socket.socket() as third:
-            for each in (one, other, third):
-                each.bind(("127.0.0.1", 0))
-            port, controller, secured = (each.getsockname()[1] for each in (one, other, third))
+        from tests.ports import free_port  # not where this file runs as a program
+
+        port, controller, secured = free_port(), free_port(), free_port()
         text = PROPERTIES.format(port=port, controller=controller, folder=self.folder)
         if self._secured:
             text += self._second_listener(port, controller, secured)

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import make_certificate
+from tests.ports import free_port
 from tests.processes import wait_until
-from tests.service import PROJECT, free_port
+from tests.service import PROJECT
 
 CONFIGURATION = PROJECT / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -81,7 +82,7 @@ def running_nginx(folder: Path, upstreams: list[int], *, certificate: bool = Fal
         yield front
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(90)
         print(f"--- nginx\n{front.log.read_text(errors='replace')[-4_000:]}")
 
 

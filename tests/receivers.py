@@ -13,7 +13,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-from tests.service import free_port
+from tests.ports import free_port
 
 
 class Hook:
@@ -85,7 +85,7 @@ def hooked() -> Iterator[Hook]:
         hook.release()
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)
 
 
 class Mailbox:

@@ -24,15 +24,10 @@ from app.gunicorn_worker import HEALTH_THREADS, LIVE_THREADS, LONG_BODY_THREADS
 from benchmarks.serving import plain_values
 from eventvault.events.event import LONGEST_TEXT
 from tests import processes
+from tests.ports import free_port
 from tests.stores import folders_beneath
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:

@@ -19,7 +19,8 @@ import pytest
 
 from tests import processes
 from tests.crash.load import LOST, check_history, exported, loading
-from tests.service import PROJECT, STOPPED_WITHIN, Service, free_port
+from tests.ports import free_port
+from tests.service import PROJECT, STOPPED_WITHIN, Service
 
 
 def begin_post(running: Service, event_id: str) -> tuple[socket.socket, bytes]:
@@ -156,7 +157,7 @@ def test_flask_run_serves_and_leaves_nothing(service: Callable[..., Service]) ->
     )
     assert running.post("/api/events", {"type": "a"}).status == 201
     running.process.send_signal(signal.SIGINT)
-    running.process.wait(30)
+    running.process.wait(90)
     processes.wait_until(lambda: not running.processes(), "the store lives on", STOPPED_WITHIN)
 
 

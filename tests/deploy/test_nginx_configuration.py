@@ -14,8 +14,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.nginx import CONFIGURATION
+from tests.ports import free_port
 from tests.processes import wait_until
-from tests.service import free_port
 from tests.upstream import PATIENCE, Upstream
 
 STREAMS = [

@@ -17,7 +17,8 @@ import pytest
 from tests.caddy import running_caddy
 from tests.certificates import make_certificate
 from tests.nginx import Front, running_nginx
-from tests.service import PROJECT, free_port
+from tests.ports import free_port
+from tests.service import PROJECT
 from tests.upstream import PATIENCE, Upstream
 
 TOKEN = "ev_0123abcd_" + "S7" * 19

@@ -27,7 +27,8 @@ from eventvault import token_text
 from tests import processes
 from tests.leaks import files_with, marks_in, watched_processes
 from tests.nginx import Front, running_nginx
-from tests.service import PROJECT, Reply, Service, free_port, service_environment
+from tests.ports import free_port
+from tests.service import PROJECT, Reply, Service, service_environment
 
 MAY_HOLD_PAYLOAD = re.compile(
     r"storage/(event_registry_db|jobs_db|previous-\w+|exports)/.*|backups/([^/]+\.tar\.gz|journal/.*|jobs/.*)"

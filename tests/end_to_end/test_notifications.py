@@ -13,8 +13,9 @@ import pytest
 from tests import processes
 from tests.command_line import Command
 from tests.pages import run_page
+from tests.ports import free_port
 from tests.receivers import Hook, Mailbox, hooked, mail_server
-from tests.service import GUNICORN, Service, free_port
+from tests.service import GUNICORN, Service
 
 QUICK = (*GUNICORN[:-1], "tests.quick_notifications_wsgi:app")
 """The service, in which a minute of notifications is a second."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.mounts import read_only, without_sockets
-from tests.service import PROJECT, free_port, service_environment
+from tests.ports import free_port
+from tests.service import PROJECT, service_environment
 
 BAD = {
     "MAX_BACKUPS": "none",

@@ -15,7 +15,8 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from tests import processes
-from tests.service import STOPPED_WITHIN, Service, free_port
+from tests.ports import free_port
+from tests.service import STOPPED_WITHIN, Service
 from tests.sse import Following
 
 
@@ -164,7 +165,7 @@ def test_under_flask_run_a_stream_is_sent_too(service: Callable[..., Service], o
     (sequence,) = post(running, "flask")
     assert stream.next(1)[0].json()["sequence"] == sequence
     running.process.terminate()
-    running.process.wait(30)
+    running.process.wait(90)
     processes.kill(running.stores(), signal.SIGTERM)  # it would end by itself once its wait for a new event is over
 
 

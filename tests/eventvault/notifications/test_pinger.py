@@ -12,8 +12,8 @@ from eventvault.errors import NoSpace
 from eventvault.notifications import pinger as module
 from eventvault.notifications.pinger import Pinger, with_signal
 from tests import processes
+from tests.ports import free_port
 from tests.receivers import Hook, hooked
-from tests.service import free_port
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from eventvault.notifications import receivers as module
 from eventvault.notifications.receivers import Receivers, Result, check_addresses
 from eventvault.settings import PROJECT, Settings
 from tests import processes
+from tests.ports import free_port
 from tests.receivers import Hook, Mailbox, hooked, mail_server
-from tests.service import free_port
 
 pytestmark = pytest.mark.process
 MESSAGE = {"title": "a title", "body": "line 1\nline 2 <b>&</b>", "type": "failure"}
@@ -82,7 +82,7 @@ def test_neither_arguments_nor_environment_show_an_address(hook: Hook, monkeypat
     for name in ("environ", "cmdline"):
         assert b"geheim" not in (Path("/proc") / str(child.pid) / name).read_bytes()
     receivers.stop()
-    asking.join(10)
+    asking.join(60)
     assert not asking.is_alive()
     assert child.poll() is not None
 
