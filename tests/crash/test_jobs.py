@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from eventvault.jobs.client import JobsClient
-from eventvault.jobs.job import JobRequest, JobSchedule
+from eventvault.jobs.job import Job, JobRequest, JobSchedule
 from tests.clock_shim import SettableClock
 from tests.crash.job_invariants import check_history
 from tests.crash.job_series import Series, seed_of_series
@@ -23,19 +23,18 @@ from tests.processes import MARK, wait_until
 from tests.restoring import make_archive
 from tests.service import Service
 
-TICK = 0.2
-SERIES_TICK = 0.4
-"""The lease of a worker that gets little time for a while must not end."""
+TICK = 0.4
+"""A sixth of a lease. The lease of a worker that gets little time for a while must not end."""
 
 
 @pytest.fixture
 def start_jobs(
     service: Callable[..., Service], settings_environment: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., Jobs]]:
-    """Call it to start the service with jobs. tick: a sixth of a lease. more: settings."""
+    """Call it to start the service with jobs. more: settings."""
     started: list[Jobs] = []
 
-    def start(tick: float = TICK, **more: str) -> Jobs:
+    def start(**more: str) -> Jobs:
         ledger = tmp_path / "ledger"
         ledger.touch()
         environment = {
@@ -43,7 +42,7 @@ def start_jobs(
             "WORKER_JOBS": HANDLERS,
             "WORKER_ENV": f"EVENTVAULT_TEST_LEDGER,{MARK}",
             "EVENTVAULT_TEST_LEDGER": str(ledger),
-            "EVENTVAULT_TICK_SECONDS": str(tick),
+            "EVENTVAULT_TICK_SECONDS": str(TICK),
             **more,
         }
         running = service(workers=1, environment=environment)
@@ -69,6 +68,21 @@ def check(jobs: Jobs, accepted: list[str]) -> None:
     assert status.waiting == status.running == status.held == 0
 
 
+def waiting_job(name: str, folder: Path) -> JobRequest:
+    """A job that runs until `let_go`, however long a busy machine takes for what is done to it meanwhile."""
+    return JobRequest(id=name, type="wait", payload=msgspec.Raw(msgspec.json.encode(str(folder / f"{name} may end"))))
+
+
+def let_go(jobs: Jobs, name: str, folder: Path) -> Job:
+    """Let a `waiting_job` end. Returns it once it is done."""
+    (folder / f"{name} may end").touch()
+    return jobs.wait_for(name, "done")
+
+
+def outcomes(job: Job) -> list[str | None]:
+    return [attempt.outcome for attempt in job.attempts]
+
+
 def test_a_job_goes_through_the_whole_service(start_jobs: Callable[..., Jobs]) -> None:
     jobs = start_jobs()
     jobs.submit("one", seconds=0.01)
@@ -86,10 +100,10 @@ def test_a_job_goes_through_the_whole_service(start_jobs: Callable[..., Jobs]) -
     wait_until(lambda: b'eventvault_jobs{state="done"} 1.0' in jobs.service.get("/metrics").body, "no metric shows it")
 
 
-def test_a_job_runs_on_while_dispatcher_and_store_die(start_jobs: Callable[..., Jobs]) -> None:
+def test_a_job_runs_on_while_dispatcher_and_store_die(start_jobs: Callable[..., Jobs], tmp_path: Path) -> None:
     jobs = start_jobs()
     worker = jobs.pid("supervisor")
-    jobs.submit("long", seconds=3)
+    jobs.accept([waiting_job("long", tmp_path)])
     jobs.wait_for("long", "running")
     dispatcher = jobs.pid("dispatcher")
     os.kill(jobs.pid("store"), signal.SIGKILL)
@@ -97,9 +111,8 @@ def test_a_job_runs_on_while_dispatcher_and_store_die(start_jobs: Callable[..., 
     assert jobs.pid("dispatcher") == dispatcher, "the next store adopts the dispatcher"
     os.kill(dispatcher, signal.SIGKILL)
     wait_until(lambda: jobs.pids("dispatcher") not in ([], [dispatcher]), "no other dispatcher is started")
-    done = jobs.wait_for("long", "done")
+    assert outcomes(let_go(jobs, "long", tmp_path)) == ["done"]
     assert jobs.pid("supervisor") == worker, "the next dispatcher adopts the worker"
-    assert len(done.attempts) == 1
     check(jobs, ["long"])
 
 
@@ -111,7 +124,7 @@ def test_health_answers_while_the_dispatcher_hangs_and_it_is_replaced(start_jobs
     def codes() -> list[str]:
         began = time.monotonic()
         health = jobs.service.get("/api/health").json()
-        assert time.monotonic() - began < 5, "health waits for the dispatcher"
+        assert time.monotonic() - began < 12, "health waits for the dispatcher, as a request does for 15 s"
         return [problem["code"] for problem in health["problems"]]
 
     wait_until(lambda: "jobs_unavailable" in codes(), "health does not name the dispatcher")
@@ -150,39 +163,36 @@ def test_a_leap_of_the_clock_runs_no_job_early_unless_it_is_accepted(
     jobs.wait_for("delayed", "done")
 
 
-def test_the_jobs_of_a_killed_worker_and_of_a_killed_executor_run_again(start_jobs: Callable[..., Jobs]) -> None:
+def test_the_jobs_of_a_killed_worker_and_of_a_killed_executor_run_again(
+    start_jobs: Callable[..., Jobs], tmp_path: Path
+) -> None:
     jobs = start_jobs()
-    jobs.submit("one", seconds=1)
+    jobs.accept([waiting_job("one", tmp_path)])
     jobs.wait_for("one", "running")
     os.kill(jobs.pid("supervisor"), signal.SIGKILL)
-    done = jobs.wait_for("one", "done")
-    assert [attempt.outcome for attempt in done.attempts] == ["lost", "done"]
-    jobs.submit("two", seconds=3)
+    assert outcomes(let_go(jobs, "one", tmp_path)) == ["lost", "done"]
+    jobs.accept([waiting_job("two", tmp_path)])
     jobs.wait_for("two", "running")
     wait_until(lambda: len(jobs.pids("executor")) == 2, "there are not two executors")
     for pid in jobs.pids("executor"):
         os.kill(pid, signal.SIGKILL)
-    done = jobs.wait_for("two", "done")
-    assert [attempt.outcome for attempt in done.attempts] == ["failed", "done"]
-    jobs.submit("three", seconds=3)
+    assert outcomes(let_go(jobs, "two", tmp_path)) == ["failed", "done"]
+    jobs.accept([waiting_job("three", tmp_path)])
     jobs.wait_for("three", "running")
     os.kill(jobs.pid("nursery"), signal.SIGKILL)
-    done = jobs.wait_for("three", "done")
-    assert [attempt.outcome for attempt in done.attempts] == ["failed", "done"]
+    assert outcomes(let_go(jobs, "three", tmp_path)) == ["failed", "done"]
     check(jobs, ["one", "two", "three"])
 
 
 def test_a_service_that_ends_gives_its_jobs_back_and_goes_on_later(
     start_jobs: Callable[..., Jobs], tmp_path: Path
 ) -> None:
-    jobs, go = start_jobs(WORKER_DRAIN_SECONDS="0"), tmp_path / "go"
-    jobs.accept([JobRequest(id="long", type="wait", payload=msgspec.Raw(msgspec.json.encode(str(go))))])
+    jobs = start_jobs(WORKER_DRAIN_SECONDS="0")
+    jobs.accept([waiting_job("long", tmp_path)])
     jobs.wait_for("long", "running")
     assert jobs.service.stop() == 0
-    go.touch()
     again = start_jobs()
-    done = again.wait_for("long", "done")
-    assert [attempt.outcome for attempt in done.attempts] == ["returned", "done"]
+    assert outcomes(let_go(again, "long", tmp_path)) == ["returned", "done"]
     check(again, ["long"])
 
 
@@ -273,12 +283,12 @@ def test_random_kills_and_stops_lose_no_job_and_do_none_twice(
 ) -> None:
     """The services own worker and one more, over the socket; `tests.crash.job_invariants` says what is checked."""
     clock = SettableClock(tmp_path)
-    jobs = start_jobs(tick=SERIES_TICK, **clock.environment)
+    jobs = start_jobs(**clock.environment)
 
     def keep() -> None:
         if not jobs.living_workers():
             jobs.start_worker(tmp_path / "worker.log")
 
     keep()
-    series = Series(jobs, lease=6 * SERIES_TICK, seed=seed_of_series(), accept=jobs.accept, keep=keep, clock=clock)
+    series = Series(jobs, lease=6 * TICK, seed=seed_of_series(), accept=jobs.accept, keep=keep, clock=clock)
     series.run(count)

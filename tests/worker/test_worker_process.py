@@ -30,7 +30,7 @@ from tests.worker.worker_harness import wait_until_reported
 PROJECT = Path(__file__).resolve().parents[2]
 HANDLERS = Path(__file__).parent
 PATIENCE_SECONDS = 60
-TICK = 0.2
+TICK = 0.4
 
 pytestmark = pytest.mark.process
 

@@ -30,9 +30,9 @@ from tests.processes import wait_until
 from tests.worker.worker_harness import wait_until_dead, wait_until_reported
 
 PROJECT = Path(__file__).resolve().parents[2]
-TICK, SHORT_TICK = 1.0, 0.2
+TICK, SHORT_TICK = 1.0, 0.4
 """A lease has six: the short one is for tests that wait for the end of a lease."""
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 OTHERS = 1_000
 HANDLERS = "tests.worker.handlers_for_executors"
 
@@ -92,6 +92,13 @@ def storage(tmp_path: Path) -> Path:
     folder = tmp_path / "storage"
     folder.mkdir()
     return folder
+
+
+def executor_of(path: Path) -> int:
+    """Wait until a handler that waits for `path` has begun. Returns its process: "running" comes from its worker."""
+    started = path.with_name(f"{path.name}.started")
+    wait_until(lambda: started.exists() and started.read_text().endswith("\n"), "it does not begin", PATIENCE_SECONDS)
+    return int(started.read_text())
 
 
 StartWorker = Callable[..., "subprocess.Popen[str]"]
@@ -185,10 +192,10 @@ def test_a_worker_that_was_stopped_beyond_its_lease_is_refused_and_begins_anew(
         jobs.wait_for_worker()
         job_id = jobs.submit("wait_for", str(tmp_path / "go"))
         jobs.wait_for(job_id, "running")
+        executor = executor_of(tmp_path / "go")
         worker.send_signal(signal.SIGSTOP)
         jobs.wait_for_worker(0)
         (tmp_path / "go").touch()
-        (executor,) = map(int, (tmp_path / "go.started").read_text().split())
         wait_until_reported(executor, tmp_path / "go.ended")
         worker.send_signal(signal.SIGCONT)
         job = jobs.wait_for(job_id, "done")
@@ -271,11 +278,11 @@ def test_a_second_signal_ends_a_worker_at_once(storage: Path, start_worker: Star
         jobs.wait_for_worker()
         job_id = jobs.submit("wait_for", str(tmp_path / "go"))
         jobs.wait_for(job_id, "running")
+        executor = executor_of(tmp_path / "go")
         worker.send_signal(signal.SIGTERM)
         wait_until(lambda: jobs.port.status().slots == 0, "the worker does not drain", PATIENCE_SECONDS)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
-        (executor,) = map(int, (tmp_path / "go.started").read_text().split())
         wait_until_dead(executor)
 
 
