@@ -203,7 +203,7 @@ def _limited(mount_point: Path, *options: str) -> Iterator[None]:
                 if server.poll() is not None:
                     raise CannotMount(f"FUSE: {Path(log.name).read_text().strip()[-300:]}")
                 yield
-            server.wait(30)
+            server.wait(90)
         finally:
             server.kill()
 

@@ -109,7 +109,7 @@ def kill(pids: dict[int, str] | list[int], number: int = signal.SIGKILL) -> None
             os.kill(pid, number)
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
     """Look again and again until `condition()` is true. Raises TimeoutError that says what did not come about.
 
     The longer it takes, the less often it looks: a look may cost a request, or a walk through /proc.

@@ -62,7 +62,7 @@ def scripted(*answers: bytes | Send) -> Iterator[ScriptedServer]:
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(30)
+        thread.join(90)
 
 
 def _serve(listener: socket.socket, answers: Sequence[bytes | Send], server: ScriptedServer) -> None:

@@ -34,7 +34,7 @@ def served(app: Flask, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(30)
+        thread.join(90)
 
 
 @contextmanager

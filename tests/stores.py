@@ -79,7 +79,7 @@ def wait_until_gone(pid: int) -> None:
         return True
 
     try:
-        processes.wait_until(gone, f"the store process {pid} is still there", 30)
+        processes.wait_until(gone, f"the store process {pid} is still there")
     except TimeoutError:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

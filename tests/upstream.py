@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-PATIENCE = 30
+PATIENCE = 90
 
 
 class Upstream(ThreadingHTTPServer):

@@ -169,5 +169,5 @@ def test_a_stop_ends_all_streams_at_once(tmp_path: Path, opened: ExitStack) -> N
     finally:
         status = running.stop()
     assert status == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25, "a client has 30 s, and a stop 60"
     assert [message for stream in streams for message in stream.messages()] == [], "each of them ended whole"

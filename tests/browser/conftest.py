@@ -16,7 +16,7 @@ from tests import processes
 from tests.browser import axe
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-WITHIN = 30_000
+WITHIN = 90_000
 """Milliseconds that a page has for each step."""
 
 

@@ -19,7 +19,7 @@ from tests import processes
 from tests.browser import axe
 
 FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
-WITHIN = 60
+WITHIN = 90
 """Seconds that a page has for each step."""
 WIDE, HEIGHT = 1280, 900
 """Of the page, as far as a test does not say otherwise."""

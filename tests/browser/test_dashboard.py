@@ -84,7 +84,7 @@ def test_a_newcomer_posts_backs_up_goes_back_and_undoes(
 
     page.get_by_role("button", name="Redo…").click()
     page.get_by_role("button", name="Bring back 20 events").click()
-    processes.wait_until(lambda: last_sequence(vault) == 20, "the redo is not there", 30)
+    processes.wait_until(lambda: last_sequence(vault) == 20, "the redo is not there")
 
     page.get_by_role("link", name="Settings", exact=True).click()
     page.get_by_role("button", name="Make a token…").click()

@@ -56,7 +56,7 @@ def look_at(browser: Firefox, axe_script: str) -> None:
     for width, colours in ((320, "dark"), (firefox.WIDE, "light")):
         browser.set_width(width)
         browser.run("document.documentElement.dataset.theme = arguments[0]", colours)
-        processes.wait_until(lambda: browser.run(FITS), f"the page does not fit {width} pixels", 30)
+        processes.wait_until(lambda: browser.run(FITS), f"the page does not fit {width} pixels")
         assert browser.violations(axe_script) == [], (width, colours)
 
 

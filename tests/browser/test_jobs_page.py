@@ -56,7 +56,7 @@ def test_dead_jobs_are_seen_understood_and_retried(vault: Service, visit: Callab
     dialog.get_by_role("button", name=re.compile("Retry these [23]$")).click()
     page.get_by_text(re.compile("^[23] changed")).wait_for()
     attempts = lambda: vault.get("/api/jobs?id=bill-1").json()["job"]["attempt"]  # noqa: E731
-    processes.wait_until(lambda: attempts() == 2, "it was not tried again", 30)
+    processes.wait_until(lambda: attempts() == 2, "it was not tried again")
 
 
 def test_a_job_is_cancelled_and_a_type_paused(vault: Service, visit: Callable[..., Visit]) -> None:

@@ -310,11 +310,11 @@ def test_a_list_that_does_not_come_any_more_says_how_old_it_is(vault: Service, v
         page.clock.run_for(2000)
         return bool(page.get_by_text("What is below is as it was").count())
 
-    processes.wait_until(is_said, "nothing says that the list is old", 30)
+    processes.wait_until(is_said, "nothing says that the list is old")
     page.get_by_text("The list takes too long.").wait_for()
     assert page.get_by_text("carried away").count() > 0
     page.unroute_all()
-    processes.wait_until(lambda: not is_said(), "it is still said", 30)
+    processes.wait_until(lambda: not is_said(), "it is still said")
 
 
 def test_what_a_shell_began_is_seen_without_polling(vault: Service, visit: Callable[..., Visit]) -> None:
@@ -328,7 +328,7 @@ def test_what_a_shell_began_is_seen_without_polling(vault: Service, visit: Calla
     before = rows.count()
     with page.expect_response(lambda answer: "/api/operations?" in answer.url):
         assert vault.post("/api/backup/create", {"label": "by a shell"}).status == 200
-    processes.wait_until(lambda: rows.count() > before, "the backup is not listed", 30)
+    processes.wait_until(lambda: rows.count() > before, "the backup is not listed")
 
 
 @pytest.mark.parametrize("width", [1280, 320])

@@ -129,7 +129,7 @@ def status_of(client: JobsClient) -> QueueStatus:
             found.append(client.status())
         return bool(found)
 
-    processes.wait_until(answers, "the dispatcher does not say how it is", 30)
+    processes.wait_until(answers, "the dispatcher does not say how it is")
     return found[-1]
 
 

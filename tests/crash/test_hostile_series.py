@@ -97,6 +97,6 @@ def test_after_hostile_archives_everything_goes_on_and_nothing_is_lost(
         )
     assert {answer.status for answer in answers} == {201}
     processes.kill(running.processes(), signal.SIGKILL)
-    running.process.wait(30)
+    running.process.wait(90)
     stored = {json.loads(line)["id"] for line in service().get("/api/events/export").body.splitlines()}
     assert stored >= set(ids)

@@ -208,7 +208,7 @@ def check_truth(site: Site, ended: dict[str, Any], before: tuple[set[str], str])
     assert (generation(site) != generation_before) == (state == "succeeded" and kind in ("restore", "undo"))
     assert (ended["result"] is None) == (state != "succeeded")
     assert (ended["error"] is None) == (state == "succeeded")
-    processes.wait_until(lambda: not leftovers(site.service), f"left over: {leftovers(site.service)}", 30)
+    processes.wait_until(lambda: not leftovers(site.service), f"left over: {leftovers(site.service)}")
 
 
 def put_back(site: Site, kind: str) -> None:

@@ -54,7 +54,7 @@ class Start:
 
     def end(self) -> None:
         self._process.kill()
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=90)
 
 
 @contextmanager

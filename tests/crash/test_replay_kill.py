@@ -80,7 +80,7 @@ def test_posts_after_the_replay_of_a_hostile_archive_survive_kill_9(
         assert running.post("/api/events", {"type": "after", "id": f"after-{number}"}).status == 201
     (store,) = running.stores()
     os.kill(store, signal.SIGKILL)
-    processes.wait_until(lambda: store not in running.stores(), "the store was not killed", 30)
+    processes.wait_until(lambda: store not in running.stores(), "the store was not killed")
     running.wait_until_ready()
 
     assert exported(running, events) == (expected, posts)

@@ -161,13 +161,13 @@ def test_the_schedule_goes_on_whatever_the_clock_says(
         return int((running.get("/api/health").json()["backup"]["latest"] or {"events": 0})["events"])
 
     post(running, "first")
-    processes.wait_until(lambda: newest() == 1, "no backup is made", 30)
+    processes.wait_until(lambda: newest() == 1, "no backup is made")
     system_clock.set_offset(offset)
     post(running, "second")
-    processes.wait_until(lambda: newest() == 2, "no backup is made after the clock was set", 30)
+    processes.wait_until(lambda: newest() == 2, "no backup is made after the clock was set")
     system_clock.set_offset(0)
     post(running, "third")
-    processes.wait_until(lambda: newest() == 3, "no backup is made after the clock returned", 30)
+    processes.wait_until(lambda: newest() == 3, "no backup is made after the clock returned")
 
 
 def test_rotation_removes_the_oldest_archives_whatever_their_times_say(

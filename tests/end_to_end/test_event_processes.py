@@ -169,7 +169,7 @@ def test_tail_follows_new_events_and_a_restore_and_ends_at_ctrl_c(
         running.post("/api/events", {"type": "a.new", "id": "5"})
         assert tail.stdout.readline().split()[1:3] == [b"3", b"a.new"]
         tail.send_signal(signal.SIGINT)
-        assert tail.wait(30) == 130
+        assert tail.wait(90) == 130
 
 
 def test_tail_ends_when_nobody_reads_it_any_more(shared: tuple[Service, dict[str, str]]) -> None:
@@ -179,7 +179,7 @@ def test_tail_ends_when_nobody_reads_it_any_more(shared: tuple[Service, dict[str
         assert tail.stdout is not None
         assert tail.stdout.readline()
         tail.stdout.close()
-        assert tail.wait(30) == 1
+        assert tail.wait(90) == 1
         assert tail.stderr is not None
         assert tail.stderr.read() == b""
 
@@ -191,7 +191,7 @@ def test_an_export_into_a_pipe_that_is_closed_ends_without_a_word(shared: tuple[
         assert export.stdout is not None
         assert export.stdout.readline()
         export.stdout.close()
-        assert export.wait(30) == 1
+        assert export.wait(90) == 1
         assert export.stderr is not None
         assert export.stderr.read() == b""
 
@@ -231,7 +231,7 @@ def test_ctrl_c_notes_what_is_on_disk_and_the_same_command_goes_on(
                 lambda: running.get("/api/events?limit=1").json()["lastSequence"] > before, "nothing is imported"
             )
             importing.send_signal(signal.SIGINT)
-            assert importing.wait(30) == 130
+            assert importing.wait(90) == 130
         assert importing.stderr is not None
         said = importing.stderr.read().decode()
     assert re.search(r"Interrupted: [\d,]+ events of it are in. The same command goes on there.", said), said

@@ -48,7 +48,7 @@ def test_what_was_journaled_comes_back(
     journaled = before["lastSequence"]
     must = {name: sequence for name, sequence in acknowledged.items() if sequence <= journaled}
     assert len(must) > 20
-    running.process.wait(30)
+    running.process.wait(90)
     processes.wait_until(lambda: not running.processes(), "a process is left")
     shutil.rmtree(settings_environment["STORAGE_DIR"])
 

@@ -92,7 +92,7 @@ def test_requests_that_wait_for_kafka_hold_no_thread(kafka: Kafka, service: Call
 
     with ThreadPoolExecutor(WAITING) as pool:
         answers = [pool.submit(post, number) for number in range(WAITING)]
-        wait_until(lambda: running.get("/api/health").json()["store"]["events"] == WAITING, "not all are stored", 30)
+        wait_until(lambda: running.get("/api/health").json()["store"]["events"] == WAITING, "not all are stored")
         assert running.post("/api/events", {"type": "t"}).status == 201
         kafka.topic(name=topic)
         found = [answer.result(60) for answer in answers]

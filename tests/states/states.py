@@ -230,7 +230,7 @@ def replaying(given: Given) -> Iterator[Surface]:
         yield surface
         for chore in children(int(client.status()["store"]["pid"])):
             os.kill(chore, signal.SIGCONT)
-        request.join(30)
+        request.join(90)
 
 
 @state("store away")

@@ -13,7 +13,7 @@ from tests.processes import wait_until
 from worker.pool import _LONGEST_TURN, ANSWER_SECONDS, PING_SECONDS, Pool
 from worker.protocol import PING, Declared, ExecutorReport
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 

@@ -23,7 +23,7 @@ from tests.processes import states, wait_until
 from worker.pool import Pool
 from worker.supervisor import Options, Supervisor
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 Outcome = Done | Failed | Returned
 
 

@@ -55,7 +55,7 @@ def receiver() -> Iterator[Receiver]:
     thread.start()
     yield server
     server.shutdown()
-    thread.join(10)
+    thread.join(60)
     server.server_close()
 
 

@@ -40,7 +40,7 @@ def test_a_damaged_small_file_is_named_until_somebody_removes_it(
         path.rename(path.with_name(f"{path.name}.damaged"))  # as the thread of the local worker does
     opened = threading.Event()
     opening.start(opened.set)
-    assert opened.wait(30)
+    assert opened.wait(90)
     (problem,) = opening.jobs().status().problems
     assert (problem.code, problem.about) == ("file_damaged", f"{path}.damaged")
     path.with_name(f"{path.name}.damaged").unlink()
@@ -53,7 +53,7 @@ def test_while_the_disk_refuses_it_jobs_are_read_and_later_it_is_opened(
     first = Opening(settings, MemoryTransport())
     opened = threading.Event()
     first.start(opened.set)
-    assert opened.wait(30)
+    assert opened.wait(90)
     first.stop(0.0)
 
     def refuse(*_: object, **__: object) -> None:
@@ -67,7 +67,7 @@ def test_while_the_disk_refuses_it_jobs_are_read_and_later_it_is_opened(
         assert opening.jobs().list_jobs([], [], 10, None).jobs == []
         with pytest.raises(NoSpace):
             opening.jobs().status()
-    assert reopened.wait(30)
+    assert reopened.wait(90)
     assert opening.jobs().status().problems == []
     assert (settings.storage_dir / data_folders.JOBS_DATABASE).is_dir()
 
@@ -83,5 +83,5 @@ def test_no_database_is_made_where_the_disk_of_storage_is_not_mounted(opening: O
         opening.jobs()
     assert not (settings.storage_dir / data_folders.JOBS_DATABASE).exists()
     noted.unlink()
-    assert opened.wait(30)
+    assert opened.wait(90)
     assert opening.jobs().status().problems == []

@@ -40,7 +40,7 @@ def deliver(log: AuditLog, audit: Audit, count: int) -> None:
         log.each_second()
         return len(numbers(audit)) == count and not log.waiting.size()
 
-    processes.wait_until(are_there, "the entries are not delivered", 30)
+    processes.wait_until(are_there, "the entries are not delivered")
 
 
 def test_an_entry_is_in_the_chain_when_the_call_returns(log: AuditLog, audit: Audit) -> None:

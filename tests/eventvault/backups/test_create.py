@@ -242,8 +242,8 @@ def test_a_backup_and_a_restore_at_the_same_time_both_end(
     backup, made = in_thread(lambda: service.create_backup("meanwhile"))
     assert in_checkpoint.wait(60)
     restore, restored = in_thread(lambda: service.restore(name))
-    backup.join(30)
-    restore.join(30)
+    backup.join(90)
+    restore.join(90)
 
     assert made, "the backup hangs"
     assert restored, "the restore hangs"

@@ -80,6 +80,7 @@ def test_a_lock_file_that_cannot_be_opened_is_no_held_lock_and_not_waited_for(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opening, "_WRITTEN", ())
+    monkeypatch.setattr(opening, "LOCK_TIMEOUT_SECONDS", 60)
     (database / "LOCK").unlink()
     (database / "LOCK").mkdir()
     began = time.monotonic()

@@ -12,7 +12,7 @@ from typing import Any
 from eventvault.jobs import wire
 from eventvault.jobs.server import JobsServer
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 
 
 def nobody() -> Any:

@@ -24,7 +24,7 @@ from tests.kafka_broker import Kafka
 
 DISPATCHER = "d1"
 TICK_SECONDS = 0.1
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 
 
 class TransportEnds(Protocol):

@@ -257,7 +257,7 @@ def test_a_file_that_goes_after_the_start_is_a_refusal_and_not_the_end(write: Wr
 
 
 def met_an_error(producer: WatchedProducer, heard: list[KafkaError]) -> None:
-    wait_until(lambda: producer.poll(0.05) >= 0 and heard != [], "the client says nothing of its broker", 30)
+    wait_until(lambda: producer.poll(0.05) >= 0 and heard != [], "the client says nothing of its broker")
 
 
 def test_a_producer_that_meets_an_error_looks_whether_its_files_are_others(
@@ -282,7 +282,7 @@ def test_a_producer_that_meets_an_error_looks_whether_its_files_are_others(
         assert not producer.is_outdated
         Path(path).write_text(text)
         looks.clear()
-        wait_until(lambda: producer.poll(0.05) >= 0 and looks != [], "it does not look", 30)
+        wait_until(lambda: producer.poll(0.05) >= 0 and looks != [], "it does not look")
         return producer.is_outdated
 
     assert not change(password, "geheim-2"), "the login is changed in place"
@@ -304,7 +304,7 @@ def test_a_producer_that_an_error_ended_is_replaced() -> None:
     producer.produce("topic", b"{}")
     end_client(producer)
     with pytest.raises(KafkaException, match="as in a test"):
-        wait_until(lambda: producer.poll(0.05) < 0, "it does not say that it has ended", 30)
+        wait_until(lambda: producer.poll(0.05) < 0, "it does not say that it has ended")
     assert producer.is_outdated
     producer.drop()
     assert len(producer) == 0

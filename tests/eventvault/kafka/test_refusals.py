@@ -137,7 +137,7 @@ def tls_server(certificate: Certificate) -> Iterator[int]:
         thread.start()
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    thread.join(60)
 
 
 def test_a_broker_that_speaks_tls_to_a_client_that_does_not_is_noticed(tmp_path: Path) -> None:

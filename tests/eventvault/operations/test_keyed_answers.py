@@ -97,7 +97,7 @@ time.sleep(60)
         with pytest.raises(IdempotencyKeyInUse):
             answers.claim(KEY)
         other.kill()
-        other.wait(10)
+        other.wait(60)
 
     assert begin(answers).operation == operation
 

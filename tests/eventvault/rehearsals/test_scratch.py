@@ -42,7 +42,7 @@ def test_that_of_a_killed_process_is_removed_and_that_of_a_living_one_stays(tmp_
         with scratch_folder(tmp_path):
             assert (folder / "a large file").exists()
         holder.kill()
-        holder.wait(30)
+        holder.wait(90)
 
     remove_abandoned(tmp_path)
 

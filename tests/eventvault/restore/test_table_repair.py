@@ -199,7 +199,7 @@ def test_without_a_whole_copy_posts_are_refused_and_the_named_restore_loses_noth
         def names_a_restore() -> bool:
             return bool(re.search(r'\{"sequence": \d+\}.* loses no event', service.status()["problems"][0]["hint"]))
 
-        processes.wait_until(names_a_restore, "health names no restore", 30)
+        processes.wait_until(names_a_restore, "health names no restore")
         with pytest.raises(DatabaseDamaged) as refused:
             post(service, 1)
         assert service.bus.registry is opened
@@ -224,6 +224,6 @@ def test_an_archive_with_the_same_rot_is_named_damaged_and_no_table_is_taken_fro
     with running_service(quick) as service:
         post_until_refused(service)
 
-        processes.wait_until(lambda: "backup_damaged" in problem_codes(service), "the archive is not named", 30)
+        processes.wait_until(lambda: "backup_damaged" in problem_codes(service), "the archive is not named")
         assert "database_damaged" in problem_codes(service)
         assert not (quick.storage_dir / "damaged_tables").exists()

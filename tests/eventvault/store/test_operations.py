@@ -104,7 +104,7 @@ def test_a_restore_that_was_swapped_when_the_whole_service_was_killed_succeeds_a
             patch.setattr(service.restorer.swapper, "swap_closed", swap_and_be_killed)
             restored = service.undo() if verb == "undo" else service.restore(backup)
     with running_service(settings) as service:
-        processes.wait_until(lambda: listed(service, kinds=[verb])[0].state == "succeeded", "it did not succeed", 30)
+        processes.wait_until(lambda: listed(service, kinds=[verb])[0].state == "succeeded", "it did not succeed")
         assert len(ids(service)) == restored.events
         assert len(listed(service, kinds=[verb])) == 1
         assert service.undo().events != restored.events

@@ -44,7 +44,7 @@ def test_a_full_lane_holds_up_whoever_puts_into_it_and_nobody_else() -> None:
     inbox.put(1, ["a"], [1])
     assert waiting.is_alive()
     assert inbox.take(0, [9, 9]) == [[0], ["a"]]
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
     assert inbox.take(10, [9, 9]) == [[1], []]
 
@@ -55,7 +55,7 @@ def test_a_closed_one_holds_up_nobody() -> None:
     waiting = threading.Thread(target=inbox.put, args=(0, [1], [1]))
     waiting.start()
     inbox.close()
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
     inbox.put(0, [2], [1])
     assert inbox.take(0, [9]) == [[]]

@@ -129,7 +129,7 @@ def test_a_client_that_is_outdated_is_replaced(kafka: Kafka, publish: Publish, m
     publishing.post("a1")
     publishing.wait_until_published()
     made[0].is_outdated = True
-    wait_until(lambda: len(made) == 2, "the client is not replaced", 30)
+    wait_until(lambda: len(made) == 2, "the client is not replaced")
     publishing.post("a2")
     publishing.wait_until_published()
     assert ids(kafka.read(topic, 2)) == ["a1", "a2"]
