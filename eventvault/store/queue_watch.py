@@ -22,6 +22,8 @@ log = logging.getLogger("jobs")
 LOOK_SECONDS = 1.0
 AWAY_SECONDS = 3.0
 """A dispatcher that does not answer for so long is a problem: one that is started again answers sooner."""
+START_SECONDS = 20.0
+"""The same for the first one of a store, which may have to load its program and to open its database."""
 
 
 class QueueWatch:
@@ -34,6 +36,7 @@ class QueueWatch:
         self._jobs = jobs
         self._status: QueueStatus | None = None
         self._answered = time.monotonic()
+        self._has_answered = False
         self._error: EventVaultError | None = None
         self._stopping = threading.Event()
 
@@ -57,11 +60,12 @@ class QueueWatch:
         status, error = self._status, self._error
         if status is not None:
             return [*status.problems, *self._late(status)]
-        if error is None or time.monotonic() - self._answered < AWAY_SECONDS:
+        failure = self._failure()
+        patience = AWAY_SECONDS if self._has_answered or failure else START_SECONDS
+        if error is None or time.monotonic() - self._answered < patience:
             return []
         if isinstance(error, JobsDamaged):
             return [Problem(error.code, error.message, error.hint)]
-        failure = self._failure()
         return [Problem(JobsUnavailable.code, f"{error.message}: {failure}" if failure else error.message, error.hint)]
 
     def look(self) -> None:
@@ -71,17 +75,17 @@ class QueueWatch:
         if self._unforeseen.newest:
             reason = f"the dispatcher of jobs could not be asked: {self._unforeseen.newest}"
             self._status, self._error = None, EventVaultError(reason, hint="the log of the service says why")
-            self._answered = time.monotonic() - AWAY_SECONDS
+            self._answered, self._has_answered = time.monotonic() - AWAY_SECONDS, True
 
     def _ask(self) -> None:
         try:
             self._status = self._jobs.status()
-            self._answered = time.monotonic()
+            self._answered, self._has_answered = time.monotonic(), True
         except EventVaultError as error:
             self._status = None
             self._error = error
             if not isinstance(error, JobsUnavailable):  # it answers, that it cannot serve
-                self._answered = time.monotonic() - AWAY_SECONDS
+                self._answered, self._has_answered = time.monotonic() - AWAY_SECONDS, True
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):

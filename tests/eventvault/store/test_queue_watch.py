@@ -83,6 +83,17 @@ def test_a_dispatcher_that_is_started_again_is_no_problem_yet(
     assert watch.describe() is None
 
 
+def test_the_first_dispatcher_of_a_store_has_longer(
+    watch: QueueWatch, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_watch, "AWAY_SECONDS", 0.0)
+    asked.answer = AWAY
+    watch.look()
+    assert watch.problems() == []
+    monkeypatch.setattr(queue_watch, "START_SECONDS", 0.0)
+    assert [problem.code for problem in watch.problems()] == ["jobs_unavailable"]
+
+
 def test_an_unforeseen_error_is_named_and_the_next_look_is_as_good_as_any(watch: QueueWatch, asked: Asked) -> None:
     good, asked.answer = asked.answer, None  # type: ignore[assignment]
     watch.look()
