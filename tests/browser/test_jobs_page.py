@@ -35,9 +35,7 @@ def vault(module_service: Callable[..., Service], tmp_path_factory: pytest.TempP
 def test_dead_jobs_are_seen_understood_and_retried(vault: Service, visit: Callable[..., Visit]) -> None:
     for name in ("bill-1", "bill-2"):
         assert vault.post("/api/jobs", {"type": "bill", "id": name}).status == 201
-    processes.wait_until(
-        lambda: len(vault.get("/api/jobs?state=dead").json()["jobs"]) == 2, "the jobs are not dead", 30
-    )
+    processes.wait_until(lambda: len(vault.get("/api/jobs?state=dead").json()["jobs"]) == 2, "the jobs are not dead")
     vault.post("/api/jobs", {"type": "echo", "id": "later", "delay": 3600})
     page = visit().page
     page.goto(f"{vault.base}/#/jobs")
@@ -70,7 +68,7 @@ def test_a_job_is_cancelled_and_a_type_paused(vault: Service, visit: Callable[..
     page.keyboard.press("Tab")  # from Cancel, which has the focus, to the verb
     page.keyboard.press("Enter")
     processes.wait_until(
-        lambda: vault.get("/api/jobs?id=waits").json()["job"]["state"] == "cancelled", "it is not cancelled", 30
+        lambda: vault.get("/api/jobs?id=waits").json()["job"]["state"] == "cancelled", "it is not cancelled"
     )
     page.get_by_role("button", name="Pause echo").click()
     page.get_by_role("button", name="Resume echo").wait_for()

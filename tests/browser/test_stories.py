@@ -148,9 +148,7 @@ def killed_once_it_is_done(first: Service) -> Callable[[Any], None]:
         answer = route.fetch().json()
         if "operation" in answer:
             path = f"/api/operations/{answer['operation']['id']}"
-            processes.wait_until(
-                lambda: first.get(path).json()["operation"]["state"] == "succeeded", "it is not done", 30
-            )
+            processes.wait_until(lambda: first.get(path).json()["operation"]["state"] == "succeeded", "it is not done")
         processes.kill(first.processes())
         route.abort()
 

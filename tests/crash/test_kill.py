@@ -137,7 +137,8 @@ def test_health_does_not_wait_for_a_store_that_hangs(service: Callable[..., Serv
     os.kill(store, signal.SIGSTOP)
     processes.wait_until(lambda: is_stopped(store), "the store goes on")
     processes.wait_until(  # an answer of half a second ago still counts
-        lambda: running.get("/api/health").json()["store"]["state"] == "unreachable", "health does not name the store"
+        lambda: running.get("/api/health", again=False).json()["store"]["state"] == "unreachable",
+        "health does not name the store",
     )
     another_store_than(store, running)
 

@@ -132,7 +132,7 @@ def test_a_bad_sector_of_a_table_ends_no_more_than_one_store(disk: FailingDisk, 
         disk.repair()
         os.utime(table)
         processes.wait_until(
-            lambda: running.post("/api/events", {"type": "t", "id": "after"}).status in (200, 201), "it fails on", 5
+            lambda: running.post("/api/events", {"type": "t", "id": "after"}).status in (200, 201), "it fails on"
         )
         assert set(statuses(running)) == {200}
         assert len(running.get("/api/events/export").body.splitlines()) == EVENTS + 1

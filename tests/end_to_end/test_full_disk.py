@@ -167,7 +167,7 @@ def test_reads_go_on_while_the_disk_is_full_and_after_each_kind_of_start(
 
         free(storage)
         processes.wait_until(
-            lambda: running.post("/api/events", {"type": "t", "id": "freed"}).status in (200, 201), "it stays full", 5
+            lambda: running.post("/api/events", {"type": "t", "id": "freed"}).status in (200, 201), "it stays full"
         )
         health = running.get("/api/health").json()
         assert (health["status"], health["store"]["state"]) == ("ok", "serving")
@@ -205,7 +205,7 @@ def check_resumes(running: Service, acknowledged: list[str]) -> None:
     """The promise is 2 s, on a machine that is not busy."""
     name = f"freed-{len(acknowledged)}"
     processes.wait_until(
-        lambda: running.post("/api/events", {"type": "t", "id": name}).status in (200, 201), "it does not resume", 10
+        lambda: running.post("/api/events", {"type": "t", "id": name}).status in (200, 201), "it does not resume"
     )
     acknowledged.append(name)
     assert running.post("/api/backup/create", {}).status == 200
