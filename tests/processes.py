@@ -66,6 +66,15 @@ def own_memory(pid: int) -> int:
     return 0
 
 
+def open_beneath(folder: Path) -> list[Path]:
+    """The files and folders in `folder` that this process has open, whatever other threads of it open elsewhere."""
+    found = []
+    for handle in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(handle.readlink())
+    return [path for path in found if path.is_relative_to(folder)]
+
+
 @contextmanager
 def repeated(step: Callable[[], object], pause: float = 0.0) -> Iterator[None]:
     """Call `step` again and again, in a thread, while the block runs. pause: seconds before each call."""

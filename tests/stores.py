@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eventvault import chores
 from eventvault.backup_manager import BackupManager
 from eventvault.backups import installation_folder
-from eventvault.errors import EventVaultError
+from eventvault.errors import EventVaultError, StoreUnavailable
 from eventvault.jobs.port import Jobs
 from eventvault.settings import Settings, load
 from eventvault.store.process import lifeline
@@ -45,6 +46,7 @@ def running_service(
 def running_client(settings: Settings, command: Sequence[str] = STORE_COMMAND) -> Iterator[StoreClient]:
     """A client of a store process that is started for it, with the lifeline that each gunicorn worker has."""
     client = BackupManager(settings, command).initialize()
+    _ask_again_while_the_machine_is_busy(client)
     processes.wait_until(lambda: _has_started(client), "the store is restoring", 60)
     try:
         yield client
@@ -55,6 +57,22 @@ def running_client(settings: Settings, command: Sequence[str] = STORE_COMMAND) -
         client.spawner.end("")
         if hello is not None:
             wait_until_gone(hello.pid)
+
+
+def _ask_again_while_the_machine_is_busy(client: StoreClient) -> None:
+    """A store has a second to answer `status`, too little at times: ask again while it answers at all."""
+    ask = client.status
+
+    def status() -> dict[str, Any]:
+        for _ in range(10):
+            try:
+                return ask()
+            except StoreUnavailable:
+                if client.spawner.hello() is None:
+                    raise
+        return ask()
+
+    client.status = status  # type: ignore[method-assign]
 
 
 def _has_started(client: StoreClient) -> bool:

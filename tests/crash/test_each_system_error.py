@@ -85,7 +85,7 @@ def failing(pid: int, faults: Sequence[str], log: Path) -> Iterator[None]:
     command = ["strace", "-f", "-q", "-p", str(pid), "-o", str(log), "-e", f"trace={calls}", *injected]
     tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        processes.wait_until(lambda: _is_traced(pid) or tracer.poll() is not None, "strace does not attach")
+        processes.wait_until(lambda: is_traced(pid) or tracer.poll() is not None, "strace does not attach")
         if tracer.poll() is not None and _exists(pid):
             pytest.skip("strace may not attach to a process here")
         yield
@@ -101,7 +101,7 @@ def _exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def _is_traced(pid: int) -> bool:
+def is_traced(pid: int) -> bool:
     with suppress(OSError):
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return all("TracerPid:\t0\n" not in (task / "status").read_text() for task in tasks)

@@ -14,6 +14,7 @@ import pytest
 
 from tests import processes
 from tests.crash.load import check_history, exported
+from tests.crash.test_each_system_error import is_traced
 from tests.service import Service
 
 pytestmark = [
@@ -41,12 +42,7 @@ def failing(pid: int, fault: str, log: Path) -> Iterator[None]:
 
 
 def _attached(pid: int, tracer: subprocess.Popen[bytes]) -> bool:
-    def settled() -> bool:
-        tasks = list((Path("/proc") / str(pid) / "task").iterdir())
-        traced = all("TracerPid:\t0\n" not in (task / "status").read_text() for task in tasks)
-        return traced or tracer.poll() is not None
-
-    processes.wait_until(settled, "strace does not attach")
+    processes.wait_until(lambda: is_traced(pid) or tracer.poll() is not None, "strace does not attach")
     return tracer.poll() is None
 
 

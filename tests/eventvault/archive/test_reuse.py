@@ -20,6 +20,7 @@ from eventvault.archive.manifest import Manifest
 from eventvault.archive.reuse import reusable_members
 from eventvault.archive.writer import WrittenArchive
 from tests import format_1, restoring
+from tests.processes import open_beneath
 
 
 @pytest.fixture
@@ -305,18 +306,14 @@ def test_archives_that_can_give_nothing_do_not_stand_before_one_that_can(first, 
     assert unusable == []
 
 
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def test_no_more_than_a_few_archives_are_open_at_once(first, tables, about):
-    held = open_files()
+    folder = first.parent
     with reusable_members([first] * 20, about.store_id, about.compression) as archives:
         archives.open_for({(1, "5" * 64)}, set())
-        assert open_files() - held == earlier_module.MAX_ARCHIVES
+        assert len(open_beneath(folder)) == earlier_module.MAX_ARCHIVES
     with reusable_members([first] * 20, "another", about.compression) as archives:
         archives.open_for({(1, "5" * 64)}, set())
-        assert open_files() == held
+        assert open_beneath(folder) == []
 
 
 @pytest.mark.parametrize("known", [True, False])
