@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 from base64 import b64decode, b64encode
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,9 +39,19 @@ class Load:
         return {status: count for status, count in self.statuses.items() if not status.startswith("2")}
 
 
-def http_request(method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> bytes:
-    """Return the bytes of a request that keeps its connection alive."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
+def http_request(
+    method: str,
+    path: str,
+    body: bytes = b"",
+    content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return the bytes of a request that keeps its connection alive. headers: further ones."""
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "Host: localhost",
+        *(f"{name}: {text}" for name, text in (headers or {}).items()),
+    ]
     if body:
         lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -85,6 +95,10 @@ class Client:
         self.connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def has_ended(self) -> bool:
+        """Return whether the server has closed the connection of an idle client, as it may at any time."""
+        return bool(select.select([self.connection], [], [], 0)[0])
+
     def send(self, request: bytes, due: float) -> None:
         self.due = due
         self.received.clear()
@@ -119,7 +133,8 @@ class Generator:
         self.times: list[float] = []
         self.statuses: Counter[str] = Counter()
         self.poll = select.epoll()
-        self.idle = [Client(task["port"]) for _ in range(task["clients"])]
+        self.idle = deque(Client(task["port"]) for _ in range(task["clients"]))
+        """Those that have waited longest come first, so that each connection is used."""
         self.busy: dict[int, Client] = {}
         for client in self.idle:
             self.poll.register(client.connection, select.EPOLLIN)
@@ -129,7 +144,9 @@ class Generator:
         while self.send_what_is_due() or self.busy:
             for number, _ in self.poll.poll(self.wait()):
                 if number in self.busy:
-                    self.take(self.busy[number], number)
+                    self.take(self.busy[number])
+                else:  # the server closed it; while it is watched, no other one is waited for
+                    self.poll.unregister(number)
         elapsed = time.perf_counter() - self.begin
         times = sorted(self.times)
         return Load(
@@ -145,7 +162,9 @@ class Generator:
                 return False
             if due > now or not self.idle:
                 return True
-            client = self.idle.pop()
+            client = self.idle.popleft()
+            if client.has_ended():
+                self.connect_again(client)
             client.send(self.requests[self.sent % len(self.requests)], due)
             self.busy[client.connection.fileno()] = client
             self.sent += 1
@@ -157,15 +176,18 @@ class Generator:
             return 1.0
         return min(1.0, max(0.0, self.begin + self.sent * self.interval - time.perf_counter()))
 
-    def take(self, client: Client, number: int) -> None:
+    def connect_again(self, client: Client) -> None:
+        client.connection.close()
+        client.connect()
+        self.poll.register(client.connection, select.EPOLLIN)
+
+    def take(self, client: Client) -> None:
+        number = client.connection.fileno()
         try:
             status = client.receive()
         except ConnectionError:
             status = "hung up"
-            self.poll.unregister(number)
-            client.connection.close()
-            client.connect()
-            self.poll.register(client.connection, select.EPOLLIN)
+            self.connect_again(client)
         if status is not None:
             del self.busy[number]
             self.times.append(time.perf_counter() - client.due)

@@ -18,6 +18,10 @@ from tests.service import Service
 STREAM = "/api/changes/stream"
 RECORD_SECONDS = 30.0
 """Longer than the longest pause between two looks of the overview."""
+_SENT = frozenset({"accept", "cache-control"})
+"""The headers of a page's request that are sent as they were."""
+_HEADERS = {"accept-encoding": "gzip, deflate, br"}
+"""What a browser adds later, so that it is not recorded. Without `If-None-Match`: beside posts nearly all is new."""
 
 
 class OpenPages:
@@ -39,7 +43,8 @@ def record(page: Any, base: str, count: int, seconds: float = RECORD_SECONDS) ->
     def note(request: Any) -> None:
         address = urlsplit(request.url)
         if address.path.startswith("/api/") and address.path != STREAM:
-            asked.append(http_request(request.method, f"{address.path}?{address.query}".rstrip("?")))
+            headers = _HEADERS | {name: text for name, text in request.headers.items() if name in _SENT}
+            asked.append(http_request(request.method, f"{address.path}?{address.query}".rstrip("?"), headers=headers))
 
     page.goto(f"{base}/")
     page.get_by_text("up to", exact=False).first.wait_for()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -56,6 +58,25 @@ def test_every_request_is_sent_in_turn_and_counted_by_its_answer(server: Threadi
 def test_requests_are_sent_at_the_requested_rate(server: ThreadingHTTPServer) -> None:
     load = measure(server.server_port, [http_request("POST", "/", b"x")], clients=4, seconds=0.5, rate=100)
     assert load.statuses == {"201": 50}
+
+
+def test_a_connection_that_the_server_closes_while_it_is_idle_is_made_again() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+
+        def answer_once_each() -> None:
+            for _ in range(5):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65_536)
+                    connection.send(answer, socket.MSG_MORE)  # so that it arrives together with the end
+
+        with ThreadPoolExecutor(1) as server:
+            served = server.submit(answer_once_each)
+            load = measure(listener.getsockname()[1], [http_request("GET", "/")], clients=1, seconds=60, most=5)
+            served.result(60)
+        assert load.statuses == {"200": 5}
 
 
 def test_a_quantile_is_one_of_the_values() -> None:
