@@ -39,10 +39,7 @@ def stream_changes() -> Response:
         position = edge.store.resume(None)
         running = edge.store.list_operations(RUNNING_OPERATIONS)
         source = ChangeSource(
-            edge.change_feed,
-            edge.event_feed if may_read else None,
-            operation_json,
-            None if may_read else credential.name,
+            edge.change_feed, operation_json, None if may_read else credential.name, has_events=may_read
         )
         return source.beginning(Head(position.generation, position.sequence), running), source
 

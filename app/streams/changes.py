@@ -11,11 +11,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from app.streams.feed import EventFeed
 from app.streams.messages import COMMENT, id_of, message
 from app.streams.shared_threads import SharedThreads
 from eventvault.database.values import Head
@@ -28,17 +28,23 @@ RUNNING_OPERATIONS = OperationQuery(states=[QUEUED, RUNNING])
 NEWEST_OPERATIONS = OperationQuery(limit=20)
 """Short operations begin and end between two looks: they are among the newest."""
 PAUSE_SECONDS = 0.25
-"""The time between two looks, and between two messages of a kind on a stream."""
+"""The time between two looks, and so between two messages of a kind on a stream."""
+WAIT_SECONDS = 10.0
+"""How long one call waits in the store for another head."""
 _CHANGES = 1000
 """How many changes are held for streams that did not send them yet."""
 
 
 class ChangeFeed:
-    """Looks for changed operations, once for all streams of this process. Safe to use from many threads."""
+    """Looks for changes, once for all streams of this process. Safe to use from many threads.
+
+    head: where the registry ends, as far as it was heard; None before.
+    """
 
     def __init__(self, store: Store) -> None:
+        self.head: Head | None = None
         self._store = store
-        self._threads = SharedThreads({"changes": self._look})
+        self._threads = SharedThreads({"changes": self._look, "heads": self._follow})
         self._lock = threading.Lock()
         self._known: dict[str, OperationEntry] | None = None
         self._changes: deque[OperationEntry] = deque(maxlen=_CHANGES)
@@ -58,6 +64,8 @@ class ChangeFeed:
 
     def since(self, count: int) -> tuple[int, list[OperationEntry]]:
         """Return how many changes there were, and the newest state of each operation that changed after `count`."""
+        if count == self._count:
+            return count, []
         with self._lock:
             missing = min(self._count - count, len(self._changes))
             newer = list(self._changes)[len(self._changes) - missing :]
@@ -77,6 +85,15 @@ class ChangeFeed:
             self._threads.wake_all()
         time.sleep(PAUSE_SECONDS)
 
+    def _follow(self) -> None:
+        """Wait for another head. Many posts are heard of together: each would wake all streams, beside the next one."""
+        head = self._store.wait_for_events(self.head, WAIT_SECONDS)
+        if head == self.head:
+            return
+        self.head = head
+        self._threads.wake_all()
+        time.sleep(PAUSE_SECONDS)
+
     def _ended(self, missing: Iterable[OperationEntry]) -> list[OperationEntry]:
         found = []
         for entry in missing:
@@ -86,23 +103,23 @@ class ChangeFeed:
 
 
 class ChangeSource:
-    """events: the feed that knows where the registry ends; None: that is not sent. started_by: of whom alone."""
+    """has_events: whether it says where the registry ends. started_by: whose operations it has; None: all."""
 
     def __init__(
         self,
         feed: ChangeFeed,
-        events: EventFeed | None,
         describe: Callable[[OperationEntry], dict[str, Any]],
         started_by: str | None = None,
+        *,
+        has_events: bool = True,
     ) -> None:
         self.ended = False
         self._feed = feed
-        self._events = events
         self._describe = describe
         self._started_by = started_by
+        self._has_events = has_events
         self._count = feed.count
         self._head = Head("", 0)
-        self._next_at = 0.0
 
     def beginning(self, head: Head, running: list[OperationEntry]) -> bytes:
         """Return the first messages: the state that every change follows."""
@@ -110,38 +127,26 @@ class ChangeSource:
 
     def start(self, wake: Callable[[], None]) -> None:
         self._feed.join(self, wake)
-        if self._events is not None:
-            self._events.join(self, wake)
 
     def close(self) -> None:
         self._feed.leave(self)
-        if self._events is not None:
-            self._events.leave(self)
 
     def comment(self) -> bytes:
         return COMMENT + b"\n"
 
     def take(self) -> bytes:
-        """Return what is new. Too soon after the last message there is nothing; the writer looks again by itself."""
-        now = time.monotonic()
-        if now < self._next_at:
-            return b""
-        tail = self._events.tail if self._events is not None else None
+        """Return what is new. The feed finds that at most every PAUSE_SECONDS."""
+        head = self._feed.head
+        piece = self._head_message(head) if head is not None else b""
         self._count, changed = self._feed.since(self._count)
-        piece = self._operation_messages(changed)
-        if tail is not None:
-            piece = self._head_message(Head(tail.generation, tail.last)) + piece
-        if piece:
-            self._next_at = now + PAUSE_SECONDS
-        return piece
+        return piece + self._operation_messages(changed)
 
     def _head_message(self, head: Head) -> bytes:
         is_known = head.generation == self._head.generation and head.sequence <= self._head.sequence
-        if self._events is None or is_known:
+        if is_known or not self._has_events:
             return b""
         self._head = head
-        body = {"generation": head.generation, "lastSequence": head.sequence}
-        return message("events", orjson.dumps(body), id_of(head))
+        return _message_of(head)
 
     def _operation_messages(self, entries: Iterable[OperationEntry]) -> bytes:
         return b"".join(
@@ -149,3 +154,9 @@ class ChangeSource:
             for entry in entries
             if self._started_by in (None, entry.started_by)
         )
+
+
+@lru_cache(maxsize=4)
+def _message_of(head: Head) -> bytes:
+    """Return the message that all streams have together."""
+    return message("events", orjson.dumps({"generation": head.generation, "lastSequence": head.sequence}), id_of(head))

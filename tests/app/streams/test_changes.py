@@ -13,8 +13,7 @@ from flask.testing import FlaskClient
 
 from app.streams import changes, shared_threads
 from app.streams.changes import ChangeFeed, ChangeSource
-from app.streams.feed import EventFeed
-from eventvault.database.values import Head
+from eventvault.database.values import Head, ScanQuery
 from eventvault.errors import OperationNotFound, StoreUnavailable
 from eventvault.operations.entry import ENDED_VERSION, OperationEntry, OperationQuery
 from eventvault.operations.operation import Progress
@@ -71,10 +70,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedStore:
 @pytest.fixture
 def begin(store: ScriptedStore) -> Iterator[Callable[..., ChangeSource]]:
     started: list[ChangeSource] = []
-    feed, events = ChangeFeed(store), EventFeed(store)
+    feed = ChangeFeed(store)
 
     def start(*, may_read: bool = True, started_by: str | None = None) -> ChangeSource:
-        source = ChangeSource(feed, events if may_read else None, described, started_by)
+        source = ChangeSource(feed, described, started_by, has_events=may_read)
         started.append(source)
         source.start(lambda: None)
         return source
@@ -138,6 +137,19 @@ def test_events_are_told_by_their_last_sequence_however_many_there_are(
     found = read_until(source, lambda found: any(each.get("lastSequence") == 300 for _, each in found))
     assert len(found) < 10
     assert all(set(each) == {"generation", "lastSequence"} for kind, each in found if kind == "events")
+
+
+def test_no_event_is_read_to_say_where_the_registry_ends(
+    store: ScriptedStore, begin: Callable[..., ChangeSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[ScanQuery] = []
+    scan = store.scan
+    monkeypatch.setattr(store, "scan", lambda query: read.append(query) or scan(query))
+    source = begin()
+    for count in (1, 2):
+        store.append(drafts(str(count)))
+        read_until(source, lambda found, count=count: [each for _, each in found if each["lastSequence"] == count])
+    assert not read
 
 
 def test_a_token_that_may_not_read_gets_its_own_operations_and_no_events(
