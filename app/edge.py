@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from app.access.cookies import BrowserSessions
 from app.access.sign_ins import SignIns
 from app.budget import Budget
 from app.request_end import at_request_end
-from app.shared_answers import SharedAnswers
+from app.shared_answers import Answer, Question, SharedAnswers
 from app.streams.changes import ChangeFeed
 from app.streams.feed import EventFeed
 from app.streams.operations import OperationFeed
@@ -60,6 +61,7 @@ BODIES = 2
 PARSED = 8
 """How many times MAX_BODY_BYTES of memory one process takes for bodies while they are parsed."""
 
+_TAKES_OLDER = re.compile(r"(?<![\w-])max-age *= *\"?0*[1-9]", re.IGNORECASE)
 _KEY = "eventvault"
 
 
@@ -169,6 +171,16 @@ def current_jobs() -> Jobs:
     if jobs is None:
         raise JobsDisabled("jobs are switched off", hint="set JOBS_ENABLED=true, and restart the service")
     return jobs
+
+
+def shared_answer(question: Question[Answer]) -> Answer:
+    """Return the answer to a question that many ask, as `SharedAnswers.get`.
+
+    `Cache-Control: max-age=1` of a request (RFC 9111, section 5.2.1.1), or more seconds, lets it be of the last half
+    second although events were appended since: pages that poll cost the same, however many events are posted.
+    """
+    asked = request.environ.get("HTTP_CACHE_CONTROL")
+    return current_edge().answers.get(question, before_appends=asked is not None and bool(_TAKES_OLDER.search(asked)))
 
 
 def note_answered_change(response: Response) -> Response:

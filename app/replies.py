@@ -15,7 +15,7 @@ from isal import isal_zlib
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError
 
 from app.bodies import read_body
-from app.edge import current_edge
+from app.edge import current_edge, shared_answer
 from app.shared_answers import Question
 from eventvault import json_text
 from eventvault.errors import InvalidInput
@@ -78,14 +78,24 @@ class Body:
         return hashlib.blake2b(self.plain, digest_size=16).hexdigest()
 
 
-def shared_reply(key: Hashable, make: Callable[[], Any], *, of_events: bool = True) -> Response:
-    """Answer with the payload that `make` returns, made once for all who ask within half a second (`SharedAnswers`)."""
-    question = Question(key, lambda: Body(orjson.dumps(make())), _plain, Body, of_events=of_events)
-    return body_reply(current_edge().answers.get(question))
+def shared_reply(
+    key: Hashable, make: Callable[[], Any], *, of_events: bool = True, for_workers: bool = True
+) -> Response:
+    """Answer with the payload that `make` returns, made once for all who ask within half a second (`SharedAnswers`).
+
+    for_workers: whether other workers get it too; not where there are many questions, as few answers have a place.
+    """
+    encode = _plain if for_workers else _nothing
+    question = Question(key, lambda: Body(orjson.dumps(make())), encode, Body, of_events=of_events)
+    return body_reply(shared_answer(question))
 
 
 def _plain(body: Body) -> bytes:
     return body.plain
+
+
+def _nothing(_: Body) -> None:
+    """Stand for an answer that is not for other workers."""
 
 
 def body_reply(body: Body) -> Response:

@@ -65,11 +65,15 @@ class SharedAnswers:
         self._shared: dict[Hashable, _Shared] = {}
         self._changed = {EVENTS: 0, OTHERS: 0}
 
-    def get(self, question: Question[Answer]) -> Answer:
-        """Return the answer, made now or for another request. Raises what making it raised, or TooBusy."""
+    def get(self, question: Question[Answer], *, before_appends: bool = False) -> Answer:
+        """Return the answer, made now or for another request. Raises what making it raised, or TooBusy.
+
+        before_appends: an answer counts as long although events were appended since it was begun.
+        """
+        kind = EVENTS if question.of_events and not before_appends else OTHERS
         with self._lock:
             now = self._clock()
-            shared = self._newest(question, now)
+            shared = self._newest(question, kind, now)
             is_own = shared is None
             if shared is None:
                 shared = _Shared(now)
@@ -90,9 +94,8 @@ class SharedAnswers:
                 self._changed[kind] = now
                 self._memory.note_change(kind, now)
 
-    def _newest(self, question: Question[Answer], now: int) -> _Shared | None:
-        """Return the newest answer of this worker or another one that is not too old."""
-        kind = EVENTS if question.of_events else OTHERS
+    def _newest(self, question: Question[Answer], kind: int, now: int) -> _Shared | None:
+        """Return the newest answer of this worker or another one that is not older than the last change of the kind."""
         oldest = max(now - self._nanoseconds, self._changed[kind], self._memory.last_change(kind))
         own = self._shared.get(question.key)
         began = own.began if own is not None else 0

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from app.edge import current_edge
+from app.edge import current_edge, shared_answer
 from app.shared_answers import Question
 from eventvault.errors import EventVaultError
 
@@ -54,4 +54,4 @@ def current_status() -> Status:
         edge.away.dated([])
         return Status(status)
 
-    return edge.answers.get(Question("status", ask, Status.encode, Status.decode))
+    return shared_answer(Question("status", ask, Status.encode, Status.decode))

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 
 from app.edge import current_store, store_for_long_call
-from app.replies import reply
+from app.replies import reply, shared_reply
 from eventvault import clock
 from eventvault.database.values import HistogramQuery, TypeCount, TypesQuery
 from eventvault.events import cursor
@@ -17,6 +17,10 @@ from eventvault.restore.values import Moment
 
 def histogram_reply(asked: dict[str, Any]) -> Response:
     """asked: a validated query string. Raises MomentUnavailable."""
+    return shared_reply(("histogram", *sorted(asked.items())), lambda: _histogram(asked), for_workers=False)
+
+
+def _histogram(asked: dict[str, Any]) -> dict[str, Any]:
     view = _resolve(asked)
     end = asked.get("recorded_to", asked.get("as_of"))
     begin = asked.get("recorded_from")
@@ -29,7 +33,7 @@ def histogram_reply(asked: dict[str, Any]) -> Response:
         upto=None if view is None else view.sequence,
     )
     counted = current_store().histogram(query)
-    body = {
+    return {
         "success": True,
         "from": clock.format_microseconds(counted.recorded_from),
         "to": clock.format_microseconds(counted.recorded_to),
@@ -39,7 +43,6 @@ def histogram_reply(asked: dict[str, Any]) -> Response:
         "exact": counted.exact,
         "generation": view.generation_id if view is not None else counted.generation,
     }
-    return reply(body)
 
 
 def _resolve(asked: dict[str, Any]) -> PastView | None:

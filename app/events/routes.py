@@ -129,6 +129,7 @@ def stream_events(asked: dict[str, Any]) -> Response:
 @blueprint.doc(summary="Count events by time")
 @blueprint.arguments(HistogramQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, HistogramSchema)
+@blueprint.alt_response(304, description="The answer is as `If-None-Match` says.", success=True)
 def get_histogram(asked: dict[str, Any]) -> Response:
     """Answers how many events were recorded in each part of a time; by default, from the first event until now.
 

@@ -157,6 +157,52 @@ def test_all_who_ask_share_one_answer_of_the_store(
     assert sorted(asked) == ["list", "list", "status"]
 
 
+def test_who_takes_an_older_answer_shares_it_although_events_are_posted(shared: Flask) -> None:
+    web = shared.test_client()
+
+    def seen(taken: str) -> tuple[int, int]:
+        health: Any = web.get("/api/health", headers={"Cache-Control": taken}).json
+        return health["store"]["events"], health["backup"]["count"]
+
+    assert seen("max-age=1") == (0, 0)
+    web.post("/api/events", json={"type": "a"})
+    assert seen("max-age=1") == seen("no-transform, Max-Age=30") == (0, 0)
+    strict = (
+        "",
+        "no-cache",
+        "max-age=0",
+        "max-age=00",
+        "s-maxage=9",
+        "max-age=",
+        "max-age=-1",
+        "max-age",
+        "x-max-age=1",
+    )
+    for count, each in enumerate(strict, start=1):
+        assert seen(each) == (count, 0), each
+        web.post("/api/events", json={"type": "a"})
+        assert seen("max-age=1") == (count, 0)
+    web.post("/api/backup/create")
+    assert seen("max-age=1") == (len(strict) + 1, 1), "what is no append is seen at once"
+
+
+def test_events_are_counted_by_time_once_for_all_who_ask(
+    shared: Flask, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, web, histogram = [], shared.test_client(), store.histogram
+    monkeypatch.setattr(store, "histogram", lambda query: counted.append(query.buckets) or histogram(query))
+    older = {"Cache-Control": "max-age=1"}
+
+    for buckets in (4, 5, 4, 5):
+        answer = web.get(f"/api/events/histogram?buckets={buckets}", headers=older)
+        assert len(answer.json["counts"]) == buckets
+        web.post("/api/events", json={"type": "a"})
+    assert counted == [4, 5]
+    again = web.get("/api/events/histogram?buckets=4", headers={**older, "If-None-Match": "*"})
+    assert (again.status_code, counted) == (304, [4, 5])
+    assert sum(web.get("/api/events/histogram?buckets=4").json["counts"]) == 4
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_a_deletion_can_be_tried(web: FlaskClient, made: list[str], method: str) -> None:
     query = {"GET": "dryRun=delete", "DELETE": "dryRun=true"}[method]

@@ -269,6 +269,24 @@ def test_a_hidden_page_asks_nothing_and_a_visible_one_asks_again(vault: Service,
     page.get_by_role("button", name="posted.meanwhile").wait_for()
 
 
+def asks_for_health(*, older: bool) -> Callable[[Any], bool]:
+    """Return what finds a request for health that takes an older answer, or one that takes none."""
+    taken = "max-age=1" if older else None
+    return lambda asked: asked.url.endswith("/api/health") and asked.headers.get("cache-control") == taken
+
+
+def test_a_page_takes_the_answer_of_other_pages_where_it_asks_again_by_itself(
+    vault: Service, visit: Callable[..., Visit]
+) -> None:
+    page = visit().page
+    with page.expect_request(asks_for_health(older=False)):
+        page.goto(f"{vault.base}/")
+    with page.expect_request(asks_for_health(older=True)):
+        pass
+    with page.expect_request(asks_for_health(older=False)):
+        vault.post("/api/backup/create")
+
+
 def test_a_hidden_page_asks_nothing_of_what_it_began_until_somebody_sees_it(
     vault: Service, visit: Callable[..., Visit]
 ) -> None:

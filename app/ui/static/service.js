@@ -7,6 +7,7 @@ import { changeSession, onSessionOfOthers, sessionKey, sessionName } from "./ses
 
 const RETRY = 2000; // milliseconds between two tries while nothing answers
 const SELDOM = 15000; // milliseconds between two looks at what the stream says when it changes
+const OLDER = { "Cache-Control": "max-age=1" }; // of a look by schedule: all pages share one answer although events come
 const LEAST = 500; // milliseconds between two looks, however often it changes
 const WITHIN = 20000; // milliseconds that a look may take
 const CLOCK_ERROR = 1500; // milliseconds by which the time of the service may be reckoned wrong here
@@ -39,9 +40,9 @@ export function headersWithSession(headers = {}) {
   return key ? { ...headers, "X-EventVault-Session": key } : headers;
 }
 
-// Returns the JSON of the answer. Throws a ServiceError.
-export async function ask(method, path, body, { signal } = {}) {
-  const headers = { Accept: "application/json" };
+// Returns the JSON of the answer. more: further headers. Throws a ServiceError.
+export async function ask(method, path, body, { signal, more } = {}) {
+  const headers = { Accept: "application/json", ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const options = { method, signal, headers: headersWithSession(headers) };
   if (body !== undefined) options.body = JSON.stringify(body);
@@ -101,7 +102,8 @@ function lookOf(path) {
   return looks.get(path);
 }
 
-async function look(path) {
+// more: headers, beside those of each request.
+async function look(path, more) {
   const present = lookOf(path);
   clearTimeout(present.timer);
   if (present.busy) {
@@ -111,7 +113,7 @@ async function look(path) {
   present.busy = true;
   present.askedAt = performance.now();
   try {
-    present.data = await ask("GET", path, undefined, { signal: AbortSignal.timeout(WITHIN) });
+    present.data = await ask("GET", path, undefined, { signal: AbortSignal.timeout(WITHIN), more });
     present.error = null;
     present.at = clock.now();
     present.answeredAt = performance.now();
@@ -136,7 +138,7 @@ function schedule(path) {
   const pauses = pausesOf(present);
   if (!pauses.length || document.hidden) return;
   const wanted = present.error ? RETRY : Math.min(...pauses);
-  present.timer = setTimeout(() => look(path), isLive() && isHeardOf(path) ? Math.max(SELDOM, wanted) : wanted);
+  present.timer = setTimeout(() => look(path, OLDER), isLive() && isHeardOf(path) ? Math.max(SELDOM, wanted) : wanted);
 }
 
 document.addEventListener("visibilitychange", () => {
