@@ -357,7 +357,7 @@ def _content(path: Path) -> bytes:
 
 
 def _joined(lines: Sequence[bytes]) -> bytes:
-    return b"\n".join(lines) + b"\n"
+    return b"\n".join([*lines, b""])  # not joined and then added to: a segment of 8 MiB would be copied twice
 
 
 def _inflated(path: Path, inflater: Any, piece: bytes, most: int) -> bytes:
