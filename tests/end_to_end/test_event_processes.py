@@ -11,12 +11,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from eventvault.rpc import frames
 from tests import processes
 from tests.end_to_end.test_command_line import QUICK, without_what_varies
 from tests.service import PROJECT, Service, service_environment
@@ -114,12 +113,9 @@ def test_without_a_service_the_first_command_starts_a_store_that_the_next_ones_u
 ) -> None:
     file = tmp_path / "a.ndjson"
     file.write_bytes(lines(1, 3))
-    mark, socket = secrets.token_hex(8), Path(settings_environment["STORAGE_DIR"]) / "store.sock"
-    with ExitStack() as opened:
-        opened.callback(lambda: processes.kill(processes.marked(mark)))
+    mark = secrets.token_hex(8)
+    try:
         imported = run(settings_environment, "import", str(file), "--json", mark=mark)
-        # A store that nobody is connected to ends after three seconds, in which a busy machine starts no other command.
-        opened.enter_context(closing(frames.connect(socket, 60)))
         assert imported.returncode == 0, imported.stderr
         assert b"No service runs: a store was started for this command.\n" in imported.stderr
         assert json.loads(imported.stdout)["new"] == 3
@@ -135,6 +131,8 @@ def test_without_a_service_the_first_command_starts_a_store_that_the_next_ones_u
             assert len(run(settings_environment, "export", mark=mark).stdout.splitlines()) == 4
             assert b"only in now  1" in run(settings_environment, "diff", "#3", "now", "--summary", mark=mark).stdout
         assert list((Path(settings_environment["STORAGE_DIR"]) / "imports").glob("*.json"))
+    finally:
+        processes.kill(processes.marked(mark))
 
 
 def test_with_a_service_commands_and_requests_see_the_same_events(
