@@ -118,8 +118,9 @@ class Pool:
         self._slots: dict[int, Slot] = {}
         self._program: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._catalogue_reader: Callable[[], None] | None = None
-        """Reads what the present nursery says of its modules; None once it has said it."""
+        self._catalogue: FileIO | None = None
+        """From which the present nursery says what its modules declare; None once it has said it."""
+        self._catalogue_text = bytearray()
         self._has_declared = False
         """Whether the present nursery has said what its modules declare, or why they cannot be imported."""
         self._is_ready = False
@@ -242,24 +243,20 @@ class Pool:
         os.set_blocking(reading, False)
         self._control, self._begun_at, self._silent_for, self._has_declared = control, now, None, False
         self._selector.register(control, selectors.EVENT_READ, self._read_nursery)
-        text = bytearray()
-        self._catalogue_reader = lambda: self._read_catalogue(catalogue, text, control)
-        self._selector.register(catalogue, selectors.EVENT_READ, self._catalogue_reader)
+        self._catalogue, self._catalogue_text = catalogue, bytearray()
+        self._selector.register(catalogue, selectors.EVENT_READ, lambda: self._read_catalogue(catalogue))
 
-    def _read_catalogue(self, catalogue: FileIO, text: bytearray, control: socket.socket) -> None:
+    def _read_catalogue(self, catalogue: FileIO) -> None:
         if catalogue.closed:  # the end of the nursery came in the same turn, and the rest was read then
             return
         read = os.read(catalogue.fileno(), _READ_BYTES)
-        text += read
+        self._catalogue_text += read
         if read:
             return
-        self._selector.unregister(catalogue)
-        catalogue.close()
-        if control is self._control:
-            self._catalogue_reader = None
-        if control is not self._control or not text:
+        self._close_catalogue()
+        if not self._catalogue_text:
             return  # the nursery has died, which its socket says too
-        declared = _declared.decode(text)
+        declared = _declared.decode(self._catalogue_text)
         self._has_declared = True
         self._is_ready = declared.error is None
         self._was_ready |= self._is_ready
@@ -287,8 +284,14 @@ class Pool:
     def _read_rest_of_catalogue(self) -> None:
         """Read what the nursery said of its modules before it ended: its end may be seen first."""
         with suppress(BlockingIOError):
-            while self._catalogue_reader is not None:
-                self._catalogue_reader()
+            while self._catalogue is not None:
+                self._read_catalogue(self._catalogue)
+
+    def _close_catalogue(self) -> None:
+        catalogue, self._catalogue = self._catalogue, None
+        if catalogue is not None:
+            self._selector.unregister(catalogue)
+            catalogue.close()
 
     def _note_report(self, report: Forked | Ended, handles: list[int]) -> None:
         slot = self._slots.get(report.number)
@@ -327,6 +330,7 @@ class Pool:
             self._selector.unregister(self._control)
             self._control.close()  # then it ends its executors, and itself
             self._control = None
+        self._close_catalogue()
         for slot in self.slots:
             self.kill(slot)
             self._remove(slot, None)
@@ -420,9 +424,9 @@ class Pool:
 
 def _end(program: subprocess.Popen[bytes]) -> int | None:
     """Wait for the nursery, which ends once its socket is closed; kill it if it does not. Returns its status."""
-    for _ in range(2):
+    for seconds in (1.0, 5.0):
         try:
-            return program.wait(1.0)
+            return program.wait(seconds)
         except subprocess.TimeoutExpired:
             program.kill()
     return None

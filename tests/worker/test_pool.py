@@ -85,6 +85,19 @@ def test_a_silent_nursery_is_killed_after_as_long_as_the_supervisor_ran(
 
 
 @pytest.mark.process
+def test_a_pool_that_ends_before_its_nursery_has_said_anything_leaves_nothing_open() -> None:
+    with selectors.DefaultSelector() as selector:
+        pool = Pool(
+            selector, Listener(), size=1, jobs_per_process=1, memory=2**28, modules=[],
+            variables={"PATH": os.environ["PATH"]}, log_level="info",
+        )  # fmt: skip
+        pool.tend(1.0)
+        assert len(selector.get_map()) == 2
+        pool.close()
+        assert len(selector.get_map()) == 0
+
+
+@pytest.mark.process
 @pytest.mark.parametrize("first", ["the modules", "its end"])
 def test_why_a_module_cannot_be_imported_is_said_in_either_order(first: str) -> None:
     listener = Listener()
