@@ -15,11 +15,22 @@ import pytest
 
 from eventvault.jobs.job import MAX_OUTPUT_OF_ATTEMPT
 from eventvault.jobs.messages import Bye, Done, Failed, Fenced, Hello, Progressed, Returned
-from tests.worker.worker_harness import FakeTransport, Harness, new_supervisor, running_worker, wait_until_dead
+from tests.processes import wait_until
+from tests.worker.worker_harness import (
+    PATIENCE_SECONDS,
+    FakeTransport,
+    Harness,
+    new_supervisor,
+    running_worker,
+    wait_until_dead,
+)
 from worker import pool
 from worker.supervisor import ModulesNotImported
 
 pytestmark = pytest.mark.process
+
+BEGUN_WITHIN = 1.5
+"""Seconds in which a handler begins, and ends what it does when it is stopped, on a busy machine too."""
 
 
 @pytest.fixture(scope="module")
@@ -127,18 +138,23 @@ def test_output_without_end_is_bounded_and_the_rest_counted(worker: Harness) -> 
     assert text.endswith("xthe end\n")
 
 
-@pytest.mark.parametrize("job_type", ["hang", "hang_on", "hang_in_c"])
-def test_a_handler_that_hangs_runs_out_of_time(worker: Harness, job_type: str) -> None:
-    outcome = worker.perform(job_type, timeout=0.1)
+@pytest.mark.parametrize("job_type", ["hang_on", "hang_in_c"])
+def test_a_handler_that_hangs_whatever_it_is_told_is_killed(worker: Harness, job_type: str) -> None:
+    outcome = worker.perform(job_type, timeout=BEGUN_WITHIN)
     assert isinstance(outcome, Failed)
     assert (outcome.outcome, outcome.error.code) == ("timeout", "job_timeout")
-    assert "longer than its 0.1 s" in outcome.error.message
-    assert ("was killed" in outcome.error.message) == (job_type != "hang")
+    assert f"longer than its {BEGUN_WITHIN} s" in outcome.error.message
+    assert "was killed" in outcome.error.message
 
 
-def test_a_handler_can_clean_up_when_it_is_stopped(worker: Harness, tmp_path: Path) -> None:
-    assert worker.perform("clean_up", str(tmp_path / "reason"), timeout=0.1).outcome == "timeout"
-    assert (tmp_path / "reason").read_text() == "timeout"
+def test_a_handler_that_runs_out_of_time_is_stopped_and_can_clean_up(tmp_path: Path) -> None:
+    with running_worker(grace_seconds=PATIENCE_SECONDS) as worker:
+        outcome = worker.perform("hang", timeout=0.1)
+        assert (outcome.outcome, outcome.error.code) == ("timeout", "job_timeout")
+        assert "longer than its 0.1 s" in outcome.error.message
+        assert "was killed" not in outcome.error.message
+        assert worker.perform("clean_up", str(tmp_path / "reason"), timeout=BEGUN_WITHIN).outcome == "timeout"
+        assert (tmp_path / "reason").read_text() == "timeout"
 
 
 @pytest.mark.parametrize("job_type", ["leave_child", "leave_daemon"])
@@ -341,9 +357,10 @@ def test_a_worker_that_drains_finishes_what_runs_and_hands_back_the_rest(tmp_pat
 
 
 def test_a_worker_that_drains_hands_back_what_takes_too_long(tmp_path: Path) -> None:
-    with running_worker(drain_seconds=0.3, grace_seconds=0.1) as worker:
+    with running_worker(drain_seconds=0.3, grace_seconds=BEGUN_WITHIN) as worker:
         runs = [worker.send("clean_up", str(tmp_path / "reason")), worker.send("hang_on")]
         worker.wait_for_start(*runs)
+        wait_until((tmp_path / "reason.started").exists, "it does not begin")
         begun = time.monotonic()
         worker.supervisor.drain()
         assert [type(worker.outcome(run)) for run in runs] == [Returned, Returned]
