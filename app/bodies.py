@@ -13,6 +13,7 @@ from app.access.permission import ended_permission
 from app.edge import current_edge
 from app.request_end import at_request_end
 from eventvault.errors import MalformedInput, TooLarge, UnsupportedMediaType
+from eventvault.gzip_format import WBITS
 
 CHUNK = 256 * 1024
 SMALL_BODY_BYTES = 64 * 1024
@@ -20,7 +21,6 @@ SMALL_BODY_BYTES = 64 * 1024
 
 _HELD = "eventvault.held_body"
 _GZIP = ("gzip", "x-gzip")
-_ANY_WINDOW_OF_GZIP = 31
 
 
 def read_body() -> bytes:
@@ -86,13 +86,13 @@ def _decoded() -> Iterator[bytes]:
 
 def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Yield what gzip members hold, in pieces of at most CHUNK bytes. Raises MalformedInput."""
-    inflater = zlib.decompressobj(_ANY_WINDOW_OF_GZIP)
+    inflater = zlib.decompressobj(WBITS)
     ended = False
     try:
         for piece in pieces:
             while piece:
                 if ended:
-                    inflater, ended = zlib.decompressobj(_ANY_WINDOW_OF_GZIP), False
+                    inflater, ended = zlib.decompressobj(WBITS), False
                 inflated = inflater.decompress(piece, CHUNK)
                 if inflated:
                     yield inflated

@@ -20,6 +20,7 @@ from app.shared_answers import Question
 from eventvault import json_text
 from eventvault.errors import InvalidInput
 from eventvault.events.schema import MAX_PROBLEMS, shown_name
+from eventvault.gzip_format import WBITS
 
 Params = ParamSpec("Params")
 
@@ -28,8 +29,6 @@ JSON = "application/json"
 COMPRESSED_ABOVE = 1024
 """Bytes of a JSON answer; a shorter one fits into a packet as it is."""
 _LEVEL = 1
-_GZIP = 31
-"""zlib's code for the gzip format with the largest window."""
 
 
 class ReplySchema(Schema):
@@ -129,7 +128,7 @@ def takes_gzip() -> bool:
 
 
 def _compressed(plain: bytes) -> bytes:
-    data: bytes = isal_zlib.compress(plain, _LEVEL, wbits=_GZIP)
+    data: bytes = isal_zlib.compress(plain, _LEVEL, wbits=WBITS)
     return data
 
 

@@ -18,12 +18,10 @@ from app.edge import Edge
 from app.request_end import at_request_end
 from app.streaming import NDJSON, attachment
 from eventvault.errors import ExportNotFound
+from eventvault.gzip_format import WBITS
 from eventvault.operations.entry import OperationEntry
 from eventvault.past.values import Exported
 from eventvault.regular_files import open_file
-
-_GZIP = 31
-"""zlib's `wbits` for a gzip member."""
 
 
 def file_reply(edge: Edge, operation: OperationEntry) -> Response:
@@ -71,7 +69,7 @@ def _reply(file: BinaryIO, exported: Exported, close: Callable[[], None]) -> Res
 
 
 def _inflated(file: BinaryIO) -> Iterator[bytes]:
-    inflater = isal_zlib.decompressobj(_GZIP)
+    inflater = isal_zlib.decompressobj(WBITS)
     while not inflater.eof:
         piece = inflater.unconsumed_tail or file.read(CHUNK)
         if not piece:

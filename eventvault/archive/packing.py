@@ -17,6 +17,7 @@ from eventvault.archive import layout
 from eventvault.archive.compression import Compression
 from eventvault.archive.parallel import OrderedHash, in_order, read_buffer
 from eventvault.errors import ArchiveDamaged, DatabaseError
+from eventvault.gzip_format import WBITS
 from eventvault.regular_files import open_handle
 
 _IsalError = cast(type[Exception], isal_zlib.error)
@@ -116,7 +117,7 @@ def _pack(
 def _check_inflated(path: Path, member: bytes, size: int) -> None:
     """Inflate a member, which compares its content with the CRC-32 that it had before it was compressed."""
     try:
-        whole = len(isal_zlib.decompress(member, 31)) == size
+        whole = len(isal_zlib.decompress(member, WBITS)) == size
     except _IsalError:
         whole = False
     if not whole:

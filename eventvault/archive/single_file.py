@@ -13,10 +13,9 @@ from isal import isal_zlib
 from eventvault.archive import reader
 from eventvault.archive.source import OpenArchive, open_archive
 from eventvault.archive.stored import StoredFile
+from eventvault.gzip_format import WBITS
 from eventvault.regular_files import open_file
 
-_GZIP = 31
-"""zlib's `wbits` for gzip members."""
 _READ_BYTES = 64 * 1024
 _IsalError = cast(type[Exception], isal_zlib.error)
 
@@ -48,7 +47,7 @@ def extract(path: Path, name: str, size: int, target: Path) -> bool:
 def _inflated(archive: OpenArchive, file: StoredFile) -> Iterator[bytes]:
     """Yield the content of the data members of a file; the last one has the zeros after it, too."""
     position, end = file.offset, file.offset + file.length
-    inflater = isal_zlib.decompressobj(_GZIP)
+    inflater = isal_zlib.decompressobj(WBITS)
     while position < end:
         packed = archive.read_at(position, min(_READ_BYTES, end - position))
         position += len(packed)
@@ -58,4 +57,4 @@ def _inflated(archive: OpenArchive, file: StoredFile) -> Iterator[bytes]:
             except _IsalError as error:
                 raise archive.damaged(f"a member of {file.name} cannot be inflated: {error}", position) from error
             packed = inflater.unused_data if inflater.eof else b""
-            inflater = isal_zlib.decompressobj(_GZIP) if inflater.eof else inflater
+            inflater = isal_zlib.decompressobj(WBITS) if inflater.eof else inflater

@@ -9,13 +9,12 @@ from typing import Any, Protocol
 from isal import isal_zlib
 
 from eventvault.errors import InvalidInput
+from eventvault.gzip_format import WBITS
 from eventvault.imports.zstandard import zstd
 
 NAMING_BYTES = 2**20
 """An import is named after so many bytes of its file."""
 CHUNK = 2**18
-_GZIP = 31
-"""zlib's `wbits` for a gzip member."""
 _WINDOW_LOG = 27
 """The largest window of a zstd frame: 128 MiB, as `zstd -d` allows."""
 _GZIP_MARK = b"\x1f\x8b"
@@ -105,7 +104,7 @@ class _Gzip:
     errors = (isal_zlib.error,)
 
     def __init__(self) -> None:
-        self._inflater = isal_zlib.decompressobj(_GZIP)
+        self._inflater = isal_zlib.decompressobj(WBITS)
         self.has_more = False
 
     @property

@@ -25,6 +25,7 @@ from eventvault import clock
 from eventvault.damage import SYSTEM_ERRORS, advice
 from eventvault.errors import BackupsChanged, EventVaultError
 from eventvault.files import durable_file, make_folder
+from eventvault.gzip_format import WBITS
 from eventvault.jobs import keys
 from eventvault.jobs.database import ANEW, JobsDatabase, Snapshot
 from eventvault.jobs.job import Job
@@ -43,8 +44,6 @@ REST = 20
 """A writing that took long is followed by a pause of so many times its duration."""
 _STOP_SECONDS = 20.0
 _LEVEL = 1
-_GZIP = 31
-"""zlib's `wbits` for a gzip member."""
 _PIECE_BYTES = 256 * 1024
 _NOT_OURS = (gzip.BadGzipFile, EOFError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError)
 _encoder = msgspec.json.Encoder()
@@ -96,7 +95,7 @@ def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], boo
     make_folder(path.parent)
     if os.path.lexists(path) and not path.is_file():
         quarantine(path)
-    digest, packer = hashlib.sha256(), isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+    digest, packer = hashlib.sha256(), isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, WBITS)
     jobs = 0
     piece = bytearray()
     with durable_file(path) as file:

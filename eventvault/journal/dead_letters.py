@@ -24,6 +24,7 @@ from eventvault.database import keys
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import DatabaseDamaged, DiskFailed
 from eventvault.files import durable_file, make_folder, matching
+from eventvault.gzip_format import WBITS
 from eventvault.kafka import quarantined
 from eventvault.kafka.values import Totals
 from eventvault.regular_files import NotRegular, read_file
@@ -35,7 +36,7 @@ FILE_BYTES = 8 * 2**20
 FILE_MESSAGES = 5_000
 _MOST_BYTES = 256 * 2**20
 """More than any file holds: it ends after 8 MiB, or with the dead letters of one write of events."""
-_GZIP, _LEVEL = 31, 1
+_LEVEL = 1
 _NAME = re.compile(rf"{data_folders.LETTERS_PREFIX}[0-9]{{19}}-[0-9]{{19}}\.jsonl\.gz")
 _LAST = keys.QUARANTINE_LIST + b"\xff" * 9
 _IsalError = cast(type[Exception], igzip_lib.IsalError)
@@ -140,7 +141,7 @@ class DeadLettersFolder:
         make_folder(self._folder)
         path = self._path_of(rows)
         with durable_file(path) as file:
-            file.write(isal_zlib.compress(msgspec.json.encode(header) + b"\n" + lines, _LEVEL, wbits=_GZIP))
+            file.write(isal_zlib.compress(msgspec.json.encode(header) + b"\n" + lines, _LEVEL, wbits=WBITS))
         self._keys[path] = frozenset(row[0] for row in rows)
         return path
 
@@ -173,7 +174,7 @@ def read(path: Path, installation: str) -> list[Row] | None:
 
 
 def _rows_in(path: Path, content: bytes, installation: str) -> list[Row] | None:
-    inflater = isal_zlib.decompressobj(wbits=_GZIP)
+    inflater = isal_zlib.decompressobj(wbits=WBITS)
     text = inflater.decompress(content, _MOST_BYTES)
     first, _, lines = text.partition(b"\n")
     header = msgspec.json.decode(first, type=DeadLettersHeader)

@@ -28,6 +28,7 @@ from eventvault.database.outbox import Runs
 from eventvault.errors import DatabaseDamaged, JournalDamaged, JournalUnreadable
 from eventvault.events import event
 from eventvault.files import durable_file
+from eventvault.gzip_format import WBITS
 from eventvault.regular_files import open_file, read_file
 from eventvault.system_errors import reason_of
 
@@ -40,8 +41,6 @@ SUFFIX = ".jsonl.gz"
 
 _IsalError = cast(type[Exception], igzip_lib.IsalError)
 _NAME = re.compile(r"segment_([0-9]{19})-([0-9]{19})\.jsonl\.gz")
-_GZIP = 31
-"""zlib's `wbits` for gzip members."""
 _LEVEL = 1
 _MAX_HEADER_BYTES = 4 * 2**20
 _MAX_CONTENT_BYTES = 256 * 2**20
@@ -248,11 +247,11 @@ def write_segment(
     header = msgspec.structs.replace(header, format_version=header.expected_version)
     path = folder / name_of(header.first, last)
     with durable_file(path) as file:
-        file.write(isal_zlib.compress(msgspec.json.encode(header) + b"\n", _LEVEL, wbits=_GZIP))
-        file.write(isal_zlib.compress(content, _LEVEL, wbits=_GZIP))
+        file.write(isal_zlib.compress(msgspec.json.encode(header) + b"\n", _LEVEL, wbits=WBITS))
+        file.write(isal_zlib.compress(content, _LEVEL, wbits=WBITS))
         for member in (answered, outbox):
             if member:
-                file.write(isal_zlib.compress(member, _LEVEL, wbits=_GZIP))
+                file.write(isal_zlib.compress(member, _LEVEL, wbits=WBITS))
         size = file.tell()
     return Segment(path, header, size)
 
@@ -262,7 +261,7 @@ def read_header(path: Path) -> Segment:
     with open_file(path) as file:
         size = file.seek(0, 2)
         file.seek(0)
-        inflater = isal_zlib.decompressobj(wbits=_GZIP)
+        inflater = isal_zlib.decompressobj(wbits=WBITS)
         text = b""
         while not inflater.eof:
             feed = inflater.unconsumed_tail or file.read(_READ_BYTES)
@@ -284,7 +283,7 @@ def read_content(segment: Segment) -> Content:
     is not inflated.
     """
     path, header = segment.path, segment.header
-    first = isal_zlib.decompressobj(wbits=_GZIP)
+    first = isal_zlib.decompressobj(wbits=WBITS)
     text = _inflated(path, first, _content(path), _MAX_HEADER_BYTES + 1)
     if not first.eof or _decoded(path, text) != header:
         raise _damaged(path, "its header has changed since it was read")
@@ -315,7 +314,7 @@ def _checked_runs(header: SegmentHeader, runs: Runs) -> Runs:
 
 def _read_member(path: Path, packed: bytes, what: str, size: int, sha256: str) -> tuple[bytes, bytes]:
     """Return the content of a gzip member, and what follows it."""
-    inflater = isal_zlib.decompressobj(wbits=_GZIP)
+    inflater = isal_zlib.decompressobj(wbits=WBITS)
     content = _inflated(path, inflater, packed, size + 1)
     if len(content) != size or not inflater.eof:
         raise _damaged(path, f"its {what} are not the {size} bytes that its header says")

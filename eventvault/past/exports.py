@@ -16,6 +16,7 @@ from eventvault import clock, data_folders
 from eventvault.database.values import Page, ScanQuery
 from eventvault.errors import ExportNotFound, NoSpace
 from eventvault.files import durable_file, free_bytes, make_folder, matching
+from eventvault.gzip_format import WBITS
 from eventvault.operations.operation import Operation
 from eventvault.operations.records import QUEUED, RUNNING, SUCCEEDED
 from eventvault.past.values import Exported
@@ -30,8 +31,6 @@ _PAGE = 1000
 _SAMPLES = 8
 _SAMPLE_EVENTS = 32
 _LEVEL = 1
-_GZIP = 31
-"""zlib's `wbits` for a gzip member."""
 _LOOK_SECONDS = 60.0
 
 
@@ -173,7 +172,7 @@ class _PackedLines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._packed = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+        self._packed = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, WBITS)
         self.digest = hashlib.sha256()
         self.events = self.lines = self.size = 0
 

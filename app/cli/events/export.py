@@ -21,6 +21,7 @@ from app.cli.watching import display
 from eventvault.audit.deeds import Deed
 from eventvault.errors import OutputExists
 from eventvault.files import durable_file
+from eventvault.gzip_format import WBITS
 from eventvault.imports.zstandard import zstd
 from eventvault.operations.operation import Progress
 from eventvault.past.values import PastView
@@ -29,8 +30,6 @@ from eventvault.restore.values import Moment
 
 STANDARD_OUTPUT = "-"
 _OTHERWISE = "name another file with -o, or add --overwrite"
-_GZIP = 31
-"""zlib's `wbits` for a gzip member."""
 _GZIP_LEVEL, _ZSTD_LEVEL = 1, 3
 
 
@@ -163,7 +162,7 @@ class _Packed:
 def _compressor(name: str) -> Compressor | None:
     """Return what compresses a file of this name; None if its name says nothing of compression."""
     if name.endswith(".gz"):
-        gzip: Compressor = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP)
+        gzip: Compressor = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, WBITS)
         return gzip
     if name.endswith((".zst", ".zstd")):
         frame: Compressor = zstd().ZstdCompressor(level=_ZSTD_LEVEL)
