@@ -975,7 +975,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     ),
     "kafka_waits": ErrorCode(
         "Events from Kafka wait, because they cannot be stored now.", "events from Kafka wait: the store is restoring",
-        "Correct what the message names. The events are taken by themselves then.",
+        "Correct what the message names. The events are consumed by themselves then.",
     ),
     "kafka_publish_topic_missing": ErrorCode(
         "The topic that events are published to does not exist.",

@@ -397,11 +397,11 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "KAFKA_PUBLISH_TOPIC", _TOPIC, "",
         "The topic to which events are published, except those that come from Kafka. Unset: nothing is published.",
     ),
-    Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that jobs are taken from."),
+    Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that jobs are consumed from."),
     Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the outcomes of jobs are written to."),
     Declaration(
         "KAFKA_JOBS_GROUP", _TOPIC, "eventvault-workers",
-        "The consumer group of the workers of 0.1.0: jobs are taken from its offsets on, once it has no members.",
+        "The consumer group of the workers of 0.1.0: jobs are consumed from its offsets on, once it has no members.",
     ),
     Declaration("JOBS_ENABLED", _BOOLEAN, "true", "Run jobs: the dispatcher, and the worker of the service itself."),
     Declaration(

@@ -95,7 +95,7 @@ PROVEN = [
     Proof("docs/access.md", "flask tokens create", _TOKENS),
     Proof("docs/access.md", "curl ", "tests/end_to_end/test_access.py"),
     Proof("docs/access.md", "token=$(openssl", _TOKENS),
-    Proof("docs/audit.md", "$ flask --app wsgi audit verify", _ANSWERS),
+    Proof("docs/audit.md", "$ flask audit verify", _ANSWERS),
     Proof("docs/audit.md", "sed -n 12p", _ANSWERS),
     Proof("docs/benchmarks.md", "# EventVault: beside", _ANSWERS),
     Proof("docs/clock.md", "curl -X POST localhost:5050/api/problems", _ANSWERS),

@@ -103,7 +103,7 @@ def _state() -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _no_service() -> StoreUnavailable:
-    return StoreUnavailable("no service runs, so no events are taken from Kafka", hint="start the service")
+    return StoreUnavailable("no service runs, so no events are consumed from Kafka", hint="start the service")
 
 
 def _place_of(name: str, kafka: Mapping[str, Any]) -> Place:
@@ -186,11 +186,11 @@ def _describe(kafka: Mapping[str, Any], stops: Mapping[Place, Problem]) -> tuple
 
 
 def _describe_rate(kafka: Mapping[str, Any]) -> str:
-    """Say how fast a backlog is taken; nothing of one that is over in a moment, or of an earlier service."""
+    """Say how fast a backlog is consumed; nothing of one that is over in a moment, or of an earlier service."""
     seconds = kafka.get("remainingSeconds") or 0
     if seconds < _SHORT_BACKLOG_SECONDS:
         return ""
-    return f", {text.number(kafka['messagesPerSecond'])} taken a second: {text.seconds(seconds)} to go"
+    return f", {text.number(kafka['messagesPerSecond'])} consumed a second: {text.seconds(seconds)} to go"
 
 
 def _describe_unread(kafka: Mapping[str, Any]) -> list[str]:
@@ -239,7 +239,7 @@ def _describe_loss(name: str, kafka: Mapping[str, Any], problem: Problem, times:
     first, last, lost = details["begins"] - details["lost"], details["begins"] - 1, details["lost"]
     last_message = next(each["lastMessageAt"] for each in kafka["partitions"] if _place(each) == _place(details))
     after = (
-        f", after {times.second(clock.parse(last_message))} {times.zone}, the last one taken"
+        f", after {times.second(clock.parse(last_message))} {times.zone}, the last one consumed"
         if last_message is not None
         else ""
     )

@@ -103,7 +103,7 @@ def test_with_several_topics_partitions_have_their_topic_and_topics_that_are_not
 def test_a_long_backlog_is_shown_with_its_rate(flask: Kafka, state: dict[str, Any]) -> None:
     state["partitions"] = [partition(0, "consuming", 431_205, 940_184, 0.0)]
     state |= {"messagesPerSecond": 41_020, "remainingSeconds": 22.9}
-    assert "940,184 messages behind, 41,020 taken a second: 23 s to go.\n" in flask("status").stdout
+    assert "940,184 messages behind, 41,020 consumed a second: 23 s to go.\n" in flask("status").stdout
     state |= {"messagesPerSecond": 41_020, "remainingSeconds": 0.4}
     assert "940,184 messages behind.\n" in flask("status").stdout
 

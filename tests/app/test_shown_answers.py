@@ -202,8 +202,8 @@ def test_the_audit_is_verified_as_the_page_says(settings: Settings) -> None:
         for _ in range(8):
             service.append(drafts(1, "more"))
             service.create_backup()
-        shown = block("docs/audit.md", "$ flask --app wsgi audit verify").splitlines()
-        done = in_process(settings, service)(*shlex.split(shown[0])[4:])
+        shown = block("docs/audit.md", "$ flask audit verify").splitlines()
+        done = in_process(settings, service)(*shlex.split(shown[0])[2:])
     assert re.sub(r"\d+ (file|line)s?", r"<n> \1s", done.stdout.strip()) == re.sub(
         r"\d+ (file|line)s?", r"<n> \1s", shown[1]
     )

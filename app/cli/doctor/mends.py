@@ -164,7 +164,7 @@ MENDS: dict[str, Mend] = {
     "kafka_no_topic": Mend("kafka", "create a topic with such a name, or correct KAFKA_EVENTS_TOPIC"),
     "kafka_dead_letters_missing": Mend("kafka", "create the topic {about}, or set KAFKA_CREATE_TOPICS=true"),
     "kafka_quarantine": Mend("kafka", "flask kafka quarantine list; then replay or drop them"),
-    "kafka_waits": Mend("kafka", "mend what is named; the events are taken by themselves then"),
+    "kafka_waits": Mend("kafka", "mend what is named; the events are consumed by themselves then"),
     "kafka_publish_topic_missing": Mend("kafka", "create the topic {about}, or set KAFKA_CREATE_TOPICS=true"),
     "kafka_publish_late": Mend("kafka", "start the brokers; the events are published by themselves then"),
     "kafka_event_too_large": Mend("kafka", "raise max.message.bytes of the topic {about}"),
