@@ -88,7 +88,11 @@ def restored(here: World) -> None:
 
 def at_risk(here: World) -> None:
     here.health["journal"].update(state="failed", secondsAtRisk=252)
-    problem(here, "journal_failed", "the journal cannot be written: no space left on the device")
+    problem(
+        here, "journal_failed", "the journal is behind: /srv/eventvault/backups/journal: No space left on device",
+        hint="free some space or inodes (or raise the quota) on that disk; then it works again by itself",
+    )  # fmt: skip
+    here.health["disk"]["backups"].update(free=0, daysLeft=0)
 
 
 def backups_away(here: World) -> None:
@@ -102,10 +106,39 @@ def disk_full_soon(here: World) -> None:
     problem(here, "disk_full_soon", "the disk of /srv/eventvault/backups is full in about 3 days")
 
 
+DATABASE = "/srv/eventvault/storage/event_registry_db"
+
+
 def disk_full(here: World) -> None:
     for disk in ("backups", "storage"):
-        here.health["disk"][disk].update(free=12_000_000, daysLeft=0)
-    problem(here, "no_space", "writing an event failed: no space left on the device; posts wait until there is some")
+        here.health["disk"][disk].update(free=0, daysLeft=0)
+    without_inodes(here)
+
+
+def without_inodes(here: World) -> None:
+    """There is room, and still nothing can be written, as where no inode is left."""
+    here.health["store"].update(state="read_only")
+    problem(
+        here, "no_space", f"the event database could not be written: {DATABASE}/000012.log: No space left on device",
+        hint="free some space or inodes (or raise the quota) on that disk; then it works again by itself",
+    )  # fmt: skip
+
+
+def disk_read_only(here: World) -> None:
+    here.health["store"].update(state="read_only")
+    problem(
+        here, "disk_failed", f"opening {DATABASE} failed: Read-only file system",
+        hint="mount that file system so that it can be written; then it works again by itself",
+    )  # fmt: skip
+
+
+def backups_not_mounted(here: World) -> None:
+    without_backups(here)
+    here.health["journal"].update(state="failed", secondsAtRisk=252)
+    problem(
+        here, "backups_changed", "/srv/eventvault/backups has nothing of this installation, which has an event "
+        "database in /srv/eventvault/storage", acceptable=True,
+    )  # fmt: skip
 
 
 def damaged(here: World) -> None:
@@ -196,6 +229,39 @@ def shown(here: World) -> None:
     here.answers[f"GET /api/backup/{here.backups[36]['name']}"] = lambda _: {
         "success": True, "backup": here.backups[36], "manifest": {"files": list(range(23))},
     }  # fmt: skip
+
+
+def with_failures(here: World) -> None:
+    """A tried restore failed, and so did operations, each in another way."""
+    damage = f"the backup {DAMAGED} is damaged at byte 1,802,240: the member does not have its digest"
+    failed = {**world.REHEARSALS[0], "ok": False, "problem": {"code": "archive_damaged", "error": damage, "hint": ""}}
+    here.health["rehearsal"] = {**failed, "next": text_of(NOW + timedelta(days=5))}
+    here.health["jobs"]["autoBackup"]["lastOutcome"] = "failed: no space left on device"
+    problem(here, "rehearsal_failed", f"the restore that was tried last failed: {damage}")
+    rehearsals = [failed, *world.REHEARSALS[1:]]
+    here.answers["GET /api/backup/rehearsals"] = lambda _: {"success": True, "rehearsals": rehearsals}
+    ended = [
+        world.operation(0, "rehearse", state="failed", error={"code": "archive_damaged", "error": damage}),
+        world.operation(1, "restore", state="cancelled", startedBy="night shift"),
+        world.operation(2, "create", state="interrupted", error={"code": "interrupted", "error": "the service ended"}),
+    ]
+    here.answers["GET /api/operations"] = lambda query: {
+        "success": True, "operations": [] if "state" in query else [*ended, *world.operations(query)],
+    }  # fmt: skip
+
+
+def without_operations(here: World) -> None:
+    without_backups(here)
+    here.answers["GET /api/operations"] = lambda _: {"success": True, "operations": []}
+    here.answers["GET /api/backup/rehearsals"] = lambda _: {"success": True, "rehearsals": []}
+
+
+def without_tokens(here: World) -> None:
+    here.answers["GET /api/tokens"] = lambda _: {"success": True, "tokens": []}
+
+
+def with_made_token(here: World) -> None:
+    here.answers["POST /api/tokens"] = lambda _: {"success": True, "token": f"ev_4fQ2mZ8k_{'9rTz' * 9}"}
 
 
 def closed(here: World) -> None:
@@ -393,6 +459,17 @@ def set_aside(page: Any) -> None:
     page.get_by_text(re.compile("Set aside by earlier restores")).click()
 
 
+def token_made(page: Any) -> None:
+    page.get_by_role("button", name="Make a token…").click()
+    page.get_by_label("Name").fill("laptop")
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("dialog").wait_for(state="detached")
+
+
+def find(words: str) -> Callable[[Any], None]:
+    return lambda page: page.get_by_label("Find a setting").fill(words)
+
+
 def signed_in(page: Any) -> None:
     page.get_by_label("Token").fill("ev_read")
     page.get_by_role("button", name="Sign in").click()
@@ -427,7 +504,10 @@ STATES = [
     State("at-risk", "#/overview", at_risk, words="New events are at risk."),
     State("backups-away", "#/overview", backups_away, words="The backups cannot be reached."),
     State("disk-soon", "#/overview", disk_full_soon, words="Your data is safe, for now."),
-    State("disk-full", "#/overview", disk_full, words="The disk is full"),
+    State("disk-full", "#/overview", disk_full, words="New events are refused"),
+    State("disk-inodes", "#/overview", without_inodes, words="nothing can be written now"),
+    State("disk-read-only", "#/overview", disk_read_only, words="A disk cannot be read or written"),
+    State("backups-not-mounted", "#/overview", backups_not_mounted, words="The backup folder is not the one of before"),
     State("damaged", "#/overview", damaged, words="A backup is damaged"),
     State("stuck", "#/overview", stuck, words="The event store does not answer."),
     State("away", reach=away, words="EventVault does not answer."),
@@ -451,6 +531,8 @@ STATES = [
     State("events-compare", "#/events?compare=1", words="Compare two moments"),
     State("operations", "#/operations", words="Tried restores"),
     State("operations-running", "#/operations", restoring, words="412 MB/s"),
+    State("operations-failed", "#/operations", with_failures, words="the member does not have its digest"),
+    State("operations-none", "#/operations", without_operations, words="None was tried yet."),
     State("jobs", "#/jobs", words="page 41 of 100"),
     State("jobs-dead", "#/jobs?show=dead", words="shop/web has deleted it"),
     State("jobs-one", "#/jobs?show=dead", reach=press(re.compile(r"^invoice\.send$")), words="looking for customer"),
@@ -464,11 +546,19 @@ STATES = [
     State("kafka", "#/kafka", with_kafka, words="55 messages are lost"),
     State("kafka-message", "#/kafka", with_message, press(re.compile(r"^events\/0@993$")), "order 4711 was paid"),
     State("kafka-accept", "#/kafka", with_kafka, press("Go on without them…"), "are lost for good"),
-    State("kafka-away", "#/kafka", with_silent_broker, words="does not answer"),
+    State("kafka-away", "#/kafka", with_silent_broker, words="kafka-1:9092 does not answer"),
     State("kafka-replay", "#/kafka", with_kafka, press("Replay these 2…"), "Nothing is stored twice."),
-    State("kafka-drop", "#/kafka", with_kafka, press("Drop events/0@993…"), "They leave EventVault for good."),
+    State("kafka-drop", "#/kafka", with_kafka, press("Drop events/0@993…"), "It leaves EventVault for good."),
+    State("kafka-needs-you", "#/overview", with_silent_broker, words="One thing needs you: Kafka does not answer."),
     State("kafka-topics", "#/kafka", with_topics, words="1,204"),
     State("kafka-restore", HOUR, with_replay, replay_chosen, "Others that came after it are gone from Kafka."),
     State("kafka-unused", "#/kafka", words="Kafka is not used"),
     State("settings", "#/settings", words="Tokens"),
+    State("settings-open", "#/settings", without_tokens, words="None was made"),
+    State("settings-find", "#/settings", reach=find("rehearse"), words="REHEARSAL_CRON"),
+    State("settings-find-none", "#/settings", reach=find("nonsense"), words="No setting has these words"),
+    State("settings-token", "#/settings", reach=press("Make a token…"), words="Days until it expires"),
+    State("settings-first-token", "#/settings", without_tokens, press("Make a token…"), "every request needs one"),
+    State("settings-made", "#/settings", with_made_token, token_made, "This token is not shown again"),
+    State("settings-revoke", "#/settings", reach=press("Revoke…"), words="There is no undo"),
 ]  # fmt: skip

@@ -293,6 +293,11 @@ def test_the_settings_say_what_they_mean_and_the_zone_is_chosen(vault: Service, 
     page.goto(f"{vault.base}/#/settings")
     row = page.get_by_role("row").filter(has_text="JOURNAL_INTERVAL")
     row.get_by_text("environment").wait_for()
+    row.get_by_text("default: 1000").wait_for()
+    page.get_by_text("shown in CE", exact=False).wait_for()  # CET or CEST
+    page.get_by_label("Find a setting").fill("journal segments")
+    page.get_by_role("row").filter(has_text="WEB_CONCURRENCY").wait_for(state="detached")
+    row.get_by_text("every 0.1 s").wait_for()
     page.get_by_role("button", name="UTC", exact=True).click()
     page.get_by_role("button", name="Dark", exact=True).click()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"

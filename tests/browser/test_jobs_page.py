@@ -65,7 +65,7 @@ def test_a_job_is_cancelled_and_a_type_paused(vault: Service, visit: Callable[..
     page.get_by_role("button", name="Cancel waits…").focus()
     page.keyboard.press("Enter")
     page.get_by_role("dialog").wait_for()
-    page.keyboard.press("Tab")  # from Cancel, which has the focus, to the verb
+    page.keyboard.press("Tab")  # from Close, which has the focus, to the verb
     page.keyboard.press("Enter")
     processes.wait_until(
         lambda: vault.get("/api/jobs?id=waits").json()["job"]["state"] == "cancelled", "it is not cancelled"

@@ -42,6 +42,13 @@ def open_state(page: Any, vault: Service, state: State) -> None:
     state.reach(page)
     page.get_by_text(state.words, exact=False).first.wait_for()
     until(page, "document.querySelectorAll('.skeleton, main [aria-busy=true]').length === 0")
+    assert state.words in page.locator("body").text_content()  # letter by letter
+
+
+SCROLLED_SIDEWAYS = """[...document.querySelectorAll("main *, dialog *")]
+    .filter((each) => each.scrollWidth > each.clientWidth && /auto|scroll/.test(getComputedStyle(each).overflowX))
+    .filter((each) => !each.matches("pre")).map((each) => each.outerHTML.slice(0, 200))"""
+"""What shows a part only to whoever scrolls it sideways. JSON may be that wide."""
 
 
 def violations(page: Any, script: str) -> list[Any]:
@@ -61,6 +68,7 @@ def test_a_state_says_what_it_must_and_axe_finds_nothing(
         pictures.take(page, folder / f"{state.name}-{colours}-{width}.webp")
     assert violations(page, axe_script) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(SCROLLED_SIDEWAYS) == []
     assert [text for text in here.said if "Content Security Policy" in text or "Error:" in text] == []
 
 

@@ -206,13 +206,16 @@ REHEARSALS = [
 PREVIOUS = {"name": "previous-1", "generation": EARLIER, "events": 47_568, "size": 6_800_000, "undone": False}
 
 TOKENS = [
-    {"id": each_id, "name": name, "scope": scope, "expires": None, "expired": False, "lastUsed": text_of(used)}
-    for each_id, name, scope, used in (
-        ("4fQ2mZ8k", "admin", "admin", NOW - timedelta(seconds=3)),
-        ("Tn81bLqA", "nightly cron", "backup", NOW - timedelta(hours=19)),
-        ("zR0dY5wE", "shop", "write", NOW - timedelta(seconds=4)),
+    {"id": each_id, "name": name, "scope": scope, "expires": None if days is None else text_of(NOW + timedelta(days)),
+     "expired": days is not None and days < 0, "lastUsed": None if used is None else text_of(NOW - used)}
+    for each_id, name, scope, days, used in (
+        ("4fQ2mZ8k", "admin", "admin", None, timedelta(seconds=3)),
+        ("Tn81bLqA", "nightly cron", "backup", 80, timedelta(hours=19)),
+        ("zR0dY5wE", "shop", "write", None, timedelta(seconds=4)),
+        ("hV3xK9sP", "auditor", "read", -2, timedelta(days=3)),
+        ("c7WmJ2nB", "board", "metrics", None, None),
     )
-]
+]  # fmt: skip
 
 
 def histogram(query: Mapping[str, str]) -> dict[str, Any]:
@@ -289,12 +292,17 @@ def operations(query: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def audit(query: Mapping[str, str]) -> dict[str, Any]:
-    deeds = [("restore", "night shift", 811), ("undo", "night shift", 3), ("create", "schedule", None)]
+    deeds: list[tuple[str, str, str, str, dict[str, Any]]] = [
+        ("restore", "night shift", "", "done", {"leftBehind": 811}),
+        ("undo", "night shift", "", "done", {"leftBehind": 3}),
+        ("create", "schedule", "", "done", {}),
+        ("delete", "nightly cron", backup(36)["name"], "failed", {"code": "backup_protected"}),
+        ("token-create", "admin", "board", "done", {}),
+    ]
     lines = [
         {"line": number + 1, "at": text_of(NOW - timedelta(minutes=90 - 7 * number)), "who": who, "action": action,
-         "target": "", "state": "ended", "operation": f"op{number}", "result": "done",
-         "details": {} if behind is None else {"leftBehind": behind}}
-        for number, (action, who, behind) in enumerate(deeds)
+         "target": target, "state": "ended", "operation": f"op{number}", "result": result, "details": details}
+        for number, (action, who, target, result, details) in enumerate(deeds)
     ]  # fmt: skip
     return {"success": True, "lines": lines if "after" in query else lines[-1:], "lastLine": len(lines)}
 

@@ -79,7 +79,17 @@ export function duration(seconds) {
 }
 
 // "every hour", "every 30 s"
-export const every = (seconds) => `every ${ONE[seconds] || duration(seconds)}`;
+export const every = (seconds) => `every ${ONE[seconds] || (seconds < 0.1 ? `${Math.round(seconds * 1000)} ms` : duration(seconds))}`;
+
+const WEEKDAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const ONCE = /^(\d+) (\d+) \* \* (\*|[0-7])$/;
+
+// "every day at 02:30, UTC", "every Sunday at 03:00, Europe/Berlin"; other schedules as they are written.
+export function everyCron(cron, zoneOfCron) {
+  const [, minute, hour, weekday] = cron.match(ONCE) || [];
+  if (minute === undefined) return `cron ${cron}, ${zoneOfCron}`;
+  return `every ${WEEKDAYS[weekday] || "day"} at ${hour.padStart(2, "0")}:${minute.padStart(2, "0")}, ${zoneOfCron}`;
+}
 
 // "an hour", "in 30 s": what follows a number of events.
 export function perBucket(seconds) {
@@ -119,6 +129,6 @@ export const percent = (share) => `${Math.round(share * 100)} %`;
 // The service's words as a sentence. A name at its beginning keeps its letters.
 export function sentence(text) {
   if (!text) return "";
-  const begins = /^\S*[_./]/.test(text) ? text : text[0].toUpperCase() + text.slice(1);
+  const begins = /^\S*([_./]|:\d)/.test(text) ? text : text[0].toUpperCase() + text.slice(1);
   return begins + (/[.!?…)]$/.test(text) ? "" : ".");
 }

@@ -74,8 +74,8 @@ export function Dialog({ title, onClose, children, wide }) {
 
 // A question before a change. onDone(onProgress, isOpen): does it; onProgress gets the operation at each look, isOpen says
 // whether somebody still waits here. typed: a text to be typed, where nothing brings back what the change takes away.
-// predicted: seconds that it takes, if known.
-export function Confirm({ title, children, verb, danger, typed, onClose, onDone, what, predicted }) {
+// predicted: seconds that it takes, if known. dismiss: the word of the button that changes nothing.
+export function Confirm({ title, children, verb, danger, typed, onClose, onDone, what, predicted, dismiss = "Cancel" }) {
   const [text, setText] = useState("");
   const [busy, setBusy] = useState(false);
   const [operation, setOperation] = useState(null);
@@ -107,7 +107,7 @@ export function Confirm({ title, children, verb, danger, typed, onClose, onDone,
       ${busy && html`<${Working} ...${{ what, operation, predicted }} />`}
       ${error && html`<${Refusal} error=${error} />`}
       <div class="actions">
-        <button type="button" class="button plain" data-first onClick=${onClose}><span>${busy ? "Close" : "Cancel"}</span></button>
+        <button type="button" class="button plain" data-first onClick=${onClose}><span>${busy ? "Close" : dismiss}</span></button>
         <button type="submit" class=${`button ${danger ? "danger" : "primary"}`} disabled=${busy || (typed && text !== typed)}>
           <span>${verb}</span></button>
       </div>

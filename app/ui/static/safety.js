@@ -55,6 +55,11 @@ const RULES = [
     headline: "The backups cannot be reached",
     detail: "Events are taken and stored, but nothing protects them against the loss of this disk.",
   },
+  ({ health, reach }) => health.store?.state === "read_only" && {
+    tone: "care",
+    headline: "Your data is safe, for now",
+    detail: `New events are refused until the disk takes them again. Reads go on. ${reach}`,
+  },
   ({ health, reach }) => daysLeft(health.disk) !== null && daysLeft(health.disk) < FEW_DAYS && {
     tone: "care",
     headline: "Your data is safe, for now",
@@ -78,10 +83,12 @@ const RULES = [
   ({ reach }) => ({ tone: "good", headline: "Your data is safe", detail: reach }),
 ];
 
+const NAME = /^Kafka|^[A-Z][A-Z_]/; // what keeps its letters in a sentence
+
 function needsOf(problems) {
   const others = problems.length - 1;
   const title = titleOf(problems[0]);
-  const first = title[0].toLowerCase() + title.slice(1);
+  const first = NAME.test(title) ? title : title[0].toLowerCase() + title.slice(1);
   return others ? `${f.count(problems.length, "thing")} need you: ${first}, and ${others} more` : `One thing needs you: ${first}`;
 }
 

@@ -108,7 +108,7 @@ function Middle({ job }) {
   if (job.state === "pending" && Date.parse(job.runAt) > Date.parse(job.createdAt)) return html`due <${When} at=${job.runAt} />`;
   if (job.progress && !job.endedAt) {
     const { fraction, text } = job.progress;
-    return html`${fraction !== null && html`<${Bar} share=${fraction} label=${`Progress of ${job.id}`} />`}<span class="sub"><${Written} text=${text || f.percent(fraction)} /></span>`;
+    return html`${fraction !== null && html`<${Bar} share=${fraction} label=${`Progress of ${job.id}`} />`}<span class="sub">${fraction !== null && f.percent(fraction)}${fraction !== null && text && " · "}<${Written} text=${text} /></span>`;
   }
   return job.endedAt ? html`<${Written} text=${job.startedBy} />` : "";
 }
@@ -130,7 +130,7 @@ function Ask({ verb, jobs, onClose }) {
   };
   const some = jobs.length === 1 ? "this job" : `these ${f.number(jobs.length)} jobs`;
   const newest = jobs.map((job) => job.endedAt || job.createdAt).sort().at(-1);
-  return html`<${Confirm} title=${`${TITLES[verb]} ${some}?`} verb=${`${TITLES[verb]} ${jobs.length === 1 ? "it" : `these ${f.number(jobs.length)}`}`} danger=${verb === "cancel"} what=${verb === "retry" ? "Retrying" : "Cancelling"} onClose=${onClose} onDone=${send}>
+  return html`<${Confirm} title=${`${TITLES[verb]} ${some}?`} verb=${`${TITLES[verb]} ${jobs.length === 1 ? "it" : `these ${f.number(jobs.length)}`}`} danger=${verb === "cancel"} dismiss=${verb === "cancel" ? "Close" : undefined} what=${verb === "retry" ? "Retrying" : "Cancelling"} onClose=${onClose} onDone=${send}>
     <ul>${jobs.slice(0, NAMED).map((job) => html`<li><${Written} text=${job.type} most=${80} /> <span class="mono"><${Written} text=${job.id} most=${80} /></span></li>`)}</ul>
     ${jobs.length > NAMED && html`<p class="quiet">and ${f.number(jobs.length - NAMED)} more, the newest of <${When} at=${newest} absolute />.</p>`}
     <p class="quiet">${verb === "retry" ? "Each gets all its tries again. Its earlier attempts stay listed." : "One that waits ends at once. One that runs is asked to end, and killed 5 seconds later."}</p><//>`;

@@ -4,12 +4,12 @@ import { Column, Icon, When, Written, html } from "../parts.js";
 import { lateAfter } from "../safety.js";
 
 export function ByItself({ health }) {
-  const rows = [journalRow(health.journal), backupRow(health.jobs.autoBackup), scrubRow(health.jobs.scrub), rehearsalRow(health.jobs.rehearsal, health.rehearsal)];
-  return html`<section class="card flush"><h2>By itself</h2><table role="table"><caption class="hidden">What runs by itself</caption>
+  const rows = [journalRow(health.journal), backupRow(health.jobs.autoBackup), scrubRow(health.jobs.scrub), rehearsalRow(health.jobs.rehearsal, health.rehearsal, health.jobs.autoBackup?.timeZone)];
+  return html`<section class="card flush"><h2>By itself</h2><table role="table" class="stack"><caption class="hidden">What runs by itself</caption>
     <thead role="rowgroup"><tr role="row"><${Column}>What<//><${Column}>How often<//><${Column}>Last<//><${Column}>Next<//></tr></thead>
     <tbody role="rowgroup">${rows.filter(Boolean).map((row) => html`<tr role="row" key=${row.what}>
       <td role="cell" class="name">${row.what}</td><td role="cell" class="quiet">${row.often}</td>
-      <td role="cell" class="wide-cell">${row.last}</td><td role="cell" class="quiet">${row.next}</td></tr>`)}</tbody></table></section>`;
+      <td role="cell" class="wide-cell">${row.last}</td><td role="cell" class="quiet"><span class="only-narrow">next: </span>${row.next}</td></tr>`)}</tbody></table></section>`;
 }
 
 const stateOf = (isGood, words, more) => html`<span class=${`state ${isGood ? "good" : "bad"}`}><${Icon} name=${isGood ? "check" : "stop"} size=${16} />
@@ -23,7 +23,7 @@ function outcomeOf(job) {
 
 const nextOf = (job) => (!job.enabled ? "off" : job.nextRun ? html`<${When} at=${job.nextRun} />` : "not known");
 
-const oftenOf = (job) => [job.intervalMs && f.every(job.intervalMs / 1000), job.cron && `cron ${job.cron} (${job.timeZone})`].filter(Boolean).join(", ") || "off";
+const oftenOf = (job) => [job.intervalMs && f.every(job.intervalMs / 1000), job.cron && f.everyCron(job.cron, job.timeZone)].filter(Boolean).join(", and ") || "off";
 
 function journalRow(journal) {
   if (!journal) return null;
@@ -36,8 +36,9 @@ const backupRow = (job) => job && { what: "Back up what changed", often: oftenOf
 
 const scrubRow = (job) => job && { what: "Read an old backup again", often: job.enabled ? f.every(job.intervalMs / 1000) : "off", last: outcomeOf(job), next: nextOf(job) };
 
-function rehearsalRow(job, newest) {
+// zone: that of all schedules.
+function rehearsalRow(job, newest, zone) {
   const last = !newest?.at ? html`<span class="quiet">not yet</span>`
     : stateOf(newest.ok, html`<${When} at=${newest.at} />`, newest.ok ? `back in ${f.duration(newest.rtoSeconds)}` : "failed");
-  return { what: "Try a full restore", often: job?.enabled ? `cron ${job.cron}` : "off", last, next: newest?.next ? html`<${When} at=${newest.next} />` : "off" };
+  return { what: "Try a full restore", often: job?.enabled ? f.everyCron(job.cron, zone) : "off", last, next: newest?.next ? html`<${When} at=${newest.next} />` : "off" };
 }

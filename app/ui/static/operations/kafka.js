@@ -13,7 +13,7 @@ export function Kafka({ health, away }) {
   const [asked, setAsked] = useState(null);
   return html`<header class="page-head"><div><h1 tabindex="-1">Kafka</h1><p class="quiet">${kafka?.configured ? html`<${Source} kafka=${kafka} />` : "\u00a0"}</p></div></header>
     ${!kafka ? html`<p class="quiet">Not known yet.</p>` : kafka.configured ? html`<${Consumed} kafka=${kafka} problems=${health.data.problems || []} away=${away} onAsk=${setAsked} />`
-      : html`<section class="card"><${Empty} icon="kafka" title="Kafka is not used">Set <code>KAFKA_BOOTSTRAP_SERVERS</code> to take events from topics.<//></section>`}
+      : html`<section class="card"><${Empty} icon="kafka" title="Kafka is not used">Set <code>KAFKA_BOOTSTRAP_SERVERS</code> to consume events from topics.<//></section>`}
     ${kafka?.publish && html`<${Published} publish=${kafka.publish} problems=${health.data.problems || []} />`}
     ${kafka && html`<${Quarantine} away=${away} configured=${kafka.configured} />`}
     ${asked !== null && html`<${AcceptLoss} asked=${asked} onClose=${() => setAsked(null)} />`}`;
@@ -32,7 +32,7 @@ function Consumed({ kafka, problems, away, onAsk }) {
   return html`<dl class="facts inset">
       <${Fact} name="Broker">${kafka.connected ? "answers" : html`<span class="care-text">does not answer</span>`}<//>
       <${Fact} name="Behind" more=${rateOf(kafka)}>${kafka.lag === null ? "not known" : f.number(kafka.lag)}<//>
-      <${Fact} name="Taken" more="since the store began">${f.number(kafka.consumed)}<//>
+      <${Fact} name="Consumed" more="since the store began">${f.number(kafka.consumed)}<//>
       <${Fact} name="Dead letters" more=${kafka.quarantine?.count ? html`${f.number(kafka.quarantine.count)} in quarantine, the oldest since <${When} at=${kafka.quarantine.oldest} />` : "none in quarantine"} tone=${kafka.quarantine?.count ? "care" : ""}>${f.number(kafka.deadLetters)}<//></dl>
     ${kafka.lastError && html`<${Problem} error=${{ message: String(kafka.lastError.message || kafka.lastError) }} />`}
     ${unread.map((topic) => html`<p class="quiet" key=${topic.name}><code>${topic.name}</code>: <${Written} text=${topic.error || (topic.exists ? "nothing is read yet" : "the topic does not exist")} /></p>`)}
@@ -52,8 +52,8 @@ function Consumed({ kafka, problems, away, onAsk }) {
 const SHORT_BACKLOG = 2; // seconds: the time left is not shown for a shorter one
 
 function rateOf({ messagesPerSecond, remainingSeconds }) {
-  if (!messagesPerSecond || !(remainingSeconds >= SHORT_BACKLOG)) return "messages not taken yet";
-  return `messages not taken yet; ${f.number(messagesPerSecond)} taken a second, ${f.duration(Math.ceil(remainingSeconds))} to go`;
+  if (!messagesPerSecond || !(remainingSeconds >= SHORT_BACKLOG)) return "messages not consumed yet";
+  return `messages not consumed yet; ${f.number(messagesPerSecond)} consumed a second, ${f.duration(Math.ceil(remainingSeconds))} to go`;
 }
 
 // Each topic where there are several, those too of which no partition is read.

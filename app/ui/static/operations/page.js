@@ -31,12 +31,12 @@ export function Operations({ health, away, isSilent }) {
       <${More} list=${list} /></section>`}`;
 }
 
-const Ended = ({ operations }) => html`<table role="table"><caption class="hidden">Operations that ended, newest first</caption>
+const Ended = ({ operations }) => html`<table role="table" class="stack"><caption class="hidden">Operations that ended, newest first</caption>
   <thead role="rowgroup"><tr role="row"><${Column}>Began<//><${Column}>What<//><${Column}>By<//><${Column}>How it ended<//></tr></thead>
   <tbody role="rowgroup">${operations.map((operation) => html`<tr role="row" key=${operation.id}>
     <td role="cell" class="made"><${When} at=${operation.startedAt} absolute /></td>
     <td role="cell" class="name">${doingOf(operation)} <span class="sub mono">${operation.id}</span></td>
-    <td role="cell"><${Written} text=${operation.startedBy} /></td>
+    <td role="cell"><span class="only-narrow">by </span><${Written} text=${operation.startedBy} /></td>
     <td role="cell" class="wide-cell"><${HowItEnded} operation=${operation} /></td></tr>`)}</tbody></table>`;
 
 function HowItEnded({ operation }) {
@@ -66,7 +66,7 @@ function Rehearsals({ rehearsal, away }) {
   return html`<section class="card" aria-labelledby="rehearsals"><header class="card-head"><div><h2 id="rehearsals">Tried restores</h2>
       <p class="quiet">A full restore beside the data: every record is read and compared, the time is measured, and nothing changes.${rehearsal?.next ? html` The next one runs <${When} at=${rehearsal.next} />.` : ""}</p></div>
       <${Button} busy=${isBusy} needs="backup" disabled=${away} onClick=${rehearse}>Try one now<//></header>
-    ${rows.length ? html`<ul class="rehearsals">${rows.slice(0, 10).map((row) => html`<li><${Rehearsal} row=${row} /></li>`)}</ul>` : look.data && html`<p class="quiet">None was tried yet.</p>`}</section>`;
+    ${rows.length ? html`<ul class="rehearsals">${rows.slice(0, 10).map((row) => html`<li class=${row.ok ? "" : "bad"}><${Rehearsal} row=${row} /></li>`)}</ul>` : look.data && html`<p class="quiet">None was tried yet.</p>`}</section>`;
 }
 
 function Rehearsal({ row }) {

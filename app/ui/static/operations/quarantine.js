@@ -75,7 +75,7 @@ function Replay({ messages, onClose }) {
   return html`<${Confirm} title=${`Replay ${someOf(messages)}?`} verb=${messages.length === 1 ? "Replay it" : `Replay these ${f.number(messages.length)}`} what="Replaying" onClose=${onClose} onDone=${send}>
     <${Names} messages=${messages} />
     <${Segmented} label="How to read them" value=${mode} onChoose=${setMode} choices=${MODES} />
-    <p class="quiet">What is an event is appended and leaves the list. What is none stays. Nothing is stored twice.</p><//>`;
+    <p class="quiet">Those that are events are appended, and leave the list. The others stay. Nothing is stored twice.</p><//>`;
 }
 
 function newsOf({ replayed, duplicates, refused }) {
@@ -99,5 +99,5 @@ function Drop({ messages, onClose }) {
   };
   return html`<${Confirm} title=${`Drop ${someOf(messages)}?`} verb=${messages.length === 1 ? "Drop it" : `Drop these ${f.number(messages.length)}`} danger typed=${messages.length === 1 ? messages[0].id : `drop ${messages.length}`} what="Dropping" onClose=${onClose} onDone=${send}>
     <${Names} messages=${messages} />
-    <p class="quiet">They leave EventVault for good. The topic of dead letters stays as it is.</p><//>`;
+    <p class="quiet">${messages.length === 1 ? "It leaves" : "They leave"} EventVault for good. The topic of dead letters stays as it is.</p><//>`;
 }

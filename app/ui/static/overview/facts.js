@@ -11,7 +11,7 @@ export function Facts({ health }) {
     <${LastBackup} backup=${health.backup} schedule=${health.jobs?.autoBackup} />
     <${Verified} backup=${health.backup} />
     <${LastRehearsal} rehearsal=${health.rehearsal} />
-    <${DiskLeft} disk=${health.disk} />
+    <${DiskLeft} disk=${health.disk} isReadOnly=${health.store?.state === "read_only"} />
   </dl>`;
 }
 
@@ -56,10 +56,10 @@ function LastRehearsal({ rehearsal }) {
   return html`<${Fact} name="Last rehearsal" more=${more}>${f.duration(rehearsal.rtoSeconds)}<//>`;
 }
 
-function DiskLeft({ disk }) {
+function DiskLeft({ disk, isReadOnly }) {
   if (!disk) return html`<${Fact} name="Disk left">${unknown("not known")}<//>`;
   const days = daysLeft(disk);
-  const tone = days === null || days >= 7 ? "" : days < 1 ? "bad" : "care";
-  const rate = days === null ? "growth not known yet" : days < 1 ? "full within a day" : `${f.duration(days * 86400)} at this rate`;
+  const tone = isReadOnly || (days !== null && days < 1) ? "bad" : days === null || days >= 7 ? "" : "care";
+  const rate = isReadOnly ? "nothing can be written now" : days === null ? "growth not known yet" : days < 1 ? "full within a day" : `${f.duration(days * 86400)} at this rate`;
   return html`<${Fact} name="Disk left" tone=${tone} more=${rate}>${f.bytes(Math.min(disk.backups?.free ?? Infinity, disk.storage?.free ?? Infinity))}<//>`;
 }

@@ -2,10 +2,11 @@
 import { hasOwnWords, hintOf, stepFor, titleOf } from "../advice.js";
 import * as f from "../format.js";
 import { Icon, Link, When, Words, Written, html } from "../parts.js";
+import { safety } from "../safety.js";
 
 export function Needs({ health }) {
   if (!health.problems.length || health.store?.state === "unreachable") return null;
-  return html`<section class="todo" aria-labelledby="todo"><h2 id="todo">Needs you</h2>
+  return html`<section class=${`todo ${safety(health).tone === "bad" ? "bad" : ""}`} aria-labelledby="todo"><h2 id="todo">Needs you</h2>
     <ul>${health.problems.map((problem) => html`<${Need} problem=${problem} />`)}</ul></section>`;
 }
 

@@ -39,14 +39,14 @@ function deedsOf(lines) {
   return [...deeds.values()].reverse();
 }
 
-const Table = ({ deeds }) => html`<div class="scrolled" tabindex="0" role="group" aria-label="Lines of the audit"><table role="table"><caption class="hidden">What was done, newest first</caption>
+const Table = ({ deeds }) => html`<div class="scrolled" tabindex="0" role="group" aria-label="Lines of the audit"><table role="table" class="stack"><caption class="hidden">What was done, newest first</caption>
   <thead role="rowgroup"><tr role="row"><${Column}>When<//><${Column}>Who<//><${Column}>What<//><${Column}>Result<//></tr></thead>
   <tbody role="rowgroup">${deeds.map((deed) => html`<${Deed} key=${(deed.begun || deed.ended).line} ...${deed} />`)}</tbody></table></div>`;
 
 function Deed({ begun, ended }) {
   const first = begun || ended;
   return html`<tr role="row"><td role="cell" class="made"><${When} at=${first.at} absolute /></td>
-    <td role="cell"><${Written} text=${first.who} /></td>
+    <td role="cell"><span class="only-narrow">by </span><${Written} text=${first.who} /></td>
     <td role="cell" class="name"><strong>${first.action}</strong>${first.target && html` <${Written} text=${first.target} />`}</td>
     <td role="cell">${ended ? html`<${Result} line=${ended} />` : html`<span class="quiet">not ended</span>`}</td></tr>`;
 }

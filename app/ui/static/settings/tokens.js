@@ -22,13 +22,13 @@ export function Tokens({ away }) {
     ${asked?.what === "revoke" && html`<${RevokeToken} token=${asked.token} onClose=${close} />`}</section>`;
 }
 
-const Table = ({ tokens, away, onRevoke }) => html`<table role="table"><caption class="hidden">Tokens</caption>
+const Table = ({ tokens, away, onRevoke }) => html`<table role="table" class="stack"><caption class="hidden">Tokens</caption>
   <thead role="rowgroup"><tr role="row"><${Column}>Name<//><${Column}>Scope<//><${Column}>Expires<//><${Column}>Last used<//><${Column}><span class="hidden">Actions</span><//></tr></thead>
   <tbody role="rowgroup">${tokens.map((token) => html`<tr role="row" key=${token.id}>
     <td role="cell" class="name"><${Written} text=${token.name} /><span class="sub mono">${token.id}</span></td>
-    <td role="cell">${token.scope}</td>
-    <td role="cell">${token.expired ? html`<span class="care-text">expired</span>` : token.expires ? html`<${When} at=${token.expires} absolute seconds=${false} />` : "never"}</td>
-    <td role="cell"><${When} at=${token.lastUsed} /></td>
+    <td role="cell"><span class="only-narrow">scope </span>${token.scope}</td>
+    <td role="cell">${!token.expired && html`<span class="only-narrow">expires </span>`}${token.expired ? html`<span class="care-text">expired</span>` : token.expires ? html`<${When} at=${token.expires} absolute seconds=${false} />` : "never"}</td>
+    <td role="cell"><span class="only-narrow">last used </span><${When} at=${token.lastUsed} /></td>
     <td role="cell" class="row-actions"><${Button} kind="small" needs="admin" disabled=${away} onClick=${() => onRevoke(token)}>Revoke…<//></td></tr>`)}</tbody></table>`;
 
 const isThere = async (condition) => (await ask("GET", "/api/tokens")).tokens.some(condition);
