@@ -82,7 +82,7 @@ class WatchedProducer(Producer):
     on_error: called by them with each error, and with why the brokers refuse the client, if they do.
 
     is_outdated: certificates, or the configuration, were changed since it was made, and then it met an error; or it met
-    one that ends it. Its owner replaces it. A password alone is changed in place.
+    one that ends it, which only `on_error` hears. Its owner replaces it. A password alone is changed in place.
     """
 
     def __init__(
@@ -118,8 +118,8 @@ class WatchedProducer(Producer):
             try:
                 result = call()
             except KafkaException as error:
-                self.is_outdated |= bool(error.args[0].fatal())  # it is raised once, and nothing is sent any more
-                raise
+                self._note_end(error)
+                continue
             now = time.monotonic()
             self._take_errors(now)
             remaining = deadline - now
@@ -127,6 +127,18 @@ class WatchedProducer(Producer):
                 return result
             time.sleep(min(nap, remaining))
             nap = min(2 * nap, _LONGEST_NAP_SECONDS)
+
+    def _note_end(self, error: KafkaException) -> None:
+        """Take in an error that ends the client. It is raised once; the errors that follow do not say that they are.
+
+        Raises another one.
+        """
+        cause: KafkaError = error.args[0]
+        if not cause.fatal():
+            raise error
+        self.is_outdated = True
+        self._errors.append(cause)
+        log.warning("an error ended a client of Kafka, and the next one goes on: %s", hidden.hide(str(cause.str())))
 
     def _take_errors(self, now: float) -> None:
         while self._errors:

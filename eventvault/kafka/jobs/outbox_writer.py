@@ -108,8 +108,6 @@ class OutboxWriter:
         self._on_brokers.pop(message, None)
         self._retry_at = time.monotonic() + RETRY_SECONDS
         reason = reason if error is None else topics.reason_of(error)
-        if error is not None and error.fatal():
-            self._producer = None
         if reason != self._reported:
             log.warning("outcomes of jobs cannot be written to Kafka; they wait, and it is tried again: %s", reason)
             self._reported = reason

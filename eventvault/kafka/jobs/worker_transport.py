@@ -145,12 +145,7 @@ class KafkaWorkerTransport:
     def _produce_waiting(self) -> None:
         """Hand what waits to the client, which sends it in order, and again until a broker has it."""
         if self._producer is not None:
-            try:
-                self._producer.poll()
-            except KafkaException as error:
-                if not self._producer.is_outdated:
-                    raise
-                log.warning("an error ended the client that writes to %s: %s", self._topic, topics.reason_of(error))
+            self._producer.poll()
             if self._producer.is_outdated:
                 self._producer.drop()  # what is not written yet waits again
                 self._producer = None
@@ -205,9 +200,6 @@ class KafkaWorkerTransport:
     def _fail(self, report: Report, error: KafkaError) -> bool:
         """Return whether a report that was not written needs no second try. What is larger than allowed is replaced."""
         self._note_answered(report)
-        if error.fatal():
-            self._producer, self._has_beat = None, False
-            self._progress_in_flight.clear()
         if error.code() in client_errors.TOO_LARGE:
             if isinstance(report, Done):
                 self._waiting.append(_too_large(report, self._topic))

@@ -108,6 +108,9 @@ class Publisher:
         self._careful = 0
         try:
             relay.run(lambda: stopping.is_set() or producer.is_outdated)
+        except KafkaException:
+            if not producer.is_outdated:
+                raise  # else the error that ended the client is known already, and this one follows from it
         finally:
             _end(producer, relay)
             self._settled = relay.settled
@@ -134,7 +137,7 @@ class Publisher:
 def _end(producer: WatchedProducer, relay: Relay) -> None:
     """Wait a moment for what is on its road, and remove what was delivered."""
     producer.flush(FLUSH_SECONDS if relay.waits_for_brokers else 0.0)
-    with contextlib.suppress(KafkaException, TooLargeTogether):
+    with contextlib.suppress(KafkaException, TooLargeTogether, EventVaultError):
         relay.settle()
     if relay.must_remove:
         removed = threading.Event()

@@ -299,15 +299,22 @@ def end_client(producer: Producer) -> None:
     library.rd_kafka_test_fatal_error(client, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, b"as in a test")
 
 
-def test_a_producer_that_an_error_ended_is_replaced() -> None:
-    producer = clients.producer(loaded(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1"))
-    producer.produce("topic", b"{}")
+@pytest.mark.parametrize("wait", [lambda producer: producer.poll(0.05), lambda producer: producer.flush(0.05)])
+def test_a_producer_that_an_error_ended_says_that_it_is_to_be_replaced(wait: Callable[[Producer], int]) -> None:
+    heard, undelivered = list[KafkaError](), list[KafkaError]()
+    producer = clients.producer(
+        loaded(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1"), on_error=lambda error, _: heard.append(error)
+    )
+    producer.produce("topic", b"{}", on_delivery=lambda error, _: undelivered.append(error))
     end_client(producer)
-    with pytest.raises(KafkaException, match="as in a test"):
-        wait_until(lambda: producer.poll(0.05) < 0, "it does not say that it has ended")
-    assert producer.is_outdated
+    wait_until(lambda: wait(producer) >= 0 and producer.is_outdated, "it does not say that it has ended")
+    assert [error.str() for error in heard if error.fatal()] == ["test_fatal_error: as in a test"]
+    with pytest.raises(KafkaException) as refused:
+        producer.produce("topic", b"{}")
     producer.drop()
     assert len(producer) == 0
+    later = [refused.value.args[0], *undelivered]
+    assert [(error.name(), error.fatal()) for error in later] == [("_FATAL", False), ("_PURGE_QUEUE", False)]
 
 
 _SHORT_WAITS = """

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
 from eventvault.jobs.job import JobProgress
 from eventvault.jobs.messages import Beat, Bye, Done, Progressed, Report, Tick, decode_report
@@ -122,42 +122,16 @@ def test_what_could_not_be_written_is_written_again_but_no_old_progress(worker: 
     assert client.deliver() == [done("t2"), progressed("t1", 0.2)]
 
 
-def test_after_an_error_that_ends_the_client_progress_and_beats_go_on(
-    worker: KafkaWorkerTransport, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker.report([progressed("t1", 0.1), Beat(session="s1")])
-    client = producer(worker)
-    client.queue[0][1](KafkaError(KafkaError._FATAL, "out of order", fatal=True), None)
-    worker.report([progressed("t1", 0.2), Beat(session="s1")])
-    assert producer(worker) is not client
-    assert set(map(type, producer(worker).deliver())) == {Beat, Progressed}
-
-
-def test_an_error_that_ends_the_client_does_not_end_the_worker(
-    worker: KafkaWorkerTransport, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker.report([progressed("t1", 0.1), done("t2")])
-    client = producer(worker)
-
-    def end() -> None:
-        client.is_outdated = True
-        raise KafkaException(KafkaError(KafkaError._FATAL, "out of order", fatal=True))
-
-    monkeypatch.setattr(client, "poll", end)
-    worker.report([])
-    assert producer(worker) is not client
-    assert producer(worker).deliver() == [done("t2"), progressed("t1", 0.1)]
-
-
-def test_a_client_whose_certificate_was_renewed_is_replaced_and_what_it_had_is_written_by_the_next(
+def test_a_client_that_is_outdated_is_replaced_and_what_it_had_is_written_by_the_next(
     worker: KafkaWorkerTransport,
 ) -> None:
-    worker.report([progressed("t1", 0.1), done("t2")])
+    worker.report([progressed("t1", 0.1), done("t2"), Beat(session="s1")])
     client = producer(worker)
     client.is_outdated = True
     worker.report([])
     assert producer(worker) is not client
-    assert producer(worker).deliver() == [done("t2"), progressed("t1", 0.1)]
+    worker.report([Beat(session="s1")])
+    assert producer(worker).deliver() == [done("t2"), progressed("t1", 0.1), Beat(session="s1")]
 
 
 def test_the_dispatcher_replaces_such_a_client_too(kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

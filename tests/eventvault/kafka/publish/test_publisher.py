@@ -22,6 +22,7 @@ from eventvault.kafka.clients import WatchedProducer
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.kafka.publish.publisher import Publisher
 from eventvault.settings import Settings
+from tests.eventvault.kafka.test_connection import end_client
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker
 from tests.processes import wait_until
@@ -116,7 +117,14 @@ def test_a_restart_publishes_nothing_again_that_was_removed(kafka: Kafka, publis
     assert kafka.total(topic) == 3
 
 
-def test_a_client_that_is_outdated_is_replaced(kafka: Kafka, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+def become_outdated(client: WatchedProducer) -> None:
+    client.is_outdated = True
+
+
+@pytest.mark.parametrize("end", [become_outdated, end_client], ids=["by its certificate", "by an error"])
+def test_a_client_that_is_outdated_is_replaced(
+    kafka: Kafka, publish: Publish, monkeypatch: pytest.MonkeyPatch, end: Callable[[WatchedProducer], None]
+) -> None:
     made = list[WatchedProducer]()
 
     def recorded(*arguments: Any, **options: Any) -> WatchedProducer:
@@ -128,7 +136,7 @@ def test_a_client_that_is_outdated_is_replaced(kafka: Kafka, publish: Publish, m
     publishing = publish(topic)
     publishing.post("a1")
     publishing.wait_until_published()
-    made[0].is_outdated = True
+    end(made[0])
     wait_until(lambda: len(made) == 2, "the client is not replaced")
     publishing.post("a2")
     publishing.wait_until_published()
