@@ -7,7 +7,6 @@ not sent again while it cannot be removed, because the disk is full, say.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from eventvault import clock, progress
+from eventvault import clock, processors, progress
 from eventvault.database.commit import Done
 from eventvault.database.outbox import Delivered
 from eventvault.database.registry import BatchOutdated
@@ -44,8 +43,11 @@ MANY = 100
 """So many events that wait or were sent are a burst, in which publishing leaves the processors to those who post."""
 BURST_SECONDS = 10.0
 """What waits for longer is published as fast as possible, burst or not."""
-_REST = 30.0 / len(os.sched_getaffinity(0))
-"""How many times as long the thread rests in a burst as it worked: the client and the broker work meanwhile."""
+_REST = 30.0
+"""How many times as long the thread rests in a burst as it worked, on one processor; less on several.
+
+The client and the broker work meanwhile.
+"""
 _LONGEST_REST = 0.25
 _FORMS: tuple[Callable[[bytes], Outgoing], ...] = (messages.outgoing, messages.without_data, messages.shortest)
 
@@ -109,6 +111,11 @@ class _Removal:
         self.answer: AppendResult | EventVaultError | None = None
 
 
+def _rest_after(seconds: float, usable: float) -> float:
+    """Return how long the thread rests in a burst after it worked for so many seconds. usable: processors."""
+    return min(seconds * _REST / usable, _LONGEST_REST)
+
+
 class Relay:
     """largest: bytes of the largest message that surely fits the topic. careful: how many are sent one by one first."""
 
@@ -136,6 +143,7 @@ class Relay:
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
         """Send until then. Raises KafkaException, TooLargeTogether, or why the database cannot be used."""
+        usable = processors.usable()
         while not is_stopping():
             progress.step()
             if not self._removals:  # which would make the number inexact
@@ -144,7 +152,7 @@ class Relay:
             self.step()
             if self._sent or self._unsent:
                 if self._may_rest(clock.now()):
-                    time.sleep(min(_REST * (time.thread_time() - began), _LONGEST_REST))
+                    time.sleep(_rest_after(time.thread_time() - began, usable))
             elif self._is_full():
                 time.sleep(IDLE_SECONDS)  # there may be more to read, so that the outbox would not let it wait
             else:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from eventvault import clock
+from eventvault import clock, processors
 from eventvault.database.bus import EventBus
 from eventvault.database.commit import Done
 from eventvault.database.nonces import Nonces
@@ -74,6 +74,21 @@ def test_publishing_rests_in_a_burst_that_nobody_waits_for(bus: EventBus) -> Non
     assert not relay._may_rest(begun), "somebody waits"
     now = 60.0
     assert relay._may_rest(begun)
+
+
+def test_the_fewer_processors_there_are_the_longer_publishing_rests() -> None:
+    rests = [relay_module._rest_after(0.001, usable) for usable in (4, 2, 1, 0.5, 0.001)]
+    assert rests == [0.0075, 0.015, 0.03, 0.06, relay_module._LONGEST_REST]
+
+
+def test_of_a_container_the_quota_counts(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, topic = list[float](), Topic()
+    topic.room = 0
+    post(bus, *(f"a{number}" for number in range(relay_module.MANY)))
+    monkeypatch.setattr(processors, "usable", lambda: 0.25)
+    monkeypatch.setattr(relay_module, "_rest_after", lambda _, usable: (asked.append(usable), 0.0)[1])
+    relay_of(bus, topic).run(lambda: bool(asked))
+    assert asked == [0.25]
 
 
 def test_all_of_a_burst_is_published(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
