@@ -25,6 +25,7 @@ QUARANTINED = b"d"
 QUARANTINE_LIST = b"l"
 AFTER_REQUESTS = b"s"
 OUTBOX = b"x"
+AFTER_OUTBOX = b"y"
 MESSAGE = b"w"
 
 META_SCHEMA = b"mschema"
@@ -126,9 +127,20 @@ def read_request_order(key: bytes) -> tuple[int, int, bytes]:
     return _REQUEST_ORDER.unpack(key[len(REQUEST_ORDER) :])
 
 
-def outbox_key(sequence: int) -> bytes:
-    """The key of an event that is to be published. Its value is empty."""
-    return OUTBOX + _SEQUENCE.pack(sequence)
+def outbox_key(last: int) -> bytes:
+    """The key of consecutive events that are to be published, of which this is the last one."""
+    return OUTBOX + _SEQUENCE.pack(last)
+
+
+def outbox_put(first: int, last: int) -> tuple[bytes, bytes]:
+    """Return the key and the value of consecutive events that are to be published. The value of one event is empty."""
+    return outbox_key(last), b"" if first == last else _SEQUENCE.pack(first)
+
+
+def run_of_outbox(key: bytes, value: bytes) -> tuple[int, int]:
+    """Return the first and the last of the events of a key in the outbox."""
+    last = sequence_of(key)
+    return min(last, int.from_bytes(value, "big") if value else last), last
 
 
 def message_key(recorded: int, sequence: int) -> bytes:

@@ -13,10 +13,10 @@ import msgspec
 import plyvel
 
 from eventvault import clock, data_folders
-from eventvault.database import keyed_requests, keys
+from eventvault.database import keyed_requests, keys, outbox
 from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
 from eventvault.database.keyed_requests import Answered, Record, StoredAnswer
-from eventvault.database.outbox import Delivered, Outbox
+from eventvault.database.outbox import Delivered, Outbox, Removed, Run
 from eventvault.database.values import MOST_CANDIDATES, AppendResult
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput, WriteFailed
 from eventvault.events import event
@@ -142,6 +142,7 @@ class EventRegistry:
         write = _GroupWrite(self._db, self.last_sequence, recorded, encoded_upto, publishes=self._publishes)
         try:
             results = [write.add(batch) for batch in batches]
+            removed = self._remove_delivered(write.batch, batches)
             if write.answered:
                 self._refuse_answered(write.answered, recorded)
                 self._expiry.remove_expired(self._db, write.batch, recorded, 2 * len(write.answered))
@@ -150,17 +151,21 @@ class EventRegistry:
         if write.pending and self._encoded_upto is None:
             write.batch.put(keys.META_ENCODED, b"%d" % encoded_upto)
         write.put_answers()
+        waiting = write.put_outgoing()
         write.batch.write()
         self._sync_names()
         self.last_sequence = write.sequence
         if write.pending:
             self.last_recorded, self._encoded_upto = recorded, encoded_upto
             self.first_recorded = self.first_recorded or recorded
-        self.outbox.appended(write.sequence, write.outgoing)
-        for batch in batches:
-            if batch.delivered is not None:
-                self.outbox.note(batch.delivered)
+        self.outbox.appended(write.sequence, waiting)
+        if removed is not None:
+            self.outbox.note(removed)
         return results
+
+    def _remove_delivered(self, write: Any, batches: Sequence[AppendBatch]) -> Removed | None:
+        delivered = [batch.delivered for batch in batches if batch.delivered is not None]
+        return self.outbox.remove(write, delivered) if delivered else None
 
     def answer_of(self, request: KeyedRequest) -> AppendResult | None:
         """Return the answer to an earlier request with this key; None if there was none in the last 24 hours.
@@ -419,16 +424,14 @@ class _GroupWrite:
         self._recorded = recorded
         self._encoded_upto = encoded_upto
         self._publishes = publishes
-        self.outgoing = 0
-        """How many events are to be published."""
+        self._outgoing: list[Run] = []
+        """The events that are to be published."""
 
     def add(self, batch: AppendBatch) -> list[Appended]:
         before = self.sequence
         results = self._append(batch.drafts, batch.nonce)
-        if self._publishes and not batch.from_kafka:
-            self.outgoing += self.sequence - before
-            for sequence in range(before + 1, self.sequence + 1):
-                self.batch.put(keys.outbox_key(sequence), b"")
+        if self._publishes and not batch.from_kafka and self.sequence > before:
+            self._outgoing.append((before + 1, self.sequence))
         for key, value in batch.metadata:
             if value is None:
                 self.batch.delete(key)
@@ -437,8 +440,6 @@ class _GroupWrite:
         for result, leaving in zip(results, batch.leaving, strict=False):
             for key in () if result.differs else leaving:
                 self.batch.delete(key)
-        if batch.delivered is not None:
-            batch.delivered.remove(self.batch)
         if batch.request is not None:
             self.answered.append(Answered(batch.request, results, self.sequence))
         return results
@@ -448,6 +449,13 @@ class _GroupWrite:
         for answered in self.answered:
             for key, value in keyed_requests.puts_of(answered, self._recorded, self.sequence):
                 self.batch.put(key, value)
+
+    def put_outgoing(self) -> int:
+        """Put the keys of what is to be published: one for consecutive events. Returns how many events it is."""
+        runs = outbox.joined(self._outgoing)
+        for key, value in outbox.puts_of(runs, 0, self.sequence):
+            self.batch.put(key, value)
+        return outbox.count_of(runs)
 
     def _append(self, drafts: Sequence[EventDraft], nonce: bytes) -> list[Appended]:
         """Put each event whose identity is not there yet. It calls little, as it runs for every event."""

@@ -12,7 +12,7 @@ from eventvault import clock
 from eventvault.archive import reader
 from eventvault.backups.entry import BackupEntry
 from eventvault.database.generation import Generation, StoreIdentity, lineage
-from eventvault.database.outbox import runs_of, within
+from eventvault.database.outbox import joined, within
 from eventvault.errors import EventVaultError, JournalDamaged
 from eventvault.journal import coverage, segment
 from eventvault.journal.folder import JournalFolder, JournalRecord, QuarantinedSegment
@@ -83,7 +83,7 @@ def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
     first, last = run[0].header, run[-1].header
     published = published_of(source.header for source in run)
     runs = (run for content in contents for run in content.pending)
-    pending = list(runs_of(sequence for sequence in within(list(runs), published or 0, last.last)))
+    pending = joined(within(runs, published or 0, last.last))
     kafka = next((source.header.kafka for source in reversed(run) if source.header.kafka), {})
     info = msgspec.structs.replace(last, first=first.first, previous=first.previous, kafka=kafka,
                                     published=msgspec.UNSET if published is None else published,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.generation import Generation, StoreIdentity, last_common, lineage
 from eventvault.database.keyed_requests import StoredAnswer
-from eventvault.database.outbox import runs_of
+from eventvault.database.outbox import count_of, first_events, joined
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import JournalDamaged, JournalUnreadable
 from eventvault.journal import coverage, segment
@@ -157,9 +156,9 @@ class SegmentWriter:
         room = MOST_WAITING_EVENTS
         for first, last in archived:
             with self._bus.using() as registry:
-                waiting = list(islice(registry.outbox.pending(first - 1, last), room))
-            room -= len(waiting)
-            found += runs_of(waiting, apart=_JOINED_EVENTS)
+                waiting = list(first_events(registry.outbox.runs(first - 1, last), room))
+            room -= count_of(waiting)
+            found += joined(waiting, apart=_JOINED_EVENTS)
         return found
 
     def _without_superseded(self, segments: list[Segment]) -> list[Segment]:
@@ -359,7 +358,7 @@ def _read_content(registry: EventRegistry, first: int, last: int) -> Content:
         if not is_damage(error):
             raise
         log.warning("answers to requests with an Idempotency-Key are not in the journal: %s", text_of(error))
-    pending = runs_of(registry.outbox.pending(first - 1, first + len(lines) - 1))
+    pending = joined(registry.outbox.runs(first - 1, first + len(lines) - 1))
     return Content(lines, answers, pending)
 
 

@@ -13,7 +13,7 @@ from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.commit import Done
 from eventvault.database.nonces import Nonces
-from eventvault.database.outbox import Delivered, runs_of
+from eventvault.database.outbox import Delivered, joined
 from eventvault.database.registry import AppendBatch, EventRegistry
 from eventvault.database.values import Head
 from eventvault.errors import StoreUnavailable
@@ -27,25 +27,25 @@ _T = TypeVar("_T", int, bytes)
 
 
 class Waiting(NamedTuple):
-    """What is to be published. key: in the outbox. sequence: None for a message that is no event of this database."""
+    """What is to be published. place: the sequence of an event, or the key of a message that is no event."""
 
-    key: bytes
+    place: int | bytes
     body: bytes
-    sequence: int | None
 
     @property
     def recorded(self) -> int:
-        return keys.recorded_of_message(self.key) if self.sequence is None else event.recorded_of(self.body)
+        return event.recorded_of(self.body) if isinstance(self.place, int) else keys.recorded_of_message(self.place)
 
 
 class Settled(NamedTuple):
     """What the brokers have of a generation: no event up to `upto` is sent again, and no message up to a key.
 
-    removed: the keys of it that are not known to be removed.
+    unremoved: how many of these are not known to be removed. messages: the keys of those of them that are no events.
     """
 
     generation: str
-    removed: Sequence[bytes]
+    unremoved: int
+    messages: Sequence[bytes]
     upto: int
     message: bytes
 
@@ -65,7 +65,7 @@ class OutboxReader:
             upto = registry.outbox.upto
             self._has_messages = registry.outbox.has_messages()
         if settled is None or settled.generation != self.generation:
-            settled = Settled(self.generation, (), upto, b"")
+            settled = Settled(self.generation, 0, (), upto, b"")
         self.settled = settled
         self._after, self._message_after = max(upto, settled.upto), settled.message
         self.read_upto = self._after
@@ -94,7 +94,7 @@ class OutboxReader:
             after, count = page[-1], count + len(page)
 
     def oldest(self) -> int | None:
-        """Return when what comes first was recorded, in microseconds; None if nothing waits."""
+        """Return when what is read next was recorded, in microseconds; None if nothing more waits."""
         with self._bus.using() as registry:
             first = next(iter(self._in_order(registry, registry.last_sequence)), None)
             return None if first is None else first.recorded
@@ -133,10 +133,10 @@ class OutboxReader:
 
     def _advance(self, found: list[Waiting]) -> None:
         for waiting in found:
-            if waiting.sequence is None:
-                self._message_after = waiting.key
+            if isinstance(waiting.place, int):
+                self._after = max(self._after, waiting.place)
             else:
-                self._after = max(self._after, waiting.sequence)
+                self._message_after = waiting.place
         self.read_upto = max(self.read_upto, self._after)
 
     def _in_order(self, registry: EventRegistry, last: int) -> Iterator[Waiting]:
@@ -145,17 +145,16 @@ class OutboxReader:
 
     def _messages(self, registry: EventRegistry) -> Iterator[Waiting]:
         for key, body in registry.outbox.messages(self._message_after):
-            yield Waiting(key, body, None)
+            yield Waiting(key, body)
 
     def _events(self, registry: EventRegistry, last: int) -> Iterator[Waiting]:
-        pending = islice(registry.outbox.pending(self._after, last), _PAGE_EVENTS + 1)
-        for first, final in runs_of(pending):
+        runs = islice(registry.outbox.runs(self._after, last), _PAGE_EVENTS + 1)
+        for first, final in joined(runs):
             for sequence, body in registry.events(first - 1, final):
-                yield Waiting(keys.outbox_key(sequence), body, sequence)
+                yield Waiting(sequence, body)
 
 
 def _place(waiting: Waiting) -> bytes:
     """Return what orders events as they were posted, those that a restore took out of the registry with the others."""
-    if waiting.sequence is None:
-        return waiting.key
-    return keys.message_key(waiting.recorded, waiting.sequence)
+    place = waiting.place
+    return keys.message_key(waiting.recorded, place) if isinstance(place, int) else place

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
@@ -49,6 +49,7 @@ _REST = 30.0
 The client and the broker work meanwhile.
 """
 _LONGEST_REST = 0.25
+_FULL_HINT = "free some space on the disk of STORAGE_DIR if it is full; publishing goes on by itself then"
 _FORMS: tuple[Callable[[bytes], Outgoing], ...] = (messages.outgoing, messages.without_data, messages.shortest)
 
 
@@ -67,6 +68,7 @@ class Outbox(Protocol):
     settled: Settled
 
     def count(self) -> None: ...
+    def oldest(self) -> int | None: ...
     def read(self, most_bytes: int) -> list[Waiting]: ...
     def wait(self, seconds: float) -> None: ...
     def remove(self, delivered: Delivered, done: Done) -> None: ...
@@ -102,13 +104,22 @@ class _Sent:
 
 
 class _Removal:
-    """Of what was delivered. answer: None until it is known whether it is on disk."""
+    """Of `count` messages that were delivered. messages: the keys of those that are no events.
 
-    __slots__ = ("answer", "keys")
+    answer: None until it is known whether it is on disk.
+    """
 
-    def __init__(self, keys: list[bytes]) -> None:
-        self.keys = keys
+    __slots__ = ("answer", "count", "messages")
+
+    def __init__(self, count: int = 0, messages: Sequence[bytes] = ()) -> None:
+        self.count = count
+        self.messages = list(messages)
         self.answer: AppendResult | EventVaultError | None = None
+
+    def add(self, place: int | bytes) -> None:
+        self.count += 1
+        if isinstance(place, bytes):
+            self.messages.append(place)
 
 
 def _rest_after(seconds: float, usable: float) -> float:
@@ -135,8 +146,8 @@ class Relay:
         self._reported: int | None = None
         """Up to which event the monitor knows that none waits; None before the first report."""
         self._message = outbox.settled.message
-        self._removed = list(outbox.settled.removed)
-        """The keys of what was delivered, until their removal begins."""
+        self._next = _Removal(outbox.settled.unremoved, outbox.settled.messages)
+        """Has what was delivered until its removal begins."""
         self._removals: list[_Removal] = []
         self._remove_due = time.monotonic() + REMOVE_SECONDS
         self._most_removed = MOST_REMOVED
@@ -179,44 +190,51 @@ class Relay:
         while sent and (sent[0].is_delivered or (sent[0].error is not None and self._is_abandoned(sent[0]))):
             settled = sent.popleft()
             self._sent_bytes -= settled.size
-            self._removed.append(settled.waiting.key)
-            if settled.waiting.sequence is None:
-                self._message = settled.waiting.key
+            place = settled.waiting.place
+            self._next.add(place)
+            if isinstance(place, int):
+                self._upto = place
             else:
-                self._upto = settled.waiting.sequence
+                self._message = place
             count += settled.is_delivered
         if not sent and not self._unsent:
             self._upto = max(self._upto, self._outbox.read_upto)
         if count or self._upto != self._reported:
             self._reported = self._upto
             self._monitor.delivered(count, self._outbox.generation, self._upto)
-        oldest = sent[0].waiting if sent else self._unsent[0] if self._unsent else None
-        self._monitor.oldest_waits_since(None if oldest is None else oldest.recorded)
+        self._monitor.oldest_waits_since(self._oldest())
+
+    def _oldest(self) -> int | None:
+        """Return when what comes first was recorded, in microseconds; None if nothing waits."""
+        if self._sent:
+            return self._sent[0].waiting.recorded
+        if self._unsent:
+            return self._unsent[0].recorded
+        return self._outbox.oldest() if self._is_full() else None
 
     def remove(self, done: Done = lambda _: None) -> None:
         """Remove from the outbox what was delivered. done: called with the answer, in another thread."""
-        removal, self._removed = _Removal(self._removed), []
+        removal, self._next = self._next, _Removal()
         self._removals.append(removal)
 
         def answered(answer: AppendResult | EventVaultError) -> None:
             removal.answer = answer
             done(answer)
 
-        self._outbox.remove(Delivered(removal.keys, self._upto), answered)
+        self._outbox.remove(Delivered(removal.messages, self._upto), answered)
 
     @property
     def settled(self) -> Settled:
         """What need not be sent again."""
-        return Settled(self._outbox.generation, self._unremoved(), self._upto, self._message)
+        unremoved = [each for each in self._removals if not isinstance(each.answer, AppendResult)] + [self._next]
+        messages = list(chain.from_iterable(each.messages for each in unremoved))
+        count = sum(each.count for each in unremoved)
+        return Settled(self._outbox.generation, count, messages, self._upto, self._message)
 
     @property
     def must_remove(self) -> bool:
         """Whether something that was delivered is not known to be removed."""
-        return bool(self._removed or self._removals)
-
-    def _unremoved(self) -> list[bytes]:
-        open_ones = (removal.keys for removal in self._removals if not isinstance(removal.answer, AppendResult))
-        return [*chain.from_iterable(open_ones), *self._removed]
+        return bool(self._next.count or self._removals)
 
     @property
     def waits_for_brokers(self) -> bool:
@@ -224,7 +242,7 @@ class Relay:
 
     def _is_full(self) -> bool:
         """Return whether so much that was delivered is not removed that no more is read."""
-        return len(self._removed) + sum(len(removal.keys) for removal in self._removals) >= MOST_SETTLED
+        return self._next.count + sum(removal.count for removal in self._removals) >= MOST_SETTLED
 
     def _read(self) -> None:
         if self._is_full():
@@ -276,8 +294,8 @@ class Relay:
             raise TooLargeTogether(len(self._sent))
         sent.form += 1
         if sent.form == len(_FORMS):
-            sequence = sent.waiting.sequence
-            event = None if sequence is None else Head(self._outbox.generation, sequence)
+            place = sent.waiting.place
+            event = Head(self._outbox.generation, place) if isinstance(place, int) else None
             self._monitor.abandoned(sent.waiting.body, event)
             return True
         self._sent_bytes -= sent.size
@@ -291,9 +309,9 @@ class Relay:
     def _remove_when_due(self) -> None:
         self._take_answers()
         now = time.monotonic()
-        if not self._removed or self._removals:
+        if not self._next.count or self._removals:
             return
-        if now >= self._remove_due or len(self._removed) >= self._most_removed:
+        if now >= self._remove_due or self._next.count >= self._most_removed:
             self._remove_due = now + REMOVE_SECONDS
             self.remove()
 
@@ -308,7 +326,12 @@ class Relay:
             if isinstance(removal.answer, BatchOutdated):
                 raise removal.answer
             if isinstance(removal.answer, EventVaultError):
-                self._removed[:0] = removal.keys
+                self._next.count += removal.count
+                self._next.messages[:0] = removal.messages
                 self._most_removed = 2 * MOST_SETTLED  # so that it is due then
                 self._remove_due = time.monotonic() + REMOVE_AGAIN_SECONDS
-                self._monitor.not_removed(removal.answer.message)
+                if self._is_full():
+                    reason = f"what is published cannot be removed from the outbox: {removal.answer.message}"
+                    self._monitor.failed(reason, _FULL_HINT)
+                else:
+                    self._monitor.not_removed(removal.answer.message)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from eventvault.database.generation import lineage
-from eventvault.database.outbox import message_of, within
+from eventvault.database.outbox import message_of, sequences_of, within
 from eventvault.errors import JournalDamaged
 from eventvault.events import event
 from eventvault.journal import segment
@@ -45,7 +45,7 @@ def _waiting(source: Segment, record: JournalRecord, held: Mapping[str, int]) ->
     published = record.published if isinstance(record.published, int) else 0
     with suppress(JournalDamaged, OSError):
         lines, _, pending = segment.read_content(source)
-        for sequence in within(pending, after, source.last):
+        for sequence in sequences_of(within(pending, after, source.last)):
             line = lines[sequence - source.first]
             if (published < sequence <= present) or (sequence > present and _waits_since(record, line)):
                 yield line

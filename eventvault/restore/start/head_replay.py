@@ -25,7 +25,7 @@ from eventvault.damage import is_damage
 from eventvault.database import keyed_requests, keys, outbox
 from eventvault.database.keyed_requests import StoredAnswer
 from eventvault.database.opening import open_checked
-from eventvault.database.outbox import Runs, runs_of
+from eventvault.database.outbox import Runs, joined
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import Cancelled, EventVaultError
 from eventvault.events import event
@@ -165,7 +165,7 @@ class HeadReplay:
                     upto = min(first + _BATCH_EVENTS - 1, archived.last_sequence)
                     lines = [value for _, value in archived.events(first - 1, upto)]
                     answers = list(archived.answers(first, upto))
-                    pending = runs_of(archived.outbox.pending(first - 1, upto))
+                    pending = joined(archived.outbox.runs(first - 1, upto))
                     last_behind = behind if upto == archived.last_sequence else {}
                     yield _Part(entry.name, first, lines, answers, last_behind, pending)
         finally:

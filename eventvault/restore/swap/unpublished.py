@@ -16,7 +16,7 @@ from typing import Any
 from eventvault import clock
 from eventvault.database import keys, outbox
 from eventvault.database.generation import StoreIdentity
-from eventvault.database.outbox import NO_EVENT, message_of, runs_of
+from eventvault.database.outbox import NO_EVENT, joined, message_of
 from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.events.event import DEFAULT_SOURCE, encoded, indexed_of
 from eventvault.files import sync_folder
@@ -40,8 +40,8 @@ def carry_unpublished(staged: Path, old: EventRegistry) -> None:
     with opened(staged) as (db, new):
         shared = new.identity.last_common(old.identity.generation) or 0
         common = min(shared, old.last_sequence, new.last_sequence)
-        waiting = runs_of(old.outbox.pending(0, common))
-        if waiting != runs_of(new.outbox.pending(0, common)):
+        waiting = joined(old.outbox.runs(0, common))
+        if waiting != joined(new.outbox.runs(0, common)):
             outbox.note_published(db, common)
             put(db, outbox.puts_of(waiting, 0, common))
         beyond = (message_of(old.at(sequence)) for sequence in old.outbox.pending(common, old.last_sequence))

@@ -216,6 +216,36 @@ def test_while_much_cannot_be_removed_no_more_is_sent(bus: EventBus, monkeypatch
     wait_until(sends_the_last, "it does not go on once there is room")
 
 
+def test_while_nothing_more_is_sent_as_much_cannot_be_removed_health_says_that_and_why(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "MOST_SETTLED", 2)
+    disk, topic, monitor = FullDisk(bus, monkeypatch), Topic(), PublishMonitor("published", bus.backlog)
+    relay = relay_of(bus, topic, monitor)
+    post(bus, "a1", "a2")
+    relay.step()
+    relay.step()
+    assert monitor.problems() == [], "nothing waits"
+    post(bus, "a3")
+    relay.step()
+    with bus.using() as registry:
+        waits_since = clock.format_milliseconds(event.recorded_of(registry.at(3)))
+    assert monitor.snapshot()["publish"]["oldestWaiting"] == waits_since
+    (problem,) = monitor.problems()
+    assert problem.code == "kafka_publish_late"
+    assert "free some space" in problem.hint
+    assert "cannot be removed from the outbox: the disk is full" in problem.message
+    disk.full = False
+
+    def sends_the_last() -> bool:
+        relay.step()
+        return topic.ids == ["a1", "a2", "a3"]
+
+    wait_until(sends_the_last, "it does not go on once there is room")
+    relay.step()
+    assert monitor.problems() == []
+
+
 def test_while_much_cannot_be_removed_the_rest_is_not_asked_for_without_a_pause(
     bus: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +315,24 @@ def test_the_backlog_is_counted_once_and_then_followed(bus: EventBus) -> None:
     assert bus.backlog() == 4
     publish(bus, Topic(), 3)
     assert bus.backlog() == 1
+
+
+def test_the_backlog_is_exact_though_the_removal_comes_after_the_publisher_has_ended(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "REMOVE_SECONDS", 3600)
+    OutboxReader(bus, NONCES).count()
+    topic = Topic()
+    post(bus, "a1", "a2")
+    relay = relay_of(bus, topic)
+    relay.step()
+    with bus.committer.paused():
+        relay.remove()
+        later = relay_of(bus, topic, settled=relay.settled)
+    post(bus, "a3", "a4", "a5")
+    bus.committer.answer_to(later.remove)
+    assert bus.backlog() == 3
+    assert waiting(bus) == [3, 4, 5]
 
 
 def test_the_backlog_is_known_again_once_the_database_was_opened_again(bus: EventBus) -> None:
