@@ -1,6 +1,6 @@
-"""Looks at the files of the database. While no store runs, the events are counted in a view of it, elsewhere.
+"""Looks at the files of the database and of `jobs_db`. Without a store, the events are counted in a view, elsewhere.
 
-A running store writes its files at any time, so what looks like damage then counts only if it stays.
+A running store or dispatcher writes its files at any time, so what looks like damage then counts only if it stays.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from eventvault import data_folders, environment
 from eventvault.database.opening import process_name
 from eventvault.database.view import fill_view
 from eventvault.doctor.database_head import Head
-from eventvault.doctor.facts import Database
+from eventvault.doctor.facts import Database, Jobs
 from eventvault.errors import EventVaultError
 from eventvault.files import temporary_folder
+from eventvault.jobs import unfinished
 from eventvault.leveldb.dialect import OtherDialect
 from eventvault.leveldb.examine import Examination, examine_database
 from eventvault.leveldb.log import Ending
 from eventvault.leveldb.manifest import BYTEWISE
 from eventvault.restore.swap.in_place import has_files
 from eventvault.settings import PROJECT, Settings
+from eventvault.small_files import SmallFileDamaged
 from eventvault.system_errors import lock_holder, reason_of
 
 HEAD_SECONDS = 7.0
@@ -50,7 +52,7 @@ def look_at_database(settings: Settings, *, is_open: bool) -> Database:
     found = Database(
         kind="ours",
         tables=examination.tables,
-        torn=0 if is_open else sum(log.size - log.offset for log in examination.logs if log.ending is Ending.TORN),
+        torn=0 if is_open else _torn(examination),
         problems=examination.problems,
     )
     if is_open or examination.damaged:
@@ -61,6 +63,38 @@ def look_at_database(settings: Settings, *, is_open: bool) -> Database:
     if holder is not None:
         return msgspec.structs.replace(found, holder=process_name(holder))
     return _with_head(found, _head_of(settings, examination), is_marked=(folder / data_folders.DATABASE_MARK).exists())
+
+
+def look_at_jobs(settings: Settings) -> Jobs | None:
+    """Return the state of the files of `jobs_db`; None if JOBS_ENABLED is false. Raises OSError."""
+    folder = settings.storage_dir / data_folders.JOBS_DATABASE
+    if not settings.jobs_enabled:
+        return None
+    if not folder.exists():
+        return Jobs(returns=_has_jobs(settings.backup_dir / data_folders.JOBS / data_folders.UNFINISHED_JOBS))
+    try:
+        examination = _examine(folder, is_open=True)  # a dispatcher may begin or end meanwhile
+    except OtherDialect as other:
+        return Jobs(exists=True, problems=(other.message,))
+    is_open = lock_holder(folder / "LOCK") is not None
+    return Jobs(
+        exists=True, is_open=is_open, tables=examination.tables, torn=0 if is_open else _torn(examination),
+        problems=examination.problems,
+    )  # fmt: skip
+
+
+def _has_jobs(copy: Path) -> bool:
+    """Return whether the copy of the unfinished jobs has some; so may a damaged one."""
+    try:
+        return any(isinstance(line, unfinished.JobLine) for line in unfinished.read(copy))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except SmallFileDamaged:
+        return True
+
+
+def _torn(examination: Examination) -> int:
+    return sum(log.size - log.offset for log in examination.logs if log.ending is Ending.TORN)
 
 
 def _examine(folder: Path, *, is_open: bool) -> Examination:

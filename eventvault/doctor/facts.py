@@ -76,6 +76,20 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     last_recorded: int | None = None
 
 
+class Jobs(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of `jobs_db`. torn, problems: as of `Database`. is_open: a dispatcher has it open.
+
+    returns: whether a start brings jobs back from the copy in BACKUP_DIR, as there is no `jobs_db`.
+    """
+
+    exists: bool = False
+    is_open: bool = False
+    tables: int = 0
+    torn: int = 0
+    problems: tuple[str, ...] = ()
+    returns: bool = False
+
+
 class Backups(msgspec.Struct, frozen=True, kw_only=True):
     """What BACKUP_DIR holds. sources: what a lost database can be recovered from, in words; empty if it is not lost.
 
@@ -155,6 +169,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     lock: Lock | None = None
     store: StoreAnswer = StoreAnswer()
     database: Database | None = None
+    jobs: Jobs | None = None
     backups: Backups | None = None
     start: Start | None = None
     rehearsal: dict[str, Any] | None = None

@@ -21,7 +21,7 @@ from eventvault.access.problems import token_problems
 from eventvault.clock_guard import ClockGuard
 from eventvault.doctor import folders, running_store
 from eventvault.doctor.backups_on_disk import look_at_backups
-from eventvault.doctor.database_files import look_at_database
+from eventvault.doctor.database_files import look_at_database, look_at_jobs
 from eventvault.doctor.facts import Access, Brokers, Clock, Facts, StoreAnswer
 from eventvault.doctor.next_start import look_at_next_start
 from eventvault.errors import EventVaultError, Forbidden, InvalidSettings, KafkaRefused, KafkaUnreachable
@@ -119,6 +119,7 @@ def gather(found: Found, *, check_user: Callable[[], None] = lambda: None, secon
         look = folders.hanging_folder if setting in found.hanging else folders.look_at_folder
         parts.begin(setting, partial(look, settings, setting))
     parts.begin("backups", lambda: look_at_backups(settings))
+    parts.begin("jobs", lambda: look_at_jobs(settings))
     parts.begin("start", lambda: look_at_next_start(settings))
     parts.begin("rehearsal", lambda: _newest_rehearsal(settings))
     parts.begin("clock", lambda: _look_at_clock(settings))
@@ -129,7 +130,7 @@ def gather(found: Found, *, check_user: Callable[[], None] = lambda: None, secon
     store, lock = parts.end("store") or StoreAnswer(), parts.end("lock")
     is_open = store.state != "none" or (lock is not None and lock.held)
     parts.begin("database", lambda: look_at_database(settings, is_open=is_open))
-    facts = {name: parts.end(name) for name in ("database", "backups", "start", "rehearsal", "clock", "access")}
+    facts = {name: parts.end(name) for name in ("database", "jobs", "backups", "start", "rehearsal", "clock", "access")}
     return Facts(
         at=clock.system_now(), settings=settings, settings_problems=found.problems, store=store, lock=lock,
         folders=tuple(filter(None, map(parts.end, folders.SETTINGS))), brokers=parts.end("brokers") or Brokers(),

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.cli import text
 from app.cli.doctor.access import check_access
-from app.cli.doctor.database import check_backups, check_database, check_journal, check_rehearsal
+from app.cli.doctor.database import check_backups, check_database, check_jobs, check_journal, check_rehearsal
 from app.cli.doctor.line import Line, ok, warn, wrong
 from app.cli.doctor.mends import Problem, check_of, mend_of, state_of
 from app.cli.doctor.start import check_start
@@ -274,7 +274,7 @@ CHECKS: dict[str, Callable[[Facts, Times], list[Line]]] = {
     "clock": check_clock,
     "kafka": check_kafka,
     "notify": _nothing,
-    "jobs": _nothing,
+    "jobs": check_jobs,
     "access": check_access,
 }
 """Name of a check → what it finds; problems of health are added to it."""

@@ -1,4 +1,4 @@
-"""The checks of `flask doctor` about what is kept: the database, the journal, the backups and their rehearsal."""
+"""The checks of `flask doctor` about what is kept: the databases, the journal, the backups and their rehearsal."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def _of_store(store: dict[str, Any]) -> list[Line]:
 
 def _closed(database: Database, backups: Backups) -> list[Line]:
     """Of a database of ours that nobody has open."""
-    log = "LevelDB's log is whole"
-    if database.torn:
-        log = f"LevelDB's log ends in {text.counted(database.torn, 'torn byte')}, which a start cuts off and keeps"
+    log = _log(database.torn)
     if database.events is None:
         found = f"{text.counted(database.tables, 'table')}, {log}; the events could not be counted: {database.unread}"
         return [warn("database", found, "check that disk, and that the temporary folder can be written")]
@@ -60,6 +58,28 @@ def _closed(database: Database, backups: Backups) -> list[Line]:
         found = f"it ends at event {database.events:,}, and the journal has events up to {backups.last_sequence:,}"
         return [warn("database", found, "start the service: it replays them, or says which restore brings them back")]
     return [ok("database", f"{text.counted(database.events, 'event')}, {log}")]
+
+
+def _log(torn: int) -> str:
+    if not torn:
+        return "LevelDB's log is whole"
+    return f"LevelDB's log ends in {text.counted(torn, 'torn byte')}, which a start cuts off and keeps"
+
+
+def check_jobs(facts: Facts, times: Times) -> list[Line]:
+    """The files of `jobs_db`. What a dispatcher that runs says of them is a problem of health."""
+    jobs, status = facts.jobs, facts.status
+    if jobs is None or (status is not None and any(known["code"] == "jobs_damaged" for known in status["problems"])):
+        return []
+    if jobs.problems:
+        mend = str(MENDS["jobs_damaged"].text)
+        return [wrong("jobs", f"jobs_db is damaged: {problem}", mend) for problem in jobs.problems]
+    if jobs.returns and status is None:
+        found = "jobs_db is gone; a start brings back what was unfinished, held, from BACKUP_DIR/jobs"
+        return [warn("jobs", found, "put jobs_db back if you have it, or start the service, then: flask jobs resume")]
+    if not jobs.exists or jobs.is_open or status is not None:
+        return []
+    return [ok("jobs", f"jobs_db has {text.counted(jobs.tables, 'table')}, {_log(jobs.torn)}")]
 
 
 def _missing(facts: Facts, backups: Backups | None, times: Times) -> list[Line]:

@@ -16,16 +16,20 @@ import pytest
 
 from eventvault import data_folders
 from eventvault.doctor import gather as module
-from eventvault.doctor.facts import Backups, Database, Facts, Start
+from eventvault.doctor.facts import Backups, Database, Facts, Jobs, Start
 from eventvault.doctor.gather import Found, gather, load_settings
 from eventvault.errors import Forbidden
+from eventvault.jobs import unfinished
+from eventvault.jobs.database import JobsDatabase
 from eventvault.settings import Settings, load
 from tests import processes
+from tests.eventvault.jobs.rig import START, World, request
 from tests.mounts import CannotMount, mount, read_only
 from tests.restoring import drafts, flip, make_archive, make_foreign_database
 from tests.stores import folders_beneath, running_service
 
 FOLDERS = ("storage", "backups", "restore")
+JOBS = {"JOBS_ENABLED": "true"}
 
 
 def everything_in(folder: Path) -> dict[str, object]:
@@ -90,6 +94,11 @@ def database_of(facts: Facts) -> Database:
 def backups_of(facts: Facts) -> Backups:
     assert facts.backups is not None
     return facts.backups
+
+
+def jobs_of(facts: Facts) -> Jobs:
+    assert facts.jobs is not None
+    return facts.jobs
 
 
 def start_of(facts: Facts) -> Start:
@@ -193,6 +202,38 @@ def test_the_database_of_another_program_is_recognised(folder: Path) -> None:
     shutil.rmtree(database)
     make_foreign_database(database)
     assert database_of(look(folder)).kind == "foreign"
+
+
+def test_the_files_of_the_jobs_are_looked_at_and_stay(folder: Path) -> None:
+    assert look(folder, **JOBS).jobs == Jobs()
+    jobs_db = folder / "storage" / data_folders.JOBS_DATABASE
+    database = JobsDatabase(jobs_db)
+    database.open()
+    database.write({b"key": b"value"})
+    assert jobs_of(gather(Found(settings_of(folder, **JOBS)), seconds=60)).is_open
+    database.close()
+    assert look(folder, **JOBS).jobs == Jobs(exists=True, tables=1)
+    (log,) = jobs_db.glob("*.log")
+    with log.open("ab") as file:
+        file.write(b"\x01" * 20)
+    assert jobs_of(look(folder, **JOBS)).torn == 20
+    (table,) = jobs_db.glob("*.ldb")
+    table.unlink()
+    assert jobs_of(look(folder, **JOBS)).problems == (f"table {table.stem} is missing",)
+    assert look(folder, JOBS_ENABLED="false").jobs is None
+
+
+def test_jobs_that_a_start_brings_back_are_named(folder: Path) -> None:
+    copy = folder / "backups" / data_folders.JOBS / data_folders.UNFINISHED_JOBS
+    world = World()
+    unfinished.write(copy, world.database, START)
+    assert not jobs_of(look(folder, **JOBS)).returns
+    world.submit(request("a"))
+    world.turn()
+    unfinished.write(copy, world.database, START)
+    assert jobs_of(look(folder, **JOBS)).returns
+    copy.write_bytes(copy.read_bytes()[:-9])
+    assert jobs_of(look(folder, **JOBS)).returns
 
 
 def test_a_backup_folder_that_is_away_is_no_folder_of_this_installation(folder: Path) -> None:
