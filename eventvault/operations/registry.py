@@ -83,7 +83,10 @@ Work = Callable[[Operation], Any]
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a method that changes something. kind: empty if it is no operation. arguments: JSON."""
+    """One call of a method that changes something. kind: empty if it is no operation. arguments: JSON.
+
+    is_repeatable: whether it may take effect twice.
+    """
 
     method: str
     result_type: Any = Any
@@ -91,6 +94,7 @@ class Call:
     operation_id: str = field(default_factory=lambda: secrets.token_hex(8))
     arguments: bytes = b"null"
     caller: Caller = field(default_factory=Caller)
+    is_repeatable: bool = False
 
 
 @dataclass
@@ -413,7 +417,8 @@ class OperationRegistry:
 
     def _read(self, call: Call) -> Record | None:
         """Raises DiskFailed, or another answer, if it cannot be read: it is not known whether the work was done."""
-        record = self._records.read_surely(call.operation_id)
+        read = self._records.read if call.is_repeatable else self._records.read_surely
+        record = read(call.operation_id)
         return record if record is not None and record.method == call.method else None
 
     def _save(self, attempt: _Attempt, notes: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The marks of a port's methods, for what a signature cannot say: changes, operation, audited, deadline, connection."""
+"""The marks of a port's methods, for what a signature cannot say, such as `changes` and `deadline`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Marks:
     """The marks of one method, as the decorators below describe them."""
 
     changes: bool = False
+    repeatable: bool = False
     kind: str = ""
     deed: str = ""
     deadline: float | None = None
@@ -28,6 +29,11 @@ class Marks:
 def changes(function: Function) -> Function:
     """The method changes something: each call carries an operation id, and lands once however often it is sent."""
     return _marked(function, changes=True)
+
+
+def repeatable(function: Function) -> Function:
+    """The method, which `changes` something, may take effect twice: it is done also if its record cannot be read."""
+    return _marked(function, repeatable=True)
 
 
 def operation(kind: str) -> Callable[[Function], Function]:

@@ -78,7 +78,10 @@ class Dispatch:
         if caller.asynchronous and method.marks.kind:
             self._begin(method, arguments, operation_id, caller)
             raise OperationBegun(operation_id)
-        call = Call(method.name, method.result_type, method.marks.kind, operation_id, caller=caller)
+        marks = method.marks
+        call = Call(
+            method.name, method.result_type, marks.kind, operation_id, caller=caller, is_repeatable=marks.repeatable
+        )
         return self._registry.run(call, self._work(method, arguments, caller))
 
     def _begin(self, method: Method, arguments: tuple[Any, ...], operation_id: str, caller: Caller) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from eventvault.operations.entry import OperationEntry, OperationQuery
-from eventvault.rpc.markers import audited, changes, deadline
+from eventvault.rpc.markers import audited, changes, deadline, repeatable
 
 ANSWER_SECONDS = 15.0
 WATCH_SECONDS = 10.0
@@ -30,6 +30,7 @@ class Operations(Protocol):
         """
 
     @changes
+    @repeatable
     @audited("cancel")
     def cancel_operation(self, operation_id: str) -> OperationEntry:
         """Have an operation end as soon as it can, with nothing half done; may be repeated.

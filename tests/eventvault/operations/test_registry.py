@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import threading
@@ -425,3 +426,18 @@ def test_what_may_have_been_done_before_is_not_done_again_while_that_cannot_be_r
         assert not operations.is_busy
     assert calls == []
     assert operations.run(create(), made) == MADE
+
+
+def test_a_repeatable_call_goes_on_while_its_record_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "refused")
+
+    operations = OperationRegistry(tmp_path)
+    asked = Call("cancel_operation", str, operation_id=OTHER, is_repeatable=True)
+    with running_in(operations, create()):
+        monkeypatch.setattr(small_files, "read_or_quarantine", refuse)
+        monkeypatch.setattr(small_files, "write", refuse)
+        assert operations.run(asked, lambda _: operations.cancel(ID).state) == "running"
+    assert operations.state_of(ID) == "cancelled"
