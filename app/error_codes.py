@@ -800,7 +800,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     ),
     "jobs_held": ErrorCode(
         "[Jobs](jobs.md) come from a copy, as `jobs_db` was lost, and may have run since. Nothing is sent.",
-        "12 jobs are held: they come from a copy of what was unfinished",
+        "12 jobs are held: jobs_db was lost, and a copy in BACKUP_DIR brought them back",
         "Cancel those that have run, then `flask jobs resume`, or `POST /api/jobs/resume`.",
     ),
     "two_dispatchers": ErrorCode(

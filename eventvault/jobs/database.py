@@ -91,6 +91,8 @@ class JobsDatabase:
         """The damage that this process met last: nothing mends it."""
         self.lacks_changes = False
         """Whether the newest changes are lost, by damage at the end of a log, and nobody has accepted that."""
+        self.unsettled: EventVaultError | None = None
+        """Why it could not be noted that this is accepted; the next opening asks again."""
         self._cut_off = folder.parent / data_folders.JOBS_CUT_OFF
         self._problem: EventVaultError | None = None
         """Why the last opening failed."""
@@ -198,9 +200,17 @@ class JobsDatabase:
         return turn
 
     def accept_lack(self) -> None:
-        """What the end of a log lost is known, and accepted."""
-        cut_off.settle_changed(self._cut_off)
+        """What the end of a log lost is known, and accepted. If that cannot be noted, `unsettled` says why."""
         self.lacks_changes = False
+        try:
+            cut_off.settle_changed(self._cut_off)
+        except OSError as error:
+            answer = as_answer("noting that the lost changes of jobs_db are accepted", error)
+            if self.unsettled is None:
+                log.warning("%s; it is tried again", answer)
+            self.unsettled = answer
+        else:
+            self.unsettled = None
 
     @property
     def is_open(self) -> bool:

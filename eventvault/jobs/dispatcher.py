@@ -95,6 +95,7 @@ class Dispatcher:
         waits = [retry_seconds * factor for factor in _BACK_OFF]
         self._failures = BackOff(*waits, monotonic=monotonic)
         self._faults = BackOff(*waits, monotonic=monotonic)
+        self._settling = BackOff(*waits, monotonic=monotonic)
         self._ending = threading.Event()
         self._activity: Activity | None = None
         self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
@@ -249,7 +250,10 @@ class Dispatcher:
             self._turn(Inputs(calls=[call], is_alone=True))
             self._is_rewound = call.answered.is_set() and call.error is None
         elif not machine.queue.is_held:
-            self._transport.go_on()
+            self._transport.go_on(lacks_changes=self.database.lacks_changes)
+            self.database.accept_lack()
+        if self.database.unsettled is not None and not self.database.lacks_changes and not self._settling.remaining:
+            self._settling.fail()
             self.database.accept_lack()
 
     def _gather(self, machine: Machine, seconds: float) -> Inputs:

@@ -74,8 +74,8 @@ class JoinedTransport:
     def is_rewound(self) -> bool:
         return self._remote.is_rewound()
 
-    def go_on(self) -> None:
-        self._remote.go_on()
+    def go_on(self, *, lacks_changes: bool = False) -> None:
+        self._remote.go_on(lacks_changes=lacks_changes)
 
     def losses(self) -> list[Loss]:
         return self._remote.losses()

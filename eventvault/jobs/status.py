@@ -64,6 +64,9 @@ def _of_database(database: JobsDatabase) -> list[Problem]:
     if database.lacks_changes:
         message = "the end of the log of jobs_db was damaged: the newest changes are lost, and jobs may run twice"
         problems.append(Problem("jobs_rewound", message, f"look through the newest jobs, then {_RESUME}"))
+    if (unsettled := database.unsettled) is not None:
+        message = f"{unsettled.message}; the next start would hold all jobs again"
+        problems.append(Problem(unsettled.code, message, unsettled.hint))
     return problems
 
 
@@ -71,9 +74,10 @@ def _of_held(machine: Machine, held: int, *, is_old: bool) -> list[Problem]:
     """is_old: another problem says already that nothing is sent."""
     if not held and (is_old or not machine.queue.is_held):
         return []
-    what = f"{held} jobs are held: they come" if held else "no job is sent: what is here comes"
-    message = f"{what} from a copy of what was unfinished"
-    return [Problem("jobs_held", message, f"cancel those that have run since, then {_RESUME}")]
+    message = f"{held} jobs are held: jobs_db was lost, and a copy in BACKUP_DIR brought them back"
+    if not held:
+        message = "no job is sent before a resume: jobs_db was lost or lacks its newest changes"
+    return [Problem("jobs_held", message, f"cancel the jobs that have run since, then {_RESUME}")]
 
 
 def _of_unknown_types(machine: Machine) -> list[Problem]:

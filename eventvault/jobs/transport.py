@@ -104,10 +104,11 @@ class DispatcherTransport(Protocol):
         Then no message of `jobs` comes and nothing is sent, until `go_on`; nor before that is known.
         """
 
-    def go_on(self) -> None:
+    def go_on(self, *, lacks_changes: bool = False) -> None:
         """Take and send again although the database is an old copy, and accept the losses that are known now.
 
-        A loss that shows later is not accepted.
+        A loss that shows later is not accepted. lacks_changes: somebody has accepted that the database lacks its newest
+        changes, so it is no news if the topics show the same later.
         """
 
     def losses(self) -> list[Loss]:
@@ -177,7 +178,7 @@ class WithoutTopics:
     def is_rewound(self) -> bool:
         return False
 
-    def go_on(self) -> None: ...
+    def go_on(self, *, lacks_changes: bool = False) -> None: ...
 
     def losses(self) -> list[Loss]:
         return []

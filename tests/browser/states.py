@@ -317,7 +317,11 @@ def with_held_jobs(here: World) -> None:
     held = [{**each, "state": "held"} for each in world_jobs.JOBS[:5]]
     here.health["jobQueue"].update(held=5, waiting=0, running=0, oldestWaiting=None, states={"held": 5, "dead": 3})
     here.answers["GET /api/jobs"] = lambda _: {"success": True, "jobs": held, "next": None}
-    problem(here, "jobs_held", "5 jobs are held: they come from a copy of what was unfinished")
+    problem(
+        here,
+        "jobs_held",
+        "5 jobs are held: jobs_db was lost, and a copy in BACKUP_DIR brought them back",
+    )
 
 
 YESTERDAY = text_of(NOW - timedelta(days=1))

@@ -128,8 +128,8 @@ class KafkaTransport:
     def is_rewound(self) -> bool:
         return self._ticks.is_rewound
 
-    def go_on(self) -> None:
-        self._ticks.is_rewound = False
+    def go_on(self, *, lacks_changes: bool = False) -> None:
+        self._ticks.go_on(lacks_changes=lacks_changes)
         self._state.accept()
 
     def losses(self) -> list[Loss]:

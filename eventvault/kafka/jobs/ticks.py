@@ -7,6 +7,7 @@ the same `jobs_db`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,8 +45,8 @@ class Ticks:
         self.number = number
         self.has_caught_up = False
         self.is_rewound = False
-        self._limit = number + 1
-        """No greater one can be there before this one writes any."""
+        self._limit: float = number + 1
+        """No greater one can be there before this one writes any, unless the database is an old copy."""
         self._seconds = seconds
         self._monotonic = monotonic
         self._asked = 0
@@ -68,6 +69,12 @@ class Ticks:
             return False
         self.number = tick.number
         return True
+
+    def go_on(self, *, lacks_changes: bool = False) -> None:
+        """Act although the database is an old copy. lacks_changes: also if that shows only later."""
+        self.is_rewound = False
+        if lacks_changes:
+            self._limit = math.inf
 
     def caught_up(self, *, is_late: bool) -> None:
         """All that was there when this dispatcher began is read. is_late: others wrote before that."""

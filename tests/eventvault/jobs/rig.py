@@ -45,6 +45,7 @@ class MemoryDatabase:
     folder = None
     damage = None
     lacks_changes = False
+    unsettled = None
 
     def __init__(self, *, is_new: bool = False) -> None:
         self.entries: SortedDict = SortedDict({keys.META_SCHEMA: b"1", keys.META_DISPATCHER: DISPATCHER.encode()})
@@ -178,7 +179,8 @@ class Wire:
     def is_rewound(self) -> bool:
         return False
 
-    def go_on(self) -> None:
+    def go_on(self, *, lacks_changes: bool = False) -> None:
+        del lacks_changes
         self.lost.clear()
 
     def losses(self) -> list[Loss]:

@@ -26,6 +26,7 @@ class Scripted:
         self.jobs: list[Submitted] = []
         self.sent: list[Work] = []
         self.waits: list[float] = []
+        self.accepted: list[bool] = []
         self.due = float("inf")
         self._woken = threading.Event()
         self._on_arrival = on_arrival
@@ -55,7 +56,8 @@ class Scripted:
     def is_rewound(self) -> bool:
         return True
 
-    def go_on(self) -> None: ...
+    def go_on(self, *, lacks_changes: bool = False) -> None:
+        self.accepted.append(lacks_changes)
 
     def losses(self) -> list[Loss]:
         return []
@@ -170,7 +172,9 @@ def test_it_waits_no_longer_than_until_the_remote_one_has_something_to_do(
     assert local.waits[-1] == 0
 
 
-def test_what_concerns_topics_is_asked_of_the_remote_one(joined: JoinedTransport) -> None:
+def test_what_concerns_topics_is_asked_of_the_remote_one(joined: JoinedTransport, remotes: list[Scripted]) -> None:
+    joined.go_on(lacks_changes=True)
+    assert remotes[0].accepted == [True]
     message = OutboxMessage("result", b"k", b"{}")
     assert joined.publish([message]) == [message]
     assert joined.is_rewound()

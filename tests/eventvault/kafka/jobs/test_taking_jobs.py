@@ -172,9 +172,8 @@ def test_of_two_dispatchers_one_stands_by_until_the_other_ends(kafka: Kafka, end
     assert values(jobs_of(higher, 1)) == [b"b"]
 
 
-def test_an_old_copy_of_the_database_takes_and_sends_nothing_until_that_is_accepted(
-    kafka: Kafka, ends: KafkaEnds, topic: str
-) -> None:
+def old_copy(kafka: Kafka, ends: KafkaEnds, topic: str) -> list[Position]:
+    """What the database had before the second of three jobs; a dispatcher has taken two of them."""
     places: Places = {}
     first = ends.start_dispatcher()
     kafka.send(topic, ["a"])
@@ -185,7 +184,14 @@ def test_an_old_copy_of_the_database_takes_and_sends_nothing_until_that_is_accep
     until(lambda: first.receive(0.1, 100) and committed(kafka, ends) == 2, "nothing is committed")
     first.close()
     kafka.send(topic, ["c"])
-    second = ends.start_dispatcher(copy)
+    return copy
+
+
+def test_an_old_copy_of_the_database_takes_and_sends_nothing_until_that_is_accepted(
+    kafka: Kafka, ends: KafkaEnds, topic: str
+) -> None:
+    places: Places = {}
+    second = ends.start_dispatcher(old_copy(kafka, ends, topic))
     for _ in range(5):
         assert ticks_of(second, 1)
     assert second.is_rewound()
@@ -196,6 +202,15 @@ def test_an_old_copy_of_the_database_takes_and_sends_nothing_until_that_is_accep
     third = ends.start_dispatcher(list(places.values()))
     ticks_of(third, 2)
     assert not third.is_rewound()
+
+
+def test_an_old_copy_whose_lost_changes_were_accepted_before_goes_on_at_once(
+    kafka: Kafka, ends: KafkaEnds, topic: str
+) -> None:
+    second = ends.start_dispatcher(old_copy(kafka, ends, topic))
+    second.go_on(lacks_changes=True)
+    assert values(jobs_of(second, 1)) == [b"c"]
+    assert not second.is_rewound()
 
 
 def test_a_topic_that_was_made_anew_is_read_from_its_beginning(kafka: Kafka, ends: KafkaEnds, topic: str) -> None:

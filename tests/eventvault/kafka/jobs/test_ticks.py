@@ -91,8 +91,26 @@ def test_later_ticks_of_its_own_show_an_old_copy_and_it_goes_on_behind_them(cloc
     assert ticks.is_rewound
     assert not ticks.acts
     assert ticks.next() == Tick(dispatcher="d5", number=14, stands_by=True)
-    ticks.is_rewound = False
+    ticks.go_on()
     assert ticks.acts
+
+
+def test_later_ticks_are_no_news_if_the_lost_changes_were_accepted_before_they_are_read(clock: Clock) -> None:
+    ticks = Ticks("d5", 10, 2.5, clock)
+    ticks.go_on(lacks_changes=True)
+    for number in (11, 12, 13):
+        ticks.read(Tick(dispatcher="d5", number=number))
+    ticks.caught_up(is_late=False)
+    assert ticks.acts
+    assert ticks.next().number == 14
+
+
+def test_a_resume_before_the_reports_are_read_accepts_no_old_copy_that_shows_later(clock: Clock) -> None:
+    ticks = Ticks("d5", 10, 2.5, clock)
+    ticks.go_on()
+    for number in (11, 12):
+        ticks.read(Tick(dispatcher="d5", number=number))
+    assert ticks.is_rewound
 
 
 def test_the_greater_id_stands_by_while_the_lower_one_lives(ticks: Ticks, clock: Clock) -> None:
