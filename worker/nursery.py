@@ -28,6 +28,7 @@ from eventvault.printable import encodable
 from worker import executor, jobs, registry
 from worker.descendants import adopt_orphans, children, has_ended
 from worker.protocol import (
+    END_OF_CATALOGUE,
     LONGEST_MESSAGE,
     PATH_VARIABLE,
     PING,
@@ -164,7 +165,7 @@ def main(argument: str) -> int:
     jobs.WORKER_NAME = worker_name(options.parent)
     logging.basicConfig(level=options.log_level.upper(), format=_LOG_FORMAT)
     declared = _declared(options.modules)
-    _write(options.catalogue, msgspec.json.encode(declared))
+    _write(options.catalogue, msgspec.json.encode(declared) + END_OF_CATALOGUE)
     if declared.error is not None:
         return 1
     adopt_orphans()

@@ -27,6 +27,7 @@ from eventvault.jobs.messages import MAX_FRAME_BYTES, NONE_OF_OURS, Run, Stop, e
 from eventvault.rpc.frames import FrameBuffer, framed
 from worker.output import Output
 from worker.protocol import (
+    END_OF_CATALOGUE,
     LONGEST_MESSAGE,
     PATH_VARIABLE,
     PING,
@@ -119,10 +120,8 @@ class Pool:
         self._program: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._catalogue: FileIO | None = None
-        """From which the present nursery says what its modules declare; None once it has said it."""
+        """Where the present nursery says what its modules declare, or why they cannot be imported; None once it has."""
         self._catalogue_text = bytearray()
-        self._has_declared = False
-        """Whether the present nursery has said what its modules declare, or why they cannot be imported."""
         self._is_ready = False
         self._was_ready = False
         self._begun_at = 0.0
@@ -206,7 +205,11 @@ class Pool:
     def _watch_nursery(self, now: float) -> None:
         """Replace a nursery that makes no progress: nobody would say that its executors have ended."""
         passed, self._tended_at = min(now - self._tended_at, _LONGEST_TURN), now
-        if not self._is_ready or self._program is None or self._control is None:
+        if self._program is None or self._control is None:
+            return
+        if not self._is_ready:
+            if self._program.poll() is not None:  # a process that a module forked may hold the socket open
+                self._note_end()
             return
         if self._silent_for is not None:
             self._silent_for += passed
@@ -241,26 +244,35 @@ class Pool:
             os.close(their_catalogue)
         control.setblocking(False)
         os.set_blocking(reading, False)
-        self._control, self._begun_at, self._silent_for, self._has_declared = control, now, None, False
+        self._control, self._begun_at, self._silent_for = control, now, None
         self._selector.register(control, selectors.EVENT_READ, self._read_nursery)
         self._catalogue, self._catalogue_text = catalogue, bytearray()
-        self._selector.register(catalogue, selectors.EVENT_READ, lambda: self._read_catalogue(catalogue))
+        self._selector.register(catalogue, selectors.EVENT_READ, self._read_catalogue)
 
-    def _read_catalogue(self, catalogue: FileIO) -> None:
-        if catalogue.closed:  # the end of the nursery came in the same turn, and the rest was read then
+    def _read_catalogue(self) -> None:
+        if self._catalogue is None:  # the end of the nursery came in the same turn, and the rest was read then
             return
-        read = os.read(catalogue.fileno(), _READ_BYTES)
+        read = os.read(self._catalogue.fileno(), _READ_BYTES)
         self._catalogue_text += read
-        if read:
+        if not self._has_declared:
+            if not read:  # the nursery has died, which is seen too
+                self._close_catalogue()
             return
         self._close_catalogue()
-        if not self._catalogue_text:
-            return  # the nursery has died, which its socket says too
         declared = _declared.decode(self._catalogue_text)
-        self._has_declared = True
         self._is_ready = declared.error is None
         self._was_ready |= self._is_ready
         self._listener.declared(declared)
+
+    @property
+    def _has_declared(self) -> bool:
+        return self._catalogue_text.endswith(END_OF_CATALOGUE)
+
+    def _close_catalogue(self) -> None:
+        if self._catalogue is not None:
+            self._selector.unregister(self._catalogue)
+            self._catalogue.close()
+            self._catalogue = None
 
     def _read_nursery(self) -> None:
         control = self._control
@@ -272,8 +284,7 @@ class Pool:
             except OSError:
                 message, handles = b"", []
             if not message:
-                self._read_rest_of_catalogue()
-                self._end_nursery()
+                self._note_end()
                 return
             report = _nursery_report.decode(message)
             if isinstance(report, Alive):
@@ -281,17 +292,12 @@ class Pool:
             else:
                 self._note_report(report, handles)
 
-    def _read_rest_of_catalogue(self) -> None:
-        """Read what the nursery said of its modules before it ended: its end may be seen first."""
+    def _note_end(self) -> None:
+        """The nursery has ended. What it said of its modules before counts: its end may be seen first."""
         with suppress(BlockingIOError):
             while self._catalogue is not None:
-                self._read_catalogue(self._catalogue)
-
-    def _close_catalogue(self) -> None:
-        catalogue, self._catalogue = self._catalogue, None
-        if catalogue is not None:
-            self._selector.unregister(catalogue)
-            catalogue.close()
+                self._read_catalogue()
+        self._end_nursery()
 
     def _note_report(self, report: Forked | Ended, handles: list[int]) -> None:
         slot = self._slots.get(report.number)

@@ -18,6 +18,8 @@ PATH_VARIABLE = "PYTHONPATH"
 """Tells the nursery where modules are. Handlers get it only if WORKER_ENV names it."""
 PING = b"ping"
 """Asks the nursery whether it makes progress."""
+END_OF_CATALOGUE = b"\n"
+"""Ends what the nursery says of its modules: a process that one of them forked may hold the pipe open."""
 LONGEST_MESSAGE = 1_024
 """Bytes of a message between supervisor and nursery."""
 

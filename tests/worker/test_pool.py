@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +88,14 @@ def test_a_silent_nursery_is_killed_after_as_long_as_the_supervisor_ran(
     assert program.was_killed
 
 
+def pool_of(selector: selectors.BaseSelector, listener: Listener, module: str) -> Pool:
+    """A pool that wants one executor, whose handlers are in a module."""
+    return Pool(
+        selector, listener, size=1, jobs_per_process=1, memory=2**28, modules=[module],
+        variables={"PATH": os.environ["PATH"]}, log_level="info",
+    )  # fmt: skip
+
+
 @pytest.mark.process
 def test_a_pool_that_ends_before_its_nursery_has_said_anything_leaves_nothing_open() -> None:
     with selectors.DefaultSelector() as selector:
@@ -102,10 +114,7 @@ def test_a_pool_that_ends_before_its_nursery_has_said_anything_leaves_nothing_op
 def test_why_a_module_cannot_be_imported_is_said_in_either_order(first: str) -> None:
     listener = Listener()
     with selectors.DefaultSelector() as selector:
-        pool = Pool(
-            selector, listener, size=1, jobs_per_process=1, memory=2**28, modules=["no_such_module"],
-            variables={"PATH": os.environ["PATH"]}, log_level="info",
-        )  # fmt: skip
+        pool = pool_of(selector, listener, "no_such_module")
         pool.tend(1.0)
         assert pool._program is not None
         process = pool._program.pid
@@ -120,3 +129,52 @@ def test_why_a_module_cannot_be_imported_is_said_in_either_order(first: str) -> 
         "the module no_such_module with job handlers cannot be imported: "
         "ModuleNotFoundError: No module named 'no_such_module'"
     ]
+
+
+_FORKS = """
+import os, signal
+if not os.fork():
+    signal.alarm(120)
+    with open({path!r}, "w") as file:
+        file.write(str(os.getpid()))
+    signal.pause()
+{then}
+"""
+_NOT_IMPORTED = "the module forking_jobs with job handlers cannot be imported"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("then", "error"),
+    [
+        ("", None),
+        (
+            "raise ValueError('broken')",
+            "the module forking_jobs with job handlers cannot be imported: ValueError: broken",
+        ),
+        ("os._exit(3)", "the process that imports the modules ended with status 3"),
+    ],
+)
+def test_a_process_that_a_module_forks_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str, error: str | None
+) -> None:
+    forked = tmp_path / "forked"
+    (tmp_path / "forking_jobs.py").write_text(_FORKS.format(path=str(forked), then=then))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    listener = Listener()
+    with selectors.DefaultSelector() as selector:
+        pool = pool_of(selector, listener, "forking_jobs")
+
+        def is_said() -> bool:
+            pool.tend(time.monotonic())
+            for key, _ in selector.select(0.1):
+                key.data()
+            return bool(listener.heard) and forked.exists() and forked.read_text() != ""
+
+        try:
+            wait_until(is_said, "nothing is said", PATIENCE_SECONDS)
+            assert listener.heard[0].error == error
+        finally:
+            pool.close()
+            with suppress(ProcessLookupError):
+                os.kill(int(forked.read_text()), signal.SIGKILL)
