@@ -26,6 +26,7 @@ from eventvault.jobs.job import Job, JobRequest
 from eventvault.jobs.local_jobs import LocalJobs
 from eventvault.jobs.server import JobsServer
 from eventvault.jobs.socket_transport import SocketTransport
+from tests.eventvault.jobs.serving import store_connected
 from tests.processes import wait_until
 from tests.worker.worker_harness import wait_until_dead, wait_until_reported
 
@@ -79,7 +80,8 @@ def running_dispatcher(storage: Path, tick: float = TICK) -> Iterator[Jobs]:
     thread.start()
     assert listening.wait(PATIENCE_SECONDS)
     try:
-        yield Jobs(jobs)
+        with store_connected(storage):
+            yield Jobs(jobs)
     finally:
         server.end()
         thread.join(PATIENCE_SECONDS)

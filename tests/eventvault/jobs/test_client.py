@@ -167,7 +167,7 @@ def test_it_ends_for_its_own_service_only(tmp_path: Path) -> None:
 
 def test_it_ends_when_no_store_has_come_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "LINGER_SECONDS", 0.5)
-    with serving(tmp_path, FakeJobs):
+    with serving(tmp_path, FakeJobs, has_store=False):
         with sockets.connect(tmp_path, 5, "jobs.sock") as store:
             frames.send(store, wire.request("hello"))
             assert wire.read_reply("hello", frames.receive(store)).service == "service"
