@@ -1,4 +1,4 @@
-"""Makes clients from the settings: an admin that tells why the brokers refuse it, and producers.
+"""Makes clients from the settings: an admin that tells why the brokers refuse it, consumers, and producers.
 
 A client that is refused has the reason beside its requests, which end after their time only. What is changed in files
 is used by the next client. A producer that meets an error looks whether there is something new.
@@ -14,13 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import InvalidSettings, KafkaRefused
 from eventvault.files import FileIdentity
 from eventvault.kafka import config, connection, hidden, refusals
 from eventvault.kafka.refusals import Refusal
+from eventvault.kafka.waits import ClockWatch, Repeated
 from eventvault.settings import Settings
 
 log = logging.getLogger("KafkaMonitor")
@@ -29,8 +30,6 @@ _MOST_ERRORS = 100
 _LOOK_SECONDS = 60.0
 """How long a producer looks for changed files after an error: librdkafka repeats the same one after 30 s only."""
 _LOOK_PAUSE_SECONDS = 1.0
-_SHORTEST_NAP_SECONDS = 0.001
-_LONGEST_NAP_SECONDS = 0.02
 _LOGIN = frozenset({"sasl.username", "sasl.password"})
 _T = TypeVar("_T")
 OnError = Callable[[KafkaError, Refusal | None], None]
@@ -75,14 +74,29 @@ class Admin(AdminClient):
             self._newest = error
 
 
+class MonotonicConsumer(Consumer):
+    """A consumer whose `poll` waits by the monotonic clock."""
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self._repeated = Repeated()
+        super().__init__(dict(properties))
+
+    def poll(self, timeout: float = 0.0) -> Message | None:
+        """Return the next message, or the one that comes within so many seconds; None if none comes."""
+        return self._repeated.wait(
+            lambda: super(MonotonicConsumer, self).poll(0), lambda message: message is not None, timeout
+        )
+
+
 class WatchedProducer(Producer):
     """A producer that hears why the brokers do not take its messages, and whether a new one would be let in.
 
-    `poll` and `flush` wait by the monotonic clock: librdkafka's own waits become longer if the clock is set back.
-    on_error: called by them with each error, and with why the brokers refuse the client, if they do.
+    `poll` and `flush` wait by the monotonic clock. on_error: called by them with each error, and with why the brokers
+    refuse the client, if they do.
 
-    is_outdated: certificates, or the configuration, were changed since it was made, and then it met an error; or it met
-    one that ends it, which only `on_error` hears. Its owner replaces it. A password alone is changed in place.
+    is_outdated: its owner is to replace it. Certificates, or the configuration, were changed since it was made, and
+    then it met an error; or it met one that ends it, which only `on_error` hears; or the clock was set back. A password
+    alone is changed in place.
     """
 
     def __init__(
@@ -95,6 +109,7 @@ class WatchedProducer(Producer):
         self._probe = refusals.probe_of(properties)
         self._on_error = on_error
         self._look_at = self._look_until = 0.0
+        self._clock = ClockWatch()
         self._errors = errors = deque[KafkaError](maxlen=_MOST_ERRORS)
         # A callback that holds its client would keep it from being closed, and must not use it.
         super().__init__({**properties, "error_cb": errors.append})
@@ -113,20 +128,17 @@ class WatchedProducer(Producer):
         self.flush()
 
     def _repeated(self, call: Callable[[], int], is_enough: Callable[[int], bool], seconds: float) -> int:
-        deadline, nap = time.monotonic() + seconds, _SHORTEST_NAP_SECONDS
-        while True:
-            try:
-                result = call()
-            except KafkaException as error:
-                self._note_end(error)
-                continue
-            now = time.monotonic()
-            self._take_errors(now)
-            remaining = deadline - now
-            if is_enough(result) or remaining <= 0:
-                return result
-            time.sleep(min(nap, remaining))
-            nap = min(2 * nap, _LONGEST_NAP_SECONDS)
+        return Repeated().wait(lambda: self._watched(call), is_enough, seconds)
+
+    def _watched(self, call: Callable[[], int]) -> int:
+        try:
+            result = call()
+        except KafkaException as error:
+            self._note_end(error)
+            return self._watched(call)
+        self.is_outdated |= self._clock.was_set_back()
+        self._take_errors(time.monotonic())
+        return result
 
     def _note_end(self, error: KafkaException) -> None:
         """Take in an error that ends the client. It is raised once; the errors that follow do not say that they are.

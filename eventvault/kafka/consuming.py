@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from eventvault import progress
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka import client_errors, config, offsets, refusals, topics
 from eventvault.kafka.batch import PartitionBatch, read_batches
-from eventvault.kafka.clients import Admin
+from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.dead_letters import DeadLetters, undelivered
 from eventvault.kafka.followed_topics import BeginAgain, FollowedTopics, Unanswered
 from eventvault.kafka.monitor import KafkaMonitor
@@ -74,7 +74,7 @@ class Consuming:
         properties = config.events_consumer(settings)
         self._renewal = Renewal(refusals.probe_of(properties))
         self._is_closing = False
-        self._consumer = Consumer({**properties, "error_cb": self._client_error})
+        self._consumer = MonotonicConsumer({**properties, "error_cb": self._client_error})
         self._dead_letters = DeadLetters(settings)
         self._topics = FollowedTopics(settings, admin, self._consumer, monitor, metadata)
 
@@ -95,7 +95,7 @@ class Consuming:
             self._consumer.close()
 
     def _renew_when_due(self) -> None:
-        """Raise BeginAgain if a broker refuses the client, whose connections to others may go on as they are."""
+        """Raise BeginAgain if the client is to be made anew: its connections may go on as they are."""
         if self._renewal.is_due:
             raise BeginAgain
         if self._renewal.is_accepted:

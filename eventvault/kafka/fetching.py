@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from eventvault import progress
 from eventvault.errors import KafkaUnreachable, QuarantinedNotFound
 from eventvault.kafka import config, topics
+from eventvault.kafka.clients import MonotonicConsumer
 from eventvault.kafka.dead_letters import HEADER_PREFIX, ORIGIN_HEADERS
 from eventvault.kafka.records import record_of
 from eventvault.kafka.values import Content, Reference
@@ -37,14 +38,14 @@ def fetch(settings: Settings, reference: Reference) -> Content:
     return Content(at=0, key=record.key, value=record.value, headers=tuple(headers))
 
 
-def _consumer(settings: Settings) -> Consumer:
+def _consumer(settings: Settings) -> MonotonicConsumer:
     try:
-        return Consumer({**config.events_consumer(settings), "group.id": "eventvault-quarantine"})
+        return MonotonicConsumer({**config.events_consumer(settings), "group.id": "eventvault-quarantine"})
     except KafkaException as error:
         raise topics.unreachable(error) from error
 
 
-def _read(consumer: Consumer, reference: Reference) -> Message:
+def _read(consumer: MonotonicConsumer, reference: Reference) -> Message:
     deadline = time.monotonic() + FETCH_SECONDS
     while time.monotonic() < deadline:
         progress.step()

@@ -1,4 +1,8 @@
-"""Tells when a client that a broker refuses is to be made anew: a new one reads passwords and certificates again."""
+"""Tells when a client is to be made anew.
+
+One that a broker refuses: a new one reads passwords and certificates again. One that was made before the clock was set
+back: its own threads may wait for as long as that.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from confluent_kafka import KafkaError
 
 from eventvault.kafka import refusals
 from eventvault.kafka.refusals import Probe, Refusal
+from eventvault.kafka.waits import ClockWatch
 
 RENEW_SECONDS = 60.0
 """How old a client is at least before it is made anew: the other brokers are interrupted by that."""
@@ -22,6 +27,7 @@ class Renewal:
         self.is_refused = False
         self._probe = probe
         self._made_at = time.monotonic()
+        self._clock = ClockWatch()
 
     def note(self, error: KafkaError) -> Refusal | None:
         """Return why a broker refuses the client, if the error says so and a new client may not be refused."""
@@ -33,7 +39,8 @@ class Renewal:
 
     @property
     def is_due(self) -> bool:
-        return self.is_refused and time.monotonic() - self._made_at >= RENEW_SECONDS
+        is_old = time.monotonic() - self._made_at >= RENEW_SECONDS
+        return (self.is_refused and is_old) or self._clock.was_set_back()
 
     @property
     def is_accepted(self) -> bool:

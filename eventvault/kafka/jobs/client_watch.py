@@ -1,4 +1,4 @@
-"""What each reader of jobs watches of its client: when to look at the topic, and whether brokers refuse the client."""
+"""What each reader of jobs watches of its client: when to look at the topic, and whether to make a new client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ClientWatch:
         self._renewal = Renewal()
 
     def is_due(self) -> bool:
-        """Return whether to look at the topic now. Raises BeginAgain if a refused client is to be made anew."""
+        """Return whether to look at the topic now. Raises BeginAgain if the client is to be made anew."""
         if self._renewal.is_due:
             raise BeginAgain
         return time.monotonic() >= self.due

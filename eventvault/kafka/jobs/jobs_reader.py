@@ -6,11 +6,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 
 from eventvault.jobs.transport import Loss, Position, Submitted
 from eventvault.kafka import config, offsets, topics
-from eventvault.kafka.clients import Admin
+from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.jobs.client_watch import ClientWatch
 from eventvault.kafka.jobs.old_workers import OldWorkers, later_of
 from eventvault.kafka.jobs.reader_state import ReaderState
@@ -42,7 +42,7 @@ class JobsReader:
         self._state = state
         self._admin = Admin(settings)
         self._client = ClientWatch()
-        self._consumer = Consumer({**config.jobs_reader(settings), "error_cb": self._client.note})
+        self._consumer = MonotonicConsumer({**config.jobs_reader(settings), "error_cb": self._client.note})
         self._old_workers = OldWorkers(self._admin, self._consumer, settings.kafka_jobs_group, self._topic)
         self._positions: Positions | None = None
         self._committed: dict[int, int] = {}

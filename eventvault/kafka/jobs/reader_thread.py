@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from eventvault import progress
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import client_errors, topics
+from eventvault.kafka.clients import MonotonicConsumer
 from eventvault.progress import Activity, running, wait_for_thread
 
 log = logging.getLogger("jobs")
@@ -100,7 +101,7 @@ class ReaderThread:
         return None
 
 
-def poll(consumer: Consumer) -> list[Message]:
+def poll(consumer: MonotonicConsumer) -> list[Message]:
     """Return what comes within POLL_SECONDS, and what was fetched with it."""
     first = consumer.poll(POLL_SECONDS)
     return [] if first is None else [first, *consumer.consume(BATCH_MESSAGES - 1, 0)]

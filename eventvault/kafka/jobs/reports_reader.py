@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
 
 from eventvault.jobs import messages
 from eventvault.jobs.transport import Position
 from eventvault.kafka import config, topics
-from eventvault.kafka.clients import Admin
+from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.jobs.client_watch import ClientWatch
 from eventvault.kafka.jobs.job_topics import JobTopics, TopicWatch, job_topics
 from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport
@@ -42,7 +42,7 @@ class ReportsReader:
         self._admin = Admin(settings)
         self._watch = TopicWatch(self._names, self._admin, may_create=settings.kafka_create_topics)
         self._client = ClientWatch(self._disconnected)
-        self._consumer = Consumer({**config.events_consumer(settings), "error_cb": self._client.note})
+        self._consumer = MonotonicConsumer({**config.events_consumer(settings), "error_cb": self._client.note})
         self._cluster_id: str | None = None
         self._topic_info: TopicInfo | None = None
 

@@ -6,13 +6,13 @@ import logging
 import random
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 
 from eventvault.errors import KafkaRefused, KafkaUnreachable
 from eventvault.jobs import messages
 from eventvault.jobs.messages import Work
 from eventvault.kafka import config, topics
-from eventvault.kafka.clients import Admin
+from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.jobs.client_watch import ClientWatch
 from eventvault.kafka.jobs.job_topics import job_topics
 from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, BeginAgain, poll
@@ -46,7 +46,7 @@ class WorkReader:
         self._state = state
         self._admin = Admin(settings)
         self._client = ClientWatch(self._disconnected)
-        self._consumer = Consumer({**config.session_reader(settings), "error_cb": self._client.note})
+        self._consumer = MonotonicConsumer({**config.session_reader(settings), "error_cb": self._client.note})
         try:
             self._topic_info = self._begin()
         except (KafkaUnreachable, KafkaException):

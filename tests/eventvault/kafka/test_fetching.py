@@ -19,7 +19,7 @@ def test_that_no_client_can_be_made_is_an_error_that_can_be_shown(
     def refuse(_: object) -> None:
         raise KafkaException(KafkaError(KafkaError._INVALID_ARG, "the key cannot be read"))
 
-    monkeypatch.setattr(fetching, "Consumer", refuse)
+    monkeypatch.setattr(fetching, "MonotonicConsumer", refuse)
     configured = replace(settings.load(settings_environment), kafka_bootstrap_servers="127.0.0.1:1")
     with pytest.raises(KafkaUnreachable, match="the key cannot be read"):
         fetching.fetch(configured, Reference("events", 0, 1))

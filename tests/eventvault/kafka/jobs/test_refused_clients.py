@@ -1,4 +1,4 @@
-"""A client of jobs that one broker refuses, while others still answer it, is made anew."""
+"""A client of jobs that one broker refuses, while others still answer it, is made anew; or if the clock is set back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from confluent_kafka import KafkaError
 
 from eventvault import settings
-from eventvault.kafka import renewal
+from eventvault.clock_guard import Reading, read_clocks
+from eventvault.kafka import renewal, waits
 from eventvault.kafka.jobs.jobs_reader import JobsReader
 from eventvault.kafka.jobs.reader_state import ReaderState
 from eventvault.kafka.jobs.reader_thread import BeginAgain
@@ -20,6 +21,10 @@ from eventvault.kafka.topic_info import TopicInfo
 REFUSAL = KafkaError(KafkaError._AUTHENTICATION, "sasl_ssl://kafka:9093/2: Authentication failed")
 
 
+HOUR = 3_600_000_000
+
+
+@pytest.mark.parametrize("reason", ["refused", "clock"])
 @pytest.mark.parametrize(
     ("kind", "state"),
     [
@@ -27,16 +32,25 @@ REFUSAL = KafkaError(KafkaError._AUTHENTICATION, "sasl_ssl://kafka:9093/2: Authe
         (WorkReader, lambda: WorkState("session")),
     ],
 )  # fmt: skip
-def test_it_is_made_anew_once_it_is_old_enough(
-    kind: Any, state: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, settings_environment: dict[str, str]
+def test_it_is_made_anew(
+    kind: Any,
+    state: Callable[[], Any],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    settings_environment: dict[str, str],
 ) -> None:
     monkeypatch.setattr(WorkReader, "_begin", lambda _: TopicInfo(None, None, 1))
     client = kind(settings.load({**settings_environment, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}), state())
     client._client.due = float("inf")
     client._took = client._state.may_take if kind is JobsReader else None
-    client._client.note(REFUSAL)
+    if reason == "refused":
+        client._client.note(REFUSAL)
     assert client.read() == ([], [])
-    monkeypatch.setattr(renewal, "RENEW_SECONDS", 0.0)
+    if reason == "refused":
+        monkeypatch.setattr(renewal, "RENEW_SECONDS", 0.0)  # it is old enough
+    else:
+        wall, uptime = read_clocks()
+        monkeypatch.setattr(waits, "read_clocks", lambda: Reading(wall - HOUR, uptime))
     with pytest.raises(BeginAgain):
         client.read()
     client.close()
