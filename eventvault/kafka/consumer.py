@@ -60,7 +60,7 @@ class EventsConsumer:
         """Resume a stopped partition at its present first offset. Nothing is stored twice.
 
         Returns at once. The request is remembered while no broker answers or nothing can be written. It has no effect
-        if the partition is stopped for another reason by then. cause: the message of the problem that was accepted.
+        if the partition is stopped for another reason by then. cause: `cause_of` the problem that was accepted.
         """
         self._accepted.put(Accepted(topic, partition, cause))
 

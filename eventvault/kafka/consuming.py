@@ -51,7 +51,7 @@ Place = tuple[str, int]
 
 
 class Accepted(NamedTuple):
-    """A partition whose loss an operator accepted. cause: the message of its problem then."""
+    """A partition whose loss an operator accepted. cause: `cause_of` its problem then."""
 
     topic: str
     partition: int

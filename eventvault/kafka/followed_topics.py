@@ -156,7 +156,8 @@ class FollowedTopics:
             if position.consuming:
                 self.settle(topic, partition)
         elif error.code() in client_errors.OUT_OF_RANGE:
-            positions.stop(partition, offset_check.out_of_range(topic, partition, topics.reason_of(error)))
+            reason = topics.reason_of(error)
+            positions.stop(partition, offset_check.out_of_range(topic, partition, position.next, reason))
             self._is_report_due = True
         elif error.code() in topics.UNKNOWN:
             self.check_soon()
@@ -167,13 +168,13 @@ class FollowedTopics:
     def present_beginning(self, topic: str, partition: int, cause: str) -> StoredOffset | None:
         """Return a stopped partition's present first offset; None if it is not stopped, or for another reason.
 
-        cause: the message of the problem that was accepted. Raises Unanswered.
+        cause: `cause_of` the problem that was accepted. Raises Unanswered.
         """
         if topic not in self._positions or topic in self._failures:
             raise Unanswered
         positions = self._positions[topic]
         problem = positions.stopped().get(partition)
-        if problem is None or problem.message != cause:
+        if problem is None or offset_check.cause_of(problem) != cause:
             return None
         try:
             low, _ = positions.bounds(partition)

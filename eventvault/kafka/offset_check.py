@@ -10,6 +10,9 @@ from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.problems import Problem
 
+_GONE, _OUT_OF_RANGE = "kafka_messages_gone", "kafka_offset_out_of_range"
+"""The same loss: the second one if it is noticed while reading."""
+
 
 def accept_loss_hint(topic: str, partition: int) -> str:
     """Return the hint for a stopped partition."""
@@ -26,6 +29,7 @@ def check_offset(
     """Return why `stored` cannot be continued from, None if it can. low, high: the partition's present offsets.
 
     The problem's details have `begins`, the present first offset, and `lost`, how many messages before it are gone.
+    `next` is the stored offset, if messages behind it are missing.
     """
     where = f"partition {partition} of the topic {topic}"
     begins = {"begins": low}
@@ -44,15 +48,15 @@ def check_offset(
             "kafka_topic_truncated",
             f"{where} ends at offset {high}, but was consumed up to {stored.next}",
             accept_loss_hint(topic, partition),
-            details=begins,
+            details={**begins, "next": stored.next},
         )
     if stored.next < low:
         return Problem(
-            "kafka_messages_gone",
+            _GONE,
             f"{where} begins at offset {low} now: {low - stored.next} messages from {stored.next} on were removed "
             "before they were consumed",
             accept_loss_hint(topic, partition),
-            details={**begins, "lost": low - stored.next},
+            details={**begins, "next": stored.next, "lost": low - stored.next},
         )
     return None
 
@@ -75,12 +79,24 @@ def diverged(topic: str, partition: int, offset: int) -> Problem:
     )
 
 
-def out_of_range(topic: str, partition: int, reason: str) -> Problem:
+def out_of_range(topic: str, partition: int, following: int | None, reason: str) -> Problem:
     return Problem(
-        "kafka_offset_out_of_range",
+        _OUT_OF_RANGE,
         f"partition {partition} of the topic {topic} no longer has the next offset: {reason}",
         accept_loss_hint(topic, partition),
+        details={} if following is None else {"next": following},
     )
+
+
+def cause_of(problem: Problem) -> str:
+    """Return what an operator accepts of a stopped partition; equal as long as the same messages are missing or more.
+
+    The message of the problem changes meanwhile: retention removes further messages, and others are appended.
+    """
+    following = problem.details.get("next")
+    if following is None:
+        return problem.message
+    return f"{_GONE if problem.code == _OUT_OF_RANGE else problem.code} {following}"
 
 
 def _differ(one: str | None, other: str | None) -> bool:

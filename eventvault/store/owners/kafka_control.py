@@ -11,6 +11,7 @@ from eventvault.database.registry import AppendBatch
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.offset_check import cause_of
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.kafka.quarantine import Append, Change, Quarantine, check_count
 from eventvault.kafka.quarantined import DeadLetter
@@ -47,7 +48,7 @@ class KafkaControlOwner(KafkaControl):
         self._lifecycle.check()
         if "stopped" not in operation.notes:
             found = self._monitor.find_stopped(partition, topic)
-            operation.note("stopped", {"topic": found.details["topic"], "cause": found.message})
+            operation.note("stopped", {"topic": found.details["topic"], "cause": cause_of(found)})
         stopped = operation.notes["stopped"]
         self._resume(stopped["topic"], partition, stopped["cause"])
 
@@ -86,7 +87,7 @@ class KafkaControlOwner(KafkaControl):
 
     def accept(self, problem: Problem) -> None:
         self._lifecycle.check()
-        self._resume(problem.details["topic"], problem.details["partition"], problem.message)
+        self._resume(problem.details["topic"], problem.details["partition"], cause_of(problem))
 
     def _resume(self, topic: str, partition: int, cause: str) -> None:
         for consumer in self._consumers:

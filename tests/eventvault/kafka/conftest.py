@@ -15,6 +15,7 @@ from eventvault.errors import EventVaultError
 from eventvault.events.event import Appended, EventDraft
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.offset_check import cause_of
 from eventvault.kafka.offsets import StoredOffset, stored_by_topic
 from eventvault.kafka.quarantined import DeadLetter
 from eventvault.settings import Settings
@@ -77,7 +78,7 @@ class Consuming:
 
     def accept_loss(self, topic: str, partition: int) -> None:
         """Accept why a partition is stopped now."""
-        causes = {problem.about: problem.message for problem in self.monitor.stopped_problems()}
+        causes = {problem.about: cause_of(problem) for problem in self.monitor.stopped_problems()}
         self.consumer.accept_loss(topic, partition, causes.get(f"{topic}/{partition}", ""))
 
     def topics(self) -> dict[str, dict[str, Any]]:

@@ -228,6 +228,26 @@ def test_messages_that_were_removed_before_they_were_taken_stop_the_partition(ka
 
 
 @pytest.mark.kafka
+def test_a_loss_that_was_accepted_counts_although_more_messages_are_removed_before_anybody_looks(
+    kafka: Kafka, consume: Consume
+) -> None:
+    topic = kafka.topic()
+    kafka.send(topic, events(1, 2))
+    one = consume(kafka.bootstrap, topic)
+    until(lambda: len(one.registry.drafts) == 2, "the events do not come")
+    one.consumer.stop()
+    kafka.send(topic, events(3, 6))
+    kafka.remove_before(topic, 4)
+    one.consumer.start()
+    until(lambda: one.codes() == ["kafka_messages_gone"], "the gap is not noticed")
+    one.consumer.stop()
+    one.accept_loss(topic, 0)
+    kafka.remove_before(topic, 5)
+    one.consumer.start()
+    until(lambda: one.registry.types() == ["t1", "t2", "t6"], "what is left does not come")
+
+
+@pytest.mark.kafka
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
