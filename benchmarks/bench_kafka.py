@@ -34,7 +34,7 @@ from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.kafka.quarantined import DeadLetter
+from eventvault.kafka.quarantine_format import DeadLetter
 from tests import processes
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker

@@ -10,7 +10,7 @@ from eventvault.events.event import EventDraft
 from eventvault.kafka import offsets
 from eventvault.kafka.messages import Record
 from eventvault.kafka.offsets import StoredOffset
-from eventvault.kafka.quarantined import DeadLetter
+from eventvault.kafka.quarantine_format import DeadLetter
 from eventvault.kafka.values import QuarantineFilter
 from eventvault.store.memory.store import MemoryStore
 from eventvault.store.ports.store import Store

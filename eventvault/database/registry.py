@@ -125,6 +125,10 @@ class EventRegistry:
         self._expiry = keyed_requests.Expiry()
         self.outbox = Outbox(db, self.last_sequence)
 
+    @property
+    def generation(self) -> str:
+        return self.identity.generation
+
     def append(self, batches: Sequence[AppendBatch]) -> list[list[Appended]]:
         """Append all batches in one synced write, which is on disk when this returns.
 

@@ -25,7 +25,7 @@ from eventvault.database.registry import EventRegistry
 from eventvault.errors import DatabaseDamaged, DiskFailed
 from eventvault.files import durable_file, make_folder, matching
 from eventvault.gzip_format import WBITS
-from eventvault.kafka import quarantined
+from eventvault.kafka import quarantine_format
 from eventvault.kafka.values import Totals
 from eventvault.regular_files import NotRegular, read_file
 from eventvault.small_files import SmallFileDamaged, quarantine_or_log
@@ -76,9 +76,9 @@ class DeadLettersFolder:
         """Write the messages that came since. Raises as `tend`."""
         if self._upto is None:
             self._upto = self.tend()
-        while rows := self._read(quarantined.first_key_after(self._upto)):
+        while rows := self._read(quarantine_format.first_key_after(self._upto)):
             self._write(rows)
-            self._upto = quarantined.read_list_key(rows[-1][0])[0]
+            self._upto = quarantine_format.read_list_key(rows[-1][0])[0]
 
     def tend(self) -> int:
         """Write the messages that no file has, such as those of one that was deleted, and remove what is not needed.
@@ -108,7 +108,7 @@ class DeadLettersFolder:
             else:
                 self._write(rows)
             missing = [key for key in missing if key > rows[-1][0]]
-        self._upto = max([self._upto or 0, *(quarantined.read_list_key(key)[0] for key in present)])
+        self._upto = max([self._upto or 0, *(quarantine_format.read_list_key(key)[0] for key in present)])
         return self._upto
 
     def _read(self, start: bytes, wanted: frozenset[bytes] | None = None) -> list[Row]:
@@ -132,7 +132,7 @@ class DeadLettersFolder:
         return [row for row in read(path, self._installation) or () if row[0] in wanted]
 
     def _path_of(self, rows: Sequence[Row]) -> Path:
-        first, last = (quarantined.read_list_key(key)[0] for key in (rows[0][0], rows[-1][0]))
+        first, last = (quarantine_format.read_list_key(key)[0] for key in (rows[0][0], rows[-1][0]))
         return self._folder / f"{data_folders.LETTERS_PREFIX}{first:019d}-{last:019d}.jsonl.gz"
 
     def _write(self, rows: Sequence[Row]) -> Path:
@@ -194,16 +194,18 @@ def put_back(db: Any, root: Path, installation: str) -> None:
     count = 0
     for path in files_of(root):
         for key, facts, content in read(path, installation) or ():
-            place = quarantined.content_key(key)
+            place = quarantine_format.content_key(key)
             if db.get(place) is None:
                 with db.write_batch(transaction=True) as batch:
                     batch.put(place, content)
                     batch.put(key, facts)
                 count += 1
     if count:
-        totals = quarantined.read_totals(db.get(keys.META_QUARANTINE, verify_checksums=True))
+        totals = quarantine_format.read_totals(db.get(keys.META_QUARANTINE, verify_checksums=True))
         db.put(
-            keys.META_QUARANTINE, quarantined.encoded_totals(Totals(totals.letters + count, totals.dropped)), sync=True
+            keys.META_QUARANTINE,
+            quarantine_format.encoded_totals(Totals(totals.letters + count, totals.dropped)),
+            sync=True,
         )
 
 
@@ -211,7 +213,7 @@ def _row(line: bytes) -> Row:
     key, facts, content = (
         b64decode(part, validate=True) for part in msgspec.json.decode(line, type=tuple[str, str, str])
     )
-    quarantined.check_row(key, facts, content)
+    quarantine_format.check_row(key, facts, content)
     return key, facts, content
 
 
@@ -220,12 +222,12 @@ def _rows_from(registry: EventRegistry, start: bytes, wanted: frozenset[bytes] |
     room, number, instant = FILE_BYTES, 0, 0
     with registry.rows(start, _LAST) as listed:
         for key, facts in listed:
-            this = quarantined.read_list_key(key)[0]
+            this = quarantine_format.read_list_key(key)[0]
             if this != instant and (room <= 0 or number >= FILE_MESSAGES):
                 return
             if wanted is not None and key not in wanted:
                 continue
-            content = registry.get_value(quarantined.content_key(key))
+            content = registry.get_value(quarantine_format.content_key(key))
             if content is None:
                 if registry.get_value(key) is None:  # it left the quarantine since the list was opened
                     continue

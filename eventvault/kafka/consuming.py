@@ -22,7 +22,7 @@ from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.dead_letters import DeadLetters, undelivered
 from eventvault.kafka.followed_topics import BeginAgain, FollowedTopics, Unanswered
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.kafka.quarantined import DeadLetter
+from eventvault.kafka.quarantine_format import DeadLetter
 from eventvault.kafka.renewal import Renewal
 from eventvault.problems import Problem
 from eventvault.settings import Settings

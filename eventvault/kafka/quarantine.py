@@ -20,8 +20,8 @@ from eventvault.database import keys
 from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError, InvalidInput, KafkaUnreachable, QuarantineChanged, QuarantinedNotFound
 from eventvault.events.event import Appended, EventDraft
-from eventvault.kafka import quarantined
-from eventvault.kafka.quarantined import DeadLetter, Place, weight_of
+from eventvault.kafka import quarantine_format
+from eventvault.kafka.quarantine_format import DeadLetter, Place, weight_of
 from eventvault.kafka.values import (
     Content,
     Facts,
@@ -65,6 +65,9 @@ class Append(Protocol):
 class Rows(Protocol):
     """The part of the registry that is read."""
 
+    @property
+    def generation(self) -> str: ...
+
     def get_value(self, key: bytes) -> bytes | None: ...
 
     def rows(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Any:
@@ -74,19 +77,20 @@ class Rows(Protocol):
 class Limits(msgspec.Struct, frozen=True):
     """Of the quarantine: messages, bytes of all, and bytes of one that is not a reference."""
 
-    messages: int = quarantined.MOST_MESSAGES
-    bytes: int = quarantined.MOST_BYTES
-    bytes_of_one: int = quarantined.MOST_BYTES_OF_ONE
+    messages: int = quarantine_format.MOST_MESSAGES
+    bytes: int = quarantine_format.MOST_BYTES
+    bytes_of_one: int = quarantine_format.MOST_BYTES_OF_ONE
 
 
 LIMITS = Limits()
 
 
 class Meant(msgspec.Struct, frozen=True):
-    """How many messages a filter means, of those that were quarantined at `until` or before."""
+    """How many messages of a generation a filter means, of those that were quarantined at `until` or before."""
 
     count: int
     until: int
+    generation: str
 
 
 class Quarantine:
@@ -136,7 +140,7 @@ class Quarantine:
             found, following = [], None
             with rows.rows(keys.QUARANTINE_LIST, _cursor_key(before), reverse=True) as listed:
                 for looked_at, (key, value) in enumerate(listed, 1):
-                    entry = quarantined.read_entry(key, value)
+                    entry = quarantine_format.read_entry(key, value)
                     if wanted.matches(entry):
                         found.append(entry)
                     if len(found) == limit or looked_at == _MOST_LOOKED_AT:
@@ -147,7 +151,7 @@ class Quarantine:
     def message(self, message_id: str) -> QuarantinedMessage:
         """Raises QuarantinedNotFound, or InvalidInput if it is no id."""
         with self._using() as rows:
-            found = _find(rows, quarantined.place_of(message_id))
+            found = _find(rows, quarantine_format.place_of(message_id))
         if found is None:
             raise not_found([message_id])
         return found
@@ -165,7 +169,7 @@ class Quarantine:
         each write with what was begun until then, which an attempt that goes on with it gets as `began`. Raises
         QuarantinedNotFound if there is none of these messages.
         """
-        places = [quarantined.place_of(message_id) for message_id in dict.fromkeys(ids)]
+        places = [quarantine_format.place_of(message_id) for message_id in dict.fromkeys(ids)]
         begun = dict(began or {})
 
         def append(parsed: Sequence[_Parsed]) -> list[Replayed]:
@@ -199,17 +203,25 @@ class Quarantine:
         """
         with self._using() as rows:
             until = _newest(rows) if wanted.newest is None else _instant_of(rows, wanted.newest)
-            found = Meant(sum(1 for _ in _meant(rows, wanted, until)), until)
+            found = Meant(sum(1 for _ in _meant(rows, wanted, until)), until, rows.generation)
         if not found.count:
             raise not_found(wanted.ids)
         return found
 
-    def drop(self, wanted: QuarantineFilter, until: int) -> int:
-        """Remove messages for good, of those that were there at `until`. Returns how many."""
+    def drop(self, wanted: QuarantineFilter, meant: Meant) -> int:
+        """Remove messages for good, of those that were meant. Returns how many.
+
+        Raises QuarantineChanged if another generation began: its list has other messages.
+        """
         append = self._begin()
         with self._turn.held():
             with self._using() as rows:
-                gone = list(_meant(rows, wanted, until))
+                if rows.generation != meant.generation:
+                    raise QuarantineChanged(
+                        "the registry was restored meanwhile; nothing was dropped from its quarantine",
+                        hint="list the messages again with the same filter",
+                    )
+                gone = list(_meant(rows, wanted, meant.until))
                 sums = self._sums(rows).less(each.weight for each in gone)
             if gone:
                 changes = [(key, None) for each in gone for key in each.keys]
@@ -237,7 +249,7 @@ class Quarantine:
             return Replayed(place.id, "unknown")
         try:
             content = _content_of(found, fetch)
-            record = quarantined.record_of(QuarantinedMessage(found.entry, content))
+            record = quarantine_format.record_of(QuarantinedMessage(found.entry, content))
             draft = to_draft(record, mode)
         except Unreadable as reason:
             return Replayed(place.id, "refused", reason=str(reason))
@@ -248,7 +260,7 @@ class Quarantine:
         except Exception as error:  # noqa: BLE001 - as where it was read first
             why = f"it cannot be made an event: {type(error).__name__}: {error}"
             return Replayed(place.id, "refused", reason=why)
-        return _Parsed(place, draft, quarantined.size_of(content))
+        return _Parsed(place, draft, quarantine_format.size_of(content))
 
     def _append_parsed(self, waiting: Sequence[_Parsed]) -> list[Replayed]:
         if not waiting:
@@ -291,7 +303,7 @@ class Quarantine:
     def _held(self, rows: Rows) -> Held:
         sums = self._sums(rows)
         with rows.rows(keys.QUARANTINE_LIST, _LAST) as listed:
-            oldest = next((quarantined.read_list_key(key)[0] for key, _ in listed), None)
+            oldest = next((quarantine_format.read_list_key(key)[0] for key, _ in listed), None)
         return Held(sums.count, sums.bytes, oldest, _totals(rows))
 
     def _sums(self, rows: Rows) -> _Sums:
@@ -301,7 +313,7 @@ class Quarantine:
         sums, changes = _Sums(0, 0), self._changes
         with rows.rows(keys.QUARANTINE_LIST, _LAST) as listed:
             for _, value in listed:
-                sums = sums.plus(weight_of(quarantined.read_facts(value), value))
+                sums = sums.plus(weight_of(quarantine_format.read_facts(value), value))
         if changes == self._changes:
             self._counted = weakref.ref(rows), sums
         return sums
@@ -369,16 +381,16 @@ class _Adding:
     def add(self, letter: DeadLetter) -> None:
         """A message that is there already, as after a restore, is neither added nor counted again."""
         message = letter.message
-        facts, content = quarantined.described(message, letter.reason)
+        facts, content = quarantine_format.described(message, letter.reason)
         place = self._free_place(message, facts)
         if place is None:
             return
         self._totals = msgspec.structs.replace(self._totals, letters=self._totals.letters + 1)
-        puts = quarantined.puts_of(place, self._at, facts, content)
-        if facts.size > self._limits.bytes_of_one or len(puts[0][1]) > quarantined.MOST_STORED:
+        puts = quarantine_format.puts_of(place, self._at, facts, content)
+        if facts.size > self._limits.bytes_of_one or len(puts[0][1]) > quarantine_format.MOST_STORED:
             here = Reference(message.topic, message.partition, message.offset)
-            facts, content = quarantined.without_bytes(facts, content, letter.reference or here)
-            puts = quarantined.puts_of(place, self._at, facts, content)
+            facts, content = quarantine_format.without_bytes(facts, content, letter.reference or here)
+            puts = quarantine_format.puts_of(place, self._at, facts, content)
         self._new[place] = puts, weight_of(facts, puts[1][1])
         self.sums = self.sums.plus(self._new[place][1])
 
@@ -388,8 +400,8 @@ class _Adding:
             return
         with self._rows.rows(keys.QUARANTINE_LIST, _LAST) as listed:
             for key, value in listed:
-                weight = weight_of(quarantined.read_facts(value), value)
-                self._removed += _Listed(quarantined.read_list_key(key)[1], key, weight).keys
+                weight = weight_of(quarantine_format.read_facts(value), value)
+                self._removed += _Listed(quarantine_format.read_list_key(key)[1], key, weight).keys
                 if not self._dropped(weight):
                     return
         for place in list(self._new):
@@ -399,7 +411,7 @@ class _Adding:
     def changes(self) -> list[Change]:
         puts = [put for both, _ in self._new.values() for put in both]
         removed: list[Change] = [(key, None) for key in self._removed]
-        return [*removed, *puts, (keys.META_QUARANTINE, quarantined.encoded_totals(self._totals))]
+        return [*removed, *puts, (keys.META_QUARANTINE, quarantine_format.encoded_totals(self._totals))]
 
     def _is_over(self) -> bool:
         return self.sums.count > self._limits.messages or self.sums.bytes > self._limits.bytes
@@ -411,7 +423,7 @@ class _Adding:
         return self._is_over()
 
     def _free_place(self, message: Record, facts: Facts) -> Place | None:
-        for copy in range(quarantined.MOST_COPIES):
+        for copy in range(quarantine_format.MOST_COPIES):
             place = Place(message.topic, message.partition, message.offset, copy)
             stored = _find(self._rows, place)
             if stored is None:
@@ -461,7 +473,7 @@ def _content_of(found: QuarantinedMessage, fetch: Fetch) -> Content:
     content = fetch(facts.reference)
     from eventvault.kafka.messages import Unreadable  # as in `_parse`
 
-    if quarantined.crc_of(content) != facts.crc:
+    if quarantine_format.crc_of(content) != facts.crc:
         where = Place(facts.reference.topic, facts.reference.partition, facts.reference.offset)
         raise Unreadable(f"another message is at {where.id} in Kafka now")
     return msgspec.structs.replace(content, problem=found.content.problem)
@@ -471,23 +483,23 @@ def _find(rows: Rows, place: Place) -> QuarantinedMessage | None:
     stored = rows.get_value(place.key)
     if stored is None:
         return None
-    content = quarantined.read_content(stored)
-    key = quarantined.list_key(content.at, place)
+    content = quarantine_format.read_content(stored)
+    key = quarantine_format.list_key(content.at, place)
     facts = rows.get_value(key)
-    return None if facts is None else QuarantinedMessage(quarantined.read_entry(key, facts), content)
+    return None if facts is None else QuarantinedMessage(quarantine_format.read_entry(key, facts), content)
 
 
 def _listed(rows: Rows, place: Place) -> _Listed | None:
     found = _find(rows, place)
     if found is None:
         return None
-    key = quarantined.list_key(found.entry.at, place)
+    key = quarantine_format.list_key(found.entry.at, place)
     return _Listed(place, key, weight_of(found.entry.facts, rows.get_value(key) or b""))
 
 
 def _instant_of(rows: Rows, message_id: str) -> int:
     """Return when the newest message that somebody saw was quarantined. Raises QuarantineChanged if it has left."""
-    found = _find(rows, quarantined.place_of(message_id))
+    found = _find(rows, quarantine_format.place_of(message_id))
     if found is None:
         raise QuarantineChanged(
             f"the newest message that was seen, {message_id}, has left; nothing was dropped",
@@ -498,28 +510,28 @@ def _instant_of(rows: Rows, message_id: str) -> int:
 
 def _newest(rows: Rows) -> int:
     with rows.rows(keys.QUARANTINE_LIST, _LAST, reverse=True) as listed:
-        return next((quarantined.read_list_key(key)[0] for key, _ in listed), 0)
+        return next((quarantine_format.read_list_key(key)[0] for key, _ in listed), 0)
 
 
 def _meant(rows: Rows, wanted: QuarantineFilter, until: int) -> Iterator[_Listed]:
     if wanted.ids:
         for message_id in dict.fromkeys(wanted.ids):
-            listed = _listed(rows, quarantined.place_of(message_id))
-            if listed is not None and quarantined.read_list_key(listed.list_key)[0] <= until:
+            listed = _listed(rows, quarantine_format.place_of(message_id))
+            if listed is not None and quarantine_format.read_list_key(listed.list_key)[0] <= until:
                 yield listed
         return
     with rows.rows(keys.QUARANTINE_LIST, _LAST) as found:
         for key, value in found:
-            at, place = quarantined.read_list_key(key)
+            at, place = quarantine_format.read_list_key(key)
             if at > until:
                 return
-            entry = quarantined.read_entry(key, value)
+            entry = quarantine_format.read_entry(key, value)
             if wanted.matches(entry):
                 yield _Listed(place, key, weight_of(entry.facts, value))
 
 
 def _totals(rows: Rows) -> Totals:
-    return quarantined.read_totals(rows.get_value(keys.META_QUARANTINE))
+    return quarantine_format.read_totals(rows.get_value(keys.META_QUARANTINE))
 
 
 def _cursor_key(before: str | None) -> bytes:
@@ -527,7 +539,7 @@ def _cursor_key(before: str | None) -> bytes:
         return _LAST
     try:
         key = keys.QUARANTINE_LIST + base64.b64decode(before.encode(), altchars=b"-_", validate=True)
-        quarantined.read_list_key(key)
+        quarantine_format.read_list_key(key)
     except (ValueError, binascii.Error):
         raise InvalidInput(
             f"{before!r:.100} is no position in the quarantine",

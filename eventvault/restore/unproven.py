@@ -24,7 +24,7 @@ from eventvault.errors import ArchiveTooNew
 from eventvault.events.event import RECORDED_TIME
 from eventvault.files import remove_durably
 from eventvault.foreign.source import SourceDatabase, open_source
-from eventvault.kafka import offsets, quarantined
+from eventvault.kafka import offsets, quarantine_format
 from eventvault.kafka.offsets import Offsets
 from eventvault.kafka.values import Totals
 from eventvault.operations.operation import current
@@ -63,7 +63,8 @@ class UnprovenDatabase:
     def check(self) -> None:
         """Read everything that `replay` reads, and refuse what it refuses."""
         with open_source(self._folder, self._name) as source:
-            for _ in self._read_quarantine(source, self._read_offsets(source)):
+            self._read_offsets(source)
+            for _ in self._read_quarantine(source):
                 pass
             self._check_identity(source)
             self._read_events(source, lambda _sequence, _value, _event: None)
@@ -86,7 +87,7 @@ class UnprovenDatabase:
                 with db.write_batch(transaction=True) as batch:
                     for key, value in offsets.to_metadata(offsets.lower_of(kafka, replaced)).items():
                         batch.put(key, value)
-                self._replay_quarantine(db, source, kafka)
+                self._replay_quarantine(db, source)
         (target / data_folders.DATABASE_MARK).touch()
         return last
 
@@ -149,25 +150,25 @@ class UnprovenDatabase:
             raise self._untrue("its Kafka offsets")
         return kafka
 
-    def _read_quarantine(self, source: SourceDatabase, kafka: Offsets) -> Iterator[tuple[Row, Row]]:
+    def _read_quarantine(self, source: SourceDatabase) -> Iterator[tuple[Row, Row]]:
         """Yield both keys and values of each message in quarantine."""
         listed = source.rows(start=keys.QUARANTINE_LIST, stop=_after(keys.QUARANTINE_LIST))
         contents = source.rows(start=keys.QUARANTINED, stop=_after(keys.QUARANTINED))
         try:
-            for _, both in quarantined.checked(listed, contents, kafka):
+            for _, both in quarantine_format.checked(listed, contents):
                 yield both
         except (ValueError, msgspec.MsgspecError) as error:
             raise damaged(self._name, f"its quarantine is not as EventVault writes it: {error}") from error
 
-    def _replay_quarantine(self, db: Any, source: SourceDatabase, kafka: Offsets) -> None:
+    def _replay_quarantine(self, db: Any, source: SourceDatabase) -> None:
         count = 0
-        for both in self._read_quarantine(source, kafka):
+        for both in self._read_quarantine(source):
             count += 1
             with db.write_batch(transaction=True) as batch:
                 for key, value in both:
                     batch.put(key, value)
         if count:
-            db.put(keys.META_QUARANTINE, quarantined.encoded_totals(Totals(letters=count)))
+            db.put(keys.META_QUARANTINE, quarantine_format.encoded_totals(Totals(letters=count)))
 
     def _check_identities(self, db: Any, last: int) -> None:
         """Check that no two events have the same id and source: the second one would hide the first."""

@@ -112,7 +112,7 @@ def test_what_leaves_between_two_pages_of_a_replay_is_said_at_the_end(
 
     def replay_and_drop(ids: Any, mode: Any = None) -> Any:
         results = replay(ids, mode)
-        store.kafka_control.quarantine.drop(EVERYTHING, 2**62)
+        store.kafka_control.drop_quarantined(EVERYTHING)
         return results
 
     monkeypatch.setattr(store, "replay_quarantined", replay_and_drop)

@@ -21,7 +21,7 @@ from eventvault.database.registry import EventRegistry
 from eventvault.database.values import TypesQuery
 from eventvault.errors import ArchiveDamaged, ArchiveError, DatabaseDamaged
 from eventvault.files import free_bytes
-from eventvault.kafka import quarantined
+from eventvault.kafka import quarantine_format
 from eventvault.kafka.offsets import Offsets
 from eventvault.kafka.replayable import ArchivedOffsets
 from eventvault.restore import estimate
@@ -134,7 +134,7 @@ class RestorePreview:
                 listed = registry.scan_meta(keys.QUARANTINE_LIST)
         except DatabaseDamaged:
             return 0
-        return quarantined.leaving((quarantined.read_list_key(key)[1] for key in listed), offsets)
+        return quarantine_format.leaving((quarantine_format.read_list_key(key)[1] for key in listed), offsets)
 
     def _undo(self) -> dict[str, Any]:
         """Whether the present database stays for an undo, and which previous ones the next backup removes then."""

@@ -21,8 +21,8 @@ from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew
 from eventvault.files import remove_durably, rename_durably, sync_folder
-from eventvault.kafka import quarantined
-from eventvault.kafka.offsets import Offsets, describe, from_metadata, to_metadata
+from eventvault.kafka import quarantine_format
+from eventvault.kafka.offsets import Offsets, from_metadata, to_metadata
 from eventvault.kafka.values import Totals
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap import undo, unpublished
@@ -229,7 +229,7 @@ def _carry_quarantine(db: Any, registry: EventRegistry) -> None:
     for key in staged.keys() - present.keys():
         with db.write_batch(transaction=True) as batch:
             batch.delete(key)
-            batch.delete(quarantined.content_key(key))
+            batch.delete(quarantine_format.content_key(key))
     for key, value in present.items():
         if staged.get(key) != value:
             _carry_message(db, registry, key, value)
@@ -241,19 +241,15 @@ def _carry_quarantine(db: Any, registry: EventRegistry) -> None:
 def _add_quarantine(db: Any, registry: EventRegistry) -> None:
     """Add the quarantine of `registry` to that of a staged database, whose offsets stay and may be beyond its base.
 
-    Those behind the offsets are read again: they are in the list once, and are counted once. Without those of a
-    partition that is read from its beginning. May be repeated.
+    What is read again is in the list once, and is counted once. Kafka may not have it any more. May be repeated.
     """
-    with db.iterator(prefix=keys.KAFKA, verify_checksums=True) as rows:
-        upto = describe(dict(rows))
-    there = {quarantined.content_key(key) for key in _quarantine_of(db)}
-    totals = quarantined.read_totals(db.get(keys.META_QUARANTINE, verify_checksums=True))
+    there = {quarantine_format.content_key(key) for key in _quarantine_of(db)}
+    totals = quarantine_format.read_totals(db.get(keys.META_QUARANTINE, verify_checksums=True))
     for key, value in registry.scan_meta(keys.QUARANTINE_LIST).items():
-        place = _place_of(key)
-        if quarantined.content_key(key) not in there and str(place.partition) in upto.get(place.topic, {}):
+        if quarantine_format.content_key(key) not in there:
             totals = msgspec.structs.replace(totals, letters=totals.letters + 1)
             _carry_message(db, registry, key, value, totals)
-    db.put(keys.META_QUARANTINE, quarantined.encoded_totals(totals), sync=True)
+    db.put(keys.META_QUARANTINE, quarantine_format.encoded_totals(totals), sync=True)
 
 
 def _quarantine_of(db: Any) -> dict[bytes, bytes]:
@@ -261,17 +257,13 @@ def _quarantine_of(db: Any) -> dict[bytes, bytes]:
         return dict(rows)
 
 
-def _place_of(key: bytes) -> quarantined.Place:
-    return quarantined.read_list_key(key)[1]
-
-
 def _carry_message(db: Any, registry: EventRegistry, key: bytes, value: bytes, totals: Totals | None = None) -> None:
     """Put a message into the staged database; `key` and `value` are those of the list. totals: with it."""
-    content = registry.get_value(quarantined.content_key(key))
+    content = registry.get_value(quarantine_format.content_key(key))
     if content is None:
         return
     with db.write_batch(transaction=True) as batch:
-        batch.put(quarantined.content_key(key), content)
+        batch.put(quarantine_format.content_key(key), content)
         batch.put(key, value)
         if totals is not None:
-            batch.put(keys.META_QUARANTINE, quarantined.encoded_totals(totals))
+            batch.put(keys.META_QUARANTINE, quarantine_format.encoded_totals(totals))

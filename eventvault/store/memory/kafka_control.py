@@ -25,6 +25,8 @@ from eventvault.store.ports.kafka_control import KafkaControl
 class MemoryRows:
     """Keys and values in order. fetched: the messages that Kafka is to have."""
 
+    generation = "0" * 16
+
     def __init__(self, event_log: MemoryEventLog) -> None:
         self.fetched: dict[Reference, Content] = {}
         self._by_key: dict[bytes, bytes] = {}
@@ -86,4 +88,4 @@ class MemoryKafkaControl(KafkaControl):
     def drop_quarantined(self, wanted: QuarantineFilter, count: int | None = None) -> int:
         found = self.quarantine.meant(wanted)
         check_count(found.count, count)
-        return self.quarantine.drop(wanted, found.until)
+        return self.quarantine.drop(wanted, found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from eventvault.database import keys
 from eventvault.database.bus import Consumer, EventBus
 from eventvault.database.nonces import Nonces
@@ -13,8 +15,8 @@ from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offset_check import cause_of
 from eventvault.kafka.publish.monitor import PublishMonitor
-from eventvault.kafka.quarantine import Append, Change, Quarantine, check_count
-from eventvault.kafka.quarantined import DeadLetter
+from eventvault.kafka.quarantine import Append, Change, Meant, Quarantine, check_count
+from eventvault.kafka.quarantine_format import DeadLetter
 from eventvault.kafka.values import (
     Content,
     Mode,
@@ -77,10 +79,11 @@ class KafkaControlOwner(KafkaControl):
         if noted is None:
             found = self._quarantine.meant(wanted)
             check_count(found.count, count)
-            noted = {"until": found.until, "count": found.count}
+            noted = msgspec.to_builtins(found)
             operation.note("drop", noted)
-        self._quarantine.drop(wanted, noted["until"])
-        return int(noted["count"])
+        meant = msgspec.convert(noted, Meant)
+        self._quarantine.drop(wanted, meant)
+        return meant.count
 
     def waiting(self) -> list[Problem]:
         return self._monitor.stopped_problems()

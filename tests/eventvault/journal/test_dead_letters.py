@@ -19,8 +19,8 @@ from eventvault.database import keys
 from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.journal import dead_letters
 from eventvault.journal.dead_letters import DeadLettersFolder
-from eventvault.kafka import quarantined
-from eventvault.kafka.quarantined import Place
+from eventvault.kafka import quarantine_format
+from eventvault.kafka.quarantine_format import Place
 from eventvault.settings import Settings
 from tests.quarantine import letter
 
@@ -35,7 +35,9 @@ class Rows:
         self.leaving: Place | None = None
         self.by_key: dict[bytes, bytes] = {}
         for number, at in enumerate(times, 1):
-            self.by_key.update(quarantined.puts_of(place(number), at, *quarantined.described(*letter(number)[:2])))
+            self.by_key.update(
+                quarantine_format.puts_of(place(number), at, *quarantine_format.described(*letter(number)[:2]))
+            )
 
     def scan_meta(self, prefix: bytes) -> dict[bytes, bytes]:
         return {key: value for key, value in self.by_key.items() if key.startswith(prefix)}
@@ -70,7 +72,7 @@ def test_a_message_that_leaves_while_it_is_read_keeps_no_other_one_out(tmp_path:
     rows = Rows(1, 2)
     rows.leaving = place(1)
     folder_of(rows, tmp_path).write_new()
-    assert in_files(tmp_path) == [{quarantined.list_key(2, place(2))}]
+    assert in_files(tmp_path) == [{quarantine_format.list_key(2, place(2))}]
 
 
 def test_what_comes_back_joins_the_others_of_its_instant(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offset_check import cause_of
 from eventvault.kafka.offsets import StoredOffset, stored_by_topic
-from eventvault.kafka.quarantined import DeadLetter
+from eventvault.kafka.quarantine_format import DeadLetter
 from eventvault.settings import Settings
 from eventvault.topic_names import EventsTopics
 

@@ -18,7 +18,7 @@ from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka import consumer, consuming
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.kafka.quarantined import DeadLetter
+from eventvault.kafka.quarantine_format import DeadLetter
 
 consuming.BATCH_MESSAGES = 100
 

@@ -17,7 +17,7 @@ from eventvault.database.values import AppendResult
 from eventvault.errors import InvalidInput, KafkaUnreachable, NoSpace, QuarantineChanged, QuarantinedNotFound
 from eventvault.events.event import EventDraft
 from eventvault.kafka.quarantine import LIMITS, Change, Limits, Quarantine
-from eventvault.kafka.quarantined import DeadLetter, checked
+from eventvault.kafka.quarantine_format import DeadLetter, checked
 from eventvault.kafka.values import Content, QuarantineFilter, Reference
 from eventvault.store.memory.store import MemoryStore
 from tests.quarantine import EVERYTHING, SENT, letter, message
@@ -93,6 +93,9 @@ class Kept:
 
     def add(self, *letters: DeadLetter) -> None:
         self.quarantine.add(letters, lambda changes: self.database.append((), changes))
+
+    def drop(self, wanted: QuarantineFilter) -> int:
+        return self.quarantine.drop(wanted, self.quarantine.meant(wanted))
 
     def ids(self, wanted: QuarantineFilter = EVERYTHING) -> list[str]:
         return [entry.id for entry in self.quarantine.page(wanted, 100, None).messages]
@@ -243,7 +246,7 @@ def test_a_write_that_fails_changes_neither_the_list_nor_the_events(kept: Kept) 
     kept.database.failing = NoSpace("the disk is full", hint="free some")
     for change in (
         lambda: kept.quarantine.replay(["events/0@1"], None),
-        lambda: kept.quarantine.drop(EVERYTHING, 2**62),
+        lambda: kept.drop(EVERYTHING),
         lambda: kept.add(letter(2)),
     ):
         with pytest.raises(NoSpace):
@@ -338,9 +341,9 @@ def test_what_came_after_a_drop_was_decided_stays(kept: Kept) -> None:
     meant = kept.quarantine.meant(QuarantineFilter(partition=0))
     assert meant.count == 1
     kept.add(letter(3))
-    assert kept.quarantine.drop(QuarantineFilter(partition=0), meant.until) == 1
+    assert kept.quarantine.drop(QuarantineFilter(partition=0), meant) == 1
     assert kept.ids() == ["events/0@3", "events/1@2"]
-    assert kept.quarantine.drop(QuarantineFilter(ids=("events/1@2", "events/1@2", "events/0@9")), 2**62) == 1
+    assert kept.drop(QuarantineFilter(ids=("events/1@2", "events/1@2", "events/0@9"))) == 1
     with pytest.raises(QuarantinedNotFound):
         kept.quarantine.meant(QuarantineFilter(topic="other"))
 
@@ -348,14 +351,22 @@ def test_what_came_after_a_drop_was_decided_stays(kept: Kept) -> None:
 def test_a_drop_by_a_filter_is_of_the_messages_that_were_seen(kept: Kept) -> None:
     kept.add(letter(1), letter(2, partition=1))
     seen = QuarantineFilter(partition=0, newest="events/0@1")
-    kept.quarantine.drop(QuarantineFilter(ids=("events/1@2",)), 2**62)
+    kept.drop(QuarantineFilter(ids=("events/1@2",)))
     kept.add(letter(3))
     meant = kept.quarantine.meant(seen)
     assert meant.count == 1
-    assert kept.quarantine.drop(seen, meant.until) == 1
+    assert kept.quarantine.drop(seen, meant) == 1
     assert kept.ids() == ["events/0@3"]
     with pytest.raises(QuarantineChanged, match="events/0@1"):
         kept.quarantine.meant(seen)
+
+
+def test_a_drop_is_of_the_generation_in_which_it_was_decided(kept: Kept) -> None:
+    kept.add(letter(1))
+    meant = msgspec.structs.replace(kept.quarantine.meant(EVERYTHING), generation="f" * 16)
+    with pytest.raises(QuarantineChanged, match="restored meanwhile"):
+        kept.quarantine.drop(EVERYTHING, meant)
+    assert kept.ids() == ["events/0@1"]
 
 
 def test_a_clock_that_is_set_back_keeps_the_order_in_which_messages_came(make: Make) -> None:
@@ -371,7 +382,7 @@ def test_what_is_stored_passes_its_own_check(make: Make) -> None:
     kept.add(letter(1), letter(2, None), letter(3, b"x" * 500), letter(4, problem="its headers cannot be read"))
     with kept.database.using() as rows:  # noqa: SIM117 - the others are of its rows
         with rows.rows(keys.QUARANTINE_LIST, b"m") as listed, rows.rows(b"d", keys.EVENT) as contents:
-            found = [place.id for place, _ in checked(listed, contents, {"events": {"0": {"next": 5}}})]
+            found = [place.id for place, _ in checked(listed, contents)]
     assert found == ["events/0@1", "events/0@2", "events/0@3", "events/0@4"]
 
 

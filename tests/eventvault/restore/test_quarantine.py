@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from eventvault.database import keys
-from eventvault.errors import ArchiveDamaged
+from eventvault.errors import ArchiveDamaged, QuarantineChanged
 from eventvault.journal import dead_letters
-from eventvault.kafka import quarantined
-from eventvault.kafka.offsets import StoredOffset, offset_put, stored_by_topic
-from eventvault.kafka.quarantine import LIMITS
-from eventvault.kafka.quarantined import Place
+from eventvault.kafka import quarantine_format
+from eventvault.kafka.offsets import StoredOffset, offset_key, offset_put, stored_by_topic
+from eventvault.kafka.quarantine import LIMITS, Meant, Quarantine
+from eventvault.kafka.quarantine_format import Place
 from eventvault.kafka.values import QuarantineFilter, Totals
 from eventvault.restore.swap import carry_over
 from eventvault.restore.values import Moment
@@ -129,6 +129,43 @@ def test_a_moment_from_which_kafka_is_read_again_keeps_the_quarantine(service: S
     assert shown(service)["count"] == shown(service)["deadLetters"] == 4
 
 
+def test_a_partition_that_is_read_from_its_beginning_keeps_its_dead_letters(service: StoreService) -> None:
+    """Kafka may not have them any more. Nothing is known of an offset of it at the moment."""
+    service.create_backup()
+    take_letters(service, letter(3, partition=1), drafts=drafts(1, "b"))
+    service.restore_moment(Moment(sequence=2), replay=True)
+    with service.bus.using() as registry:
+        assert 1 not in stored_by_topic(registry.scan_meta(keys.KAFKA))["events"]
+
+    listed = ["events/1@3", "events/0@2", "events/0@1"]
+    assert ids_of(service) == listed
+    take_letters(service, letter(3, partition=1))
+    assert ids_of(service) == listed
+    assert shown(service)["count"] == shown(service)["deadLetters"] == 3
+
+
+def test_an_archive_that_is_not_proven_brings_such_dead_letters_too(service: StoreService, database: Any) -> None:
+    forged(database, lambda db: (put_into(db, 4), db.delete(offset_key("events", 0))))
+    pack(database, service.settings.backup_dir / NAME, about(database))
+    service.restore(NAME)
+    assert ids_of(service) == ["events/0@4"]
+
+
+def test_a_drop_that_a_restore_overtakes_drops_nothing(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = service.create_backup().backup.name
+    meant = Quarantine.meant
+
+    def restored_meanwhile(quarantine: Quarantine, wanted: QuarantineFilter) -> Meant:
+        found = meant(quarantine, wanted)
+        service.restore(name)
+        return found
+
+    monkeypatch.setattr(Quarantine, "meant", restored_meanwhile)
+    with pytest.raises(QuarantineChanged, match="restored meanwhile"):
+        service.drop_quarantined(QuarantineFilter())
+    assert ids_of(service) == ["events/0@2", "events/0@1"]
+
+
 def test_a_dead_letter_beyond_the_moment_is_counted_once_when_it_is_read_again(service: StoreService) -> None:
     """The archive has it, and more events than are used."""
     take_letters(service, letter(5), drafts=drafts(2, "b"))
@@ -160,7 +197,7 @@ def test_a_crash_while_the_quarantine_is_carried_over_leaves_no_half_of_a_messag
     kept.add(letter(1), letter(2, b"another one"))
 
     def half() -> list[str]:
-        listed = {quarantined.content_key(key) for key in staged.registry.scan_meta(keys.QUARANTINE_LIST)}
+        listed = {quarantine_format.content_key(key) for key in staged.registry.scan_meta(keys.QUARANTINE_LIST)}
         return sorted(map(repr, listed ^ staged.registry.scan_meta(keys.QUARANTINED).keys()))
 
     for writes in range(12):
@@ -183,8 +220,8 @@ def test_a_moment_of_an_earlier_generation_that_is_read_again_has_both_quarantin
 
     service.restore_moment(Moment(sequence=3, generation=generation), replay=True)
 
-    assert ids_of(service) == ["events/0@3", "events/0@2", "events/0@1"]
-    assert shown(service)["deadLetters"] == shown(service)["count"] == 3
+    assert ids_of(service) == ["events/1@1", "events/0@3", "events/0@2", "events/0@1"]
+    assert shown(service)["deadLetters"] == shown(service)["count"] == 4
 
 
 def test_no_dead_letter_is_lost_between_the_base_and_a_moment_that_the_present_never_reached(
@@ -219,8 +256,8 @@ def test_a_staged_moment_has_the_quarantine_of_the_restart(settings: Settings) -
 def put_into(db: Any, *offsets: int) -> None:
     db.put(*offset_put("events", 0, StoredOffset(next=9)))
     for number, offset in enumerate(offsets):
-        facts, content = quarantined.described(letter(offset).message, "no type")
-        for key, value in quarantined.puts_of(Place("events", 0, offset), 5 + number, facts, content):
+        facts, content = quarantine_format.described(letter(offset).message, "no type")
+        for key, value in quarantine_format.puts_of(Place("events", 0, offset), 5 + number, facts, content):
             db.put(key, value)
 
 
@@ -267,8 +304,8 @@ def test_a_replay_leaves_the_list_with_the_write_of_its_event(service: StoreServ
 
 
 def test_totals_are_of_the_registry() -> None:
-    assert quarantined.read_totals(quarantined.encoded_totals(Totals(3, 1))) == Totals(3, 1)
-    assert quarantined.read_totals(None) == Totals()
+    assert quarantine_format.read_totals(quarantine_format.encoded_totals(Totals(3, 1))) == Totals(3, 1)
+    assert quarantine_format.read_totals(None) == Totals()
 
 
 @pytest.fixture

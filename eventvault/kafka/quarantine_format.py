@@ -17,7 +17,6 @@ from eventvault import clock
 from eventvault.database import keys
 from eventvault.errors import InvalidInput
 from eventvault.kafka import offsets
-from eventvault.kafka.offsets import Offsets
 from eventvault.kafka.values import Content, Facts, Quarantined, QuarantinedMessage, Reference, Totals
 
 if TYPE_CHECKING:
@@ -183,12 +182,12 @@ def record_of(message: QuarantinedMessage) -> Record:
 
 
 def checked(
-    listed: Iterable[tuple[bytes, bytes]], contents: Iterable[tuple[bytes, bytes]], kafka: Offsets
+    listed: Iterable[tuple[bytes, bytes]], contents: Iterable[tuple[bytes, bytes]]
 ) -> Iterator[tuple[Place, tuple[tuple[bytes, bytes], tuple[bytes, bytes]]]]:
     """Yield the messages of a quarantine that is not trusted, each with its two keys and values.
 
-    listed: the keys of the list; contents: the other ones; kafka: the offsets, which each partition has.
-    Raises ValueError or MsgspecError for what EventVault does not write.
+    listed: the keys of the list; contents: the other ones. A partition may have no offset: after a restore it is read
+    again from its beginning. Raises ValueError or MsgspecError for what EventVault does not write.
     """
     by_place: dict[Place, tuple[bytes, bytes, Quarantined]] = {}
     weight = 0
@@ -200,7 +199,7 @@ def checked(
         if weight > MOST_BYTES:
             raise ValueError("it has too many bytes")
         place = place_of(entry.id)
-        _check(place, entry, kafka)
+        _check_facts(place, entry.facts)
         if place in by_place:
             raise ValueError(f"{place.id} is listed twice")
         by_place[place] = (key, value, entry)
@@ -215,9 +214,8 @@ def checked(
         raise ValueError(f"{next(iter(by_place)).id} is listed and not there")
 
 
-def _check(place: Place, entry: Quarantined, kafka: Offsets) -> None:
-    has_offset, facts = str(place.partition) in kafka.get(place.topic, {}), entry.facts
-    if not has_offset or not 0 <= facts.size < 2**31 or not 0 <= facts.crc < 2**32 or len(facts.reason) > _MAX_REASON:
+def _check_facts(place: Place, facts: Facts) -> None:
+    if not 0 <= facts.size < 2**31 or not 0 <= facts.crc < 2**32 or len(facts.reason) > _MAX_REASON:
         raise ValueError(f"{place.id} is not as a dead letter is")
 
 

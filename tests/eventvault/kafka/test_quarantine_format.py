@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from app.kafka.answers import message_json
 from eventvault import clock
-from eventvault.kafka import quarantined
+from eventvault.kafka import quarantine_format
 from eventvault.kafka.batch import PartitionBatch
 from eventvault.kafka.messages import Record
-from eventvault.kafka.quarantined import Place, checked, leaving, list_key, place_of
+from eventvault.kafka.quarantine_format import Place, checked, leaving, list_key, place_of
 from eventvault.kafka.values import Content, Facts, QuarantinedMessage, Reference
 from tests.quarantine import letter, message
 
-OFFSETS = {"events": {"0": {"next": 9}}}
 _any_bytes = st.none() | st.binary(max_size=60)
 _names = st.text(max_size=12) | st.sampled_from(["content-type", "ce_type", "ce_id", "CE_ID", "ce_specversion", "\x00"])
 _header_values = _any_bytes | st.sampled_from(
@@ -49,30 +48,29 @@ def test_every_message_is_an_event_or_a_dead_letter_and_the_next_one_is_taken(re
     assert len(batch.drafts) + len(batch.letters) == 2
     assert batch.drafts[-1][1].type == "next"
     for sent, reason in batch.letters:
-        facts, content = quarantined.described(sent, reason)
+        facts, content = quarantine_format.described(sent, reason)
         place = Place(sent.topic, sent.partition, sent.offset)
-        at_place, in_list = quarantined.puts_of(place, 5, facts, content)
-        entry = quarantined.read_entry(*in_list)
+        at_place, in_list = quarantine_format.puts_of(place, 5, facts, content)
+        entry = quarantine_format.read_entry(*in_list)
         assert (place_of(entry.id), entry.at) == (place, 5)
-        found = QuarantinedMessage(entry, quarantined.read_content(at_place[1]))
-        assert quarantined.record_of(found) == sent
+        found = QuarantinedMessage(entry, quarantine_format.read_content(at_place[1]))
+        assert quarantine_format.record_of(found) == sent
         assert orjson.loads(orjson.dumps(message_json(found)))["reason"]
-        offsets = {sent.topic: {str(sent.partition): {"next": 0}}}
-        assert [each.id for each, _ in checked([in_list], [at_place], offsets)] == [entry.id]
+        assert [each.id for each, _ in checked([in_list], [at_place])] == [entry.id]
 
 
 def test_the_key_of_a_message_is_d_topic_zero_partition_offset_and_copy() -> None:
     place = Place("events", 2, 258, 1)
     assert place.key == b"devents\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x01\x02\x00\x01"
     assert list_key(3, place) == b"l\x00\x00\x00\x00\x00\x00\x00\x03" + place.key[1:]
-    assert quarantined.content_key(list_key(3, place)) == place.key
+    assert quarantine_format.content_key(list_key(3, place)) == place.key
     assert (place.id, place_of("events/2@258.1")) == ("events/2@258.1", place)
 
 
 def both(*, at: int = 5, **changed: object) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    facts, content = quarantined.described(letter(1).message, "no type")
+    facts, content = quarantine_format.described(letter(1).message, "no type")
     facts = Facts(**{name: changed.get(name, getattr(facts, name)) for name in Facts.__struct_fields__})  # type: ignore[arg-type]
-    return quarantined.puts_of(Place("events", 0, 1), at, facts, content)
+    return quarantine_format.puts_of(Place("events", 0, 1), at, facts, content)
 
 
 GOOD = both()
@@ -98,7 +96,7 @@ GOOD = both()
         ([GOOD[0]], [both(reason="x" * 3_000)[1]]),
         ([GOOD[0]], [both(reason="x" * 30_000)[1]]),
         ([GOOD[0]], [both(reference=Reference("events", 0, 1))[1]]),
-        ([(GOOD[0][0], b"x" * (quarantined.MOST_STORED + 1))], [GOOD[1]]),
+        ([(GOOD[0][0], b"x" * (quarantine_format.MOST_STORED + 1))], [GOOD[1]]),
         ([both(at=clock.YEAR_10000)[0]], [both(at=clock.YEAR_10000)[1]]),
     ],
 )
@@ -106,30 +104,29 @@ def test_what_eventvault_does_not_write_is_refused(
     contents: list[tuple[bytes, bytes]], listed: list[tuple[bytes, bytes]]
 ) -> None:
     with pytest.raises((ValueError, msgspec.MsgspecError)):
-        list(checked(listed, contents, OFFSETS))
+        list(checked(listed, contents))
 
 
-def test_a_message_of_a_partition_without_an_offset_is_refused() -> None:
-    assert len(list(checked([GOOD[1]], [GOOD[0]], OFFSETS))) == 1
-    with pytest.raises(ValueError, match="not as a dead letter"):
-        list(checked([GOOD[1]], [GOOD[0]], {"events": {"1": {"next": 9}}}))
+def test_what_eventvault_writes_is_not_refused() -> None:
+    assert len(list(checked([GOOD[1]], [GOOD[0]]))) == 1
 
 
 def test_more_than_the_bound_is_refused() -> None:
     many = [
-        (list_key(number, Place("events", 0, number)), GOOD[1][1]) for number in range(quarantined.MOST_MESSAGES + 1)
+        (list_key(number, Place("events", 0, number)), GOOD[1][1])
+        for number in range(quarantine_format.MOST_MESSAGES + 1)
     ]
     with pytest.raises(ValueError, match="too long"):
-        list(checked(many, [], OFFSETS))
+        list(checked(many, []))
 
 
 def test_more_bytes_than_the_bound_are_refused_before_the_rest_is_read() -> None:
     def listed() -> Iterator[tuple[bytes, bytes]]:
-        yield both(size=quarantined.MOST_BYTES)[1]
+        yield both(size=quarantine_format.MOST_BYTES)[1]
         raise AssertionError("the rest is read")
 
     with pytest.raises(ValueError, match="too many bytes"):
-        list(checked(listed(), [], OFFSETS))
+        list(checked(listed(), []))
 
 
 def test_messages_behind_the_offsets_of_an_archive_leave_the_list() -> None:
@@ -140,6 +137,6 @@ def test_messages_behind_the_offsets_of_an_archive_leave_the_list() -> None:
 
 def test_a_text_that_cannot_be_encoded_is_stored_all_the_same() -> None:
     sent = message(1, headers=[("\ud800", b"v")])
-    facts, content = quarantined.described(sent, "because of \ud800")
-    assert quarantined.puts_of(Place("events", 0, 1), 1, facts, content)
+    facts, content = quarantine_format.described(sent, "because of \ud800")
+    assert quarantine_format.puts_of(Place("events", 0, 1), 1, facts, content)
     assert content == Content(at=0, key=b"key", value=sent.value, headers=(("?", b"v"),))
