@@ -106,9 +106,26 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
         if not is_damage(error):
             raise as_answer("reading Kafka's offsets", error) from error
         log.warning("Kafka continues from the offsets at the moment of the restore: %s", error)
+        _note_read_again(storage_dir, intent)
         note = "the previous database is damaged at Kafka's offsets: the messages since then are consumed again"
         return _noted(intent, note)
     return intent
+
+
+def _note_read_again(storage_dir: Path, intent: Intent) -> None:
+    """Note in the staged database that its generation reads Kafka again from the fork on: no offsets were carried over.
+
+    A later restore with `replay` begins where the generation did.
+    """
+    if intent.restored.reason != POINT_IN_TIME:
+        return
+    staged = storage_dir / intent.staged
+    with closing(open_leveldb(staged)) as db:
+        registry = EventRegistry(db, staged)
+        begun = registry.identity.by_id()
+        begun[registry.generation] = msgspec.structs.replace(registry.identity.present, replay=True)
+        registry.begin_generation(msgspec.structs.replace(registry.identity, generations=tuple(begun.values())))
+    sync_folder(staged)
 
 
 def add_quarantine(storage_dir: Path, intent: Intent, registry: EventRegistry) -> Intent:
@@ -167,7 +184,10 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
     Changes nothing if the database is damaged. Raises DatabaseLocked, or what the system says.
     """
     is_waiting = (storage_dir / intent.staged).is_dir() and not (storage_dir / intent.previous_name).exists()
-    if not is_waiting or not (database / data_folders.DATABASE_MARK).exists():
+    if not is_waiting:
+        return intent
+    if not (database / data_folders.DATABASE_MARK).exists():
+        _note_read_again(storage_dir, intent)
         return intent
     try:
         with closing(open_checked(database, retain_in=storage_dir / data_folders.CUT_OFF)) as db:
@@ -176,6 +196,7 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
         if not isinstance(error, DatabaseTooNew) and not is_damage(error):
             raise as_answer(f"opening {database}", error) from error
         log.warning("nothing is carried over from the previous database: %s", error)
+        _note_read_again(storage_dir, intent)
         return intent
     now = clock.now()
     previous = None if intent.previous is None else msgspec.structs.replace(intent.previous, replaced_at=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.database import keys
 from eventvault.database.generation import Generation
 from eventvault.database.registry import AppendBatch
-from eventvault.errors import InvalidInput
+from eventvault.errors import DatabaseDamaged, InvalidInput
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import Offsets, StoredOffset
 from eventvault.kafka.replayable import TopicBounds
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.offsets_of_moment import is_cut, read_again_from
 from eventvault.restore.moments.plan import LIVE, Live, Plan, Sources, Target
+from eventvault.restore.swap import carry_over
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -133,6 +135,41 @@ def test_what_a_restore_without_replay_left_out_does_not_come_again_with_a_later
     assert service.plan_restore(Moment(sequence=7), replay=True)["kafka"]["messages"] == (49 if replay else 9)
     service.restore_moment(Moment(sequence=7), replay=True)
     assert (len(live(service)), following(service)) == (7, 50 if replay else 90)
+
+
+def test_what_came_again_since_the_offsets_were_lost_to_damage_comes_again_with_a_later_restore(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count, behind in ((2, 20), (3, 50), (4, 90)):
+        take(service, count, behind)
+    monkeypatch.setattr(carry_over, "_carry_into", damaged)
+    service.restore_moment(Moment(sequence=5))
+    monkeypatch.undo()
+    assert following(service) == 50
+    take(service, 4, 90, "again")
+    service.restore_moment(Moment(sequence=7), replay=True)
+    assert (len(live(service)), following(service)) == (7, 50)
+
+
+def damaged(*_: object) -> None:
+    raise DatabaseDamaged("a block is damaged", hint="restore the newest backup")
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_staged_restore_to_which_nothing_was_carried_over_reads_again(settings: Settings, is_lost: bool) -> None:
+    with running_service(settings) as service:
+        for count, behind in ((2, 20), (3, 50), (4, 90)):
+            take(service, count, behind)
+        service.restore_moment(Moment(sequence=5), staged=True)
+    if is_lost:
+        shutil.rmtree(settings.database)
+    else:
+        (settings.database / "CURRENT").write_text("MANIFEST-999999\n")
+    with running_service(settings) as service:
+        assert (len(live(service)), following(service)) == (5, 50)
+        take(service, 4, 90, "again")
+        service.restore_moment(Moment(sequence=7), replay=True)
+        assert (len(live(service)), following(service)) == (7, 50)
 
 
 def test_an_event_before_the_fork_is_of_the_generation_that_was_left(service: StoreService) -> None:
