@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +19,8 @@ from confluent_kafka import KafkaError
 from eventvault.kafka import hidden
 
 PROBE_SECONDS = 3.0
+ASK_AGAIN_SECONDS = 60.0
+"""How long an answer about a certificate counts: librdkafka repeats the same error after 30 s, for each connection."""
 
 _LOGIN = (
     "correct KAFKA_SASL_USERNAME and the password in KAFKA_SASL_PASSWORD_FILE, or KAFKA_SASL_MECHANISM; "
@@ -100,7 +106,34 @@ def tls_instead(servers: str) -> Refusal | None:
 def probe_of(properties: Mapping[str, str]) -> Probe:
     """Return what asks a broker for its certificate, and trusts what a client with these properties does."""
     authority, pem = properties.get("ssl.ca.location"), properties.get("ssl.ca.pem")
-    return partial(certificate_problem, authority=None if authority == "probe" else authority, pem=pem)
+    return CertificateProbe(None if authority == "probe" else authority, pem)
+
+
+class CertificateProbe:
+    """A Probe for one thread, which has more to do: it waits for each broker once a minute, for PROBE_SECONDS at most.
+
+    authority, pem: as for `certificate_problem`.
+    """
+
+    def __init__(self, authority: str | Path | None, pem: str | None = None) -> None:
+        self._authority, self._pem = authority, pem
+        self._asked: dict[tuple[str, int], tuple[float, Future[str]]] = {}
+        """Broker → when it was asked last, and its answer."""
+
+    def __call__(self, host: str, port: int) -> str:
+        now = time.monotonic()
+        asked_at, answer = self._asked.get((host, port), (-math.inf, Future[str]()))
+        if now - asked_at < ASK_AGAIN_SECONDS:
+            return answer.result(0) if answer.done() else ""
+        answer = Future()
+        self._asked[host, port] = now, answer
+        threading.Thread(target=self._ask, args=(host, port, answer), name="certificate", daemon=True).start()
+        with suppress(TimeoutError):
+            return answer.result(PROBE_SECONDS)
+        return ""
+
+    def _ask(self, host: str, port: int, answer: Future[str]) -> None:
+        answer.set_result(certificate_problem(host, port, self._authority, self._pem))
 
 
 def certificate_problem(host: str, port: int, authority: str | Path | None, pem: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import threading
@@ -12,12 +13,14 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError
 
-from eventvault.kafka import hidden
+from eventvault.kafka import hidden, refusals
 from eventvault.kafka.clients import Admin
 from eventvault.kafka.refusals import certificate_problem, explain, probe_of, tls_instead
 from eventvault.kafka.renewal import RENEW_SECONDS, SETTLED_SECONDS, Renewal
 from eventvault.settings import load
 from tests.authority import Authority, Certificate
+from tests.kafka_broker import PATIENCE_SECONDS
+from tests.processes import wait_until
 
 VERIFY = (
     "ssl://kafka:9093/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker "
@@ -115,6 +118,29 @@ def test_why_a_certificate_is_not_trusted_is_asked_of_the_broker(reason: str, wh
     assert found.why == f"{why}: {reason}"
     assert hint in found.hint
     assert asked == [("kafka", 9093)]
+
+
+def test_a_broker_that_does_not_answer_is_waited_for_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answers = [], threading.Event()
+
+    def ask(host: str, port: int, *_: object) -> str:
+        asked.append((host, port))
+        assert answers.wait(PATIENCE_SECONDS)
+        return "certificate has expired"
+
+    monkeypatch.setattr(refusals, "certificate_problem", ask)
+    monkeypatch.setattr(refusals, "ASK_AGAIN_SECONDS", math.inf)
+    monkeypatch.setattr(refusals, "PROBE_SECONDS", 0.0)
+    probe = probe_of({})
+    assert [probe("one", 1), probe("one", 1), probe("two", 1)] == ["", "", ""]
+    assert asked == [("one", 1), ("two", 1)]
+    answers.set()
+    wait_until(lambda: probe("one", 1) == "certificate has expired", "the late answer is not taken", PATIENCE_SECONDS)
+    assert len(asked) == 2
+    monkeypatch.setattr(refusals, "ASK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(refusals, "PROBE_SECONDS", PATIENCE_SECONDS)
+    assert probe("one", 1) == "certificate has expired"
+    assert len(asked) == 3
 
 
 @contextmanager
