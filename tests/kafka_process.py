@@ -78,6 +78,7 @@ listener.name.secured.scram-sha-256.sasl.jaas.config={modules}.scram.ScramLoginM
 listener.name.secured.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;
 listener.name.secured.oauthbearer.sasl.jaas.config={modules}.oauthbearer.OAuthBearerLoginModule required \
  unsecuredLoginStringClaim_sub="broker";
+listener.name.secured.oauthbearer.connections.max.reauth.ms=60000
 listener.name.secured.ssl.keystore.type=PEM
 listener.name.secured.ssl.keystore.location={folder}/keystore.pem
 listener.name.secured.ssl.truststore.type=PEM

@@ -26,12 +26,16 @@ _LOGIN = (
     "correct KAFKA_SASL_USERNAME and the password in KAFKA_SASL_PASSWORD_FILE, or KAFKA_SASL_MECHANISM; "
     "it is tried again by itself"
 )
+_TOKEN = (
+    "correct sasl.oauthbearer.* in KAFKA_CONFIG_FILE, or look at the identity provider; it is tried again by itself"
+)
 _PROTOCOL = "set KAFKA_SECURITY_PROTOCOL to what the brokers' port speaks, or name another port"
 _AUTHORITY = "set KAFKA_SSL_CA_LOCATION to the certificate of the authority that signed the brokers' certificates"
 _RENEW = "renew the certificate of the brokers, or set the clock of this machine right"
 _HOST = "name the brokers in KAFKA_BOOTSTRAP_SERVERS and advertised.listeners as their certificates do"
 _OWN = "renew KAFKA_SSL_CERTIFICATE_LOCATION, or have it signed by an authority that the brokers trust"
 
+_NO_TOKEN = re.compile("OAUTHBEARER token|invalid_token")
 _OF_TEXT = (
     (r"connecting to a SSL listener|security\.protocol configuration", "they speak another protocol", _PROTOCOL),
     (r"PLAINTEXT broker listener|wrong version number|packet length too long|record layer failure",
@@ -68,7 +72,7 @@ def explain(error: KafkaError, probe: Probe = lambda *_: "") -> Refusal | None:
     """Return why the brokers refuse, None if the error is of another kind, such as a broker that is away."""
     text = _VARIES.sub("", hidden.hide(str(error.str())))
     if error.code() == KafkaError._AUTHENTICATION:
-        return Refusal(f"the login fails: {text}", _LOGIN, by_login=True)
+        return Refusal(f"the login fails: {text}", _TOKEN if _NO_TOKEN.search(text) else _LOGIN, by_login=True)
     if error.code() == KafkaError._SSL and _VERIFY_FAILED.search(text):
         return _of_verification(text, probe)
     for pattern, why, hint in _OF_TEXT:

@@ -168,14 +168,20 @@ def answer_of(admin: Admin, request: Future[Any]) -> Any:
         found = unreachable(error)
         if is_refusal(found):
             raise found from error
-        refusal = admin.refusal()
-        if refusal is not None:
-            raise KafkaRefused(f"the Kafka brokers refuse EventVault: {refusal.why}", hint=refusal.hint) from error
+        _check_refusal(admin, error)
         raise unreachable(error, admin.heard()) from error
     except TimeoutError as error:
+        _check_refusal(admin, error)
         raise KafkaUnreachable(
             f"Kafka does not answer within {REQUEST_TIMEOUT_SECONDS + 2:.0f} s",
             hint="check the brokers; it is retried automatically",
         ) from error
     admin.forget()
     return answer
+
+
+def _check_refusal(admin: Admin, error: Exception) -> None:
+    """Raise KafkaRefused if the brokers refused the client while a request failed with this error."""
+    refusal = admin.refusal()
+    if refusal is not None:
+        raise KafkaRefused(f"the Kafka brokers refuse EventVault: {refusal.why}", hint=refusal.hint) from error

@@ -22,7 +22,7 @@ import pytest
 from confluent_kafka import Producer
 
 from eventvault.database.registry import EventRegistry, open_leveldb
-from tests.kafka_broker import Kafka
+from tests.kafka_broker import Kafka, SecuredKafka, User, or_skip
 from tests.kafka_process import KafkaBroker
 from tests.processes import wait_until
 from tests.service import Service
@@ -125,8 +125,7 @@ def test_each_event_of_three_topics_is_there_once_whoever_is_killed(
             flow.send(each)
             time.sleep(chance.uniform(0, 0.4 if is_long else 0.1))
             if broker is not None and chance.random() < 0.3:
-                broker.stop(signal.SIGKILL)
-                broker.start()
+                restart(broker)
             else:
                 kill_store(running)
         check_archive(running)
@@ -136,6 +135,56 @@ def test_each_event_of_three_topics_is_there_once_whoever_is_killed(
         wait_until(lambda: running.get("/api/health").json()["problems"] == [], "problems stay", PATIENCE_SECONDS)
         running.stop()
         assert numbers_by_place(running) == {place: list(range(count)) for place, count in flow.sent.items()}
+
+
+@pytest.mark.soak
+def test_each_event_is_there_once_over_a_login_whose_password_changes(
+    service: Callable[..., Service], tmp_path: Path
+) -> None:
+    """The brokers know a new password before the file has it, or after. A new client logs in after each kill."""
+    seed = int(os.environ.get("EVENTVAULT_SEED") or random.SystemRandom().randrange(10**9))
+    print(f"EVENTVAULT_SEED={seed}")
+    chance = random.Random(seed)
+    with secured_broker(tmp_path) as (broker, secured):
+        user = secured.user()
+        login = secured.environment(user)
+        topics = [secured.kafka.topic(PARTITIONS) for _ in range(3)]
+        running = service(workers=1, environment={**login, "KAFKA_EVENTS_TOPIC": ",".join(topics)})
+        flow = Flow(broker.bootstrap, topics)
+        for number in range(40):
+            wait_until_consumed(running, flow)
+            flow.send(3_000)
+            kill = chance.choice([lambda: kill_store(running), lambda: restart(broker)])
+            for step in chance.sample([kill, *changes_to(f"geheim-{number}", user, login, secured)], 3):
+                step()
+        flow.flush()
+        wait_until(lambda: stored(running) == flow.total, "the events do not come", 10 * PATIENCE_SECONDS)
+        wait_until(lambda: running.get("/api/health").json()["problems"] == [], "problems stay", PATIENCE_SECONDS)
+        assert "geheim" not in running.log()
+        running.stop()
+        assert numbers_by_place(running) == {place: list(range(count)) for place, count in flow.sent.items()}
+
+
+def changes_to(password: str, user: User, login: dict[str, str], secured: SecuredKafka) -> list[Callable[[], object]]:
+    file = Path(login["KAFKA_SASL_PASSWORD_FILE"])
+    return [lambda: secured.set_password(user, password), lambda: file.write_text(password)]
+
+
+@contextmanager
+def secured_broker(folder: Path) -> Iterator[tuple[KafkaBroker, SecuredKafka]]:
+    broker = KafkaBroker(folder / "kafka", os.getpid(), secured=True)
+    or_skip(broker.start)
+    try:
+        kafka, own = Kafka(broker.bootstrap), folder / "secrets"
+        own.mkdir()
+        yield broker, SecuredKafka(kafka, f"127.0.0.1:{broker.secured_port}", broker.folder, own)
+    finally:
+        broker.stop()
+
+
+def restart(broker: KafkaBroker) -> None:
+    broker.stop(signal.SIGKILL)
+    broker.start()
 
 
 def stored(running: Service) -> int:

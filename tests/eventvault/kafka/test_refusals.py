@@ -33,6 +33,8 @@ VERIFY = (
     [
         (KafkaError._AUTHENTICATION, "sasl_ssl://k:1/bootstrap: SASL authentication error: Authentication failed",
          "the login fails: sasl_ssl://k:1/bootstrap", "KAFKA_SASL_PASSWORD_FILE"),
+        (KafkaError._AUTHENTICATION, "Failed to acquire SASL OAUTHBEARER token: HTTP 401", "the login fails: Failed to",
+         "sasl.oauthbearer.*"),
         (KafkaError._TRANSPORT, "k:1/bootstrap: Disconnected while requesting ApiVersion: might be caused by incorrect "
          "security.protocol configuration (connecting to a SSL listener?) or broker version is < 0.10 (see "
          "api.version.request) (after 1ms in state APIVERSION_QUERY)", "they speak another protocol",

@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -105,50 +106,114 @@ sasl.oauthbearer.token.endpoint.url=http://127.0.0.1:{port}/token
 """
 
 
-class TokenServer(http.server.BaseHTTPRequestHandler):
-    """Gives whoever has the client's secret a token that is not signed."""
+class TokenServer(http.server.ThreadingHTTPServer):
+    """Gives whoever has the client's secret a token that is not signed.
 
-    asked = 0
+    lifetime: of the next tokens, in seconds. knows_client: False: it refuses the secret. given: how many tokens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.lifetime = 3600
+        self.knows_client = True
+        self.given = 0
+
+
+class _Answer(http.server.BaseHTTPRequestHandler):
+    server: TokenServer
 
     def do_POST(self) -> None:
         login = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
         assert login == "eventvault:client-geheim"
-        type(self).asked += 1
-        claims = {"sub": "eventvault", "iat": 1_700_000_000, "exp": 4_000_000_000, "scope": "kafka"}
+        if not self.server.knows_client:
+            self.send_error(401)
+            return
+        now = int(time.time())
+        claims = {"sub": "eventvault", "iat": now, "exp": now + self.server.lifetime, "scope": "kafka"}
         head, body = (
             base64.urlsafe_b64encode(json.dumps(each).encode()).decode().rstrip("=")
             for each in ({"alg": "none"}, claims)
         )
-        answer = json.dumps({"access_token": f"{head}.{body}.", "token_type": "Bearer", "expires_in": 3600}).encode()
+        token = {"access_token": f"{head}.{body}.", "token_type": "Bearer", "expires_in": self.server.lifetime}
+        answer = json.dumps(token).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
+        self.server.given += 1
 
     def log_message(self, *_: object) -> None:
         pass
 
 
+@pytest.fixture
+def token_server() -> Iterator[TokenServer]:
+    with TokenServer() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+    thread.join(10)
+
+
+def with_tokens(secured: SecuredKafka, server: TokenServer) -> dict[str, str]:
+    file = secured.secret(_TOKENS.format(port=server.server_port))
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": secured.bootstrap, "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_MECHANISM": "OAUTHBEARER", "KAFKA_SSL_CA_LOCATION": str(secured.ca),
+        "KAFKA_CONFIG_FILE": str(file),
+    }  # fmt: skip
+
+
 def test_oauthbearer_gets_its_token_from_the_server_that_the_file_names(
-    secured_kafka: SecuredKafka, consume_as: Consume
+    secured_kafka: SecuredKafka, token_server: TokenServer, consume_as: Consume
 ) -> None:
     kafka = secured_kafka.kafka
     topic = kafka.topic()
     kafka.send(topic, [*events(1, 1), b"\xff"])
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), TokenServer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        file = secured_kafka.secret(_TOKENS.format(port=server.server_port))
-        one = consume_as({
-            "KAFKA_BOOTSTRAP_SERVERS": secured_kafka.bootstrap, "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-            "KAFKA_SASL_MECHANISM": "OAUTHBEARER", "KAFKA_SSL_CA_LOCATION": str(secured_kafka.ca),
-            "KAFKA_CONFIG_FILE": str(file),
-        }, topic)  # fmt: skip
-        until(lambda: one.registry.types() == ["t1"], "the event does not come")
-        kafka.read(f"{topic}.dead-letter", 1)
-        assert TokenServer.asked
-        one.consumer.stop()
-        server.shutdown()
+    one = consume_as(with_tokens(secured_kafka, token_server), topic)
+    until(lambda: one.registry.types() == ["t1"], "the event does not come")
+    kafka.read(f"{topic}.dead-letter", 1)
+    assert token_server.given
+    one.consumer.stop()
+
+
+def test_tokens_are_renewed_before_they_expire(
+    secured_kafka: SecuredKafka, token_server: TokenServer, consume_as: Consume
+) -> None:
+    """The brokers end a connection whose token has expired."""
+    kafka = secured_kafka.kafka
+    topic = kafka.topic()
+    kafka.send(topic, events(1, 1))
+    token_server.lifetime = 8
+    one = consume_as(with_tokens(secured_kafka, token_server), topic)
+    until(lambda: one.registry.types() == ["t1"], "the event does not come")
+    first = token_server.given
+    until(lambda: token_server.given >= 3 * first, "no token is renewed")
+    kafka.send(topic, [*events(2, 2), b"\xff"])
+    until(lambda: one.registry.types() == ["t1", "t2"], "it does not go on with the renewed tokens")
+    kafka.read(f"{topic}.dead-letter", 1)
+    until(lambda: one.codes() == [], "health stays degraded")
+    one.consumer.stop()
+
+
+def test_a_token_server_that_gives_no_token_is_named_and_what_comes_waits_until_it_does(
+    secured_kafka: SecuredKafka, token_server: TokenServer, consume_as: Consume
+) -> None:
+    kafka = secured_kafka.kafka
+    topic = kafka.topic()
+    kafka.send(topic, events(1, 1))
+    token_server.knows_client = False
+    one = consume_as(with_tokens(secured_kafka, token_server), topic)
+    problem = refusal_of(one)
+    assert "OAUTHBEARER token" in problem.message
+    assert "sasl.oauthbearer" in problem.hint
+    assert "geheim" not in problem.message
+    token_server.knows_client = True
+    until(lambda: one.registry.types() == ["t1"], "the event does not come once there are tokens")
+    until(lambda: one.codes() == [], "health stays degraded")
+    one.consumer.stop()
 
 
 def test_the_page_shows_what_is_tried_here(secured_kafka: SecuredKafka) -> None:
