@@ -584,7 +584,8 @@ ANSWERS: dict[str, ErrorCode] = {
         404, NOT_FOUND,
     ),
     "quarantine_changed": ErrorCode(
-        "Since you listed the [quarantine](kafka.md#quarantine), some of the messages left. Nothing was dropped.",
+        "Since you listed the [quarantine](kafka.md#quarantine), some of the messages left, or the registry was "
+        "restored. Nothing was dropped.",
         "11 messages are meant, not 12; nothing was dropped",
         "List them again; send the `id` of the first one as `newest`, and their number as `count`.",
         409, CONFLICT,
