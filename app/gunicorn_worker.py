@@ -52,6 +52,7 @@ HEALTH_THREADS = 3
 LONG_BODY_THREADS = 8
 """The rest of `threads` serves all other requests."""
 
+_NOTICE_SECONDS = 0.25
 _READ_BYTES = 64 * 1024
 _SCAN_SECONDS = 0.25
 _TRIM_SECONDS = 5.0
@@ -99,6 +100,7 @@ class Worker(ThreadWorker):
         """The connections whose streams the writer sends."""
         self._lane_of: dict[Connection, Lane] = {}
         """The lane of each connection whose request runs."""
+        self._next_notice = 0.0
         self._next_scan = 0.0
         self._next_trim = 0.0
         self._least_resident = 2**63
@@ -119,6 +121,17 @@ class Worker(ThreadWorker):
         return ThreadPoolExecutor(max_workers=self.cfg.threads)
 
     # What the main loop of gthread calls
+
+    def notify(self) -> None:
+        """Tell the master that the main loop runs, a few times a second.
+
+        Each time changes the inode of a file, which waits for the file system while that commits its journal. The loop
+        would do it twice for each request, beside the syncs of the store.
+        """
+        now = time.monotonic()
+        if now >= self._next_notice:
+            self._next_notice = now + _NOTICE_SECONDS
+            super().notify()
 
     def accept(self, listener: Any) -> None:
         try:

@@ -13,14 +13,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from http.client import HTTPConnection, HTTPException
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from gunicorn.config import Config
 from prometheus_client.parser import text_string_to_metric_families
 
+from app import gunicorn_worker
 from app.edge import MAX_LONG_ANSWERS, MAX_LONG_CALLS, MAX_TRANSFERS
-from app.gunicorn_worker import HEALTH_THREADS, LIVE_THREADS, LONG_BODY_THREADS
+from app.gunicorn_worker import HEALTH_THREADS, LIVE_THREADS, LONG_BODY_THREADS, Worker
 from benchmarks.serving import plain_values
 from eventvault.events.event import LONGEST_TEXT
 from tests import processes
@@ -285,3 +288,15 @@ def test_metrics_add_up_all_workers(serve: Serve, options: list[str]) -> None:
 def workers(server: Server) -> list[int]:
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
     return [int(pid) for pid in children.split()]
+
+
+def test_a_worker_tells_its_master_that_it_runs_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(0, os.getppid(), [], None, 30, Config(), None)
+    told: list[float] = []
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(worker.tmp, "notify", lambda: told.append(clock.now))
+    monkeypatch.setattr(gunicorn_worker, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for clock.now in (10.0, 10.1, 10.2, 10.3, 10.31, 10.5, 11.0, 11.01):
+        worker.notify()
+    worker.tmp.close()
+    assert told == [10.0, 10.3, 11.0]
