@@ -30,12 +30,18 @@ def read_body() -> bytes:
     another encoding, MalformedInput if it ends early or does not inflate, TooBusy if the bodies of other requests take
     the whole budget.
     """
-    if _HELD in request.environ:
-        held: bytes = request.environ.pop(_HELD)
+    environ = request.environ
+    if _HELD in environ:
+        held: bytes = environ.pop(_HELD)
         return held
-    limit = current_edge().settings.max_body_bytes
-    if (request.content_length or 0) > limit:
+    limit, length = current_edge().settings.max_body_bytes, request.content_length
+    if (length or 0) > limit:
         raise _too_large(limit)
+    if length and length <= SMALL_BODY_BYTES and "HTTP_CONTENT_ENCODING" not in environ:
+        small = read_some(length)
+        if len(small) == length:
+            return small  # mostly it arrived whole: no other piece follows
+        return small + b"".join(iter(read_some, b""))
     body, memory = io.BytesIO(), current_edge().bodies.reservation()
     at_request_end(memory.release)
     for piece in _decoded():
@@ -55,14 +61,14 @@ def hold_body() -> bytes:
     return body
 
 
-def read_some() -> bytes:
-    """Return the next part of the request's body, empty at its end.
+def read_some(size: int = CHUNK) -> bytes:
+    """Return the next part of the request's body, at most so many bytes, empty at its end.
 
     Raises MalformedInput if the body ends early, RequestTimeout if it arrives too slowly, and TokenWrong, TokenMissing
     or SessionEnded if the client may not send the rest any more.
     """
     try:
-        return request.stream.read(CHUNK)
+        return request.stream.read(size)
     except TimeoutError as error:
         raise RequestTimeout(str(error)) from error
     except PermissionError as error:

@@ -28,6 +28,8 @@ class Budget:
 
     def take(self, count: int) -> int:
         """Take that many bytes; return how many were taken. Raises TooBusy if they do not become free in time."""
+        if not count:
+            return 0
         count = min(count, self._total)
         deadline = time.monotonic() + self._wait_seconds
         with self._changed:
@@ -40,6 +42,8 @@ class Budget:
         return count
 
     def give_back(self, count: int) -> None:
+        if not count:
+            return
         with self._changed:
             self._free += count
             self._changed.notify_all()

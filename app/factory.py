@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from flask import Flask, request
+from flask import Flask, Request, request
 from flask.cli import ScriptInfo
+from werkzeug.routing import MapAdapter
 
 from app import errors, idempotency, keyed_answers, metrics, serving
 from app.access.check import FrontDoor
@@ -64,6 +65,13 @@ class _Application(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """No view and no hook is a coroutine, so none is examined; Flask would examine a dozen for each request."""
         return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Bind the routes to a request. No route depends on a host, which Flask would compare with SERVER_NAME."""
+        if request is None:
+            return super().create_url_adapter(request)
+        query = request.environ.get("QUERY_STRING")
+        return self.url_map.bind("", request.root_path, None, request.scheme, request.method, request.path, query)
 
 
 def create_app(

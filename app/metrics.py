@@ -12,6 +12,7 @@ import re
 import time
 from collections import Counter as Counted
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from flask import Blueprint, Flask, Request, Response, request
@@ -59,13 +60,24 @@ def record_arrival(environ: dict[str, Any]) -> None:
 
 
 def _count(response: Response) -> Response:
-    method = request.method if request.method in _METHODS else "OTHER"
-    route = _route(request)
-    REQUESTS.labels(method, route, str(response.status_code)).inc()
-    began = request.environ.get(_ARRIVAL)
+    asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy would cost each time
+    method = asked.method if asked.method in _METHODS else "OTHER"
+    route = _route(asked)
+    _requests(method, route, response.status_code).inc()
+    began = asked.environ.get(_ARRIVAL)
     if began is not None:
-        DURATIONS.labels(method, route).observe(time.perf_counter() - began)
+        _durations(method, route).observe(time.perf_counter() - began)
     return response
+
+
+@cache
+def _requests(method: str, route: str, status: int) -> Counter:
+    return REQUESTS.labels(method, route, str(status))
+
+
+@cache
+def _durations(method: str, route: str) -> Histogram:
+    return DURATIONS.labels(method, route)
 
 
 def _route(asked: Request) -> str:
