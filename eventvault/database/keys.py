@@ -7,7 +7,7 @@ keys sort as the texts do. Source of the encoding: FoundationDB's tuple layer, b
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
 SCHEMA_VERSION = 1
@@ -50,6 +50,14 @@ def identity_key(event_id: str, source: str) -> bytes:
     return identity_prefix(event_id) + _escaped(source) + _END
 
 
+def identity_keys(event_ids: Sequence[str], sources: Sequence[str]) -> list[bytes]:
+    """Return `identity_key` of each event, in less time."""
+    if any(map(_has_zero, (event_ids, sources))):
+        return list(map(identity_key, event_ids, sources))
+    pairs = zip(event_ids, sources, strict=True)
+    return [f"i{event_id}\0\1{source}\0\1".encode() for event_id, source in pairs]
+
+
 def identity_prefix(event_id: str) -> bytes:
     return IDENTITY + _escaped(event_id) + _END
 
@@ -84,6 +92,14 @@ def index_prefix(index: bytes, text: str) -> bytes:
     return index + _escaped(text) + _END
 
 
+def index_prefixes(index: bytes, texts: Collection[str]) -> list[bytes]:
+    """Return `index_prefix` of each text, in less time."""
+    if _has_zero(texts):
+        return [index_prefix(index, text) for text in texts]
+    beginning = index.decode()
+    return [f"{beginning}{text}\0\1".encode() for text in texts]
+
+
 def index_key(index: bytes, text: str, sequence: int) -> bytes:
     return index_prefix(index, text) + _SEQUENCE.pack(sequence)
 
@@ -101,11 +117,6 @@ class Parts(dict[str, bytes]):
     def __missing__(self, text: str) -> bytes:
         part = self[text] = index_prefix(self._beginning, text)
         return part
-
-
-def identity_ends() -> Parts:
-    """Return source → what comes behind the id in an identity key: `IDENTITY`, escaped id, end."""
-    return Parts(_END)
 
 
 packed = _SEQUENCE.pack
@@ -166,6 +177,10 @@ def text_of(key: bytes) -> str:
 def behind_index(index: bytes, text: str) -> bytes:
     """Return a key behind all of an index entry, and before the next text's."""
     return index_prefix(index, text) + b"\xff" * 9
+
+
+def _has_zero(texts: Iterable[str]) -> bool:
+    return "\0" in "".join(texts)
 
 
 def _escaped(text: str) -> bytes:

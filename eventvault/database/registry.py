@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import plyvel
 from eventvault import clock, data_folders
 from eventvault.database import keyed_requests, keys, outbox
 from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
+from eventvault.database.identities import Identities
 from eventvault.database.keyed_requests import Answered, Record, StoredAnswer
 from eventvault.database.outbox import Delivered, Outbox, Removed, Run
 from eventvault.database.values import MOST_CANDIDATES, AppendResult
@@ -123,6 +124,7 @@ class EventRegistry:
         """When event 1 was recorded, in microseconds; None if there is no event."""
         self._encoded_upto = self._read_encoded_upto()
         self._expiry = keyed_requests.Expiry()
+        self._identities = Identities(db)
         self.outbox = Outbox(db, self.last_sequence)
 
     @property
@@ -143,7 +145,9 @@ class EventRegistry:
             )
         recorded = max(self._now(), self.last_recorded)
         encoded_upto = self.encoded_upto
-        write = _GroupWrite(self._db, self.last_sequence, recorded, encoded_upto, publishes=self._publishes)
+        write = _GroupWrite(
+            self._db, self._identities, self.last_sequence, recorded, encoded_upto, publishes=self._publishes
+        )
         try:
             results = [write.add(batch) for batch in batches]
             removed = self._remove_delivered(write.batch, batches)
@@ -157,6 +161,7 @@ class EventRegistry:
         write.put_answers()
         waiting = write.put_outgoing()
         write.batch.write()
+        self._identities.added(write.pending)
         self._sync_names()
         self.last_sequence = write.sequence
         if write.pending:
@@ -204,6 +209,7 @@ class EventRegistry:
         with self._db.write_batch(transaction=True, sync=True) as batch:
             for key, value in puts:
                 batch.put(key, value)
+        self._identities = Identities(self._db)
         self._sync_names()
         self.last_sequence, self.last_recorded = last, recorded
         self.outbox.replayed(last)
@@ -413,17 +419,22 @@ class EventRegistry:
 
 
 class _GroupWrite:
-    """pending: identity → sequence and draft of the new events."""
+    """pending: identity → sequence of the new events."""
 
-    def __init__(self, db: Any, sequence: int, recorded: int, encoded_upto: int, *, publishes: bool) -> None:
+    def __init__(
+        self, db: Any, identities: Identities, sequence: int, recorded: int, encoded_upto: int, *, publishes: bool
+    ) -> None:
         self.batch = db.write_batch(sync=True)
         self.sequence = sequence
-        self.pending: dict[bytes, tuple[int, EventDraft]] = {}
+        self.pending: dict[bytes, int] = {}
         self.answered: list[Answered] = []
+        self._new: list[EventDraft] = []
+        self._first = sequence + 1
+        """Sequence of the first of `_new`."""
         self._retried: set[bytes] = set()
-        self._identity_ends = keys.identity_ends()
         self._types = keys.Parts(keys.TYPE)
         self._sources = keys.Parts(keys.SOURCE)
+        self._identities = identities
         self._db = db
         self._recorded = recorded
         self._encoded_upto = encoded_upto
@@ -462,27 +473,36 @@ class _GroupWrite:
         return outbox.count_of(runs)
 
     def _append(self, drafts: Sequence[EventDraft], nonce: bytes) -> list[Appended]:
-        """Put each event whose identity is not there yet. It calls little, as it runs for every event."""
+        """Put each event whose identity is not there yet. It calls little for an event, as it runs for every one."""
+        identities = keys.identity_keys([draft.id for draft in drafts], [draft.source for draft in drafts])
+        stored = self._identities.stored(identities)
+        if stored.count(None) == len(set(identities)) == len(drafts) and self.pending.keys().isdisjoint(identities):
+            sequences = range(self.sequence + 1, self.sequence + len(drafts) + 1)
+            self.pending.update(zip(identities, sequences, strict=True))
+            self._new += drafts
+            self._put(drafts, identities, nonce)
+            return list(map(Appended, sequences, repeat(self._recorded)))
+        return self._append_missing(drafts, identities, stored, nonce)
+
+    def _append_missing(
+        self, drafts: Sequence[EventDraft], identities: Sequence[bytes], stored: Sequence[bytes | None], nonce: bytes
+    ) -> list[Appended]:
+        """`_append` where some of the events are there. stored: the values of their identities, None if it has none."""
         results: list[Appended] = []
         new: list[EventDraft] = []
-        identities: list[bytes] = []
-        recorded, sequence, pending = self._recorded, self.sequence, self.pending
-        get, identity_ends, zero, escaped_zero = self._db.get, self._identity_ends, keys.ZERO, keys.ESCAPED_ZERO
-        for draft in drafts:
-            identity = keys.IDENTITY + draft.id.encode().replace(zero, escaped_zero) + identity_ends[draft.source]
-            if identity in pending:
-                results.append(self._repeated(draft, *pending[identity]))
-                continue
-            stored = get(identity, verify_checksums=True)
-            if stored is not None:
-                results.append(self._duplicate(draft, identity, stored, nonce))
-                continue
-            sequence += 1
-            pending[identity] = sequence, draft
-            new.append(draft)
-            identities.append(identity)
-            results.append(Appended(sequence, recorded))
-        self._put(new, identities, nonce)
+        new_identities: list[bytes] = []
+        for draft, identity, value in zip(drafts, identities, stored, strict=True):
+            if identity in self.pending:
+                results.append(self._repeated(draft, self.pending[identity]))
+            elif value is not None:
+                results.append(self._duplicate(draft, identity, value, nonce))
+            else:
+                new.append(draft)
+                self.pending[identity] = sequence = self.sequence + len(new)
+                self._new.append(draft)
+                new_identities.append(identity)
+                results.append(Appended(sequence, self._recorded))
+        self._put(new, new_identities, nonce)
         return results
 
     def _put(self, drafts: Sequence[EventDraft], identities: Sequence[bytes], nonce: bytes) -> None:
@@ -499,14 +519,14 @@ class _GroupWrite:
             put(types[draft.type] + end, b"")
         for draft, end in zip(drafts, ends, strict=True):
             put(sources[draft.source] + end, b"")
-        for draft, end in zip(drafts, ends, strict=True):
-            if draft.subject is not None:
-                put(keys.index_prefix(keys.SUBJECT, draft.subject) + end, b"")
+        subjects = {end: draft.subject for draft, end in zip(drafts, ends, strict=True) if draft.subject is not None}
+        for prefix, end in zip(keys.index_prefixes(keys.SUBJECT, subjects.values()), subjects, strict=True):
+            put(prefix + end, b"")
         self.sequence += len(drafts)
 
-    def _repeated(self, draft: EventDraft, sequence: int, first: EventDraft) -> Appended:
-        """Return the result of an event whose identity came before in this write, with the event `first`."""
-        value = event.recorded_body(first.body, sequence, self._recorded)
+    def _repeated(self, draft: EventDraft, sequence: int) -> Appended:
+        """Return the result of an event whose identity came before in this write, with that sequence."""
+        value = event.recorded_body(self._new[sequence - self._first].body, sequence, self._recorded)
         return Appended(sequence, self._recorded, True, event.differs(value, draft.body, draft.filled))
 
     def _duplicate(self, draft: EventDraft, identity: bytes, stored: bytes, nonce: bytes) -> Appended:

@@ -14,6 +14,7 @@ from eventvault import clock
 from eventvault.database import keys
 from eventvault.database import registry as registry_module
 from eventvault.database.bus import EventBus
+from eventvault.database.identities import Identities
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import AppendBatch, create_database
 from eventvault.database.values import AppendResult
@@ -129,6 +130,7 @@ def test_a_look_up_that_meets_damage_fails_alone_and_health_names_it(
     registry = bus.registry
     assert registry is not None
     registry._db = DamagedAt(registry._db, keys.identity_key(name, batch(name).drafts[0].source))
+    registry._identities = Identities(registry._db)
     counted = opens(bus, monkeypatch)
     before = bus.registry
     answers: dict[str, Answer] = {}
