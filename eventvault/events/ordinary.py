@@ -40,6 +40,8 @@ _OTHERS = ("time", "datacontenttype")
 """Attributes with another rule for their values."""
 _CONTROL = bytes((*range(0x20), 0x7F, 0xC2))
 """Bytes of which control characters have one in UTF-8; those behind 0xC2 are no such characters in part."""
+_CONTROL_IN_JSON = b"\\", b"\x7f", b"\xc2"
+"""The same in a JSON text, which escapes those below 0x20."""
 _FILLED = ("specversion", "time", "id", "source")
 """Attributes that `event.completed` fills in, beside `datacontenttype`."""
 _OF_DRAFT = ("source", "id", "type", "subject")
@@ -197,11 +199,12 @@ def _is_spaced(text: bytes) -> bool:
 def _read_compact(texts: Sequence[bytes]) -> list[OrdinaryEvent] | None:
     """`_read` of texts without white space between tokens. Raises one of _FAILURES for some that it refuses."""
     envelopes = list(map(_decode, texts))
-    if len(_encode(envelopes)) != sum(map(len, texts)) + len(texts) + 1 or not _is_sound(envelopes):
+    encoded = _encode(envelopes)
+    if len(encoded) != sum(map(len, texts)) + len(texts) + 1 or not _is_sound(envelopes):
         return None
     values = zip(*map(msgspec.structs.astuple, envelopes), strict=True)
     columns = dict(zip(Envelope.__struct_fields__, values, strict=True))
-    if not _are_valid(columns):
+    if not _are_valid(columns, may_have_control=any(map(encoded.__contains__, _CONTROL_IN_JSON))):
         return None
     if _are_complete(columns):
         drafts = map(EventDraft, *(columns[name] for name in _OF_DRAFT), texts, repeat(()))
@@ -216,9 +219,12 @@ def _is_sound(envelopes: Sequence[Envelope]) -> bool:
     return json_text.read(together, max_depth=json_text.MAX_DEPTH + 1)[1] == together
 
 
-def _are_valid(columns: Mapping[str, Sequence[Any]]) -> bool:
-    """Return whether the schema allows the values of these attributes. columns: name → the values of all events."""
-    names = _OTHERS if _have_no_control(columns) else (*_OTHERS, *_TEXTS)
+def _are_valid(columns: Mapping[str, Sequence[Any]], *, may_have_control: bool) -> bool:
+    """Return whether the schema allows the values of these attributes. columns: name → the values of all events.
+
+    may_have_control: False if no control character is in them for certain.
+    """
+    names = (*_OTHERS, *_TEXTS) if may_have_control and not _have_no_control(columns) else _OTHERS
     return all(schema.allows(name, list(set(columns[name]))) for name in names)
 
 

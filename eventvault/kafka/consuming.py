@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
@@ -35,7 +35,9 @@ SHARED_MESSAGES = 250
 SHARED_SECONDS = 1.0
 """How long batches are small after another one appended."""
 POLL_SECONDS = 0.1
-_MEMBERS: tuple[Callable[[Message], Any], ...] = (Message.error, Message.topic, Message.partition)
+
+_topic: Callable[[Message], str] = Message.topic  # type: ignore[assignment]  # None for what is no message
+_partition: Callable[[Message], int] = Message.partition  # type: ignore[assignment]
 
 Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]], Sequence[DeadLetter]], AppendResult]
 """Appends events, puts metadata and quarantines dead letters in one write.
@@ -107,14 +109,8 @@ class Consuming:
         return [] if first is None else [first, *self._consumer.consume(most - 1, 0)]
 
     def _process(self, messages: Sequence[Message]) -> None:
-        by_place: dict[Place, list[Message]] = defaultdict(list)
-        errors: list[tuple[Message, KafkaError]] = []
-        for message, error, topic, partition in zip(messages, *(map(of, messages) for of in _MEMBERS), strict=True):
-            if error is None:
-                by_place[topic, partition].append(message)
-            else:
-                errors.append((message, error))
-        self._take(by_place)
+        errors = [(message, error) for message in messages if (error := message.error()) is not None]
+        self._take(_by_place([message for message in messages if message.error() is None] if errors else messages))
         for message, error in errors:
             self._note_error(message, error)
 
@@ -230,3 +226,14 @@ class Consuming:
             self._monitor.refused(f"a Kafka broker refuses EventVault: {refusal.why}", refusal.hint)
         elif refusals.explain(error) is not None:
             self._monitor.failed(topics.reason_of(error))
+
+
+def _by_place(messages: Sequence[Message]) -> Mapping[Place, Sequence[Message]]:
+    """Return the messages of each partition. Often all are of one: brokers send many of a partition at a time."""
+    names, numbers = list(map(_topic, messages)), list(map(_partition, messages))
+    if messages and names.count(names[0]) == numbers.count(numbers[0]) == len(messages):
+        return {(names[0], numbers[0]): messages}
+    by_place: dict[Place, list[Message]] = defaultdict(list)
+    for message, topic, partition in zip(messages, names, numbers, strict=True):
+        by_place[topic, partition].append(message)
+    return by_place

@@ -98,11 +98,13 @@ def _draft(sent: AnyEvent, message: Record) -> EventDraft:
     return sent.draft(instant)
 
 
-def plain_texts(values: Iterable[bytes | None], headers: Iterable[Headers | None]) -> list[bytes | None]:
+def plain_texts(values: Iterable[bytes | None], headers: Sequence[Headers | None]) -> list[bytes | None]:
     """Return the values of messages that have a whole event in UTF-8, by their headers; None where that is not certain.
 
     values, headers: of each message.
     """
+    if headers.count(_USUAL_HEADERS) == len(headers):
+        return list(values)
     return [
         value if not each or each == _USUAL_HEADERS or _are_plain(each) else None
         for value, each in zip(values, headers, strict=True)
