@@ -30,7 +30,7 @@ def test_such_a_stream_sends_comments_and_ends_after_its_time(
     web: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "COMMENT_SECONDS", 0.05)
-    monkeypatch.setattr(writer, "STREAM_SECONDS", 0.5)
+    monkeypatch.setattr(writer, "STREAM_SECONDS", 2.0)
     assert b"\n: still here\n" in web.get("/api/events/stream").get_data()
 
 

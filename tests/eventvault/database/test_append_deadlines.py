@@ -60,6 +60,12 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     slow.let_go.set()
 
 
+def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what follows take as long as it takes on a busy machine."""
+    monkeypatch.setattr(commit, "QUEUE_SECONDS", 60.0)
+    monkeypatch.setattr(commit, "ANSWER_SECONDS", 60.0)
+
+
 def submit(bus: EventBus, answers: Answers, *names: str) -> None:
     for name in names:
         bus.committer.submit(batch(name), lambda answer, name=name: answers.__setitem__(name, answer))
@@ -71,7 +77,7 @@ def stored(bus: EventBus) -> list[str]:
 
 
 def test_what_waits_behind_a_slow_write_is_taken_out_of_the_queue_and_never_lands(
-    bus: EventBus, disk: SlowDisk
+    bus: EventBus, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: Answers = {}
     submit(bus, answers, "written")
@@ -82,20 +88,24 @@ def test_what_waits_behind_a_slow_write_is_taken_out_of_the_queue_and_never_land
     assert all(isinstance(answers[name], TooBusy) for name in ("one", "two", "three"))
     assert isinstance(answers["written"], OutcomeUnknown)
     disk.let_go.set()
+    be_patient(monkeypatch)
     assert bus.committer.append(batch("later")).last_sequence == 2
     assert stored(bus) == ["written", "later"]
 
 
-def test_what_is_answered_as_unknown_is_answered_once(bus: EventBus, disk: SlowDisk) -> None:
+def test_what_is_answered_as_unknown_is_answered_once(
+    bus: EventBus, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers: list[AppendResult | EventVaultError] = []
     bus.committer.submit(batch("written"), answers.append)
     wait_until(lambda: answers, "there is no answer")
     disk.let_go.set()
+    be_patient(monkeypatch)
     bus.committer.append(batch("later"))
     assert [type(answer) for answer in answers] == [OutcomeUnknown]
 
 
-def test_what_waits_for_a_pause_is_taken_out_of_the_queue(bus: EventBus) -> None:
+def test_what_waits_for_a_pause_is_taken_out_of_the_queue(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
     answers: Answers = {}
     with bus.committer.paused():
         submit(bus, answers, "one", "two")
@@ -103,6 +113,7 @@ def test_what_waits_for_a_pause_is_taken_out_of_the_queue(bus: EventBus) -> None
         with pytest.raises(TooBusy):
             bus.committer.append(batch("three"))
     assert all(isinstance(answer, TooBusy) for answer in answers.values())
+    be_patient(monkeypatch)
     bus.committer.append(batch("later"))
     assert stored(bus) == ["later"]
 

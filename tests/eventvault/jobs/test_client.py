@@ -166,11 +166,11 @@ def test_it_ends_for_its_own_service_only(tmp_path: Path) -> None:
 
 
 def test_it_ends_when_no_store_has_come_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "LINGER_SECONDS", 0.5)
     with serving(tmp_path, FakeJobs, has_store=False):
-        with sockets.connect(tmp_path, 5, "jobs.sock") as store:
+        with sockets.connect(tmp_path, 60, "jobs.sock") as store:
             frames.send(store, wire.request("hello"))
             assert wire.read_reply("hello", frames.receive(store)).service == "service"
+            monkeypatch.setattr(server_module, "LINGER_SECONDS", 0.5)
             time.sleep(1)
             assert sockets.listens(tmp_path, "jobs.sock"), "a store is connected"
         wait_until(lambda: not sockets.listens(tmp_path, "jobs.sock"), "it still listens")

@@ -142,10 +142,12 @@ def test_what_no_receiver_took_is_delivered_by_the_next_store(case: Case) -> Non
     assert (second.problems(), second.counts()["delivered"]) == ([], 1)
 
 
-def test_all_that_happens_within_a_minute_is_one_message(case: Case) -> None:
+def test_all_that_happens_within_a_minute_is_one_message(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notifier, "BURST_SECONDS", 600)
     case.start().failed(NoSpace("the disk is full"))
     others = [{**PROBLEM, "about": str(number)} for number in range(5)]
     case.show(*others)
+    monkeypatch.setattr(notifier, "BURST_SECONDS", 0.2)
     case.wait_for("6 problems")
 
 
