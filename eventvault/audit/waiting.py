@@ -1,22 +1,32 @@
-"""Entries that BACKUP_DIR does not have yet: `STORAGE_DIR/audit_waiting.jsonl`, to which any process may append."""
+"""Entries that BACKUP_DIR does not have yet: `STORAGE_DIR/audit_waiting.jsonl`, to which any process may append.
+
+The last member of a line is the SHA-256 of the line without that member. Lines of earlier versions have none.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from eventvault.audit.lines import Entry
+from eventvault.audit.lines import AUDIT, NOTED, Entry, entry_now
 from eventvault.errors import TooBusy
 from eventvault.file_locks import lock_range
 from eventvault.files import names_open_file, read_at, take_name, write_at
 from eventvault.regular_files import open_file, open_handle, read_file
 
 LOCK_SECONDS = 1.0
+DAMAGED = "damaged"
+"""Member of `details` of a line about the audit, which stands for an entry that cannot be read."""
 _ATTEMPTS = 10
+_MAX_TEXT = 2000
+_CHECKSUM = re.compile(rb'(.*),"checksum":"sha256:([0-9a-f]{64})"\}', re.DOTALL)
 
 
 class WaitingEntries:
@@ -30,7 +40,7 @@ class WaitingEntries:
         with self._locked(os.O_RDWR | os.O_CREAT) as handle:
             size = os.fstat(handle).st_size
             is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            write_at(handle, (b"\n" if is_torn else b"") + msgspec.json.encode(entry) + b"\n", size)
+            write_at(handle, (b"\n" if is_torn else b"") + _encode(entry), size)
             os.fsync(handle)
 
     def size(self) -> int:
@@ -50,7 +60,7 @@ class WaitingEntries:
     def read(self, max_bytes: int = 2**22) -> tuple[list[Entry], int]:
         """Return the oldest entries, and the offset behind them, for `drop`. Raises TooBusy or OSError.
 
-        What is no entry, as a killed process wrote half of it, is passed over: its deed was not begun.
+        An entry that was damaged, or of which a killed process wrote a part, becomes one that says so.
         """
         try:
             with self._locked(os.O_RDWR) as handle:
@@ -58,8 +68,8 @@ class WaitingEntries:
                 whole = len(content) < max_bytes
         except FileNotFoundError:
             return [], 0
-        end = len(content) if whole else content.rfind(b"\n") + 1
-        return [entry for raw in content[:end].splitlines() if (entry := _decode(raw)) is not None], end
+        end = len(content) if whole else content.rfind(b"\n") + 1 or len(content)
+        return [_decode(raw) or _about_damaged(raw) for raw in content[:end].splitlines() if raw], end
 
     def drop(self, end: int) -> None:
         """Forget the entries up to this offset, which are in BACKUP_DIR now. Raises TooBusy or OSError."""
@@ -91,8 +101,27 @@ class WaitingEntries:
         raise TooBusy(f"another process holds {self._path}", hint="try again in a moment")
 
 
+def _encode(entry: Entry) -> bytes:
+    text = msgspec.json.encode(entry)
+    return b'%b,"checksum":"sha256:%b"}\n' % (text[:-1], _digest_of(text))
+
+
 def _decode(raw: bytes) -> Entry | None:
+    found = _CHECKSUM.fullmatch(raw)
+    if found is not None:
+        raw = found[1] + b"}"
+        if _digest_of(raw) != found[2]:
+            return None
     try:
         return msgspec.json.decode(raw, type=Entry)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
+
+
+def _digest_of(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
+
+
+def _about_damaged(raw: bytes) -> Entry:
+    about = {"bytes": len(raw), "text": raw[:_MAX_TEXT].decode(errors="replace")}
+    return entry_now(operation=secrets.token_hex(8), state=NOTED, action=AUDIT, who=AUDIT, details={DAMAGED: about})

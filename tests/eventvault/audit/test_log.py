@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from eventvault import data_folders
 from eventvault.audit import log as logs
 from eventvault.audit.log import AuditLog
 from tests import processes
@@ -140,6 +141,18 @@ def test_an_entry_that_a_kill_put_into_both_places_is_in_the_chain_once(log: Aud
     log.waiting.append(entry(2))
     deliver(log, audit, 2)
     assert numbers(audit) == [1, 2]
+
+
+def test_a_damaged_entry_that_waited_is_named_in_the_chain(log: AuditLog, audit: Audit) -> None:
+    for number in (1, 2):
+        log.waiting.append(entry(number))
+    path = audit.storage / data_folders.AUDIT_WAITING
+    path.write_bytes(path.read_bytes().replace(b"tester", b"teste2", 1))
+    deliver(log, audit, 1)
+    assert numbers(audit) == [2]
+    (about,) = audit.about_audit()
+    assert "teste2" in about["damaged"]["text"]  # type: ignore[index]
+    assert audit.verify().bad is None
 
 
 def test_what_is_written_after_the_stop_waits_for_the_next_process(audit: Audit) -> None:

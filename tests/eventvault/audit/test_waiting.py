@@ -4,9 +4,11 @@ import os
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from eventvault.audit.waiting import WaitingEntries
+from eventvault.audit.lines import Entry
+from eventvault.audit.waiting import DAMAGED, WaitingEntries
 from tests.eventvault.audit.audits import entry
 
 
@@ -39,12 +41,49 @@ def test_what_is_appended_meanwhile_stays(path: Path) -> None:
     assert waiting.read()[0] == [entry(2)]
 
 
-def test_a_torn_entry_spoils_no_other(path: Path) -> None:
+def test_a_torn_entry_spoils_no_other_and_is_named(path: Path) -> None:
     waiting = WaitingEntries(path)
     waiting.append(entry(1))
     path.write_bytes(path.read_bytes() + b'{"at":"2026')
     waiting.append(entry(2))
-    assert waiting.read()[0] == [entry(1), entry(2)]
+    first, about, last = waiting.read()[0]
+    assert (first, last) == (entry(1), entry(2))
+    assert (about.action, about.state) == ("audit", "noted")
+    assert about.details == {DAMAGED: {"bytes": 11, "text": '{"at":"2026'}}
+
+
+def test_every_flipped_bit_of_an_entry_is_named_or_changes_nothing(path: Path) -> None:
+    waiting = WaitingEntries(path)
+    waiting.append(entry(1))
+    content = path.read_bytes()
+    for bit in range(8 * (len(content) - 1)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        found = waiting.read()[0]
+        assert found == [entry(1)] or (found and all(each.details.keys() == {DAMAGED} for each in found)), bit
+
+
+def test_entries_of_an_earlier_version_have_no_checksum_and_are_read(path: Path) -> None:
+    path.write_bytes(msgspec.json.encode(entry(1)) + b"\n")
+    waiting = WaitingEntries(path)
+    waiting.append(entry(2))
+    assert (waiting.read()[0], waiting.count()) == ([entry(1), entry(2)], 2)
+
+
+def test_an_earlier_version_reads_the_entries_of_this_one(path: Path) -> None:
+    WaitingEntries(path).append(entry(1, details={"a": {"b": [1.5, None]}}))
+    assert msgspec.json.decode(path.read_bytes(), type=Entry) == entry(1, details={"a": {"b": [1.5, None]}})
+
+
+def test_a_file_without_a_single_line_is_dropped_in_parts(path: Path) -> None:
+    path.write_bytes(bytes(3000))
+    waiting, sizes = WaitingEntries(path), []
+    while waiting.size():
+        entries, end = waiting.read(1000)
+        sizes += [each.details[DAMAGED]["bytes"] for each in entries]
+        waiting.drop(end)
+    assert sizes == [1000, 1000, 1000]
 
 
 def test_many_are_read_in_parts(path: Path) -> None:
