@@ -28,7 +28,7 @@ def is_new(queue: JobQueue) -> bool:
 def take_over(path: Path, ask: Ask) -> int:
     """Take over what the file says. Returns the number of jobs; 0 if there is no file.
 
-    Of a damaged file what is before the damage is taken over, and it is quarantined. Raises OSError if it cannot be
+    Of a damaged file the lines that are right are taken over, and it is quarantined. Raises OSError if it cannot be
     read, and what `ask` raises.
     """
     jobs = page_bytes = 0

@@ -1,7 +1,8 @@
 """`BACKUP_DIR/jobs/unfinished.jsonl.gz`: what is unfinished, for the case that STORAGE_DIR is lost; see `takeover`.
 
 A JSON object a line, in gzip: a head with the version, then jobs with their payloads, schedules and positions, and an
-end with the SHA-256 of all lines before it.
+end with the SHA-256 of all lines before it. The last member of each line but the end is the CRC-32 of the line without
+that member, so that of a damaged file the right lines count. Lines of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import threading
 import time
 import zlib
@@ -79,6 +81,8 @@ class End(msgspec.Struct, frozen=True, tag_field="kind", tag="end"):
 
 _JOB = b'{"kind":"job",'
 """The begin of each JobLine, and of no other."""
+_END = b'{"kind":"end",'
+_CHECKSUM = re.compile(rb'(.*),"crc32":"([0-9a-f]{8})"\}\n')
 Line = Head | JobLine | ScheduleLine | PositionLine | End
 _line = msgspec.json.Decoder(Line)
 
@@ -101,7 +105,7 @@ def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], boo
     with durable_file(path) as file:
         for text in itertools.chain(_heads(snapshot, now), _jobs(snapshot)):
             jobs += text.startswith(_JOB)
-            piece += text + b"\n"
+            piece += b'%b,"crc32":"%08x"}\n' % (text[:-1], zlib.crc32(text))
             if len(piece) >= _PIECE_BYTES:
                 if is_stopped():
                     raise Stopped
@@ -115,26 +119,42 @@ def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], boo
 
 
 def read(path: Path) -> Iterator[Line]:
-    """Yield the lines of a file that `write` wrote, without its end.
+    """Yield the lines of a file that `write` wrote, without its end. Of a damaged one, those that are right.
 
-    Raises SmallFileDamaged, as soon as that shows, FileNotFoundError, or another OSError.
+    Raises SmallFileDamaged at the end, or where nothing more can be read; FileNotFoundError, or another OSError.
     """
     digest = hashlib.sha256()
     jobs = 0
+    has_checksums = False
     try:
         with open_file(path) as file, gzip.GzipFile(fileobj=file) as packed:
-            for text in packed:
-                line = _line.decode(text)
+            for number, text in enumerate(packed):
+                checked = _checked(text)
+                has_checksums |= checked is not None
+                is_wrong = has_checksums and not checked and not text.startswith(_END)
+                if is_wrong and number == 0:
+                    raise SmallFileDamaged(f"{path} is damaged: the checksum of its head is wrong")
+                line = None if is_wrong else _line.decode(checked or text)
                 if isinstance(line, End):
                     if (line.sha256, line.jobs) != (digest.hexdigest(), jobs):
                         raise SmallFileDamaged(f"{path} is damaged: its checksum is wrong")
                     return
                 digest.update(text)
                 jobs += isinstance(line, JobLine)
-                yield line
+                if line is not None:
+                    yield line
     except (IsADirectoryError, NotRegular, *_NOT_OURS) as error:
         raise SmallFileDamaged(f"{path} is damaged: {error}") from error
     raise SmallFileDamaged(f"{path} is damaged: its end is missing")
+
+
+def _checked(text: bytes) -> bytes | None:
+    """Return a line without its checksum; empty if that is wrong, None if there is none."""
+    found = _CHECKSUM.fullmatch(text)
+    if found is None:
+        return None
+    line = found[1] + b"}"
+    return line if zlib.crc32(line) == int(found[2], 16) else b""
 
 
 def _heads(snapshot: Snapshot, now: int) -> Iterator[bytes]:
@@ -157,7 +177,7 @@ def _jobs(snapshot: Snapshot) -> Iterator[bytes]:
 
 
 def readable(path: Path) -> Iterator[Line]:
-    """Yield the lines up to the end or the damage; then the file is quarantined."""
+    """Yield the lines; after them, a damaged file is quarantined."""
     try:
         yield from read(path)
     except (FileNotFoundError, NotADirectoryError):
