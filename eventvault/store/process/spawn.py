@@ -310,7 +310,10 @@ def report_failure(reason: str) -> None:
 
 def reap() -> None:
     """Collect the exit status of the ended stores that this process started."""
-    _children[:] = [child for child in _children if child.poll() is None]
+    for child in list(_children):  # others may append to it and reap meanwhile
+        if child.poll() is not None:
+            with contextlib.suppress(ValueError):
+                _children.remove(child)
 
 
 def ask_to_end(connection: socket.socket, wire: Wire, service: str = "") -> None:
