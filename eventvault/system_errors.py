@@ -23,6 +23,7 @@ _BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """What passes by itself."""
 _LOCK_HELD = frozenset({errno.EAGAIN})
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
+_HELD_HERE = "already held by process"
 _FLOCK = struct.Struct("@hhqqi0q")
 """Linux's `struct flock`: type, whence, start, length, process id."""
 
@@ -81,6 +82,11 @@ def is_busy(error: BaseException) -> bool:
 def is_lock_refused(error: BaseException) -> bool:
     """Return whether LevelDB could not lock its LOCK file because another process holds it; `lock_holder` says who."""
     return number_of(error) in _LOCK_HELD
+
+
+def is_lock_held_here(error: BaseException) -> bool:
+    """Return whether LevelDB refused to open a database as this process has it open, or could not unlock it."""
+    return text_of(error).rpartition(": ")[2] == _HELD_HERE
 
 
 @contextmanager

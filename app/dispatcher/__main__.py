@@ -28,7 +28,7 @@ from eventvault.jobs.socket_transport import SocketTransport
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import settings_of_process
-from eventvault.store.process.ending import end_process, end_stuck, end_within
+from eventvault.store.process.ending import end_if_useless, end_process, end_stuck, end_within
 from eventvault.store.process.ownership import ACQUIRE_SECONDS, OwnerLock, master_lives
 from eventvault.store.process.spawn import report_failure
 from eventvault.store.watchdog import Watchdog
@@ -98,6 +98,7 @@ def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.end())
     Watchdog(0, end_stuck).start()
+    end_if_useless()
     status = 1
     try:
         opening.start(worker.start)

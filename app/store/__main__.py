@@ -31,7 +31,7 @@ from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import settings_of_process
 from eventvault.store.process.dispatcher import DispatcherKeeper
-from eventvault.store.process.ending import end_process, end_stuck, end_within
+from eventvault.store.process.ending import end_if_useless, end_process, end_stuck, end_within
 from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
 from eventvault.store.process.ownership import (
     ACQUIRE_SECONDS,
@@ -75,6 +75,7 @@ def main() -> int:
             report_failure(refusal)
             return 0
         Watchdog(_heed_last_words(settings.storage_dir), end_stuck).start()
+        end_if_useless()
         _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     except InvalidSettings as error:
         log.error("%s (%s)", error, error.hint)  # noqa: TRY400 - a hint instead of a traceback

@@ -14,6 +14,7 @@ import os
 import stat
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from eventvault.leveldb.examine import Examination, examine_database
 from eventvault.leveldb.log import Ending
 from eventvault.leveldb.manifest import HINT
 from eventvault.small_files import rename_to_free
-from eventvault.system_errors import is_lock_refused, lock_holder, name_of, reason_of
+from eventvault.system_errors import is_lock_held_here, is_lock_refused, lock_holder, name_of, reason_of
 
 log = logging.getLogger("EventBus")
 
@@ -40,6 +41,17 @@ ROOM_BYTES = 256 * 1024
 _WRITTEN = ("LOCK", "LOG", "LOG.old")
 LOCK_TIMEOUT_SECONDS = 3.0
 """How long to wait for a held lock: the kernel may need a moment to release that of a killed process."""
+
+_end: Callable[[str], None] | None = None
+
+
+def end_by(end: Callable[[str], None]) -> None:
+    """Let `end` end this process if LevelDB does not let it open a database again. It gets the reason.
+
+    Where the system refuses to unlock LOCK as a database is closed, LevelDB takes it for open until the process ends.
+    """
+    global _end  # the process as a whole ends
+    _end = end
 
 
 def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: int | None = None) -> Any:
@@ -61,6 +73,10 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
         try:
             return _open_examined(folder, write_buffer)
         except plyvel.IOError as error:
+            if is_lock_held_here(error):
+                if _end is not None:
+                    _end(f"{name_of(folder)} was closed, but could not be unlocked")
+                raise
             if not is_lock_refused(error) and lock_holder(folder / "LOCK") is None:
                 raise
             if time.monotonic() > deadline:

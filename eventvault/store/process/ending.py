@@ -1,4 +1,4 @@
-"""Ends this process when it would not end by itself: a stop that lasts too long, or a store that is stuck.
+"""Ends this process when it would not end by itself: a stop that lasts too long, or a store that cannot go on.
 
 Nothing here waits for a disk, a lock or a log: each part of an ending has a thread of its own and a deadline.
 """
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from eventvault import progress
+from eventvault.database import opening
 from eventvault.store.process.last_words import write_last_words
 
 log = logging.getLogger("BackupManager")
@@ -29,6 +30,11 @@ def end_process(status: int) -> None:
     os._exit(status)
 
 
+def end_if_useless() -> None:
+    """Let this process end where LevelDB does not let it open a database again, but would let another one."""
+    opening.end_by(_end_useless)
+
+
 def end_within(seconds: float) -> None:
     """End this process after so many seconds, if it still runs then; returns at once."""
     threading.Thread(target=_end_after, args=(seconds,), name="end", daemon=True).start()
@@ -40,6 +46,11 @@ def end_stuck(reason: str, stuck_stores: int) -> None:
     _within_seconds(lambda: log.critical("the store ends, and another one takes over: %s", reason))
     _within_seconds(lambda: faulthandler.dump_traceback(sys.__stderr__ or sys.stderr))
     os._exit(STUCK_STATUS)
+
+
+def _end_useless(reason: str) -> None:
+    _within_seconds(lambda: log.critical("the process ends, and another one takes over: %s", reason))
+    end_process(STUCK_STATUS)
 
 
 def _end_after(seconds: float) -> None:

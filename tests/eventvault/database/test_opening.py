@@ -55,6 +55,17 @@ def test_a_database_that_this_process_has_open_is_not_free(database: Path) -> No
     opening.check_free(database)
 
 
+def test_a_process_that_could_not_unlock_a_database_ends(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LevelDB counts it as open in this process, as after an unlock that failed."""
+    ended: list[str] = []
+    monkeypatch.setattr(opening, "_end", ended.append)
+    with closing(open_checked(database)), pytest.raises(plyvel.IOError, match="already held by process"):
+        open_checked(database)
+    assert ended == [f"{database} was closed, but could not be unlocked"]
+    with closing(open_checked(database)):
+        pass
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
 @pytest.mark.parametrize("name", ["LOCK", "LOG", "LOG.old"])
 def test_what_lies_in_the_place_of_a_file_that_leveldb_writes_is_quarantined(
