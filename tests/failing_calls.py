@@ -31,7 +31,7 @@ _SOURCE = r"""
 
 enum { READ_WRITE = 2, SHARED = 1, CLOSE_ON_EXEC = 02000000, FILES = 1 << 16 };
 enum { COPY = 0, COPY_CLOSE_ON_EXEC = 1030, GET_LOCK = 5, WAIT_FOR_LOCK = 7, GET_FILE_LOCK = 36, WAIT_FILE_LOCK = 38 };
-struct state { int64_t is_armed, count, target, number, fails_a_write; char failed[216]; };
+struct state { int64_t is_armed, count, target, number, waits_for_first; char first[256], failed[256]; };
 
 static volatile struct state *state;
 static const char *folder;
@@ -56,18 +56,26 @@ static int lies_at(int file, const char *path) { return lies_there(path) || (pat
 static int mark(int file, int ours) { if (file >= 0 && file < FILES) is_ours[file] = ours; return file; }
 
 /* `what` is the file, if the call has no path. */
+static void describe(char *text, size_t size, const char *call, const char *path, int what) {
+    char link[32], name[200] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", what);
+    if (!path && readlink(link, name, sizeof name - 1) > 0) path = name;
+    snprintf(text, size, "%s of %s", call, path ? path : "a file");
+}
+
 static int fails(const char *call, const char *path, int what) {
-    char link[32], name[160] = "";
     if (!state->is_armed) return 0;
-    if (state->fails_a_write) {
-        if (strcmp(call, "fdatasync") || !__atomic_exchange_n(&state->fails_a_write, 0, __ATOMIC_SEQ_CST)) return 0;
+    if (state->waits_for_first) {
+        char text[256];
+        const char *first = (const char *)state->first;
+        describe(text, sizeof text, call, path, what);
+        if (strncmp(text, first, strlen(first))) return 0;
+        if (!__atomic_exchange_n(&state->waits_for_first, 0, __ATOMIC_SEQ_CST)) return 0;
         errno = EIO;
         return 1;
     }
     if (__atomic_add_fetch(&state->count, 1, __ATOMIC_SEQ_CST) != state->target) return 0;
-    if (!path && snprintf(link, sizeof link, "/proc/self/fd/%d", what) > 0 && readlink(link, name, sizeof name - 1) > 0)
-        path = name;
-    snprintf((char *)state->failed, sizeof state->failed, "%s of %s", call, path ? path : "a file");
+    describe((char *)state->failed, sizeof state->failed, call, path, what);
     errno = (int)state->number;
     return 1;
 }
@@ -202,7 +210,7 @@ int dup2(int file, int copy) {
     return result;
 }
 """
-_STATE = struct.Struct("=5q216s")
+_STATE = struct.Struct("=5q256s256s")
 
 
 class FailingCalls:
@@ -223,18 +231,19 @@ class FailingCalls:
     def command(self, command: Sequence[str]) -> list[str]:
         return ["env", *self._environment, *command]
 
-    def arm(self, call: int = 0, error: int = 0, *, fails_a_write: bool = False) -> None:
+    def arm(self, call: int = 0, error: int = 0, *, first: str = "") -> None:
         """Count calls from now on, and let the call of that number fail, unless it is 0.
 
-        fails_a_write: let the next fdatasync fail too, and count from there.
+        first: let the first call that is described so fail too, with EIO, and count from there; such as `fdatasync`, or
+        `fcntl of /data/storage/event_registry_db/LOCK`.
         """
-        _STATE.pack_into(self._state, 0, 0, 0, call, error, fails_a_write, b"")
+        _STATE.pack_into(self._state, 0, 0, 0, call, error, bool(first), first.encode(), b"")
         self._state[0] = 1
 
     def disarm(self) -> tuple[int, str]:
-        """Return how many calls were counted, and the one that failed, "" if there were not so many."""
+        """Return how many calls were counted, and the one of that number, "" if there were not so many."""
         self._state[0] = 0
-        _, count, _, _, _, failed = _STATE.unpack_from(self._state, 0)
+        _, count, _, _, _, _, failed = _STATE.unpack_from(self._state, 0)
         return count, failed.split(b"\0")[0].decode(errors="replace")
 
 

@@ -42,11 +42,14 @@ Choose = Callable[[int], Sequence[tuple[int, str]]]
 
 @dataclass(frozen=True)
 class Verb:
-    """prepare: what the verb needs; it returns the name of an archive. do: gets that name, and any number."""
+    """prepare: what the verb needs; it returns the name of an archive. do: gets that name, and any number.
+
+    first: as for `FailingCalls.arm`.
+    """
 
     prepare: Callable[[StoreClient], str]
     do: Callable[[StoreClient, str, int], object]
-    fails_a_write: bool = False
+    first: str = ""
 
 
 def nothing(_client: StoreClient) -> str:
@@ -73,7 +76,7 @@ def append(client: StoreClient, _name: str, number: int) -> object:
 
 VERBS = {
     "append": Verb(nothing, append),
-    "reopening": Verb(nothing, append, fails_a_write=True),
+    "reopening": Verb(nothing, append, first="fdatasync"),
     "create": Verb(nothing, lambda client, _name, _number: client.create_backup()),
     "verify": Verb(newest, lambda client, name, _number: client.verify_backup(name)),
     "restore": Verb(backup, lambda client, name, _number: client.restore(name)),
@@ -134,7 +137,7 @@ def fail_each(client: StoreClient, failing: FailingCalls, name: str, choose: Cho
 
     def tried(number: int, call: int = 0, error: int = 0) -> tuple[str, int, str]:
         prepared = verb.prepare(client)
-        failing.arm(call, error, fails_a_write=verb.fails_a_write)
+        failing.arm(call, error, first=verb.first)
         answer = answer_of(lambda: verb.do(client, prepared, number))
         return answer, *failing.disarm()
 
@@ -158,6 +161,20 @@ def test_some_calls_of_each_request_fail(tmp_path: Path) -> None:
     with running_client(settings_in(tmp_path), failing.command(READY_CHORES)) as client:
         client.append(drafts(20))
         assert sum(fail_each(client, failing, name, lambda count: cases(count, number)[:SAMPLE]) for name in VERBS)
+
+
+def test_a_store_that_cannot_unlock_its_database_gives_way_to_another(tmp_path: Path) -> None:
+    """LevelDB takes the database for open from then on, in this process."""
+    settings, failing = settings_in(tmp_path), failing_in(tmp_path)
+    with running_client(settings, failing.command(READY_CHORES)) as client:
+        client.append(drafts(20))
+        name, before, store = backup(client), set(ids(client)), client.status()["store"]["pid"]
+        failing.arm(first=f"fcntl of {settings.database}/LOCK")
+        answer = answer_of(lambda: client.restore(name))
+        failing.disarm()
+        assert answer in ANSWERS | {"done"}
+        check(client, before, "unlock")
+        assert client.status()["store"]["pid"] != store
 
 
 @pytest.mark.soak
