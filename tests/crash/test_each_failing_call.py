@@ -151,7 +151,7 @@ def fail_each(client: StoreClient, failing: FailingCalls, name: str, choose: Cho
         about = f"{name}, call {call} of {count}, {error} at {failed or 'none'}"
         fired += bool(failed)
         assert answer in ANSWERS | {"done", "moment_unavailable"}, f"{about}: {answer}"
-        check(client, before, about)
+        check(client, before, about, is_busy=True)
     print(f"{name}, {count} calls: {fired} of {len(chosen)} faults fired")
     return fired
 
@@ -224,7 +224,7 @@ def fail_starts(folder: Path, choose: Choose, *, recover: bool) -> int:
             _, failed = failing.disarm()
             about = f"{'recovery' if recover else 'start'}, call {call} of {count}, {error} at {failed or 'none'}"
             fired += bool(failed)
-            check(client, acknowledged, about)
+            check(client, acknowledged, about, is_busy=True)
             acknowledged = set(ids(client))
     print(f"{count} calls: {fired} of {len(chosen)} faults fired")
     return fired
