@@ -30,6 +30,7 @@ import orjson
 import plyvel
 
 from eventvault import clock, data_folders, environment, errors, progress, record_size
+from eventvault.child_input import send_input
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.files import remove_durably
 from eventvault.operations.lines import LineReader, ProgressLines
@@ -155,16 +156,16 @@ class Chores:
         return result
 
 
-def _output_of(child: subprocess.Popen[bytes], name: str, arguments: bytes | None, operation: Operation) -> bytes:
+def _output_of(child: subprocess.Popen[bytes], name: str, arguments: bytes, operation: Operation) -> bytes:
     """Return what the child writes until its end. Raises DiskFailed if it makes no step for CHORE_SECONDS."""
     progress.step(f"waits for {name}, process {child.pid}")
+    send_input(child, arguments)
     work, newest, lines = work_of(child.pid), time.monotonic(), LineReader(operation)
     observed = newest
     while True:
         try:
-            output = child.communicate(arguments, timeout=min(PROGRESS_SECONDS, STEP_SECONDS))[0]
+            output = child.communicate(timeout=min(PROGRESS_SECONDS, STEP_SECONDS))[0]
         except subprocess.TimeoutExpired as unfinished:
-            arguments = None  # it is sent once
             lines.read(unfinished.output or b"")
         else:
             lines.read(output)

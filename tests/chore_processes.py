@@ -20,6 +20,7 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import orjson
 
@@ -34,7 +35,8 @@ class ChoreProcess:
     """A chore under way, with what `Chores` uses of `subprocess.Popen`."""
 
     def __init__(self, server: socket.socket, name: str, niceness: int) -> None:
-        arguments, self._arguments = os.pipe()
+        arguments, sent = os.pipe()
+        self.stdin: IO[bytes] | None = os.fdopen(sent, "wb")
         self._answer, answer = os.pipe()
         self._status, status = os.pipe()
         request = orjson.dumps([name, niceness, record_size.longest_value(), {**os.environ, **chores.KEEP_BUFFERS}])
@@ -48,10 +50,7 @@ class ChoreProcess:
         with suppress(ProcessLookupError):
             self._process = os.pidfd_open(self.pid)
 
-    def communicate(self, arguments: bytes | None = None, timeout: float = 600) -> tuple[bytes, None]:
-        if arguments is not None:
-            with suppress(BrokenPipeError), os.fdopen(self._arguments, "wb") as file:
-                file.write(arguments)
+    def communicate(self, timeout: float = 600) -> tuple[bytes, None]:
         deadline = time.monotonic() + timeout
         while select.select([self._answer], [], [], max(0.0, deadline - time.monotonic()))[0]:
             piece = os.read(self._answer, 2**20)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eventvault import environment, progress
+from eventvault.child_input import send_input
 from eventvault.errors import InvalidSettings
 from eventvault.notify_addresses import mask
 from eventvault.settings import Settings
@@ -84,13 +85,13 @@ class Receivers:
                 self._running.discard(child)
 
 
-def _output_of(child: subprocess.Popen[bytes], request: bytes | None, deadline: float) -> bytes:
+def _output_of(child: subprocess.Popen[bytes], request: bytes, deadline: float) -> bytes:
     """Return what the child writes until its end, or until the deadline (monotonic), at which it is killed."""
+    send_input(child, request)
     while True:
         try:
-            return child.communicate(request, timeout=_STEP_SECONDS)[0]
+            return child.communicate(timeout=_STEP_SECONDS)[0]
         except subprocess.TimeoutExpired:
-            request = None  # it is sent once
             progress.step()
         if time.monotonic() >= deadline:
             child.kill()

@@ -192,6 +192,17 @@ def test_the_memory_of_a_chore_is_limited_and_that_of_mapped_tables_is_not() -> 
     assert done.stdout == "limited, and a large file can be mapped\n"
 
 
+def test_arguments_that_no_pipe_holds_arrive_at_a_chore_that_reads_them_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chores_module, "CHORE_SECONDS", 30.0)
+    late = """import sys, time; time.sleep(1); sys.stdout.write('{"result": {"read": %s}}' % len(sys.stdin.read()))"""
+
+    def begin(_name: str, _niceness: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", late], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(chores_module, "start_process", begin)
+    assert Chores().run("write_archive", text="x" * 300_000)["read"] > 300_000
+
+
 @pytest.mark.parametrize("state", ["stopped", "asleep"])
 def test_a_chore_that_makes_no_step_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> None:
     monkeypatch.setattr(chores_module, "STEP_SECONDS", 0.05)
