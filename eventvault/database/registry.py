@@ -14,6 +14,7 @@ import plyvel
 
 from eventvault import clock, data_folders
 from eventvault.database import keyed_requests, keys, outbox
+from eventvault.database.existing import open_existing
 from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
 from eventvault.database.identities import Identities
 from eventvault.database.keyed_requests import Answered, Record, StoredAnswer
@@ -58,20 +59,20 @@ class BatchOutdated(WriteFailed):
 
 
 def open_leveldb(folder: Path, *, create: bool = False, write_buffer: int | None = None) -> Any:
-    """Open a LevelDB with EventVault's options. Raises plyvel.IOError if another process has it open.
+    """Open a LevelDB with EventVault's options. Raises plyvel.IOError if another process has it open, or OSError.
 
     Paranoid checks refuse a log with a torn end: `eventvault.database.opening.open_checked` cuts it off first.
     write_buffer: in bytes (default: WRITE_BUFFER_BYTES); LevelDB has two of them.
     """
-    return plyvel.DB(
-        str(folder),
-        create_if_missing=create,
-        error_if_exists=create,
-        paranoid_checks=True,
-        write_buffer_size=write_buffer or WRITE_BUFFER_BYTES,
-        lru_cache_size=CACHE_BYTES,
-        bloom_filter_bits=BLOOM_BITS,
-    )
+    options = {
+        "paranoid_checks": True,
+        "write_buffer_size": write_buffer or WRITE_BUFFER_BYTES,
+        "lru_cache_size": CACHE_BYTES,
+        "bloom_filter_bits": BLOOM_BITS,
+    }
+    if create:
+        return plyvel.DB(str(folder), create_if_missing=True, error_if_exists=True, **options)
+    return open_existing(folder, **options)
 
 
 def create_database(folder: Path, identity: StoreIdentity | None = None) -> StoreIdentity:

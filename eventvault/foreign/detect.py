@@ -17,6 +17,7 @@ from eventvault import data_folders, record_size
 from eventvault.damage import as_answer, is_damage
 from eventvault.database import keys
 from eventvault.database.checkpoint import take_checkpoint
+from eventvault.database.existing import open_existing
 from eventvault.database.mapped import check_if_distrusted
 from eventvault.database.opening import process_name
 from eventvault.errors import DatabaseDamaged, DatabaseLocked
@@ -84,7 +85,7 @@ def _in_tables(copy: Path, folder: Path) -> bool:
     check_if_distrusted(copy)
     correct_next_file_number(copy)  # a table of the copy is the very file of the original
     try:
-        with closing(plyvel.DB(str(copy), create_if_missing=False, paranoid_checks=True)) as db:
+        with closing(open_existing(copy, paranoid_checks=True)) as db:
             return all(db.get(key, verify_checksums=True) is not None for key in (keys.META_SCHEMA, keys.META_STORE))
     except plyvel.Error as error:
         if not is_damage(error):

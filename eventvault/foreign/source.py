@@ -18,6 +18,7 @@ import plyvel
 from eventvault import record_size
 from eventvault.damage import is_damage
 from eventvault.database.cut_off import cut_torn_ends
+from eventvault.database.existing import open_existing
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseDamaged
 from eventvault.files import matching
 from eventvault.leveldb import dialect
@@ -177,7 +178,7 @@ def correct_next_file_number(folder: Path) -> None:
 
 def _open(folder: Path, name: str) -> Any:
     try:
-        return plyvel.DB(str(folder), create_if_missing=False, paranoid_checks=True, max_open_files=_OPEN_TABLES)
+        return open_existing(folder, paranoid_checks=True, max_open_files=_OPEN_TABLES)
     except plyvel.Error as error:
         raise _read_error(name, error) from error
 

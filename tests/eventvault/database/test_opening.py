@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -18,9 +20,18 @@ from eventvault.database import opening
 from eventvault.database.bus import EventBus
 from eventvault.database.commit import write_error
 from eventvault.database.opening import open_checked, process_name
-from eventvault.database.registry import create_database
+from eventvault.database.registry import create_database, open_leveldb
 from eventvault.errors import DatabaseDamaged, DatabaseLocked, DiskFailed, NoSpace, TooBusy, WriteFailed
 from tests.eventvault.leveldb_errors import OTHER, from_leveldb, held
+from tests.failing_calls import FailingCalls
+from tests.service import PROJECT
+
+OPEN = """
+import sys
+from pathlib import Path
+from eventvault.database.opening import open_checked
+open_checked(Path(sys.argv[1])).close()
+"""
 
 
 @pytest.fixture
@@ -40,6 +51,27 @@ def test_a_database_that_another_process_holds_is_waited_for_and_its_holder_name
     assert raised.value.details["holder"] == process
     with closing(open_checked(database)):
         pass
+
+
+def test_an_error_of_the_look_for_a_database_does_not_make_it_a_missing_one(database: Path, tmp_path: Path) -> None:
+    failing = FailingCalls(database.parent, tmp_path)
+    failing.arm(first=f"access of {database / 'CURRENT'}")
+    command = [sys.executable, "-c", OPEN, str(database)]
+    done = subprocess.run(
+        failing.command(command), cwd=PROJECT, capture_output=True, text=True, timeout=90, check=False
+    )
+    calls, _ = failing.disarm()
+    assert calls, "no call failed"
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_the_system_says_of_a_database_that_cannot_be_seen_is_told(database: Path) -> None:
+    (database / "CURRENT").unlink()
+    with pytest.raises(plyvel.Error, match="does not exist"):
+        open_leveldb(database)
+    (database / "CURRENT").symlink_to("CURRENT")
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        open_leveldb(database)
 
 
 def test_a_holder_in_another_container_is_named_so(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
