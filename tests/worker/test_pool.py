@@ -88,10 +88,10 @@ def test_a_silent_nursery_is_killed_after_as_long_as_the_supervisor_ran(
     assert program.was_killed
 
 
-def pool_of(selector: selectors.BaseSelector, listener: Listener, module: str) -> Pool:
-    """A pool that wants one executor, whose handlers are in a module."""
+def pool_of(selector: selectors.BaseSelector, listener: Listener, *modules: str) -> Pool:
+    """A pool that wants one executor, whose handlers are in these modules."""
     return Pool(
-        selector, listener, size=1, jobs_per_process=1, memory=2**28, modules=[module],
+        selector, listener, size=1, jobs_per_process=1, memory=2**28, modules=modules,
         variables={"PATH": os.environ["PATH"]}, log_level="info",
     )  # fmt: skip
 
@@ -99,10 +99,7 @@ def pool_of(selector: selectors.BaseSelector, listener: Listener, module: str) -
 @pytest.mark.process
 def test_a_pool_that_ends_before_its_nursery_has_said_anything_leaves_nothing_open() -> None:
     with selectors.DefaultSelector() as selector:
-        pool = Pool(
-            selector, Listener(), size=1, jobs_per_process=1, memory=2**28, modules=[],
-            variables={"PATH": os.environ["PATH"]}, log_level="info",
-        )  # fmt: skip
+        pool = pool_of(selector, Listener())
         pool.tend(1.0)
         assert len(selector.get_map()) == 2
         pool.close()
@@ -140,7 +137,6 @@ if not os.fork():
     signal.pause()
 {then}
 """
-_NOT_IMPORTED = "the module forking_jobs with job handlers cannot be imported"
 
 
 @pytest.mark.process
