@@ -65,7 +65,6 @@ def numbered(*numbers: int) -> list[str]:
     return [f"{number:06}" for number in numbers]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=8))
 def test_many_keys_are_made_as_each_one_is(pairs: list[tuple[str, str]]) -> None:
     ids, sources = [each for each, _ in pairs], [source for _, source in pairs]
@@ -74,7 +73,7 @@ def test_many_keys_are_made_as_each_one_is(pairs: list[tuple[str, str]]) -> None
     assert keys.index_prefixes(keys.SUBJECT, ids) == [keys.index_prefix(keys.SUBJECT, each) for each in ids]
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=12, unique=True), max_size=12),
     st.integers(1, 8), st.booleans(),
