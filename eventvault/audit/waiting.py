@@ -34,6 +34,8 @@ class WaitingEntries:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._named: dict[bytes, Entry] = {}
+        """What names each damaged line that was not dropped yet: one that is read again is the same entry."""
 
     def append(self, entry: Entry) -> None:
         """Append an entry durably. Raises TooBusy or OSError."""
@@ -69,21 +71,28 @@ class WaitingEntries:
         except FileNotFoundError:
             return [], 0
         end = len(content) if whole else content.rfind(b"\n") + 1 or len(content)
-        return [_decode(raw) or _about_damaged(raw) for raw in content[:end].splitlines() if raw], end
+        return [self._entry_of(raw) for raw in content[:end].splitlines() if raw], end
+
+    def _entry_of(self, raw: bytes) -> Entry:
+        return _decode(raw) or self._named.setdefault(raw, _about_damaged(raw))
 
     def drop(self, end: int) -> None:
         """Forget the entries up to this offset, which are in BACKUP_DIR now. Raises TooBusy or OSError."""
         with self._locked(os.O_RDWR) as handle:
             rest = read_at(handle, end, max(0, os.fstat(handle).st_size - end))
-            if not rest:
+            if rest:
+                self._replace_by(rest)
+            else:
                 os.ftruncate(handle, 0)
-                return
-            temporary = self._path.with_name(f".{self._path.name}.tmp")
-            with open_file(temporary, "wb", permissions=0o600) as file:
-                file.write(rest)
-                file.flush()
-                os.fsync(file.fileno())
-            take_name(temporary, self._path)
+        self._named.clear()
+
+    def _replace_by(self, content: bytes) -> None:
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        with open_file(temporary, "wb", permissions=0o600) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        take_name(temporary, self._path)
 
     @contextmanager
     def _locked(self, flags: int) -> Iterator[int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,29 @@ def test_a_damaged_entry_that_waited_is_named_in_the_chain(log: AuditLog, audit:
     (about,) = audit.about_audit()
     assert "teste2" in about["damaged"]["text"]  # type: ignore[index]
     assert audit.verify().bad is None
+
+
+def test_a_damaged_entry_is_named_once_however_often_its_file_cannot_be_emptied(
+    log: AuditLog, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def refuse(end: int) -> None:
+        tries.append(end)
+        raise OSError(errno.ENOSPC, "refused")
+
+    def is_met(condition: Callable[[], bool]) -> bool:
+        log.each_second()
+        return condition()
+
+    log.waiting.append(entry(1))
+    path = audit.storage / data_folders.AUDIT_WAITING
+    path.write_bytes(path.read_bytes().replace(b"tester", b"teste2", 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(log.waiting, "drop", refuse)
+        processes.wait_until(lambda: is_met(lambda: len(tries) > 2), "it is not tried again")
+    processes.wait_until(lambda: is_met(lambda: log.waiting.size() == 0), "the entry waits for ever")
+    assert len(audit.about_audit()) == 1
 
 
 def test_what_is_written_after_the_stop_waits_for_the_next_process(audit: Audit) -> None:
