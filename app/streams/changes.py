@@ -38,7 +38,7 @@ _CHANGES = 1000
 class ChangeFeed:
     """Looks for changes, once for all streams of this process. Safe to use from many threads.
 
-    head: where the registry ends, as far as it was heard; None before.
+    head: where the registry ends, as far as it was heard; None before, and where nobody has listened since.
     """
 
     def __init__(self, store: Store) -> None:
@@ -57,6 +57,8 @@ class ChangeFeed:
 
     def join(self, member: object, wake: Callable[[], None]) -> None:
         """Call `wake` after each change, until `leave`. Raises RuntimeError if there is no thread."""
+        if not self._threads.has_members:
+            self.head = None  # a restore while nobody listened began another generation
         self._threads.join(member, wake)
 
     def leave(self, member: object) -> None:

@@ -23,6 +23,10 @@ class SharedThreads:
         self._members: dict[object, Callable[[], None]] = {}
         self._running: set[str] = set()
 
+    @property
+    def has_members(self) -> bool:
+        return bool(self._members)
+
     def join(self, member: object, wake: Callable[[], None]) -> None:
         """Have the threads run, and `wake` called by `wake_all`, until `leave`.
 

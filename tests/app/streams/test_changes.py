@@ -152,6 +152,24 @@ def test_no_event_is_read_to_say_where_the_registry_ends(
     assert not read
 
 
+def test_a_stream_hears_of_no_generation_of_before_it_began(
+    store: ScriptedStore, begin: Callable[..., ChangeSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "wait_for_events", lambda seen, seconds: Head("before", 5))
+    first = begin()
+    read_until(first, len)
+    first.close()
+    wait_until(lambda: not first._feed._threads._running, "the threads do not end")
+
+    def refuse(seen: Head | None, seconds: float) -> Head:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(store, "wait_for_events", refuse)
+    second = begin()
+    second.beginning(Head("after", 3), [])
+    assert second.take() == b""
+
+
 def test_a_token_that_may_not_read_gets_its_own_operations_and_no_events(
     store: ScriptedStore, begin: Callable[..., ChangeSource]
 ) -> None:
