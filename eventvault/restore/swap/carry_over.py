@@ -181,7 +181,8 @@ def promote_staged(storage_dir: Path) -> Intent | None:
 def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
     """`carry_over` for a restore that was staged, or that a killed process had decided. May be repeated.
 
-    Changes nothing if the database is damaged. Raises DatabaseLocked, or what the system says.
+    If the database is damaged or gone, nothing is carried over, and the new generation notes that it reads Kafka again.
+    Raises DatabaseLocked, or what the system says.
     """
     is_waiting = (storage_dir / intent.staged).is_dir() and not (storage_dir / intent.previous_name).exists()
     if not is_waiting:
