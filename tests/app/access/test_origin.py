@@ -134,6 +134,13 @@ def test_a_peer_on_another_machine_is_refused_unless_unauthenticated_access_is_a
     assert status(opened, peer="192.168.1.9") == 200
 
 
+@pytest.mark.parametrize(("origin", "expected"), [("http://localhost", 200), ("http://evil.example", 403)])
+def test_a_page_that_asks_for_a_websocket_gets_an_ordinary_answer_if_it_is_of_this_service(
+    web: FlaskClient, origin: str, expected: int
+) -> None:
+    assert status(web, Connection="Upgrade", Upgrade="websocket", Origin=origin) == expected
+
+
 def test_unknown_paths_are_checked_too(web: FlaskClient) -> None:
     assert web.get("/nowhere", headers={"Host": "evil.example"}).status_code == 403
 
