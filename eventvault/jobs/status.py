@@ -74,7 +74,8 @@ def _of_held(machine: Machine, held: int, *, is_old: bool) -> list[Problem]:
     """is_old: another problem says already that nothing is sent."""
     if not held and (is_old or not machine.queue.is_held):
         return []
-    message = f"{held} jobs are held: jobs_db was lost, and a copy in BACKUP_DIR brought them back"
+    what, them = ("1 job is held", "it") if held == 1 else (f"{held} jobs are held", "them")
+    message = f"{what}: jobs_db was lost, and a copy in BACKUP_DIR brought {them} back"
     if not held:
         message = "no job is sent before a resume: jobs_db was lost or lacks its newest changes"
     return [Problem("jobs_held", message, f"cancel the jobs that have run since, then {_RESUME}")]

@@ -193,6 +193,18 @@ def test_the_copy_that_was_taken_over_is_replaced(path: Path) -> None:
     assert [line.dispatcher for line in unfinished.read(path) if isinstance(line, unfinished.Head)] == [DISPATCHER]
 
 
+@pytest.mark.parametrize(
+    ("names", "what"), [("a", "1 job is held: {} brought it back"), ("ab", "2 jobs are held: {} brought them back")]
+)
+def test_how_many_jobs_are_held_is_said(path: Path, names: str, what: str) -> None:
+    world = World()
+    world.submit(*map(request, names))
+    world.turn()
+    unfinished.write(path, world.database, START)
+    (problem,) = taken_over(path).dispatcher.status().problems
+    assert problem.message == what.format("jobs_db was lost, and a copy in BACKUP_DIR")
+
+
 def test_what_is_held_is_named_although_nothing_was_unfinished(path: Path) -> None:
     unfinished.write(path, World().database, START)
     world = taken_over(path)
