@@ -176,8 +176,8 @@ def current_jobs() -> Jobs:
 def shared_answer(question: Question[Answer]) -> Answer:
     """Return the answer to a question that many ask, as `SharedAnswers.get`.
 
-    `Cache-Control: max-age=1` of a request (RFC 9111, section 5.2.1.1), or more seconds, lets it be of the last half
-    second although events were appended since: pages that poll cost the same, however many events are posted.
+    A request with `Cache-Control: max-age=1` or more (RFC 9111, section 5.2.1.1) accepts an answer of the last half
+    second also if events were appended since. So pages that poll cost the same, however many events are posted.
     """
     asked = request.environ.get("HTTP_CACHE_CONTROL")
     return current_edge().answers.get(question, before_appends=asked is not None and bool(_TAKES_OLDER.search(asked)))

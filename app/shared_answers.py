@@ -68,7 +68,7 @@ class SharedAnswers:
     def get(self, question: Question[Answer], *, before_appends: bool = False) -> Answer:
         """Return the answer, made now or for another request. Raises what making it raised, or TooBusy.
 
-        before_appends: an answer counts as long although events were appended since it was begun.
+        before_appends: accept an answer also if events were appended since it was begun.
         """
         kind = EVENTS if question.of_events and not before_appends else OTHERS
         with self._lock:

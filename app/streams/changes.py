@@ -88,7 +88,7 @@ class ChangeFeed:
         time.sleep(PAUSE_SECONDS)
 
     def _follow(self) -> None:
-        """Wait for another head. Many posts are heard of together: each would wake all streams, beside the next one."""
+        """Wait for another head. Without the pause, each of many posts would wake all streams."""
         head = self._store.wait_for_events(self.head, WAIT_SECONDS)
         if head == self.head:
             return

@@ -20,7 +20,7 @@ FULL = 16_384
 
 
 class Identities:
-    """The identities of a database that one thread appends to. It writes nothing: it hears of what was `added`."""
+    """The identities of a database, for the thread that appends to it and says what it has `added`."""
 
     def __init__(self, db: Any) -> None:
         self._db = db
@@ -66,7 +66,7 @@ class Identities:
             self._beginning = max(self._newer, default=keys.IDENTITY)
 
     def _drop_older(self) -> None:
-        """Hold the newer ones only: all that are stored behind the older ones. Ids that come late move nothing back."""
+        """Hold the newer ones only: they are all that are stored behind the older ones."""
         if self._older and self._beginning is not None:
             self._beginning = max(self._beginning, max(self._older) + b"\x00")
         self._older, self._newer = self._newer, set()

@@ -84,7 +84,7 @@ def look_at_jobs(settings: Settings) -> Jobs | None:
 
 
 def _has_jobs(copy: Path) -> bool:
-    """Return whether the copy of the unfinished jobs has some; so may a damaged one."""
+    """Return whether the copy of the unfinished jobs may have any, as a damaged one may."""
     try:
         return any(isinstance(line, unfinished.JobLine) for line in unfinished.read(copy))
     except (FileNotFoundError, NotADirectoryError):

@@ -29,7 +29,7 @@ Ask = Callable[[Sequence[str]], Bounds]
 
 
 class BrokerBounds:
-    """Safe for many threads. topics: returns the topics that events are taken from now; none without Kafka."""
+    """Safe for many threads. topics: returns the topics that events are consumed from now; none without Kafka."""
 
     def __init__(
         self, topics: Callable[[], Sequence[str]], ask: Ask, monotonic: Callable[[], float] = time.monotonic

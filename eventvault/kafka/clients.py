@@ -141,16 +141,16 @@ class WatchedProducer(Producer):
         return result
 
     def _note_end(self, error: KafkaException) -> None:
-        """Take in an error that ends the client. It is raised once; the errors that follow do not say that they are.
+        """Note an error that ends the client: it is raised once, and the errors that follow from it are not fatal.
 
-        Raises another one.
+        Raises an error of another kind.
         """
         cause: KafkaError = error.args[0]
         if not cause.fatal():
             raise error
         self.is_outdated = True
         self._errors.append(cause)
-        log.warning("an error ended a client of Kafka, and the next one goes on: %s", hidden.hide(str(cause.str())))
+        log.warning("an error ended a client of Kafka; another one replaces it: %s", hidden.hide(str(cause.str())))
 
     def _take_errors(self, now: float) -> None:
         while self._errors:

@@ -296,7 +296,7 @@ class KafkaMonitor:
             }
 
     def topic_names(self) -> list[str]:
-        """Return the topics that events are taken from now; none without Kafka."""
+        """Return the topics that events are consumed from now; none without Kafka."""
         with self._lock:
             return self._names() if self.configured and self._consumes else []
 

@@ -114,8 +114,9 @@ def probe_of(properties: Mapping[str, str]) -> Probe:
 
 
 class CertificateProbe:
-    """A Probe for one thread, which has more to do: it waits for each broker once a minute, for PROBE_SECONDS at most.
+    """A Probe that waits for each broker once a minute, for PROBE_SECONDS at most: its caller has more to do.
 
+    Used by one thread.
     authority, pem: as for `certificate_problem`.
     """
 

@@ -62,7 +62,7 @@ Bounds = Mapping[str, TopicBounds | None]
 def holds_all_after(archived: ArchivedOffsets | None, bounds: Bounds | None, topics: Sequence[str]) -> bool | None:
     """Return whether the brokers hold every message after the archive's offsets; None if that is not known.
 
-    topics: those that events are taken from now. bounds: None if no broker has answered lately.
+    topics: those that events are consumed from now. bounds: None if no broker has answered lately.
     """
     if archived is None or bounds is None:
         return None

@@ -1,4 +1,4 @@
-"""What a restore means for the topics that events are taken from."""
+"""What a restore means for the topics that events are consumed from."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def end_process(status: int) -> None:
 
 
 def end_if_useless() -> None:
-    """Let this process end where LevelDB does not let it open a database again, but would let another one."""
+    """Let this process end as soon as LevelDB refuses to open a database again in it: another process can open it."""
     opening.end_by(_end_useless)
 
 
