@@ -1,8 +1,8 @@
 """Each call of each verb fails once, with each error of the system: nothing is lost or marked, and all goes on.
 
 A run without a fault counts the calls that touch the data folders, of the store and of its chores. `make test` tries a
-few of them, and each time the same, `make soak` all: SOAK_SHARE=0.15 lets each call fail about once, with an error that
-the seed chooses.
+few of them, chosen by one seed, `make soak` all: SOAK_SHARE=0.15 lets each call fail about once, with an error that the
+seed chooses.
 """
 
 from __future__ import annotations

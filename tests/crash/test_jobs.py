@@ -101,7 +101,7 @@ def test_a_job_goes_through_the_whole_service(start_jobs: Callable[..., Jobs]) -
 
 
 def test_a_job_runs_on_while_dispatcher_and_store_die(start_jobs: Callable[..., Jobs], tmp_path: Path) -> None:
-    jobs = start_jobs()
+    jobs = start_jobs(EVENTVAULT_TICK_SECONDS="2")  # no lease of this test is to end
     worker = jobs.pid("supervisor")
     jobs.accept([waiting_job("long", tmp_path)])
     jobs.wait_for("long", "running")
