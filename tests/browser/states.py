@@ -117,19 +117,22 @@ def disk_full(here: World) -> None:
 
 def without_inodes(here: World) -> None:
     """There is room, and still nothing can be written, as where no inode is left."""
-    here.health["store"].update(state="read_only")
-    problem(
+    not_writable(
         here, "no_space", f"the event database could not be written: {DATABASE}/000012.log: No space left on device",
-        hint="free some space or inodes (or raise the quota) on that disk; then it works again by itself",
+        "free some space or inodes (or raise the quota) on that disk; then it works again by itself",
     )  # fmt: skip
 
 
 def disk_read_only(here: World) -> None:
-    here.health["store"].update(state="read_only")
-    problem(
+    not_writable(
         here, "disk_failed", f"opening {DATABASE} failed: Read-only file system",
-        hint="mount that file system so that it can be written; then it works again by itself",
+        "mount that file system so that it can be written; then it works again by itself",
     )  # fmt: skip
+
+
+def not_writable(here: World, code: str, message: str, hint: str) -> None:
+    here.health["store"].update(state="read_only")
+    problem(here, code, message, hint=hint)
 
 
 def backups_not_mounted(here: World) -> None:
