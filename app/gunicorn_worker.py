@@ -125,8 +125,8 @@ class Worker(ThreadWorker):
     def notify(self) -> None:
         """Tell the master that the main loop runs, a few times a second.
 
-        Each time changes the inode of a file, which waits for the file system while that commits its journal. The loop
-        would do it twice for each request, beside the syncs of the store.
+        gunicorn changes the inode of a file each time. While the file system commits its journal, such a change has to
+        wait. Without the limit, the loop would make two changes for each request, while the store syncs to the disk.
         """
         now = time.monotonic()
         if now >= self._next_notice:

@@ -134,7 +134,7 @@ class Generator:
         self.statuses: Counter[str] = Counter()
         self.poll = select.epoll()
         self.idle = deque(Client(task["port"]) for _ in range(task["clients"]))
-        """Those that have waited longest come first, so that each connection is used."""
+        """The client that has waited longest is used next: the server closes a connection that is not used."""
         self.busy: dict[int, Client] = {}
         for client in self.idle:
             self.poll.register(client.connection, select.EPOLLIN)

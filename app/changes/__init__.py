@@ -1,1 +1,1 @@
-"""`/api/changes`: a stream that tells pages what has changed. A page then asks again for what it shows."""
+"""`/api/changes`: a stream that tells pages what has changed, so that they ask for it again."""

@@ -1,4 +1,4 @@
-"""Entries that BACKUP_DIR does not have yet: `STORAGE_DIR/audit_waiting.jsonl`, to which any process may append.
+"""`STORAGE_DIR/audit_waiting.jsonl`: entries that wait to be moved to BACKUP_DIR. Any process may append to it.
 
 The last member of a line is the SHA-256 of the line without that member. Lines of earlier versions have none.
 """

@@ -40,7 +40,7 @@ class _Event(NamedTuple):
 
 
 def diff_pages(one: Side, other: Side) -> Iterator[DiffPage]:
-    """Yield the events that only one side has, and those that differ.
+    """Yield the events that are missing on one side, and the events that differ.
 
     Each page says in `common` how many equal events were found so far.
     """
