@@ -4,12 +4,15 @@ A test that runs a service, a store process, a broker or a browser has the marke
 out. Such tests wait more than they compute: hence there are more test processes than processors, and what waits longest
 comes first. The tests of a module share a test process, and so what the module's fixtures start; but a module of long
 tests that start everything themselves is spread over all test processes, so that none ends long after the others.
+
+How many rounds a series of chance has, and its seed, come from here too.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,13 @@ SPREAD_MODULES = ("tests/states/test_answers.py", "tests/crash/test_jobs.py")
 def share(count: int) -> int:
     """Return how many of `count` rounds the long form of a series runs: all, or as SOAK_SHARE says, such as 0.1."""
     return max(1, math.ceil(count * float(os.environ.get("SOAK_SHARE") or 1)))
+
+
+def series_seed(default: int | None = None) -> int:
+    """Return and print the seed of a series of chance: SEED, by which a run is repeated, else the default or any."""
+    seed = int(os.environ.get("SEED") or (random.SystemRandom().randrange(2**32) if default is None else default))
+    print(f"SEED={seed}")
+    return seed
 
 
 @pytest.hookimpl(optionalhook=True)

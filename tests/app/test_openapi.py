@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,7 +26,7 @@ from eventvault.jobs.job import JobType
 from eventvault.jobs.memory_jobs import MemoryJobs
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
-from tests.schedule import share
+from tests.schedule import series_seed, share
 from tests.stores import folders_beneath
 
 
@@ -186,9 +185,8 @@ def test_every_request_without_a_token_is_answered_as_documented(schema: BaseSch
 def test_any_number_of_generated_requests_is_answered_as_documented(
     schema: BaseSchema, subtests: pytest.Subtests, test: Callable[[schemathesis.Case], None]
 ) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    send_all(schema, subtests, hypothesis.settings(QUICK, derandomize=False, max_examples=share(400)), seed, test)
+    settings = hypothesis.settings(QUICK, derandomize=False, max_examples=share(400))
+    send_all(schema, subtests, settings, series_seed(), test)
 
 
 def test_each_request_that_changes_something_takes_a_key(web: FlaskClient) -> None:

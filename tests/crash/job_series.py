@@ -30,12 +30,6 @@ MINUTE, HOUR = 60, 3_600
 MOST_COPIES = 25
 
 
-def seed_of_series() -> int:
-    seed = int(os.environ.get("EVENTVAULT_SEED") or random.SystemRandom().randrange(10**9))
-    print(f"EVENTVAULT_SEED={seed}")
-    return seed
-
-
 class Faults:
     """Kills and stops processes. counts: of each kind. harmed: the supervisors among them.
 

@@ -8,7 +8,6 @@ seed chooses.
 from __future__ import annotations
 
 import errno
-import os
 import random
 import shutil
 import sys
@@ -27,7 +26,7 @@ from eventvault.store.rpc.client import StoreClient
 from tests.crash.test_each_system_error import ANSWERS, ERRORS, answer_of, check
 from tests.failing_calls import FailingCalls
 from tests.restoring import drafts, ids
-from tests.schedule import share
+from tests.schedule import series_seed, share
 from tests.stores import STORE_COMMAND, folders_beneath, running_client
 
 pytestmark = pytest.mark.slow
@@ -96,12 +95,6 @@ def failing_in(folder: Path) -> FailingCalls:
     return FailingCalls(folder / "data", folder)
 
 
-def seed(default: int) -> int:
-    number = int(os.environ.get("SEED", default))
-    print(f"SEED={number}")
-    return number
-
-
 def cases(count: int, number: int) -> list[tuple[int, str]]:
     """Return each call with each error, in an order of chance. Every call comes once before one of them comes again."""
     chosen = random.Random(number)
@@ -115,7 +108,7 @@ def cases(count: int, number: int) -> list[tuple[int, str]]:
 
 def in_parts(tmp_path: Path, work: Callable[[Path, Choose], int]) -> None:
     """Do the work for all cases, of several stores at a time, as most of it is a wait. It returns how many fired."""
-    number = seed(random.SystemRandom().randrange(2**32))
+    number = series_seed()
 
     def do(part: int) -> int:
         folder = tmp_path / str(part)
@@ -157,7 +150,7 @@ def fail_each(client: StoreClient, failing: FailingCalls, name: str, choose: Cho
 
 
 def test_some_calls_of_each_request_fail(tmp_path: Path) -> None:
-    failing, number = failing_in(tmp_path), seed(1)
+    failing, number = failing_in(tmp_path), series_seed(1)
     with running_client(settings_in(tmp_path), failing.command(READY_CHORES)) as client:
         client.append(drafts(20))
         assert sum(fail_each(client, failing, name, lambda count: cases(count, number)[:SAMPLE]) for name in VERBS)
@@ -232,7 +225,7 @@ def fail_starts(folder: Path, choose: Choose, *, recover: bool) -> int:
 
 @pytest.mark.parametrize("recover", [False, True], ids=["start", "recovery"])
 def test_a_call_of_a_start_fails(tmp_path: Path, recover: bool) -> None:
-    number = seed(1)
+    number = series_seed(1)
     fail_starts(tmp_path, lambda count: cases(count, number)[:1], recover=recover)
 
 

@@ -23,7 +23,7 @@ from eventvault.settings import Settings
 from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.restoring import drafts, ids
-from tests.schedule import share
+from tests.schedule import series_seed, share
 from tests.stores import STORE_COMMAND, running_client, wait_until_gone
 
 pytestmark = [
@@ -140,9 +140,7 @@ def answer_of(work: Callable[[], object]) -> str:
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(share(600), id="long", marks=pytest.mark.soak)])
 def test_each_error_of_the_system_at_some_call_of_each_verb(settings: Settings, tmp_path: Path, rounds: int) -> None:
-    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(2**32)))
-    print(f"SEED={seed}")
-    chosen, fired = random.Random(seed), 0
+    chosen, fired = random.Random(series_seed()), 0
     with running_client(settings) as client:
         client.append(drafts(20))
         acknowledged = set(ids(client))
@@ -192,9 +190,7 @@ def test_each_error_of_the_system_at_some_call_of_a_start(
     settings_with: Callable[..., Settings], tmp_path: Path, rounds: int, recover: bool
 ) -> None:
     settings = settings_with({"AUTO_RECOVER": "true"})
-    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(2**32)))
-    print(f"SEED={seed}")
-    chosen = random.Random(seed)
+    chosen = random.Random(series_seed())
     with running_client(settings) as client:
         client.append(drafts(20))
         client.create_backup()

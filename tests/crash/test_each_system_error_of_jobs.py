@@ -30,7 +30,7 @@ from eventvault.store.process.dispatcher import DispatcherKeeper
 from tests import processes
 from tests.crash.test_each_system_error import CALLS, ERRORS, STARTS, answer_of, detach, failing, faults_of
 from tests.eventvault.jobs.rig import request
-from tests.schedule import share
+from tests.schedule import series_seed, share
 
 pytestmark = [
     pytest.mark.root,
@@ -139,9 +139,7 @@ def jobs_settings(settings_with: Callable[..., Settings]) -> Settings:
 
 
 def seeded() -> random.Random:
-    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(2**32)))
-    print(f"SEED={seed}")
-    return random.Random(seed)
+    return random.Random(series_seed())
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(share(300), id="long", marks=pytest.mark.soak)])

@@ -18,6 +18,7 @@ import pytest
 
 from tests import processes
 from tests.end_to_end.test_command_line import QUICK
+from tests.schedule import series_seed
 from tests.service import PROJECT, Service, service_environment
 
 RECORDS = 6_000
@@ -77,9 +78,7 @@ def test_an_import_that_is_killed_again_and_again_has_each_event_once(
     service: Callable[..., Service], settings_environment: dict[str, str], tmp_path: Path, kills: int
 ) -> None:
     running = service(workers=1, environment=QUICK)
-    seed = time.time_ns() % 10_000
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = random.Random(series_seed())
     file, rejects = written(tmp_path / "a.gz"), tmp_path / "rejects.ndjson"
     command = [sys.executable, "-m", "tests.crash.import_once", str(file), "--rejects", str(rejects), "--json"]
     environment = service_environment(settings_environment, 0, "import")

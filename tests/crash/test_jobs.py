@@ -17,10 +17,11 @@ from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import Job, JobRequest, JobSchedule
 from tests.clock_shim import SettableClock
 from tests.crash.job_invariants import check_history
-from tests.crash.job_series import Series, seed_of_series
+from tests.crash.job_series import Series
 from tests.crash.jobs_of_service import HANDLERS, Jobs, differences, lasting
 from tests.processes import MARK, wait_until
 from tests.restoring import make_archive
+from tests.schedule import series_seed
 from tests.service import Service
 
 TICK = 0.4
@@ -290,5 +291,5 @@ def test_random_kills_and_stops_lose_no_job_and_do_none_twice(
             jobs.start_worker(tmp_path / "worker.log")
 
     keep()
-    series = Series(jobs, lease=6 * TICK, seed=seed_of_series(), accept=jobs.accept, keep=keep, clock=clock)
+    series = Series(jobs, lease=6 * TICK, seed=series_seed(), accept=jobs.accept, keep=keep, clock=clock)
     series.run(count)

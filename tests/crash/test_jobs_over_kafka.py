@@ -23,11 +23,12 @@ from confluent_kafka import Producer
 from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import JobRequest
 from tests.crash import job_invariants
-from tests.crash.job_series import Series, seed_of_series
+from tests.crash.job_series import Series
 from tests.crash.jobs_of_service import Jobs, stopped
 from tests.kafka_broker import Kafka, or_skip
 from tests.kafka_process import KafkaBroker
 from tests.processes import MARK, wait_until
+from tests.schedule import series_seed
 from tests.service import Service
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -244,7 +245,7 @@ def test_random_kills_and_stops_lose_no_job_of_the_topic_and_do_none_twice(
         scene.keep_workers()
         jobs.wait_for_workers(WORKERS)
         series = Series(
-            jobs, lease=6 * TICK, seed=seed_of_series(), accept=scene.accept,
+            jobs, lease=6 * TICK, seed=series_seed(), accept=scene.accept,
             keep=scene.keep_workers, others=others, kills={"broker": broker.kill if count > 20 else None},
         )  # fmt: skip
         accepted = series.run(count, scene.flush)

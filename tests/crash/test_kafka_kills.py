@@ -25,6 +25,7 @@ from eventvault.database.registry import EventRegistry, open_leveldb
 from tests.kafka_broker import Kafka, SecuredKafka, User, or_skip
 from tests.kafka_process import KafkaBroker
 from tests.processes import wait_until
+from tests.schedule import series_seed
 from tests.service import Service
 
 pytestmark = pytest.mark.kafka
@@ -108,9 +109,7 @@ def check_archive(running: Service) -> None:
 def test_each_event_of_three_topics_is_there_once_whoever_is_killed(
     request: pytest.FixtureRequest, service: Callable[..., Service], kills: int, each: int
 ) -> None:
-    seed = int(os.environ.get("EVENTVAULT_SEED") or random.SystemRandom().randrange(10**9))
-    print(f"EVENTVAULT_SEED={seed}")
-    chance = random.Random(seed)
+    chance = random.Random(series_seed())
     is_long = kills > 10
     with broker_of(request, killed=is_long) as (kafka, broker):
         topics = [kafka.topic(PARTITIONS) for _ in range(3)]
@@ -142,9 +141,7 @@ def test_each_event_is_there_once_over_a_login_whose_password_changes(
     service: Callable[..., Service], tmp_path: Path
 ) -> None:
     """The brokers know a new password before the file has it, or after. A new client logs in after each kill."""
-    seed = int(os.environ.get("EVENTVAULT_SEED") or random.SystemRandom().randrange(10**9))
-    print(f"EVENTVAULT_SEED={seed}")
-    chance = random.Random(seed)
+    chance = random.Random(series_seed())
     with secured_broker(tmp_path) as (broker, secured):
         user = secured.user()
         login = secured.environment(user)

@@ -15,6 +15,7 @@ import pytest
 
 from tests import processes
 from tests.crash.load import LOST, check_history, exported, loading
+from tests.schedule import series_seed
 from tests.service import Service
 
 SHORT_AND_LONG = [pytest.param(4, id="short"), pytest.param(25, id="long", marks=pytest.mark.soak)]
@@ -22,9 +23,7 @@ SHORT_AND_LONG = [pytest.param(4, id="short"), pytest.param(25, id="long", marks
 
 @pytest.fixture
 def seeded() -> random.Random:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    return random.Random(seed)
+    return random.Random(series_seed())
 
 
 def the_store(running: Service) -> int:

@@ -24,6 +24,7 @@ from tests import processes
 from tests.crash.load import Load, exported
 from tests.crash.test_kill import the_store
 from tests.filled import fill
+from tests.schedule import series_seed
 from tests.service import Service
 
 MEGABYTES = 8
@@ -149,9 +150,7 @@ def site(module_service: Callable[..., Service], tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def seeded() -> random.Random:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    return random.Random(seed)
+    return random.Random(series_seed())
 
 
 def leftovers(service: Service) -> list[str]:

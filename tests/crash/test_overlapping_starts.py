@@ -23,7 +23,7 @@ from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.crash.start_once import serves
 from tests.restoring import make_archive, prefixes
-from tests.schedule import share
+from tests.schedule import series_seed, share
 from tests.stores import STORE_COMMAND, folders_beneath, wait_until_gone
 
 KILLS = 2
@@ -150,15 +150,14 @@ def _check_done(settings: Settings, archive: Path, seed: int, *, is_staged: bool
 def test_an_archive_is_applied_once_however_starts_orphans_and_kills_interleave(
     rounds: int, at_once: int, tmp_path: Path
 ) -> None:
-    first = random.SystemRandom().randrange(2**32)
-    print(f"seeds from {first} on")
+    first = series_seed()
 
     def run(seed: int) -> None:
         folder = tmp_path / str(seed)
         try:
             interleave(load(folders_beneath(folder)), seed)
         except BaseException:
-            print(f"seed {seed} failed")
+            print(f"SEED={seed} failed")
             raise
         shutil.rmtree(folder, ignore_errors=True)  # a store that ends may still write
 

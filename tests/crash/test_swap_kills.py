@@ -20,7 +20,7 @@ from eventvault.events.event import draft
 from eventvault.restore.swap.unpublished import RESTORED
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from tests.schedule import share
+from tests.schedule import series_seed, share
 from tests.service import PROJECT
 from tests.stores import running_service
 
@@ -268,9 +268,7 @@ def test_an_undo_killed_at_any_instant(settings: Settings, new: tuple[str, list[
 
 
 def seeded() -> random.Random:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    return random.Random(seed)
+    return random.Random(series_seed())
 
 
 class Killer:

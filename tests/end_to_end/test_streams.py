@@ -16,6 +16,7 @@ import pytest
 
 from tests import processes
 from tests.ports import free_port
+from tests.schedule import series_seed
 from tests.service import STOPPED_WITHIN, Service
 from tests.sse import Following
 
@@ -127,9 +128,7 @@ def send(service: Service, name: str, kind: str) -> int:
 @pytest.mark.parametrize("victims", ["store", "store and worker"])
 @pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=pytest.mark.soak)])
 def test_nothing_is_lost_or_sent_twice_across_kills(service: Callable[..., Service], rounds: int, victims: str) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    numbers, running = random.Random(seed), service(workers=2)
+    numbers, running = random.Random(series_seed()), service(workers=2)
     begin = send(running, "begin", "a")
     queries = [(f"after={begin}", "end-b"), (f"type=a&after={begin}", "end-a"), (f"type=b&after={begin}", "end-b")]
     collectors = [Collector(running.port, query, last) for query, last in queries for _ in range(3)]
@@ -152,7 +151,7 @@ def test_nothing_is_lost_or_sent_twice_across_kills(service: Callable[..., Servi
     wanted = {"end-b": sorted(sent["a"] + sent["b"]), "end-a": sent["a"]}
     by_query = [wanted["end-b"], wanted["end-a"], sent["b"]]
     for number, collector in enumerate(collectors):
-        assert collector.sequences == by_query[number // 3], f"seed {seed}"
+        assert collector.sequences == by_query[number // 3]
         assert collector.kinds == {"event"}
 
 

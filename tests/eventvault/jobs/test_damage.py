@@ -24,7 +24,7 @@ from eventvault.jobs.local_jobs import LocalJobs
 from eventvault.jobs.memory_transport import MemoryTransport
 from eventvault.small_files import read_bytes
 from tests.eventvault.jobs.rig import MemoryDatabase, World, request
-from tests.schedule import share
+from tests.schedule import series_seed, share
 
 JOBS = 300
 CORRUPT = plyvel.CorruptionError(b"Corruption: block checksum mismatch: /data/storage/jobs_db/000012.ldb")
@@ -121,9 +121,7 @@ def _is_right(jobs: LocalJobs, job_id: str, payload: bytes) -> bool:
 def test_after_a_flipped_bit_each_job_is_right_or_the_damage_is_named(
     template: Path, payloads: dict[str, bytes], tmp_path: Path, flips: int
 ) -> None:
-    seed = int(os.environ.get("FLIP_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"FLIP_SEED={seed}")
-    chance = random.Random(seed)
+    chance = random.Random(series_seed())
     outcomes = []
     for number in range(flips):
         storage = tmp_path / str(number)

@@ -22,6 +22,7 @@ from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.eventvault.past.past_moments import generation_of, ids_at, ids_of, post
 from tests.restoring import drafts, make_archive
+from tests.schedule import series_seed
 from tests.stores import running_service
 
 
@@ -124,9 +125,7 @@ def test_pages_add_up_to_the_whole(service: StoreService, monkeypatch: pytest.Mo
 
 
 def test_any_two_moments_differ_as_their_events_do(service: StoreService) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = random.Random(series_seed())
     names = []
     generations = [generation_of(service)]
     for step in range(6):

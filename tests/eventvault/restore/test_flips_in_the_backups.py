@@ -19,7 +19,7 @@ from eventvault.restore.values import Moment
 from eventvault.settings import Settings, load
 from eventvault.store.service import StoreService
 from tests.restoring import accept_incomplete_recovery, drafts, generation, problem_codes
-from tests.schedule import share
+from tests.schedule import series_seed, share
 from tests.stores import folders_beneath, running_service
 
 LACKS = {"recovery_incomplete", "database_missing", "rolled_back"}
@@ -134,9 +134,7 @@ def is_refused(restore: Callable[[Any], object], what: object) -> bool:
 def test_what_comes_back_is_right_or_what_is_missing_is_named(
     template: Template, tmp_path: Path, flips: int, bring_back: Callable[[Template, Settings, Path], str]
 ) -> None:
-    seed = int(os.environ.get("FLIP_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"FLIP_SEED={seed}")
-    chance = random.Random(seed)
+    chance = random.Random(series_seed())
     outcomes = []
     for number in range(flips):
         folder = tmp_path / str(number)

@@ -23,7 +23,7 @@ from eventvault.settings import load
 from eventvault.store.service import StoreService
 from tests.quarantine import ids_of, letter, take_letters
 from tests.restoring import problem_codes
-from tests.schedule import share
+from tests.schedule import series_seed, share
 from tests.stores import folders_beneath, running_service
 
 NAMES = {"database_damaged", "rolled_back"}
@@ -160,8 +160,6 @@ SHORT_AND_LONG = [
 @pytest.mark.slow
 @pytest.mark.parametrize("flips", SHORT_AND_LONG)
 def test_every_event_is_right_or_the_damage_is_named(template: Run, tmp_path: Path, flips: int) -> None:
-    seed = int(os.environ.get("FLIP_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"FLIP_SEED={seed}")
-    chance = random.Random(seed)
+    chance = random.Random(series_seed())
     outcomes = [outcome(template, tmp_path / f"flip-{number}", chance) for number in range(flips)]
     print({each: outcomes.count(each) for each in set(outcomes)})

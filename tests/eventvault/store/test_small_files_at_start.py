@@ -1,13 +1,9 @@
-"""Whatever the bytes of a small file are, a start serves what was there, or refuses with the reason (P5).
-
-FLIP_SEED repeats a run.
-"""
+"""Whatever the bytes of a small file are, a start serves what was there, or refuses with the reason (P5)."""
 
 from __future__ import annotations
 
 import os
 import random
-import secrets
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +22,7 @@ from eventvault.store.ports import methods
 from eventvault.store.process.ownership import remember_starts, starts_to_serve
 from eventvault.store.service import StoreService
 from tests.restoring import drafts, ids, make_archive
-from tests.schedule import share
+from tests.schedule import series_seed, share
 from tests.stores import running_service
 
 SERVICE = "service-1"
@@ -183,12 +179,6 @@ def check_start(installation: Installation, settings: Settings, changed: Path, *
         assert ids(service)[:-1] == installation.expected, changed
 
 
-def seed() -> int:
-    number = int(os.environ.get("FLIP_SEED") or secrets.randbelow(2**32))
-    print(f"FLIP_SEED={number}")
-    return number
-
-
 def files_in(settings: Settings) -> list[Path]:
     storage = [settings.storage_dir / name for name in sorted(STORAGE_FILES)]
     return storage + [settings.backup_dir / name for name in sorted(BACKUP_FILES)]
@@ -217,7 +207,7 @@ def test_these_are_all_small_files(installation: Installation) -> None:
 
 @pytest.mark.slow
 def test_no_content_of_a_small_file_stops_a_start(installation: Installation, tmp_path: Path) -> None:
-    chance = random.Random(seed())
+    chance = random.Random(series_seed())
     count = len(STORAGE_FILES) + len(BACKUP_FILES)
     pairs = [(number, chance.choice(CHANGES)) for number in range(count)]
     pairs += [(chance.randrange(count), flip_bit) for _ in range(10)]
@@ -227,7 +217,7 @@ def test_no_content_of_a_small_file_stops_a_start(installation: Installation, tm
 @pytest.mark.soak
 @pytest.mark.timeout(6 * 3600)
 def test_no_flipped_bit_of_a_small_file_stops_a_start(installation: Installation, tmp_path: Path) -> None:
-    chance = random.Random(seed())
+    chance = random.Random(series_seed())
     count = len(STORAGE_FILES) + len(BACKUP_FILES)
     pairs = [(number, change) for number in range(count) for change in CHANGES]
     pairs = chance.sample(pairs, share(len(pairs)))
@@ -244,7 +234,7 @@ def test_a_damaged_staged_restore_is_refused_by_a_start_and_held_by_a_take_over(
         service.restore(installation.archive, staged=True)
     path = settings.storage_dir / data_folders.STAGED_RESTORE
     before = path.read_bytes()
-    change(path, random.Random(seed()))
+    change(path, random.Random(series_seed()))
 
     with running_service(settings, service_starts=False) as service:
         assert ids(service) == installation.expected
@@ -267,7 +257,7 @@ def test_a_damaged_intent_is_refused_by_every_start(installation: Installation, 
     path = settings.storage_dir / data_folders.INTENT
     (settings.storage_dir / data_folders.STAGED_RESTORE).rename(path)
     before = path.read_bytes()
-    change(path, random.Random(seed()))
+    change(path, random.Random(series_seed()))
 
     for service_starts in (False, True):
         with running_service(settings, service_starts=service_starts) as service:
@@ -283,7 +273,7 @@ def test_a_damaged_intent_is_refused_by_every_start(installation: Installation, 
 def test_restores_from_the_drop_folder_are_held_while_both_memories_are_damaged(
     installation: Installation, tmp_path: Path, change: Change
 ) -> None:
-    settings, chance = installation.copy(tmp_path / "copy"), random.Random(seed())
+    settings, chance = installation.copy(tmp_path / "copy"), random.Random(series_seed())
     first = settings.storage_dir / data_folders.RESTORE_MEMORY
     second = settings.backup_dir / f".{data_folders.RESTORE_MEMORY}"
     change(first, chance)
@@ -327,7 +317,7 @@ def test_a_damaged_list_of_starts_lets_no_take_over_restore_anything(
     storage = installation.copy(tmp_path / "copy").storage_dir
     assert starts_to_serve(storage, SERVICE) == []
     assert starts_to_serve(storage, "another") == ["another"]
-    change(storage / data_folders.SERVICES, random.Random(seed()))
+    change(storage / data_folders.SERVICES, random.Random(series_seed()))
     assert starts_to_serve(storage, SERVICE) == []
     remember_starts(storage, [SERVICE])
     assert starts_to_serve(storage, SERVICE) == []
@@ -353,7 +343,7 @@ def try_recoveries(installation: Installation, folder: Path, pairs: list[tuple[s
 def test_a_recovery_of_a_lost_storage_has_every_event_whatever_a_small_file_holds(
     installation: Installation, tmp_path: Path, part: int
 ) -> None:
-    chance = random.Random(seed())
+    chance = random.Random(series_seed())
     try_recoveries(installation, tmp_path, [(name, chance.choice(CHANGES)) for name in RECOVERED_FROM[part::2]], chance)
 
 
@@ -361,6 +351,6 @@ def test_a_recovery_of_a_lost_storage_has_every_event_whatever_a_small_file_hold
 def test_a_recovery_of_a_lost_storage_has_every_event_whatever_any_change_makes_of_a_small_file(
     installation: Installation, tmp_path: Path
 ) -> None:
-    chance = random.Random(seed())
+    chance = random.Random(series_seed())
     pairs = [(name, change) for name in RECOVERED_FROM for change in CHANGES]
     try_recoveries(installation, tmp_path, pairs + [(name, flip_bit) for name in RECOVERED_FROM], chance)

@@ -18,6 +18,7 @@ from eventvault.archive.layout import Closing
 from eventvault.archive.source import open_archive
 from eventvault.errors import ArchiveDamaged, ArchiveError, ArchiveTooNew, ArchiveUnsafe
 from tests.mutations import assert_refused, changed, changes, mutations, seal_of
+from tests.schedule import series_seed
 
 TABLE, SMALL = "event_registry_db/000011.ldb", "event_registry_db/000007.ldb"
 OTHER = "event_registry_db/000012.ldb"
@@ -430,9 +431,7 @@ def without_seal(content: bytes) -> bytes:
 def test_random_flips_and_truncations_are_refused_and_nothing_is_unpacked(count, own, tmp_path):
     """But for the seal, which does not change what is unpacked: whether the archive is proven is told elsewhere."""
     whole = own.read_bytes()
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = random.Random(series_seed())
     path = tmp_path / "a.tar.gz"
     for number in range(count):
         place = chance.randrange(len(whole))

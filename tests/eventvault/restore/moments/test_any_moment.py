@@ -23,6 +23,7 @@ from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.restoring import drafts, leftovers
+from tests.schedule import series_seed
 
 FEW, MANY = 25, 400
 
@@ -203,9 +204,10 @@ def test_every_moment_that_the_timeline_names_can_be_had(
     tmp_path: Path, settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, rounds: int, steps: int
 ) -> None:
     monkeypatch.setattr("eventvault.journal.journal.SURVEY_SECONDS", 0.2)
+    first = series_seed()
     for number in range(rounds):
-        seed = random.SystemRandom().randrange(2**32)
-        print(f"seed {seed}")
+        seed = first + number
+        print(f"SEED={seed}")
         folders = {name: str(tmp_path / str(number) / name) for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")}
         series = Series(settings_with({**folders, "JOURNAL_INTERVAL": "50", "AUTO_RECOVER": "true"}), seed)
         try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import secrets
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from eventvault.restore.prepare import prepare_restore
 from tests.eventvault.archive_folder import manifest
 from tests.mutations import seal_of
 from tests.restoring import times_of
-from tests.schedule import share
+from tests.schedule import series_seed, share
 
 FLIPS = 200
 
@@ -63,9 +61,7 @@ def assert_found(path: Path) -> None:
 
 
 def check(whole: bytes, folder: Path, count: int) -> None:
-    seed = int(os.environ.get("FLIP_SEED") or secrets.randbelow(2**32))
-    print(f"FLIP_SEED={seed}")
-    chance = random.Random(seed)
+    chance = random.Random(series_seed())
     ends = [chance.randrange(8 * 100) for _ in range(count // 10)]
     bits = [
         *ends,
