@@ -148,9 +148,8 @@ class Views:
         """Return the moment by its sequence if the plan tells it, because many instants mean the same state."""
         if moment.sequence is not None:
             return moment
-        wanted = msgspec.structs.replace(moment, instant=self._now()) if moment.instant is None else moment
-        sequence = self._builder.plan_for(wanted)[0].target.sequence
-        return wanted if sequence is None else msgspec.structs.replace(wanted, sequence=sequence, instant=None)
+        target = self._builder.plan_for(moment)[0].target
+        return msgspec.structs.replace(moment, sequence=target.sequence, instant=target.instant)
 
     def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:
         """Return the last sequence of the moment, which must be in the window of a registry that ends at `bound`."""
@@ -161,7 +160,7 @@ class Views:
         if moment.instant is None:
             return bound
         text = clock.format_microseconds(moment.instant)
-        if moment.instant > self._now():
+        if moment.instant > max(self._now(), registry.last_recorded):  # the clock may have been set back
             raise self._outside(registry, generation, bound, f"{text} is in the future", moment)
         if moment.instant < _oldest(registry, generation):
             raise self._outside(registry, generation, bound, f"{text} is before the registry began", moment)

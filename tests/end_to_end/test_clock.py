@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ def wait_for(service: Service, code: str, *, present: bool = True) -> dict[str, 
 
 def names_as_of(service: Service, instant: int) -> list[str]:
     text = clock.format_microseconds(instant)
-    return [event["id"] for event in service.get(f"/api/events?asOf={text}").json()["events"]]
+    return [event["id"] for event in service.get(f"/api/events?limit=1000&asOf={text}").json()["events"]]
 
 
 def true_now() -> int:
@@ -121,6 +124,88 @@ def test_a_clock_that_is_set_back_and_returns_harms_no_moment_before_or_after(
         "/api/backup/restore", {"pointInTime": clock.format_microseconds(during), "dryRun": True}
     ).json()
     assert plan["plan"]["eventsLeftBehind"] == 1
+
+
+class Poster:
+    """Posts one event after another in a thread. recorded: the instant of each, in microseconds."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._ended = threading.Event()
+        self.recorded: list[int] = []
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            self.recorded.append(post(self._service, f"e{len(self.recorded)}"))
+
+    def wait_for_more(self) -> None:
+        """Wait until two events were posted that were not begun before."""
+        wanted = len(self.recorded) + 3
+        processes.wait_until(lambda: len(self.recorded) >= wanted, "no more events are posted", 60)
+
+    def end(self) -> None:
+        self._ended.set()
+
+
+@contextmanager
+def posting(service: Service) -> Iterator[Poster]:
+    poster = Poster(service)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(poster.run)
+        try:
+            yield poster
+        finally:
+            poster.end()
+        running.result(60)
+
+
+def pages_after(service: Service, cursor: str, as_of: str = "") -> list[str]:
+    names: list[str] = []
+    while cursor:
+        page = service.get(f"/api/events?limit=50&after={cursor}" + (f"&asOf={as_of}" if as_of else "")).json()
+        names += [event["id"] for event in page["events"]]
+        cursor = page["next"]
+    return names
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("order", [[-2 * HOUR, DAY, 10 * YEAR, -YEAR, 0], [10 * YEAR, -2 * HOUR, -YEAR, DAY, 0]])
+def test_times_and_cursors_are_right_before_and_after_each_step_of_a_clock_while_events_are_posted(
+    running: Service, system_clock: SettableClock, order: list[int]
+) -> None:
+    began = true_now()
+    cursors: list[tuple[str, str, int]] = []
+    backups = []
+    with posting(running) as poster:
+        for offset in order:
+            poster.wait_for_more()
+            instant = poster.recorded[-1]
+            text = clock.format_microseconds(instant)
+            cursors += [
+                (running.get("/api/events?limit=2").json()["next"], "", 0),
+                (running.get(f"/api/events?limit=2&asOf={text}").json()["next"], text, instant),
+            ]
+            backups.append(running.post("/api/backup/create", {"label": str(offset)}).json()["name"])
+            system_clock.set_offset(offset)
+        poster.wait_for_more()
+    recorded = poster.recorded
+    names = [f"e{number}" for number in range(len(recorded))]
+
+    assert recorded == sorted(recorded)
+    assert began <= recorded[0] <= recorded[-1] <= true_now()
+    for instant in {instant for _, _, instant in cursors if instant} | {recorded[0], recorded[-1]}:
+        count = sum(each <= instant for each in recorded)
+        assert names_as_of(running, instant) == names[:count]
+        moment = {"pointInTime": clock.format_microseconds(instant), "dryRun": True}
+        plan = running.post("/api/backup/restore", moment).json()["plan"]
+        assert plan["eventsLeftBehind"] == len(names) - count
+    for cursor, text, instant in cursors:
+        expected = names[: sum(each <= instant for each in recorded)] if text else names
+        assert pages_after(running, cursor, text) == expected[2:]
+    listed = running.get("/api/backup/list").json()["backups"]
+    assert [each["name"] for each in listed] == backups[::-1]
+    assert [each["events"] for each in listed] == sorted((each["events"] for each in listed), reverse=True)
+    assert all(clock.parse(each["created"]) <= true_now() for each in listed)
 
 
 def test_the_hint_for_events_of_the_future_brings_them_to_the_present(

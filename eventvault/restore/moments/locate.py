@@ -137,6 +137,7 @@ class MomentLocator:
     def locate(self, moment: Moment, sources: Sources) -> Target:
         """The event that a moment ends with. Raises MomentUnavailable, with the window and the nearest moments.
 
+        A moment that names neither an event nor an instant ends with the generation, whatever the clock says.
         Raises JournalDamaged for a segment that must be read for it, and RestoreRunning if the database was swapped
         meanwhile.
         """
@@ -151,8 +152,10 @@ class MomentLocator:
                     f"event {moment.sequence} cannot be restored", sources, generation, before=before
                 )
             return Target(generation=generation, sequence=moment.sequence)
-        assert moment.instant is not None, "a moment has a sequence or an instant"
-        target = self._at_instant(generation, moment.instant, reach, sources)
+        if moment.instant is None:
+            target = Target(generation=generation, sequence=reach)
+        else:
+            target = self._at_instant(generation, moment.instant, reach, sources)
         if target.sequence is not None:
             self.check_end(sources, generation, target.sequence)
         return target

@@ -26,7 +26,7 @@ def find(state: MemoryState, moment: Moment) -> tuple[str, int]:
     count = len(events) if moment.sequence is None else moment.sequence
     if moment.instant is not None:
         count = sum(event.recorded_of(value) <= moment.instant for value in events)
-        if moment.instant > state.now() or not count:
+        if not count or moment.instant > max(state.now(), event.recorded_of(events[-1])):
             raise _outside("that moment lies outside the window", events, generation, before=not count)
     if not 0 <= count <= len(events):
         raise _outside(f"event {count} cannot be restored", events, generation, before=count < 0)

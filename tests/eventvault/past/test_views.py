@@ -134,6 +134,25 @@ def test_what_nobody_keeps_is_put_together_from_the_journal(service: StoreServic
     assert (view.of, page.common, page.only_one, page.only_other) == (left, 2, 3, 1)
 
 
+def test_a_clock_that_was_set_back_withholds_nothing_of_the_past(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, end = restored_mistakenly(service)
+    newest = post(service, "newest")
+    system_now = clock.system_now
+    for name in ("system_now", "_now"):
+        monkeypatch.setattr(clock, name, lambda: system_now() - 7_200_000_000)
+
+    assert post(service, "later") == newest, "a recorded time never decreases"
+    assert ids_at(service, Moment(instant=newest))[-2:] == ["newest-0", "later-0"]
+    with pytest.raises(MomentUnavailable, match="in the future"):
+        service.resolve_moment(Moment(instant=newest + 1))
+    assert ids_at(service, Moment(instant=end, generation=left))[-1] == "left-2"
+    forget_kept(service)
+    assert len(ids_at(service, Moment(generation=left))) == 5
+    assert ids_at(service, Moment(instant=end, generation=left))[-1] == "left-2"
+
+
 def test_a_generation_that_was_brought_back_is_whole_in_the_present_one(service: StoreService) -> None:
     left, end = restored_mistakenly(service)
     service.undo()
