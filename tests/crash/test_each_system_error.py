@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,8 @@ ANSWERS = {
 """Codes of answers that mean: try again. A journal that cannot be read makes a moment unavailable for a while, too."""
 DAMAGE = {"backup_damaged", "database_damaged", "journal_damaged", "catalogue_damaged", "rolled_back"}
 LAST_CALL = 40
+PROMISED_SECONDS = 5
+"""So soon the service goes on once the fault is gone."""
 
 Verb = Callable[[StoreClient], object]
 
@@ -108,17 +111,19 @@ def is_traced(pid: int) -> bool:
     return False
 
 
-def check(client: StoreClient, acknowledged: set[str], tried: str, *, is_busy: bool = False) -> None:
+def check(client: StoreClient, acknowledged: set[str], tried: str, *, is_busy: bool = False) -> float:
     """With the fault gone, the service is back within 5 s, has everything, and calls nothing damaged.
 
-    is_busy: other stores work meanwhile.
+    Returns the seconds until an event was acknowledged. is_busy: other stores work meanwhile.
     """
-    deadline = time.monotonic() + (30 if is_busy or "PYTEST_XDIST_WORKER" in os.environ else 5)
+    began = time.monotonic()
+    deadline = began + (30 if is_busy or "PYTEST_XDIST_WORKER" in os.environ else PROMISED_SECONDS)
     while True:
         with suppress(EventVaultError):
             name = f"check-{time.monotonic_ns()}"
             client.append(drafts(1, name))
             acknowledged.add(f"{name}-0")
+            seconds = time.monotonic() - began
             break
         assert time.monotonic() < deadline, f"{tried}: the service does not go on: {client.status()['problems']}"
         time.sleep(0.1)
@@ -128,6 +133,17 @@ def check(client: StoreClient, acknowledged: set[str], tried: str, *, is_busy: b
     assert not damage, f"{tried}: {damage}"
     marked = {entry.name: entry.problem for entry in client.list_backups() if entry.problem}
     assert not marked, f"{tried}: {marked}"
+    return seconds
+
+
+def seconds_in_words(seconds: list[float]) -> str:
+    if not seconds:
+        return "no time was measured"
+    late = sum(each > PROMISED_SECONDS for each in seconds)
+    return (
+        f"back after {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s, {late} of {len(seconds)} later "
+        f"than {PROMISED_SECONDS} s"
+    )
 
 
 def answer_of(work: Callable[[], object]) -> str:
@@ -141,6 +157,7 @@ def answer_of(work: Callable[[], object]) -> str:
 @pytest.mark.parametrize("rounds", [3, pytest.param(share(600), id="long", marks=pytest.mark.soak)])
 def test_each_error_of_the_system_at_some_call_of_each_verb(settings: Settings, tmp_path: Path, rounds: int) -> None:
     chosen, fired = random.Random(series_seed()), 0
+    seconds = []
     with running_client(settings) as client:
         client.append(drafts(20))
         acknowledged = set(ids(client))
@@ -158,9 +175,9 @@ def test_each_error_of_the_system_at_some_call_of_each_verb(settings: Settings, 
                 answer = answer_of(lambda verb=verb: VERBS[verb](client))  # type: ignore[misc]
             fired += "(INJECTED)" in log.read_text(errors="replace")
             assert answer in ANSWERS | {"done", "moment_unavailable"}, f"{tried}: {answer}"
-            check(client, before, tried)
+            seconds.append(check(client, before, tried))
             acknowledged = set(ids(client))
-    print(f"{fired} of {rounds} faults fired")
+    print(f"{fired} of {rounds} faults fired; {seconds_in_words(seconds)}")
     assert fired or rounds < 20, "no fault fired"
     assert acknowledged
 
@@ -196,7 +213,7 @@ def test_each_error_of_the_system_at_some_call_of_a_start(
         client.create_backup()
         client.append(drafts(5, "journaled"))
         acknowledged = set(ids(client))
-    log = tmp_path / "strace"
+    log, seconds = tmp_path / "strace", []
     for number in range(rounds):
         if recover:
             shutil.rmtree(settings.storage_dir)
@@ -204,7 +221,10 @@ def test_each_error_of_the_system_at_some_call_of_a_start(
         last = 3000 if call in ("openat", "newfstatat", "read") else LAST_CALL  # Python loads its modules first
         fault = f"{call}:error={chosen.choice(ERRORS)}:when={chosen.randrange(1, last)}"
         script = STARTS.format(once=tmp_path / f"once-{number}", log=log, call=call, fault=fault)
+        began = time.monotonic()
         with running_client(settings, ["sh", "-c", script, "sh", *STORE_COMMAND]) as client:
             detach(log)
             check(client, acknowledged, f"round {number}, start, {fault}")
+            seconds.append(time.monotonic() - began)
             acknowledged = set(ids(client))
+    print(seconds_in_words(seconds))
