@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from app.worker_memory import EVENTS, LONGEST, OTHERS, Held, WorkerMemory
+from app.worker_memory import EVENTS, LONGEST, OTHERS, HeldAnswer, WorkerMemory
 from eventvault.errors import TooBusy
 
 SHARED_SECONDS = 0.5
@@ -112,7 +112,7 @@ class SharedAnswers:
             answer = question.make()
             encoded = question.encode(answer)
             if encoded is not None and self._nanoseconds:
-                self._memory.hold(question.key, Held(shared.began, encoded))
+                self._memory.hold(question.key, HeldAnswer(shared.began, encoded))
             if encoded is not None and len(encoded) > LONGEST:
                 self._forget(question.key)
             shared.answer.set_result(answer)

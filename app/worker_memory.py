@@ -27,7 +27,7 @@ _SLOTS = 8
 _SLOT_BYTES = _HEAD.size + LONGEST
 
 
-class Held(NamedTuple):
+class HeldAnswer(NamedTuple):
     """began: when the answer was begun to be made, in monotonic nanoseconds."""
 
     began: int
@@ -47,7 +47,7 @@ class WorkerMemory:
     def last_change(self, kind: int) -> int:
         return int(_CHANGES.unpack_from(self._memory)[kind])
 
-    def hold(self, key: Hashable, held: Held) -> None:
+    def hold(self, key: Hashable, held: HeldAnswer) -> None:
         """Hold an answer in the place of another one, unless it is long."""
         if len(held.answer) > LONGEST:
             return
@@ -63,11 +63,11 @@ class WorkerMemory:
         began, answered, _, _ = _HEAD.unpack_from(self._memory, _place(digest))
         return began if answered == digest else 0
 
-    def read(self, key: Hashable) -> Held | None:
+    def read(self, key: Hashable) -> HeldAnswer | None:
         digest = _digest(key)
         at = _place(digest)
         began, answered, length, checksum = _HEAD.unpack_from(self._memory, at)
-        held = Held(began, self._memory[at + _HEAD.size : at + _HEAD.size + min(length, LONGEST)])
+        held = HeldAnswer(began, self._memory[at + _HEAD.size : at + _HEAD.size + min(length, LONGEST)])
         return held if answered == digest and checksum == _checksum(digest, held) else None
 
 
@@ -79,7 +79,7 @@ def _place(digest: bytes) -> int:
     return _CHANGES.size + digest[0] % _SLOTS * _SLOT_BYTES
 
 
-def _checksum(digest: bytes, held: Held) -> int:
+def _checksum(digest: bytes, held: HeldAnswer) -> int:
     return zlib.crc32(held.answer, zlib.crc32(digest + struct.pack("<q", held.began)))
 
 

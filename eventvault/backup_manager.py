@@ -20,7 +20,7 @@ from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE, lifeline
 from eventvault.store.process.ownership import announce_start
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
-from eventvault.store.rpc.wire import PROTOCOL, Hello
+from eventvault.store.rpc.wire import PROTOCOL, StoreHello
 
 log = logging.getLogger("BackupManager")
 
@@ -66,7 +66,7 @@ class BackupManager:
             check_folder(self._settings)
         make_folders(self._settings)
 
-    def _is_own(self, hello: Hello) -> bool:
+    def _is_own(self, hello: StoreHello) -> bool:
         """Whether a store belongs to this start of the service, as one that is a service of its own does."""
         same = (hello.service, hello.version, hello.protocol) == (self._spawner.service, __version__, PROTOCOL)
         return same or hello.mode == "standalone"

@@ -30,10 +30,10 @@ from eventvault.jobs.messages import (
     Failed,
     Fenced,
     GiveBack,
-    Hello,
     Progressed,
     Report,
     Run,
+    SessionHello,
     Started,
     Stop,
     Work,
@@ -197,8 +197,8 @@ class Supervisor:
             self._greeted = connections
             self._reports.insert(0, self._hello(self._declared, self._partition))
 
-    def _hello(self, declared: Declared, partition: int) -> Hello:
-        return Hello(
+    def _hello(self, declared: Declared, partition: int) -> SessionHello:
+        return SessionHello(
             session=self.session.id, host=self.options.host, version=self.options.version,
             concurrency=0 if self.session.is_draining else self.options.concurrency, partition=partition,
             types=declared.types, schedules=declared.schedules, received=self.session.have,

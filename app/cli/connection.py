@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # at a Tab, the modules of commands are imported for their op
     from eventvault.settings import Settings
     from eventvault.store.ports.store import Store
     from eventvault.store.process.spawn import Spawner
-    from eventvault.store.rpc.wire import Hello
+    from eventvault.store.rpc.wire import StoreHello
 
 _KEY = "eventvault.connection"
 _END_SECONDS = 20.0
@@ -270,7 +270,7 @@ def _tell_of_store() -> None:
     click.echo("No service runs: a store was started for this command.", err=True)
 
 
-def _end_other_version(spawner: Spawner, hello: Hello) -> None:
+def _end_other_version(spawner: Spawner, hello: StoreHello) -> None:
     """End a store that commands of another version started. Raises ServiceRunning for that of a service."""
     if hello.mode == "command":
         spawner.end("")

@@ -91,7 +91,9 @@ def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
     opening = Opening(settings, transport, worker.problems)
     server = JobsServer(
         opening.jobs,
-        lambda: wire.Hello(wire.PROTOCOL, __version__, os.getpid(), service, opening.dispatcher.seconds_without_turn()),
+        lambda: wire.DispatcherHello(
+            wire.PROTOCOL, __version__, os.getpid(), service, opening.dispatcher.seconds_without_turn()
+        ),
         transport.attach,
         owns=lock.holds,
     )

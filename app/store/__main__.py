@@ -131,7 +131,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         jobs_failure=lambda: "" if keeper is None else keeper.failure,
         service=service_name,
     )
-    hello = wire.Hello(wire.PROTOCOL, eventvault.__version__, os.getpid(), service_name, mode)
+    hello = wire.StoreHello(wire.PROTOCOL, eventvault.__version__, os.getpid(), service_name, mode)
     spawner = os.environ.get(SPAWNER_VARIABLE)
     server = StoreServer(
         service,

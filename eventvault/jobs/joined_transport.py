@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from eventvault.jobs.messages import Bye, Hello, Tick, Work
+from eventvault.jobs.messages import Bye, SessionHello, Tick, Work
 from eventvault.jobs.transport import DispatcherTransport, Loss, OutboxMessage, Position, Received, Submitted
 from eventvault.problems import Problem
 from eventvault.recent import Recent
@@ -99,7 +99,7 @@ class JoinedTransport:
     def _note(self, received: Sequence[Received], *, is_remote: bool) -> None:
         """Note by which transport sessions came, and that they live."""
         for report, _ in received:
-            if isinstance(report, Hello):
+            if isinstance(report, SessionHello):
                 self._is_remote.put(report.session, is_remote)
             elif isinstance(report, Bye):
                 if self._is_remote.get(report.session) is is_remote:

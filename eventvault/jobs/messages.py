@@ -62,7 +62,7 @@ Work = Run | Stop | GiveBack | Fenced
 # From a session to the dispatcher.
 
 
-class Hello(_Message, tag="hello", frozen=True, kw_only=True):
+class SessionHello(_Message, tag="hello", frozen=True, kw_only=True):
     """The session begins, or says again what it is. partition: of `jobs.work`, where it listens; 0 over a socket.
 
     concurrency: how many attempts it runs at a time; 0 while it drains. received: the tokens that it has and has not
@@ -156,7 +156,7 @@ class Tick(_Message, tag="tick", frozen=True, kw_only=True):
     stands_by: bool = False
 
 
-Report = Hello | Beat | Started | Progressed | Done | Failed | Returned | Bye | Tick
+Report = SessionHello | Beat | Started | Progressed | Done | Failed | Returned | Bye | Tick
 
 _encoder = msgspec.json.Encoder()
 _work = msgspec.json.Decoder(Work)

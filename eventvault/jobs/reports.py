@@ -28,7 +28,7 @@ def take(queue: JobQueue, received: Received) -> None:
     if isinstance(report, messages.Tick):
         if received.position is None or report.dispatcher == queue.dispatcher:
             _tick(queue, is_remote=received.position is not None)
-    elif isinstance(report, messages.Hello):
+    elif isinstance(report, messages.SessionHello):
         _hello(queue, report, is_remote=received.position is not None)
     else:
         session = queue.sessions.get(report.session)
@@ -68,7 +68,7 @@ def _of_job(queue: JobQueue, session: Session, active: Active, report: _OfAttemp
             _progressed(queue, active, report)
 
 
-def _hello(queue: JobQueue, hello: messages.Hello, *, is_remote: bool) -> None:
+def _hello(queue: JobQueue, hello: messages.SessionHello, *, is_remote: bool) -> None:
     """Take a session in. The types of the service's own run beside its folders, so no topic says what they are."""
     if is_remote:
         hello = msgspec.structs.replace(hello, types=[each for each in hello.types if each.name not in BUILT_IN])

@@ -33,7 +33,7 @@ class JobsServer:
     def __init__(
         self,
         jobs: Callable[[], Jobs],
-        hello: Callable[[], wire.Hello],
+        hello: Callable[[], wire.DispatcherHello],
         attach: Callable[[str, socket.socket, bytes], None],
         *,
         owns: Callable[[], bool] = lambda: True,

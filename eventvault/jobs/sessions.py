@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from eventvault.jobs.job import Job
-from eventvault.jobs.messages import Hello
+from eventvault.jobs.messages import SessionHello
 
 RUNS = 100
 """Of so many runs the mean is taken that decides how much a session gets in advance."""
@@ -20,7 +20,7 @@ MAX_CONCURRENCY = 1_000
 class StoredSession(msgspec.Struct, frozen=True, omit_defaults=True):
     """A session in `jobs_db`. heard: the tick of its last report. is_remote: its reports have positions."""
 
-    hello: Hello
+    hello: SessionHello
     heard: int = 0
     is_remote: bool = False
 
@@ -40,7 +40,7 @@ class Active:
 class Session:
     """One life of a worker. active: its jobs, by token, in the order of their sending."""
 
-    def __init__(self, hello: Hello, heard: int, moment: float, *, is_remote: bool) -> None:
+    def __init__(self, hello: SessionHello, heard: int, moment: float, *, is_remote: bool) -> None:
         self.is_remote = is_remote
         self.heard = self.heard_on_disk = heard
         self.active: dict[str, Active] = {}
@@ -50,7 +50,7 @@ class Session:
         self._runs: deque[float] = deque(maxlen=RUNS)
         self._seconds = 0.0
 
-    def greet(self, hello: Hello) -> None:
+    def greet(self, hello: SessionHello) -> None:
         self.hello = hello
         self.types = {job_type.name: job_type for job_type in hello.types}
         self.concurrency = min(max(hello.concurrency, 0), MAX_CONCURRENCY)

@@ -21,7 +21,7 @@ PROTOCOL = 1
 """The version of all requests and replies but `hello` and `end`; both ends must have the same one."""
 
 
-class Hello(msgspec.Struct, frozen=True):
+class DispatcherHello(msgspec.Struct, frozen=True):
     """Who the dispatcher is. service: the service start that it belongs to. idle: seconds without a step."""
 
     protocol: int
@@ -40,7 +40,7 @@ class SentView(msgspec.Struct, frozen=True):
 
 
 METHODS = methods_of(Jobs)
-_CONNECTION: dict[str, tuple[Any, Any]] = {"hello": (tuple[()], Hello), "end": (tuple[str], bool)}
+_CONNECTION: dict[str, tuple[Any, Any]] = {"hello": (tuple[()], DispatcherHello), "end": (tuple[str], bool)}
 """Every version reads these."""
 
 _codec = Codec(

@@ -17,7 +17,7 @@ from eventvault import progress
 from eventvault.errors import EventVaultError, KafkaRefused, KafkaUnreachable
 from eventvault.kafka import topics
 from eventvault.kafka.consuming import Accepted, Consuming, Load, Sink
-from eventvault.kafka.followed_topics import BeginAgain
+from eventvault.kafka.followed_topics import RestartConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.restartable_thread import RestartableThread
 from eventvault.settings import Settings
@@ -70,7 +70,7 @@ class EventsConsumer:
             progress.step()
             try:
                 Consuming(self._settings, self._begin(), self._load, self.monitor, stopping, self._accepted).run()
-            except BeginAgain:
+            except RestartConsumer:
                 log.info("the Kafka consumer starts again at the stored offsets")
             except KafkaUnreachable as error:
                 self.monitor.lost(error.message, error.hint if isinstance(error, KafkaRefused) else None)

@@ -20,7 +20,7 @@ from eventvault.kafka import client_errors, config, offsets, refusals, topics
 from eventvault.kafka.batch import PartitionBatch, read_batches
 from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.dead_letters import DeadLetters, undelivered
-from eventvault.kafka.followed_topics import BeginAgain, FollowedTopics, Unanswered
+from eventvault.kafka.followed_topics import FollowedTopics, RestartConsumer, Unanswered
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.quarantine_format import DeadLetter
 from eventvault.kafka.renewal import Renewal
@@ -81,7 +81,7 @@ class Consuming:
         self._topics = FollowedTopics(settings, admin, self._consumer, monitor, metadata)
 
     def run(self) -> None:
-        """Raises BeginAgain or an error, after which another run begins."""
+        """Raises RestartConsumer or an error, after which another run begins."""
         try:
             while not self._stopping.is_set():
                 progress.step()
@@ -97,9 +97,9 @@ class Consuming:
             self._consumer.close()
 
     def _renew_when_due(self) -> None:
-        """Raise BeginAgain if the client is to be made anew: its connections may go on as they are."""
+        """Raise RestartConsumer if the client is to be made anew: its connections may go on as they are."""
         if self._renewal.is_due:
-            raise BeginAgain
+            raise RestartConsumer
         if self._renewal.is_accepted:
             self._monitor.accepted_by_all()
 
@@ -214,7 +214,7 @@ class Consuming:
                 raise
             if beginning is not None:
                 log.warning("the loss in %s/%d was accepted; it resumes at offset %d", *place, beginning.next)
-                raise BeginAgain
+                raise RestartConsumer
 
     def _client_error(self, error: KafkaError) -> None:
         if self._is_closing:

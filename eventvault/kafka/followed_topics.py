@@ -31,7 +31,7 @@ MAX_PARTITIONS = 5_000
 """Of all topics together. Each archive's manifest and each segment of the journal has the offsets of all of them."""
 
 
-class BeginAgain(Exception):
+class RestartConsumer(Exception):
     """Drop what was read and is not stored, and start a new client at the stored offsets.
 
     It must be a new client, because librdkafka uses its old knowledge of a topic that was recreated.
@@ -85,7 +85,7 @@ class FollowedTopics:
     def check_when_due(self) -> None:
         """Ask the brokers which topics there are, and begin with what is new.
 
-        Raises KafkaUnreachable, or BeginAgain if a topic is not the one whose offsets are stored.
+        Raises KafkaUnreachable, or RestartConsumer if a topic is not the one whose offsets are stored.
         """
         if time.monotonic() < self._check_due:
             return
@@ -113,7 +113,7 @@ class FollowedTopics:
         """Return of which topics the brokers do not say that they are those of the stored offsets, and why.
 
         A name alone does not tell, but a topic's id does: a recreated topic never gets its old one back. So messages
-        that were read before the request are the topic's. Raises BeginAgain for another topic, or KafkaUnreachable.
+        that were read before the request are the topic's. Raises RestartConsumer for another topic, KafkaUnreachable.
         """
         found = self._answers(requests)
         for name, topic_info in found.items():
@@ -219,7 +219,7 @@ class FollowedTopics:
         if positions is None:
             return
         if topic_info is None or topic_info.topic_id != positions.topic_info.topic_id:
-            raise BeginAgain
+            raise RestartConsumer
 
     def _follow(self, name: str, topic_info: TopicInfo) -> None:
         """Begin with a topic's new partitions. If the brokers do not answer about them, it is tried again later."""

@@ -15,7 +15,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.errors import PartitionNotStopped, TopicNotNamed
-from eventvault.kafka.values import Held
+from eventvault.kafka.values import QuarantineContents
 from eventvault.operations.rate import Rate
 from eventvault.problems import Problem
 from eventvault.settings import Settings
@@ -61,7 +61,7 @@ class KafkaMonitor:
         self, settings: Settings, monotonic: Callable[[], float] = time.monotonic, *, consumes: bool = True
     ) -> None:
         self._consumes = consumes
-        self.quarantine: Held | None = None
+        self.quarantine: QuarantineContents | None = None
         """What the registry has in quarantine, as it was read last; None before that."""
         self.configured = bool(settings.kafka_bootstrap_servers)
         self._chosen = settings.kafka_events_topic
@@ -431,7 +431,7 @@ def _sum(lags: Iterable[int | None]) -> int | None:
     return sum(known) if found and len(known) == len(found) else None
 
 
-def _quarantine_problems(held: Held | None) -> list[Problem]:
+def _quarantine_problems(held: QuarantineContents | None) -> list[Problem]:
     if held is None or not held.count:
         return []
     message = (
@@ -445,7 +445,7 @@ def _quarantine_problems(held: Held | None) -> list[Problem]:
     return [Problem("kafka_quarantine", message, hint, details=details, degrades=False)]
 
 
-def _describe_held(held: Held | None) -> dict[str, Any]:
+def _describe_held(held: QuarantineContents | None) -> dict[str, Any]:
     """Return `quarantine`, and the dead letters since the registry began."""
     if held is None:
         return {"quarantine": None}

@@ -25,8 +25,8 @@ from eventvault.kafka.quarantine_format import DeadLetter, Place, weight_of
 from eventvault.kafka.values import (
     Content,
     Facts,
-    Held,
     Mode,
+    QuarantineContents,
     QuarantinedMessage,
     QuarantineFilter,
     QuarantinePage,
@@ -117,7 +117,7 @@ class Quarantine:
         self._changes = 0
         """Grows when a write begins and when it ends: what was counted meanwhile may be wrong."""
 
-    def held(self) -> Held:
+    def held(self) -> QuarantineContents:
         """Return what is there. It is counted once for each opening of the database."""
         with self._using() as rows:
             return self._held(rows)
@@ -300,11 +300,11 @@ class Quarantine:
             self._counted = counted
         return result
 
-    def _held(self, rows: Rows) -> Held:
+    def _held(self, rows: Rows) -> QuarantineContents:
         sums = self._sums(rows)
         with rows.rows(keys.QUARANTINE_LIST, _LAST) as listed:
             oldest = next((quarantine_format.read_list_key(key)[0] for key, _ in listed), None)
-        return Held(sums.count, sums.bytes, oldest, _totals(rows))
+        return QuarantineContents(sums.count, sums.bytes, oldest, _totals(rows))
 
     def _sums(self, rows: Rows) -> _Sums:
         counted = self._counted

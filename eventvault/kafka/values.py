@@ -66,7 +66,7 @@ class Totals(msgspec.Struct, frozen=True):
     dropped: int = 0
 
 
-class Held(msgspec.Struct, frozen=True):
+class QuarantineContents(msgspec.Struct, frozen=True):
     """What is in the quarantine. oldest: when that one was quarantined, in microseconds."""
 
     count: int = 0
@@ -100,7 +100,7 @@ class QuarantinePage(msgspec.Struct, frozen=True):
 
     messages: list[Quarantined]
     next: str | None
-    held: Held
+    held: QuarantineContents
 
 
 class Replayed(msgspec.Struct, frozen=True):

@@ -49,7 +49,7 @@ def test_nothing_is_read_before_somebody_asks(monkeypatch: pytest.MonkeyPatch) -
 def test_a_store_of_another_service_version_is_not_asked(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hello = wire.Hello(wire.PROTOCOL + 1, "9.9.9", 1, "", "service")
+    hello = wire.StoreHello(wire.PROTOCOL + 1, "9.9.9", 1, "", "service")
     monkeypatch.setattr(Spawner, "hello", lambda _: hello)
     with pytest.raises(ServiceRunning, match=r"is of EventVault 9\.9\.9"):
         assert Connection().store
@@ -59,7 +59,7 @@ def test_a_store_of_another_version_that_a_command_started_is_ended(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str] = []
-    monkeypatch.setattr(Spawner, "hello", lambda _: wire.Hello(wire.PROTOCOL + 1, "9.9.9", 1, "", "command"))
+    monkeypatch.setattr(Spawner, "hello", lambda _: wire.StoreHello(wire.PROTOCOL + 1, "9.9.9", 1, "", "command"))
     monkeypatch.setattr(Spawner, "end", lambda _, service: ended.append(service))
     assert Connection().store
     assert ended == [""]

@@ -10,7 +10,7 @@ import pytest
 
 from app import shared_answers
 from app.shared_answers import Question, SharedAnswers
-from app.worker_memory import LONGEST, Held, WorkerMemory
+from app.worker_memory import LONGEST, HeldAnswer, WorkerMemory
 from eventvault.errors import StoreUnavailable, TooBusy
 
 MILLISECOND = 1_000_000
@@ -135,8 +135,8 @@ def test_a_long_answer_is_for_those_alone_who_ask_at_once(answers: SharedAnswers
 def test_what_workers_hold_for_different_questions_is_never_mixed_up() -> None:
     memory = WorkerMemory()
     for number in range(100):
-        memory.hold(number, Held(number + 1, b"%d" % number))
-        assert memory.read(number) == Held(number + 1, b"%d" % number)
+        memory.hold(number, HeldAnswer(number + 1, b"%d" % number))
+        assert memory.read(number) == HeldAnswer(number + 1, b"%d" % number)
     held = [memory.read(number) for number in range(100)]
     assert 1 <= sum(each is not None for each in held) <= 8
     assert all(each is None or each.answer == b"%d" % number for number, each in enumerate(held))

@@ -29,7 +29,7 @@ from eventvault.jobs.job import MAX_SCHEDULE_NAME_LENGTH, JobRequest, JobSchedul
 from eventvault.jobs.local_jobs import LocalJobs
 from eventvault.jobs.memory_jobs import MemoryJobs
 from eventvault.jobs.memory_transport import MemoryTransport
-from eventvault.jobs.messages import Hello
+from eventvault.jobs.messages import SessionHello
 from eventvault.jobs.port import Jobs
 from eventvault.scopes import SCOPES
 from eventvault.settings import load
@@ -80,7 +80,7 @@ def _dispatcher(folder: Path) -> Iterator[Jobs]:
     dispatcher.start()
     worker = transport.worker()
     worker.open("s")
-    hello = Hello(session="s", host="h", version="1", concurrency=1, types=list(TYPES), schedules=[IN_CODE])
+    hello = SessionHello(session="s", host="h", version="1", concurrency=1, types=list(TYPES), schedules=[IN_CODE])
     worker.report([hello])
     local = LocalJobs(dispatcher)
     processes.wait_until(lambda: len(local.types()) == len(TYPES), "the worker is not known")

@@ -21,7 +21,7 @@ from eventvault.errors import EventVaultError
 from eventvault.jobs import wire
 from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import JobSchedule, JobType
-from eventvault.jobs.messages import Hello
+from eventvault.jobs.messages import SessionHello
 from eventvault.jobs.port import QueueStatus
 from eventvault.jobs.socket_worker_transport import SocketWorkerTransport
 from eventvault.rpc import frames, sockets
@@ -98,7 +98,7 @@ def name_a_type(settings: Settings, client: JobsClient) -> None:
 
     processes.wait_until(lambda: bool(pid_of(settings)), "no dispatcher answers")
     worker.open("s1")
-    worker.report([Hello(session="s1", host="h", version="1", concurrency=1, types=[JobType(name="report")])])
+    worker.report([SessionHello(session="s1", host="h", version="1", concurrency=1, types=[JobType(name="report")])])
     processes.wait_until(is_known, "the type is not known", 60)
     worker.close(1.0)
 

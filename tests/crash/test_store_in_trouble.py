@@ -268,7 +268,7 @@ def test_a_caller_goes_on_waiting_for_a_store_that_answers_others_and_for_no_oth
     asked = []
     hello = store_client.spawner.hello
 
-    def count() -> wire.Hello | None:
+    def count() -> wire.StoreHello | None:
         asked.append(1)
         return hello() if len(asked) < 5 else None
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from eventvault.jobs.job import MAX_OUTPUT_OF_ATTEMPT
-from eventvault.jobs.messages import Bye, Done, Failed, Fenced, Hello, Progressed, Returned
+from eventvault.jobs.messages import Bye, Done, Failed, Fenced, Progressed, Returned, SessionHello
 from tests.processes import wait_until
 from tests.worker.worker_harness import (
     PATIENCE_SECONDS,
@@ -263,7 +263,8 @@ def test_a_new_connection_is_greeted_with_what_is_there(worker: Harness) -> None
     worker.wait_for_beat(lambda beat: beat.have == [run.token])
     worker.transport.connect_again()
     worker.transport.wait_for(
-        lambda reports: any(isinstance(each, Hello) and each.received == [run.token] for each in reports), "no hello"
+        lambda reports: any(isinstance(each, SessionHello) and each.received == [run.token] for each in reports),
+        "no hello",
     )
     worker.stop(run)
     worker.outcome(run)
@@ -349,7 +350,8 @@ def test_a_worker_that_drains_finishes_what_runs_and_hands_back_the_rest(tmp_pat
         late = worker.send("about")
         assert isinstance(worker.outcome(late), Returned)
         worker.transport.wait_for(
-            lambda reports: any(isinstance(each, Hello) and each.concurrency == 0 for each in reports), "no hello"
+            lambda reports: any(isinstance(each, SessionHello) and each.concurrency == 0 for each in reports),
+            "no hello",
         )
         (tmp_path / "go").touch()
         assert isinstance(worker.outcome(running), Done)

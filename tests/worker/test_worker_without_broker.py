@@ -73,7 +73,7 @@ def running_dispatcher(storage: Path, tick: float = TICK) -> Iterator[Jobs]:
     dispatcher.open()
     dispatcher.start()
     jobs = LocalJobs(dispatcher)
-    hello = wire.Hello(wire.PROTOCOL, "test", os.getpid(), "", 0.0)
+    hello = wire.DispatcherHello(wire.PROTOCOL, "test", os.getpid(), "", 0.0)
     server = JobsServer(lambda: jobs, lambda: hello, transport.attach)
     listening = threading.Event()
     thread = threading.Thread(target=server.serve, args=(storage, listening.set))

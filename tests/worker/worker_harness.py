@@ -17,7 +17,19 @@ from typing import Any
 import msgspec
 
 from eventvault.jobs import messages
-from eventvault.jobs.messages import Beat, Done, Failed, GiveBack, Hello, Report, Returned, Run, Started, Stop, Work
+from eventvault.jobs.messages import (
+    Beat,
+    Done,
+    Failed,
+    GiveBack,
+    Report,
+    Returned,
+    Run,
+    SessionHello,
+    Started,
+    Stop,
+    Work,
+)
 from eventvault.jobs.transport import TransportAway
 from tests.processes import states, wait_until
 from worker.pool import Pool
@@ -115,12 +127,12 @@ class Harness:
     def session(self) -> str:
         return self.supervisor.session.id
 
-    def hello(self, session: str | None = None) -> Hello:
+    def hello(self, session: str | None = None) -> SessionHello:
         """The first hello of a session."""
         wanted = session or self.session
-        found: Hello = self.transport.wait_for(
+        found: SessionHello = self.transport.wait_for(
             lambda reports: next(
-                (each for each in reports if isinstance(each, Hello) and each.session == wanted), None
+                (each for each in reports if isinstance(each, SessionHello) and each.session == wanted), None
             ),
             "no hello",
         )

@@ -23,7 +23,7 @@ from eventvault.events.event import Appended
 from eventvault.kafka.values import (
     Content,
     Facts,
-    Held,
+    QuarantineContents,
     Quarantined,
     QuarantinedMessage,
     QuarantinePage,
@@ -690,7 +690,7 @@ def _bytes(answer: _Bytes | None) -> bytes | None:
 
 def _quarantine(answer: _Quarantine) -> QuarantinePage:
     totals = Totals(dropped=answer.dropped)
-    held = Held(answer.count, answer.bytes, instant_of(answer.oldest), totals)
+    held = QuarantineContents(answer.count, answer.bytes, instant_of(answer.oldest), totals)
     return QuarantinePage([_quarantined(each) for each in answer.quarantine], answer.next, held)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaError
 
 from eventvault.kafka import client_errors
-from eventvault.kafka.jobs.reader_thread import BeginAgain
+from eventvault.kafka.jobs.reader_thread import RestartReader
 from eventvault.kafka.renewal import Renewal
 
 
@@ -24,9 +24,9 @@ class ClientWatch:
         self._renewal = Renewal()
 
     def is_due(self) -> bool:
-        """Return whether to look at the topic now. Raises BeginAgain if the client is to be made anew."""
+        """Return whether to look at the topic now. Raises RestartReader if the client is to be made anew."""
         if self._renewal.is_due:
-            raise BeginAgain
+            raise RestartReader
         return time.monotonic() >= self.due
 
     def look_soon(self) -> None:

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from eventvault.errors import KafkaRefused
 from eventvault.jobs import messages
 from eventvault.jobs.lease import LEASE_SECONDS, LEASE_TICKS, TICK_SECONDS
-from eventvault.jobs.messages import Beat, Bye, Fenced, Hello, Report, Tick, Work
+from eventvault.jobs.messages import Beat, Bye, Fenced, Report, SessionHello, Tick, Work
 from eventvault.jobs.transport import Loss, OutboxMessage, Position, Received, Submitted
 from eventvault.kafka import clients
 from eventvault.kafka.clients import WatchedProducer
@@ -229,13 +229,13 @@ class KafkaTransport:
         """
         if isinstance(report, Tick):
             return self._ticks.read(report)
-        if isinstance(report, Hello):
+        if isinstance(report, SessionHello):
             self._partitions.put(report.session, report.partition)
         elif isinstance(report, Bye):
             self._partitions.pop(report.session)
         else:
             self._partitions.touch(report.session)
-        return not (self._ticks.stands_by and isinstance(report, Hello | Beat | Bye))
+        return not (self._ticks.stands_by and isinstance(report, SessionHello | Beat | Bye))
 
     def _send_waiting(self) -> None:
         if self._ticks.stands_by or self._ticks.is_rewound:

@@ -14,7 +14,7 @@ from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.jobs.client_watch import ClientWatch
 from eventvault.kafka.jobs.old_workers import OldWorkers, later_of
 from eventvault.kafka.jobs.reader_state import ReaderState
-from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, BeginAgain, is_end, poll
+from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, RestartReader, is_end, poll
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.positions import Positions
 from eventvault.kafka.topic_info import TopicInfo
@@ -66,14 +66,14 @@ class JobsReader:
         return submitted, [len(each.value or b"") for each in submitted]
 
     def _check(self) -> None:
-        """Begin, go on, or release what was assigned. Raises KafkaUnreachable, or BeginAgain for another topic."""
+        """Begin, go on, or release what was assigned. Raises KafkaUnreachable, or RestartReader for another topic."""
         self._took = self._state.may_take
         if self._cluster_id is None:
             self._cluster_id = topics.describe_cluster(self._admin).cluster_id
         topic_info = topics.topic_of(topics.ask_topic(self._admin, self._topic), self._cluster_id)
         positions = self._positions
         if positions is not None and (topic_info is None or topic_info.topic_id != positions.topic_info.topic_id):
-            raise BeginAgain
+            raise RestartReader
         if topic_info is None or not self._state.may_take or self._have_old_workers():
             self._release()
         else:

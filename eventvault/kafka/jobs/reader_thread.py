@@ -29,7 +29,7 @@ STOP_SECONDS = 20.0
 Put = Callable[[Sequence[Any], Sequence[int]], None]
 
 
-class BeginAgain(Exception):
+class RestartReader(Exception):
     """Start a new client behind what was read, because the old one knows a topic that was deleted."""
 
 
@@ -37,7 +37,7 @@ class Reader(Protocol):
     def read(self) -> tuple[list[Any], list[int]]:
         """Return what comes next, and the size of each in bytes; waits for a moment.
 
-        Raises BeginAgain, KafkaUnreachable, or KafkaException; then the client is closed, and a new one made.
+        Raises RestartReader, KafkaUnreachable, or KafkaException; then the client is closed, and a new one made.
         """
 
     def close(self) -> None: ...
@@ -86,7 +86,7 @@ class ReaderThread:
             while not self._stopping.is_set():
                 progress.step()
                 self._put(*reader.read())
-        except BeginAgain:
+        except RestartReader:
             return None
         except KafkaUnreachable as error:
             return error.message
@@ -110,10 +110,10 @@ def poll(consumer: MonotonicConsumer) -> list[Message]:
 def is_end(error: KafkaError) -> bool:
     """Return whether an error says that a partition's end was reached, or that a retry mends it.
 
-    Raises BeginAgain if the offset is not in the partition, KafkaException for an error that no retry mends.
+    Raises RestartReader if the offset is not in the partition, KafkaException for an error that no retry mends.
     """
     if error.fatal():
         raise KafkaException(error)
     if error.code() in client_errors.OUT_OF_RANGE:
-        raise BeginAgain
+        raise RestartReader
     return bool(error.code() == KafkaError._PARTITION_EOF)

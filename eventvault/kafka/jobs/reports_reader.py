@@ -14,7 +14,7 @@ from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.jobs.client_watch import ClientWatch
 from eventvault.kafka.jobs.job_topics import JobTopics, TopicWatch, job_topics
 from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport
-from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, BeginAgain, is_end, poll
+from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, RestartReader, is_end, poll
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.problems import Problem
 from eventvault.settings import Settings
@@ -64,7 +64,7 @@ class ReportsReader:
         return items, sizes
 
     def _check(self) -> None:
-        """Look at the topics, and begin to read. Raises KafkaUnreachable, or BeginAgain if it is another topic."""
+        """Look at the topics, and begin to read. Raises KafkaUnreachable, or RestartReader if it is another topic."""
         if self._cluster_id is None:
             self._cluster_id = topics.describe_cluster(self._admin).cluster_id
         found = self._watch.look(self._cluster_id)
@@ -79,7 +79,7 @@ class ReportsReader:
     def _follow(self, topic_info: TopicInfo | None) -> None:
         before = self._topic_info
         if before is not None and (topic_info is None or topic_info.topic_id != before.topic_id):
-            raise BeginAgain
+            raise RestartReader
         if before is None and topic_info is not None:
             self._consumer.incremental_assign([TopicPartition(self._topic, 0, self._begin(topic_info))])
             self._topic_info = topic_info

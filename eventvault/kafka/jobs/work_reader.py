@@ -15,7 +15,7 @@ from eventvault.kafka import config, topics
 from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.jobs.client_watch import ClientWatch
 from eventvault.kafka.jobs.job_topics import job_topics
-from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, BeginAgain, poll
+from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, RestartReader, poll
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.settings import Settings
 
@@ -86,7 +86,7 @@ class WorkReader:
         return info
 
     def _check(self) -> None:
-        """Raise BeginAgain if the topic is another one. A broker that is away is waited for by the client itself."""
+        """Raise RestartReader if the topic is another one. A broker that is away is waited for by the client itself."""
         self._client.look_in(CHECK_SECONDS)
         try:
             info = self._ask()
@@ -98,7 +98,7 @@ class WorkReader:
             return
         if info is None or info.topic_id != self._topic_info.topic_id:
             self._state.is_connected = False
-            raise BeginAgain
+            raise RestartReader
         self._state.is_connected = True
 
     def _ask(self) -> TopicInfo | None:

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from eventvault.errors import KafkaRefused, KafkaUnreachable
 from eventvault.jobs import messages
 from eventvault.jobs.job import JobError
-from eventvault.jobs.messages import Beat, Done, Failed, Hello, Progressed, Report, Returned, Work
+from eventvault.jobs.messages import Beat, Done, Failed, Progressed, Report, Returned, SessionHello, Work
 from eventvault.jobs.transport import TransportAway
 from eventvault.kafka import client_errors, clients, topics
 from eventvault.kafka.clients import WatchedProducer
@@ -175,7 +175,7 @@ class KafkaWorkerTransport:
             self._progress_in_flight.discard(report.token)
 
     def _produce(self, report: Report) -> bool:
-        if isinstance(report, Hello):
+        if isinstance(report, SessionHello):
             report = msgspec.structs.replace(report, partition=self._state.partition)
         try:
             if self._producer is None:

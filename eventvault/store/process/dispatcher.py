@@ -117,7 +117,7 @@ class DispatcherKeeper:
             end_peer(self._connection, wire, "dispatcher", END_SECONDS)
             self._drop()
 
-    def _is_own(self, hello: wire.Hello) -> bool:
+    def _is_own(self, hello: wire.DispatcherHello) -> bool:
         return (hello.service, hello.version, hello.protocol) == (self._service, __version__, wire.PROTOCOL)
 
     def _connect(self) -> socket.socket:
@@ -128,7 +128,7 @@ class DispatcherKeeper:
         if connection is not None:
             connection.close()
 
-    def _say_hello(self, connection: socket.socket) -> wire.Hello | None:
+    def _say_hello(self, connection: socket.socket) -> wire.DispatcherHello | None:
         """Who the dispatcher is; None if it does not answer."""
         connection.settimeout(ANSWER_SECONDS)
         try:

@@ -146,7 +146,7 @@ class Spawner:
             if may_start and not self.listens():
                 self._start(deadline)
 
-    def ensure_own(self, is_own: Callable[[wire.Hello], bool], deadline: float) -> None:
+    def ensure_own(self, is_own: Callable[[wire.StoreHello], bool], deadline: float) -> None:
         """Return once a store listens for which `is_own` is true, or at `deadline` (monotonic) at the latest.
 
         A store of another start is ended first, and killed if it does not end. Nobody else can start one meanwhile.
@@ -173,7 +173,7 @@ class Spawner:
         finally:
             self._lock.release()
 
-    def _is_present(self, is_own: Callable[[wire.Hello], bool]) -> bool:
+    def _is_present(self, is_own: Callable[[wire.StoreHello], bool]) -> bool:
         """Whether the present store is an own one; another one has ended when this returns."""
         try:
             with contextlib.closing(self.connect(ANSWER_SECONDS)) as connection:
@@ -194,14 +194,14 @@ class Spawner:
         """Whether a store listens at the socket."""
         return sockets.listens(self.settings.storage_dir)
 
-    def hello(self) -> wire.Hello | None:
+    def hello(self) -> wire.StoreHello | None:
         """Who the present store is; None if there is none. Protocol 0 stands for an answer that cannot be read."""
         try:
             return self._ask("hello")  # type: ignore[no-any-return]
         except OSError:
             return None
         except (msgspec.MsgspecError, EventVaultError):
-            return wire.Hello(0, "", 0, "", "service")
+            return wire.StoreHello(0, "", 0, "", "service")
 
     def end(self, service: str, *, kill_hung: bool = False) -> bool:
         """Ask the present store to end if it belongs to `service`, or whichever it is if `service` is empty.
@@ -331,7 +331,7 @@ def end_peer(connection: socket.socket, wire: Wire, what: str, seconds: float) -
         has_closed(connection, ANSWER_SECONDS)
 
 
-def _say_hello(connection: socket.socket) -> wire.Hello | None:
+def _say_hello(connection: socket.socket) -> wire.StoreHello | None:
     """Who the store is; None if it does not answer, or in a way that cannot be read."""
     try:
         frames.send(connection, wire.request("hello"))

@@ -40,7 +40,7 @@ class StoreServer:
     def __init__(
         self,
         service: StoreService,
-        hello: wire.Hello,
+        hello: wire.StoreHello,
         storage_dir: Path,
         *,
         linger: bool = True,

@@ -22,7 +22,7 @@ PROTOCOL = 10
 """The version of all requests and replies but `hello`, `ping` and `end`; both ends must have the same one."""
 
 
-class Hello(msgspec.Struct, frozen=True):
+class StoreHello(msgspec.Struct, frozen=True):
     """Who the store is. service: the service start that it belongs to; mode: `service`, `command`, `standalone`."""
 
     protocol: int
@@ -33,7 +33,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 _CONNECTION: dict[str, tuple[Any, Any]] = {
-    "hello": (tuple[()], Hello),
+    "hello": (tuple[()], StoreHello),
     "ping": (tuple[()], None),
     "end": (tuple[str], bool),
     "lease_generation": (tuple[str], None),

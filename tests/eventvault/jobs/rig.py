@@ -314,7 +314,7 @@ class Worker:
 
     def hello(self) -> None:
         self.report(
-            messages.Hello(
+            messages.SessionHello(
                 session=self.session,
                 host="h",
                 version="1",

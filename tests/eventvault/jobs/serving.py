@@ -40,7 +40,7 @@ def serving(
     has_store: bool = True,
 ) -> Iterator[JobsServer]:
     """Run a server that asks `jobs`, and hands the connections of workers to `attach`."""
-    hello = wire.Hello(wire.PROTOCOL, "", 1, service, 0.0)
+    hello = wire.DispatcherHello(wire.PROTOCOL, "", 1, service, 0.0)
     server = JobsServer(jobs, lambda: hello, attach)
     is_listening = Event()
     thread = Thread(target=server.serve, args=(storage, is_listening.set))

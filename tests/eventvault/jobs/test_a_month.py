@@ -21,7 +21,7 @@ from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.job import JobType
 from eventvault.jobs.ledger import Counts, EndedJob
 from eventvault.jobs.machine import Machine
-from eventvault.jobs.messages import Done, Hello, Run, Work
+from eventvault.jobs.messages import Done, Run, SessionHello, Work
 from eventvault.jobs.queue import DAY, Limits
 from eventvault.jobs.transport import Received
 from tests.eventvault.jobs.rig import START, request
@@ -45,7 +45,9 @@ class Factory:
         self.machine.load(0.0)
         self.now = START
         self._numbers = count()
-        self._turn(lambda: self._report(Hello(session="s", host="h", version="1", concurrency=BLOCK, types=[TYPE])))
+        self._turn(
+            lambda: self._report(SessionHello(session="s", host="h", version="1", concurrency=BLOCK, types=[TYPE]))
+        )
 
     def run_block(self) -> None:
         """Have the next jobs done, in as many seconds as they take, and let what is kept be looked through."""
@@ -77,7 +79,7 @@ class Factory:
     def _do(self, run: Run) -> None:
         self._report(Done(session="s", token=run.token, job=run.job, seconds=0.1, result=run.payload))
 
-    def _report(self, report: Hello | Done) -> None:
+    def _report(self, report: SessionHello | Done) -> None:
         reports.take(self.machine.queue, Received(report))
 
     def _turn(self, decide: Callable[[], object]) -> list[Work]:

@@ -14,7 +14,7 @@ from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobType
 from eventvault.jobs.local_jobs import LocalJobs
 from eventvault.jobs.memory_transport import MemoryTransport
-from eventvault.jobs.messages import Done, Hello, Run
+from eventvault.jobs.messages import Done, Run, SessionHello
 from tests.eventvault.jobs.rig import request
 
 
@@ -95,7 +95,7 @@ def test_a_job_runs_from_its_submission_to_its_result(tmp_path: Path) -> None:
     jobs = LocalJobs(dispatcher)
     worker = transport.worker()
     worker.open("s1")
-    worker.report([Hello(session="s1", host="h", version="1", concurrency=2, types=[JobType(name="report")])])
+    worker.report([SessionHello(session="s1", host="h", version="1", concurrency=2, types=[JobType(name="report")])])
     try:
         (result,) = jobs.submit([request("a")], "me", ["write"])
         assert (result.id, result.duplicate) == ("a", False)

@@ -16,7 +16,7 @@ from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobType
 from eventvault.jobs.local_jobs import LocalJobs
 from eventvault.jobs.memory_transport import MemoryTransport, MemoryWorkerTransport
-from eventvault.jobs.messages import Done, Hello, Run
+from eventvault.jobs.messages import Done, Run, SessionHello
 from tests.eventvault.jobs.rig import request
 from tests.mounts import tiny_disk
 from tests.processes import wait_until
@@ -49,7 +49,7 @@ def jobs(disk: Path, transport: MemoryTransport, monkeypatch: pytest.MonkeyPatch
 def worker(transport: MemoryTransport) -> Iterator[MemoryWorkerTransport]:
     worker = transport.worker()
     worker.open("s1")
-    worker.report([Hello(session="s1", host="h", version="1", concurrency=2, types=[JobType(name="report")])])
+    worker.report([SessionHello(session="s1", host="h", version="1", concurrency=2, types=[JobType(name="report")])])
     yield worker
     worker.close(0)
 

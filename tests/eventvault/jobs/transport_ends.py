@@ -12,7 +12,7 @@ import msgspec
 
 from eventvault.jobs.job import JobType
 from eventvault.jobs.memory_transport import MemoryTransport
-from eventvault.jobs.messages import Hello, Report, Run, Tick, Work
+from eventvault.jobs.messages import Report, Run, SessionHello, Tick, Work
 from eventvault.jobs.socket_transport import SocketTransport
 from eventvault.jobs.socket_worker_transport import SocketWorkerTransport
 from eventvault.jobs.transport import DispatcherTransport, Position, TransportAway, WorkerTransport
@@ -142,8 +142,8 @@ def opened(worker: WorkerTransport, session: str) -> int:
         time.sleep(0.02)
 
 
-def hello(session: str, partition: int) -> Hello:
-    return Hello(
+def hello(session: str, partition: int) -> SessionHello:
+    return SessionHello(
         session=session, host="here", version="1", concurrency=2, partition=partition, types=[JobType(name="echo")]
     )
 
@@ -202,6 +202,8 @@ def meet(dispatcher: DispatcherTransport, worker: WorkerTransport, session: str)
     """Let a session begin: the dispatcher has heard its hello, and sends. Returns its partition."""
     partition = opened(worker, session)
     worker.report([hello(session, partition)])
-    reports_of(dispatcher, lambda found: any(isinstance(each, Hello) and each.session == session for each in found))
+    reports_of(
+        dispatcher, lambda found: any(isinstance(each, SessionHello) and each.session == session for each in found)
+    )
     ticks_of(dispatcher, 1)
     return partition

@@ -81,7 +81,7 @@ def notes_of(operations: OperationRegistry, call: Call) -> dict[str, Any]:
     return seen[0]
 
 
-class Held:
+class RunningCall:
     """Work that has begun and waits, until it is let go or cancelled."""
 
     def __init__(self) -> None:
@@ -98,9 +98,9 @@ class Held:
 
 
 @contextmanager
-def running_in(operations: OperationRegistry, call: Call) -> Iterator[Held]:
+def running_in(operations: OperationRegistry, call: Call) -> Iterator[RunningCall]:
     """The operation is under way in a thread, and ends with the context."""
-    work = Held()
+    work = RunningCall()
 
     def run() -> None:
         with suppress(EventVaultError):

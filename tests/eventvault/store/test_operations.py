@@ -164,7 +164,7 @@ def test_a_check_that_waits_for_its_turn_can_be_cancelled(store_service: StoreSe
 
 def test_a_store_that_a_command_started_stays_while_an_operation_runs(store_service: StoreService) -> None:
     def is_unused(mode: str) -> bool:
-        server = StoreServer(store_service, wire.Hello(wire.PROTOCOL, "", 1, "s", mode), Path("/nowhere"))
+        server = StoreServer(store_service, wire.StoreHello(wire.PROTOCOL, "", 1, "s", mode), Path("/nowhere"))
         server._unused_since = 0.0
         return server._unused()
 

@@ -13,7 +13,7 @@ from eventvault.clock_guard import Reading, read_clocks
 from eventvault.kafka import renewal, waits
 from eventvault.kafka.jobs.jobs_reader import JobsReader
 from eventvault.kafka.jobs.reader_state import ReaderState
-from eventvault.kafka.jobs.reader_thread import BeginAgain
+from eventvault.kafka.jobs.reader_thread import RestartReader
 from eventvault.kafka.jobs.reports_reader import ReportsReader
 from eventvault.kafka.jobs.work_reader import WorkReader, WorkState
 from eventvault.kafka.topic_info import TopicInfo
@@ -51,6 +51,6 @@ def test_it_is_made_anew(
     else:
         wall, uptime = read_clocks()
         monkeypatch.setattr(waits, "read_clocks", lambda: Reading(wall - HOUR, uptime))
-    with pytest.raises(BeginAgain):
+    with pytest.raises(RestartReader):
         client.read()
     client.close()

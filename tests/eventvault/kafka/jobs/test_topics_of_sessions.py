@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventvault.jobs import messages
-from eventvault.jobs.messages import Beat, Fenced, Hello, Returned, Tick, Work, encode
+from eventvault.jobs.messages import Beat, Fenced, Returned, SessionHello, Tick, Work, encode
 from eventvault.jobs.transport import Position
 from eventvault.kafka.jobs.job_topics import WORK_PARTITIONS
 from tests.eventvault.jobs.transport_ends import (
@@ -59,7 +59,7 @@ def test_messages_that_are_none_are_ignored_and_counted(kafka: Kafka, ends: Kafk
     dispatcher.send([run("far", "t1"), run("s1", "t2")])
     assert work_for(worker, 1, dispatcher) == [run("s1", "t2")]
     found = reports_of(dispatcher, lambda found: len(found) >= 2)
-    assert [each.partition for each in found if isinstance(each, Hello)] == [10**12, -1]
+    assert [each.partition for each in found if isinstance(each, SessionHello)] == [10**12, -1]
     dispatcher.send([run("far", "t3")])
     assert dispatcher.invalid == len(hostile)
 
@@ -76,7 +76,7 @@ def test_a_session_whose_topic_is_made_anew_says_hello_again(kafka: Kafka, ends:
         dispatcher.receive(0.1, 100)
         worker.receive(0, 1)
     worker.report([hello("s1", partition)])
-    reports_of(dispatcher, lambda found: any(isinstance(each, Hello) for each in found))
+    reports_of(dispatcher, lambda found: any(isinstance(each, SessionHello) for each in found))
     dispatcher.send([run("s1", "t1")])
     assert work_for(worker, 1, dispatcher) == [run("s1", "t1")]
 

@@ -34,7 +34,7 @@ def test_the_connections_own_requests_are_those_of_every_version() -> None:
 
 
 def test_their_replies_are_those_of_every_version() -> None:
-    old = wire.Hello(5, "0.1.0", 4242, "gunicorn-1", "service")
+    old = wire.StoreHello(5, "0.1.0", 4242, "gunicorn-1", "service")
     assert frames.framed(wire.reply(old)) == HELLO_OF_PROTOCOL_5
     assert [frames.framed(wire.reply(value)) for value in (True, False, None)] == [TRUE, FALSE, NONE]
     assert wire.read_reply("hello", HELLO_OF_PROTOCOL_5[4:]) == old
