@@ -101,6 +101,15 @@ class Problem(msgspec.Struct, frozen=True):
         }
 
 
+CHECK_DISK = "check that disk, then remove the damaged file"
+
+
+def damaged_file(path: Path, loss: str, hint: str = CHECK_DISK, code: str = "file_damaged") -> Problem:
+    """Return the problem of a quarantined file. path: where it is now. loss: what its loss means."""
+    was = path.with_name(small_files.name_before(path))
+    return Problem(code, f"{was} was damaged and is {path} now; {loss}", hint, str(path))
+
+
 class ProblemTimes:
     """Since when each problem has been there without a break, as far as the callers of `dated` saw it."""
 

@@ -201,6 +201,11 @@ def quarantined(path: Path) -> list[Path]:
     return matching(path.parent, f"{path.name}{data_folders.DAMAGED_SUFFIX}*")
 
 
+def name_before(path: Path) -> str:
+    """Return the name that a quarantined file had before."""
+    return path.name.partition(data_folders.DAMAGED_SUFFIX)[0]
+
+
 class QuarantinedFiles:
     """The quarantined files in some folders, which are listed once: later ones are known in this process."""
 

@@ -22,9 +22,9 @@ from eventvault.jobs.queue import Limits
 from eventvault.jobs.submissions import BUILT_IN
 from eventvault.jobs.transport import DispatcherTransport
 from eventvault.jobs.unfinished import UnfinishedFile
-from eventvault.problems import Problem
+from eventvault.problems import CHECK_DISK, Problem, damaged_file
 from eventvault.settings import Settings
-from eventvault.small_files import QuarantinedFiles
+from eventvault.small_files import QuarantinedFiles, name_before
 from eventvault.store.watchdog import stuck_problems
 
 log = logging.getLogger("jobs")
@@ -129,24 +129,15 @@ _LOSSES = {
     ),
     data_folders.JOBS_WORKER: (
         "a worker that was started before may run on for a while beside the new one",
-        "check that disk, then remove the damaged file",
+        CHECK_DISK,
     ),
 }
 """Name of a small file of jobs → the effect of its loss, and what to do."""
 
 
 def _damaged_files(quarantined: QuarantinedFiles) -> list[Problem]:
-    found = [(path, path.name.partition(data_folders.DAMAGED_SUFFIX)[0]) for path in quarantined.present()]
-    return [
-        Problem(
-            "file_damaged",
-            f"{path.with_name(name)} was damaged and is {path} now; {_LOSSES[name][0]}",
-            _LOSSES[name][1],
-            str(path),
-        )
-        for path, name in found
-        if name in _LOSSES
-    ]
+    found = [(path, name_before(path)) for path in quarantined.present()]
+    return [damaged_file(path, *_LOSSES[name]) for path, name in found if name in _LOSSES]
 
 
 def _with_kafka(settings: Settings, local: DispatcherTransport, database: JobsDatabase) -> JoinedTransport:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from eventvault import data_folders
 from eventvault.backups.installation_key import load_keys
 from eventvault.backups.trust import TrustList
 from eventvault.errors import EventVaultError
-from eventvault.problems import Problem
+from eventvault.problems import CHECK_DISK, Problem, damaged_file
 from eventvault.settings import Settings
-from eventvault.small_files import QuarantinedFiles
+from eventvault.small_files import QuarantinedFiles, name_before
 
 _COPY = "a copy took its place"
 _NEW_FILE = "a new file took its place"
@@ -78,17 +76,18 @@ class FileProblems:
         self._quarantined = QuarantinedFiles([storage, backups, journal, journal / data_folders.DEAD_LETTERS])
 
     def problems(self) -> list[Problem]:
-        problems = [_damaged(path, loss) for path in self._quarantined.present() if (loss := _loss_of(_name(path)))]
+        damaged = [(path, name_before(path)) for path in self._quarantined.present()]
+        problems = [
+            damaged_file(path, loss, _HINTS.get(name, CHECK_DISK), _CODES.get(name, "file_damaged"))
+            for path, name in damaged
+            if (loss := _loss_of(name))
+        ]
         problems += _unreadable_trust(self._settings)
         try:
             load_keys(self._settings)
         except EventVaultError as error:
             problems.append(Problem(error.code, error.message, error.hint))
         return problems
-
-
-def _name(path: Path) -> str:
-    return path.name.partition(data_folders.DAMAGED_SUFFIX)[0]
 
 
 def _loss_of(name: str) -> str | None:
@@ -105,13 +104,3 @@ def _unreadable_trust(settings: Settings) -> list[Problem]:
         hint = "make it readable for the user of the service, and run `flask backup trust` as that user"
         return [Problem("trust_unreadable", message, hint)]
     return []
-
-
-def _damaged(path: Path, loss: str) -> Problem:
-    name = _name(path)
-    return Problem(
-        _CODES.get(name, "file_damaged"),
-        f"{path.with_name(name)} was damaged and is {path} now; {loss}",
-        _HINTS.get(name, "check that disk, then remove the damaged file"),
-        str(path),
-    )

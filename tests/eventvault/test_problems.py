@@ -9,7 +9,7 @@ import pytest
 
 from eventvault import data_folders, small_files
 from eventvault.errors import InvalidInput, NothingToAccept
-from eventvault.problems import CONSEQUENCES, OpenProblems, Problem, ProblemTimes
+from eventvault.problems import CONSEQUENCES, OpenProblems, Problem, ProblemTimes, damaged_file
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "problems.md"
 
@@ -159,3 +159,14 @@ def test_what_a_problem_is_about_has_a_kind_and_a_name(code: str, kind: str) -> 
 def test_the_page_explains_every_code_that_can_be_accepted() -> None:
     rows = set(re.findall(r"^\| `([a-z_]+)` \|", DOCUMENT.read_text(), re.MULTILINE))
     assert rows == {code for code in CONSEQUENCES if not code.startswith("kafka_")}
+
+
+def test_a_quarantined_file_is_named_by_both_names_with_what_its_loss_means() -> None:
+    message = "/data/storage/clock.json was damaged and is /data/storage/clock.json.damaged-2 now; it is noted again"
+    problem = damaged_file(Path("/data/storage/clock.json.damaged-2"), "it is noted again")
+    assert (problem.code, problem.message, problem.about) == (
+        "file_damaged", message, "/data/storage/clock.json.damaged-2",
+    )  # fmt: skip
+    assert problem.hint == "check that disk, then remove the damaged file"
+    other = damaged_file(Path("/data/tokens.json.damaged"), "none is valid", "make new ones", "tokens_damaged")
+    assert (other.code, other.hint) == ("tokens_damaged", "make new ones")

@@ -28,9 +28,15 @@ def opening(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ope
     opening.stop(0.0)
 
 
-@pytest.mark.parametrize("place", ["jobs/unfinished.jsonl.gz", "jobs_worker.json"])
+@pytest.mark.parametrize(
+    ("place", "loss"),
+    [
+        ("jobs/unfinished.jsonl.gz", "what could be read of it was taken over"),
+        ("jobs_worker.json", "a worker that was started before may run on for a while beside the new one"),
+    ],
+)
 def test_a_damaged_small_file_is_named_until_somebody_removes_it(
-    opening: Opening, settings: Settings, place: str
+    opening: Opening, settings: Settings, place: str, loss: str
 ) -> None:
     folder = settings.backup_dir if "/" in place else settings.storage_dir
     path = folder / place
@@ -43,6 +49,7 @@ def test_a_damaged_small_file_is_named_until_somebody_removes_it(
     assert opened.wait(90)
     (problem,) = opening.jobs().status().problems
     assert (problem.code, problem.about) == ("file_damaged", f"{path}.damaged")
+    assert problem.message == f"{path} was damaged and is {path}.damaged now; {loss}"
     path.with_name(f"{path.name}.damaged").unlink()
     assert opening.jobs().status().problems == []
 
