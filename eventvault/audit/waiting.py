@@ -5,9 +5,7 @@ The last member of a line is the SHA-256 of the line without that member. Lines 
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from eventvault.audit.lines import AUDIT, NOTED, Entry, entry_now
 from eventvault.errors import TooBusy
 from eventvault.file_locks import lock_range
 from eventvault.files import names_open_file, read_at, take_name, write_at
+from eventvault.line_checksums import SHA256
 from eventvault.regular_files import open_file, open_handle, read_file
 
 LOCK_SECONDS = 1.0
@@ -26,7 +25,6 @@ DAMAGED = "damaged"
 """Member of `details` of a line about the audit, which stands for an entry that cannot be read."""
 _ATTEMPTS = 10
 _MAX_TEXT = 2000
-_CHECKSUM = re.compile(rb'(.*),"checksum":"sha256:([0-9a-f]{64})"\}', re.DOTALL)
 
 
 class WaitingEntries:
@@ -42,7 +40,7 @@ class WaitingEntries:
         with self._locked(os.O_RDWR | os.O_CREAT) as handle:
             size = os.fstat(handle).st_size
             is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            write_at(handle, (b"\n" if is_torn else b"") + _encode(entry), size)
+            write_at(handle, (b"\n" if is_torn else b"") + SHA256.line_of(msgspec.json.encode(entry)), size)
             os.fsync(handle)
 
     def size(self) -> int:
@@ -110,25 +108,12 @@ class WaitingEntries:
         raise TooBusy(f"another process holds {self._path}", hint="try again in a moment")
 
 
-def _encode(entry: Entry) -> bytes:
-    text = msgspec.json.encode(entry)
-    return b'%b,"checksum":"sha256:%b"}\n' % (text[:-1], _digest_of(text))
-
-
 def _decode(raw: bytes) -> Entry | None:
-    found = _CHECKSUM.fullmatch(raw)
-    if found is not None:
-        raw = found[1] + b"}"
-        if _digest_of(raw) != found[2]:
-            return None
+    checked = SHA256.check(raw)
     try:
-        return msgspec.json.decode(raw, type=Entry)
+        return msgspec.json.decode(raw if checked is None else checked, type=Entry)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
-
-
-def _digest_of(text: bytes) -> bytes:
-    return hashlib.sha256(text).hexdigest().encode()
 
 
 def _about_damaged(raw: bytes) -> Entry:

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import logging
 import os
-import re
 import threading
 import time
 import zlib
@@ -33,6 +32,7 @@ from eventvault.jobs.database import ANEW, JobsDatabase, Snapshot
 from eventvault.jobs.job import Job
 from eventvault.jobs.schedule import StoredSchedule
 from eventvault.jobs.transport import Position
+from eventvault.line_checksums import CRC32
 from eventvault.problems import Problem
 from eventvault.progress import running
 from eventvault.regular_files import NotRegular, open_file
@@ -82,7 +82,6 @@ class End(msgspec.Struct, frozen=True, tag_field="kind", tag="end"):
 _JOB = b'{"kind":"job",'
 """The begin of each JobLine, and of no other."""
 _END = b'{"kind":"end",'
-_CHECKSUM = re.compile(rb'(.*),"crc32":"([0-9a-f]{8})"\}\n')
 Line = Head | JobLine | ScheduleLine | PositionLine | End
 _line = msgspec.json.Decoder(Line)
 
@@ -105,7 +104,7 @@ def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], boo
     with durable_file(path) as file:
         for text in itertools.chain(_heads(snapshot, now), _jobs(snapshot)):
             jobs += text.startswith(_JOB)
-            piece += b'%b,"crc32":"%08x"}\n' % (text[:-1], zlib.crc32(text))
+            piece += CRC32.line_of(text)
             if len(piece) >= _PIECE_BYTES:
                 if is_stopped():
                     raise Stopped
@@ -129,7 +128,7 @@ def read(path: Path) -> Iterator[Line]:
     try:
         with open_file(path) as file, gzip.GzipFile(fileobj=file) as packed:
             for number, text in enumerate(packed):
-                checked = _checked(text)
+                checked = CRC32.check(text)
                 has_checksums |= checked is not None
                 is_wrong = has_checksums and not checked and not text.startswith(_END)
                 if is_wrong and number == 0:
@@ -146,15 +145,6 @@ def read(path: Path) -> Iterator[Line]:
     except (IsADirectoryError, NotRegular, *_NOT_OURS) as error:
         raise SmallFileDamaged(f"{path} is damaged: {error}") from error
     raise SmallFileDamaged(f"{path} is damaged: its end is missing")
-
-
-def _checked(text: bytes) -> bytes | None:
-    """Return a line without its checksum; empty if that is wrong, None if there is none."""
-    found = _CHECKSUM.fullmatch(text)
-    if found is None:
-        return None
-    line = found[1] + b"}"
-    return line if zlib.crc32(line) == int(found[2], 16) else b""
 
 
 def _heads(snapshot: Snapshot, now: int) -> Iterator[bytes]:

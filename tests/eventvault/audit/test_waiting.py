@@ -11,6 +11,9 @@ from eventvault.audit.lines import Entry
 from eventvault.audit.waiting import DAMAGED, WaitingEntries
 from tests.eventvault.audit.audits import entry
 
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "line-checksums" / "audit_waiting.jsonl"
+"""Entries as they were written when the code of their checksums was the audit's own."""
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -74,6 +77,19 @@ def test_entries_of_an_earlier_version_have_no_checksum_and_are_read(path: Path)
 def test_an_earlier_version_reads_the_entries_of_this_one(path: Path) -> None:
     WaitingEntries(path).append(entry(1, details={"a": {"b": [1.5, None]}}))
     assert msgspec.json.decode(path.read_bytes(), type=Entry) == entry(1, details={"a": {"b": [1.5, None]}})
+
+
+def test_the_bytes_of_the_first_entries_with_checksums_are_read_and_written(path: Path) -> None:
+    content = FIXTURE.read_bytes()
+    entries = [entry(1), entry(2, details={"a": {"b": [1.5, None]}})]
+    for each in entries:
+        WaitingEntries(path).append(each)
+    assert path.read_bytes() == content
+
+    path.write_bytes(content)
+    assert WaitingEntries(path).read() == (entries, len(content))
+    path.write_bytes(content.replace(b"tester", b"nobody", 1))
+    assert [each.action for each in WaitingEntries(path).read()[0]] == ["audit", "pin"]
 
 
 def test_a_file_without_a_single_line_is_dropped_in_parts(path: Path) -> None:

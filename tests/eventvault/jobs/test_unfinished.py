@@ -23,6 +23,9 @@ from tests.eventvault.jobs.rig import DISPATCHER, START, MemoryDatabase, World, 
 
 SCHEDULE = JobSchedule(name="nightly", type="report", cron="0 3 * * *")
 
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "line-checksums" / "unfinished.jsonl.gz"
+"""The jobs of `filled()` as they were written when the code of the checksums of lines was this file's own."""
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -84,6 +87,14 @@ def test_each_line_is_what_its_encoder_makes(path: Path) -> None:
     encoded = [msgspec.json.encode(line) for line in lines]
     assert [b'%b,"crc32":"%08x"}' % (line[:-1], zlib.crc32(line)) for line in encoded] == texts[:-1]
     assert [type(line).__name__ for line in lines] == ["Head", "ScheduleLine", "PositionLine", "JobLine", "JobLine"]
+
+
+def test_the_text_of_the_first_file_with_checksums_is_read_and_written(path: Path) -> None:
+    unfinished.write(path, filled().database, START)
+    assert gzip.decompress(path.read_bytes()) == gzip.decompress(FIXTURE.read_bytes())
+    assert list(unfinished.read(FIXTURE)) == list(unfinished.read(path))
+    path.write_bytes(FIXTURE.read_bytes())
+    assert taken_over(path).database.records().keys() == {"a", "b"}
 
 
 def test_a_writing_that_is_stopped_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
