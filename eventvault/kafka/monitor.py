@@ -1,7 +1,4 @@
-"""The state of the Kafka input: written by the consumer, read by `/api/health` and `/metrics` at any time.
-
-A lasting cause is logged once and then once an hour, so that an absent broker does not fill a disk with log lines.
-"""
+"""The state of the Kafka input: written by the consumer, read by `/api/health` and `/metrics` at any time."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.errors import PartitionNotStopped, TopicNotNamed
+from eventvault.kafka.log_pace import HOUR, MINUTE, LogPace
 from eventvault.kafka.values import QuarantineContents
 from eventvault.operations.rate import Rate
 from eventvault.problems import Problem
@@ -26,8 +24,6 @@ log = logging.getLogger("KafkaMonitor")
 GRACE_SECONDS = 15.0
 """A broker or a topic that is made together with the service gets this long before its absence is a problem."""
 
-REPEAT_LOG_SECONDS = 3600.0
-LETTERS_LOG_SECONDS = 60.0
 _SHOWN_POSITIONS = 20
 
 Place = tuple[str, int]
@@ -78,9 +74,8 @@ class KafkaMonitor:
         self._refusal: Problem | None = None
         self._refused_by_one: Problem | None = None
         self._failure: str | None = None
-        self._logged: dict[tuple[str, str | None], tuple[str, float]] = {}
-        """What was logged of a lasting cause, and when."""
-        self._letters_logged_at: dict[str, float] = {}
+        self._causes = LogPace[tuple[str, str | None]](HOUR, monotonic)
+        self._letters = LogPace[str](MINUTE, monotonic)
         self._last_error: dict[str, Any] | None = None
         self._last_messages: dict[Place, int] = {}
         """When a message of a partition was stored last, by this process."""
@@ -145,10 +140,10 @@ class KafkaMonitor:
             self._topics, self._is_lag_known = {state.name: state for state in states}, True
             stopped = self._note_stopped(states)
             causes = _distinct(problem for state in states for problem in state.waits_for)
-            over = self._logged.keys() - {(problem.code, problem.about) for problem in causes} - {_OF_ALL_TOPICS}
+            over = self._causes.logged.keys() - {_key_of(problem) for problem in causes} - {_OF_ALL_TOPICS}
             for key in over:
-                del self._logged[key]
-            waiting = [problem for problem in causes if self._is_news(problem)]
+                del self._causes.logged[key]
+            waiting = [problem for problem in causes if self._causes.is_due(_key_of(problem), problem.message)]
             for problem in (*waiting, *stopped):
                 self._note_error(problem.message)
         for state in news:
@@ -165,7 +160,7 @@ class KafkaMonitor:
         """Record an error of all topics that is tried again without loss. Returns True if it was logged, being new."""
         with self._lock:
             self._failure = reason
-            is_news = self._is_news(Problem("kafka_waits", reason, RETRIED))
+            is_news = self._causes.is_due(_OF_ALL_TOPICS, reason)
             self._note_error(reason)
         if is_news:
             log.warning("events from Kafka wait; it is tried again: %s", reason)
@@ -174,7 +169,7 @@ class KafkaMonitor:
     def recovered(self) -> None:
         with self._lock:
             was, self._failure = self._failure, None
-            self._logged.pop(_OF_ALL_TOPICS, None)
+            self._causes.logged.pop(_OF_ALL_TOPICS, None)
         if was is not None:
             log.info("events from Kafka are consumed again")
 
@@ -200,6 +195,7 @@ class KafkaMonitor:
         """Record whether the dead letters of these messages (`partition/offset`) have a topic. missing: why not."""
         dead_topic = dead_letter_topic(topic)
         with self._lock:
+            is_due = missing is None and self._letters.is_due(topic)
             _, count, first = self._without_letter.pop(topic, ("", 0, []))
             if missing is not None:
                 shown = [*first, *positions][:_SHOWN_POSITIONS]
@@ -207,7 +203,7 @@ class KafkaMonitor:
         if missing is not None:
             log.error("%s of %s are no events and have no dead letter: %s",
                       ", ".join(positions[:_SHOWN_POSITIONS]), topic, missing)  # fmt: skip
-        elif self._letters_log_due(topic):
+        elif is_due:
             log.warning("%d messages of %s go to %s", len(positions), topic, dead_topic)
 
     def find_stopped(self, partition: int, topic: str | None) -> Problem:
@@ -349,24 +345,6 @@ class KafkaMonitor:
                 problems.append(_no_topic(str(self._chosen)) if state is None else _unknown(state))
         return problems
 
-    def _is_news(self, problem: Problem) -> bool:
-        """Return whether a lasting cause is to be logged: it is new, or was logged an hour ago."""
-        key, now = (problem.code, problem.about), self._monotonic()
-        message, at = self._logged.get(key, ("", float("-inf")))
-        if message == problem.message and now - at < REPEAT_LOG_SECONDS:
-            return False
-        self._logged[key] = problem.message, now
-        return True
-
-    def _letters_log_due(self, topic: str) -> bool:
-        """Return True once a minute, so that one broken producer does not fill the log."""
-        now = self._monotonic()
-        with self._lock:
-            due = now - self._letters_logged_at.get(topic, float("-inf")) >= LETTERS_LOG_SECONDS
-            if due:
-                self._letters_logged_at[topic] = now
-        return due
-
     def _note_error(self, reason: str) -> None:
         self._last_error = {"message": reason, "at": _instant(clock.now())}
 
@@ -374,6 +352,10 @@ class KafkaMonitor:
 RETRIED = "nothing is lost, and it is retried automatically; lastError in the kafka part has Kafka's own message"
 _CREATE = "create it again, or restore it"
 _OF_ALL_TOPICS = ("kafka_waits", None)
+
+
+def _key_of(problem: Problem) -> tuple[str, str | None]:
+    return problem.code, problem.about
 
 
 def _waiting(topic: str, partition: int, problem: Problem, earlier: Problem | None) -> Problem:
@@ -422,7 +404,7 @@ def _no_topic(pattern: str) -> Problem:
 
 def _distinct(problems: Iterable[Problem]) -> list[Problem]:
     """Return the problems without those that have the code and the topic of one before."""
-    return list({(problem.code, problem.about): problem for problem in problems}.values())
+    return list({_key_of(problem): problem for problem in problems}.values())
 
 
 def _sum(lags: Iterable[int | None]) -> int | None:

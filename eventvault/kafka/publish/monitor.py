@@ -12,6 +12,7 @@ from typing import Any
 from eventvault import clock
 from eventvault.database.values import Head, Published
 from eventvault.events.event import summary_of
+from eventvault.kafka.log_pace import HOUR, LogPace
 from eventvault.problems import Problem
 
 log = logging.getLogger("KafkaPublisher")
@@ -20,7 +21,6 @@ LATE_SECONDS = 60.0
 """Health is `degraded` if what is to be published waits for this long."""
 GRACE_SECONDS = 15.0
 """A cause that lasts for less is no problem: a broker starts together with the service, say."""
-REPEAT_LOG_SECONDS = 3600.0
 AWAITED_SECONDS = 1.0
 """How long after a question how far publishing got the next one may come."""
 _SHOWN_IDS = 5
@@ -59,7 +59,7 @@ class PublishMonitor:
         self._failed_since = self._waits_since = 0.0
         self._is_logged = False
         self._missing: str | None = None
-        self._logged: tuple[str, float] = ("", float("-inf"))
+        self._pace = LogPace[None](HOUR, monotonic)
         self._last_error: dict[str, Any] | None = None
 
     def delivered(self, count: int, generation: str, upto: int) -> None:
@@ -211,13 +211,11 @@ class PublishMonitor:
             self._is_logged = True
 
     def _log(self, text: str) -> bool:
-        """A lasting cause is logged once, and then once an hour. Returns whether it was logged now."""
-        now = self._monotonic()
-        is_new = text != self._logged[0] or now - self._logged[1] >= REPEAT_LOG_SECONDS
-        if is_new:
-            self._logged = text, now
+        """Log a lasting cause, if that is due. Returns whether it was."""
+        is_due = self._pace.is_due(None, text)
+        if is_due:
             log.warning("%s", text)
-        return is_new
+        return is_due
 
 
 _LATE_HINT = (

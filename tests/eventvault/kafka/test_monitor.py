@@ -12,7 +12,8 @@ from eventvault import settings
 from eventvault.errors import PartitionNotStopped, TopicNotNamed
 from eventvault.kafka.dead_letters import undelivered
 from eventvault.kafka.followed_topics import refused
-from eventvault.kafka.monitor import GRACE_SECONDS, REPEAT_LOG_SECONDS, KafkaMonitor, TopicState
+from eventvault.kafka.log_pace import HOUR
+from eventvault.kafka.monitor import GRACE_SECONDS, KafkaMonitor, TopicState
 from eventvault.kafka.offset_check import recreated
 from eventvault.topic_names import EventsTopics
 
@@ -73,7 +74,7 @@ def test_a_failure_that_lasts_is_logged_once_an_hour(
     monitor: KafkaMonitor, time: Time, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert [monitor.failed("full"), monitor.failed("full"), monitor.failed("other")] == [True, False, True]
-    time.now += REPEAT_LOG_SECONDS
+    time.now += HOUR
     assert monitor.failed("other")
     assert len(caplog.records) == 3
     monitor.connected({})
@@ -234,7 +235,7 @@ def test_a_topic_that_cannot_be_read_is_named_and_logged_once(
     assert "allow this client to Read" in monitor.problems()[0].hint
     assert monitor.snapshot()["topics"][0]["error"] == "the topic events cannot be read: no right"
     assert len(caplog.records) == 2
-    time.now += REPEAT_LOG_SECONDS
+    time.now += HOUR
     monitor.topics([failing])
     assert len(caplog.records) == 4
     monitor.topics([TopicState("events")])
