@@ -90,7 +90,7 @@ def open_lock_file(path: Path) -> int:
     except (NotRegular, IsADirectoryError) as error:
         quarantine_or_log(path, SmallFileDamaged(str(error)))
     except OSError as error:
-        if error.errno != errno.EROFS:
+        if error.errno != errno.EROFS or not path.exists():
             raise
         flags = os.O_RDONLY
     return open_handle(path, flags, 0o600)

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from eventvault import file_locks
-from eventvault.file_locks import holder_of, holding, is_range_locked, lock_handle, lock_range
+from eventvault.file_locks import holder_of, holding, is_range_locked, lock_handle, lock_range, open_lock_file
+from tests.mounts import read_only
 
 HOLDER = """
 import contextlib, fcntl, sys
@@ -131,6 +132,16 @@ def test_a_lock_file_is_made_and_is_for_its_owner_alone(tmp_path: Path) -> None:
     with holding(tmp_path / "new.lock", 0) as locked:
         assert locked
         assert (tmp_path / "new.lock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.root
+def test_on_a_read_only_disk_a_lock_file_that_is_there_is_locked_and_a_missing_one_names_the_disk(path: Path) -> None:
+    with read_only(path.parent):
+        handle = open_lock_file(path)
+        assert lock_range(handle, 0)
+        os.close(handle)
+        with pytest.raises(OSError, match="Read-only file system"):
+            open_lock_file(path.with_name("missing.lock"))
 
 
 def test_a_look_waits_for_about_a_second() -> None:
