@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line bench-page bench-jobs bench-kafka bench-publish soak docs pictures vendor lock upgrade clean system-packages
+.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-full-disk bench-streams bench-rehearsal bench-import bench-command-line bench-page bench-jobs bench-kafka bench-publish soak docs pictures vendor lock upgrade clean system-packages
 
 help:
 	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
@@ -21,8 +21,8 @@ help:
 	@echo 'make format       format the code'
 	@echo 'make soak         run the long tests'
 	@echo 'make bench        run all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past,'
-	@echo '                  bench-health, bench-streams, bench-rehearsal, bench-import, bench-command-line, bench-page,'
-	@echo '                  bench-jobs, bench-kafka, bench-publish: one of them'
+	@echo '                  bench-health, bench-full-disk, bench-streams, bench-rehearsal, bench-import, bench-command-line,'
+	@echo '                  bench-page, bench-jobs, bench-kafka, bench-publish: one of them'
 	@echo 'make docs         write docs/settings.md, docs/errors.md, .env.example and docs/source-map.md'
 	@echo 'make pictures     make pictures of every state of the dashboard, those in docs/ too'
 	@echo 'make vendor       copy the dashboard'"'"'s packages from npm, after a change of scripts/ui-packages'
@@ -62,7 +62,7 @@ format: $(VENV)/dev.installed
 soak: $(VENV)/dev.installed system-packages
 	@$(BIN)/pytest -m soak $(PYTEST_OPTIONS)
 
-bench: bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line bench-page bench-jobs bench-kafka bench-publish
+bench: bench-serve bench-backup bench-journal bench-past bench-health bench-full-disk bench-streams bench-rehearsal bench-import bench-command-line bench-page bench-jobs bench-kafka bench-publish
 
 bench-serve: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_serve $(BENCH_OPTIONS)
@@ -76,6 +76,9 @@ bench-past: $(VENV)/dev.installed
 
 bench-health: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_health $(BENCH_OPTIONS)
+
+bench-full-disk: $(VENV)/dev.installed
+	@exec $(BIN)/python -m benchmarks.bench_full_disk $(BENCH_OPTIONS)
 
 bench-streams: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_streams $(BENCH_OPTIONS)
