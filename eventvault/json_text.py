@@ -43,6 +43,7 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 NOT_JSON_HINT = "check quotes, commas and brackets; numbers such as NaN are no JSON"
 MAX_DEPTH = 500
 """Deepest nesting of a value that is kept: common JSON readers give up at about 1,000."""
+DEEP_HINT = f"nest at most {MAX_DEPTH} levels deep"
 
 MAX_VALUE_BYTES = 160 * 2**20
 """Memory that the values of one JSON text may take: five times the default MAX_BODY_BYTES."""
@@ -228,7 +229,7 @@ def _read_carefully(text: bytes, what: str, refusal: Exception | None, max_depth
             hint="send UTF-8 and declare it: Content-Type: application/json; charset=utf-8 (PowerShell: -ContentType)",
         ) from None
     except RecursionError:
-        raise MalformedInput(f"{what} is nested too deeply", hint="flatten it") from None
+        raise MalformedInput(f"{what} is nested too deeply", hint=DEEP_HINT) from None
     except ValueError as error:
         raise _not_json(what, refusal or error) from None
     if _SURROGATE.search(text) and any(match[1] for match in _ESCAPE.finditer(text)):
@@ -241,7 +242,7 @@ def _read_carefully(text: bytes, what: str, refusal: Exception | None, max_depth
             f"{what} has an object with the name {repeated[0][:80]!r} twice", hint="use each name of an object once"
         )
     if is_deeper(text, max_depth):
-        raise InvalidInput(f"{what} is nested too deeply", hint=f"nest at most {MAX_DEPTH} levels deep")
+        raise InvalidInput(f"{what} is nested too deeply", hint=DEEP_HINT)
     return value
 
 

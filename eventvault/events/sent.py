@@ -166,6 +166,8 @@ def _read_each(text: bytes, error: InvalidInput | None) -> list[AnyEvent]:
         if error is not None:  # a lone surrogate: the decoder cannot get past it
             raise error from None
         raise MalformedInput(f"the body is not JSON: {refusal}", hint=json_text.NOT_JSON_HINT) from None
+    except RecursionError:
+        raise MalformedInput("the body is nested too deeply", hint=json_text.DEEP_HINT) from None
     if len(elements) > MAX_EVENTS:
         raise too_many_events(f"{len(elements)}")
     return read_each((f"event {index}", bytes(each)) for index, each in enumerate(elements))

@@ -10,7 +10,8 @@ import orjson
 import pytest
 from hypothesis import given
 
-from eventvault.errors import InvalidInput
+from eventvault import json_text
+from eventvault.errors import InvalidInput, MalformedInput, TooLarge
 from eventvault.events import cloudevents_http, event, sent
 from eventvault.events.event import raw_attributes
 from eventvault.kafka.messages import Record, Unreadable, to_draft
@@ -160,6 +161,19 @@ def test_binary_mode_refuses_the_same(data: str) -> None:
 def test_an_array_with_a_lone_surrogate_is_refused() -> None:
     with pytest.raises(InvalidInput, match="surrogate"):
         cloudevents_http.parse(b'[{"type":"t"},{"type":"t","data":"\\udc00"}]', None, {})
+
+
+DEEP = b"[" * 2**21
+
+
+@pytest.mark.parametrize("text", [DEEP, b'[{"type":"t","data":' + DEEP], ids=["array", "data"])
+@pytest.mark.parametrize("content_type", [None, "application/cloudevents-batch+json", "application/x-ndjson"])
+def test_an_array_that_is_nested_too_deeply_to_be_split_is_refused(text: bytes, content_type: str | None) -> None:
+    """So many brackets are more than the values that are parsed at once, so the array would be split."""
+    assert json_text.has_too_many_values(text)
+    with pytest.raises((MalformedInput, TooLarge)) as caught:
+        cloudevents_http.parse(text, content_type, {})
+    assert caught.value.hint
 
 
 def test_the_id_of_a_message_replaces_none_and_null() -> None:
