@@ -131,9 +131,9 @@ class CertificateProbe:
         if now - asked_at < ASK_AGAIN_SECONDS:
             return answer.result(0) if answer.done() else ""
         answer = Future()
-        self._asked[host, port] = now, answer
-        threading.Thread(target=self._ask, args=(host, port, answer), name="certificate", daemon=True).start()
-        with suppress(TimeoutError):
+        with suppress(RuntimeError, TimeoutError):  # no thread can begin now, or the broker does not answer in time
+            threading.Thread(target=self._ask, args=(host, port, answer), name="certificate", daemon=True).start()
+            self._asked[host, port] = now, answer
             return answer.result(PROBE_SECONDS)
         return ""
 

@@ -146,6 +146,22 @@ def test_a_broker_that_does_not_answer_is_waited_for_once_a_minute(monkeypatch: 
     assert len(asked) == 3
 
 
+def test_a_certificate_is_asked_for_later_if_no_thread_can_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with tls_server(authority.issue("expired", expired=True)) as port:
+        probe = probe_of({"ssl.ca.location": str(authority.certificate)})
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert probe("localhost", port) == ""
+        assert probe("localhost", port) == "certificate has expired"
+
+
 @contextmanager
 def tls_server(certificate: Certificate) -> Iterator[int]:
     """A server that shows a certificate and says nothing; yields its port."""
