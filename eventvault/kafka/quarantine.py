@@ -86,11 +86,14 @@ LIMITS = Limits()
 
 
 class Meant(msgspec.Struct, frozen=True):
-    """How many messages of a generation a filter means, of those that were quarantined at `until` or before."""
+    """How many messages of a generation a filter means, of those that were quarantined at `until` or before.
+
+    generation: empty if an earlier version of EventVault noted it, which did not note the generation.
+    """
 
     count: int
     until: int
-    generation: str
+    generation: str = ""
 
 
 class Quarantine:
@@ -211,17 +214,20 @@ class Quarantine:
     def drop(self, wanted: QuarantineFilter, meant: Meant) -> int:
         """Remove messages for good, of those that were meant. Returns how many.
 
-        Raises QuarantineChanged if another generation began: its list has other messages.
+        Raises QuarantineChanged if another generation began, or may have: its list has other messages.
         """
         append = self._begin()
         with self._turn.held():
             with self._using() as rows:
-                if rows.generation != meant.generation:
+                gone = list(_meant(rows, wanted, meant.until))
+                if gone and rows.generation != meant.generation:
+                    why = "the registry was restored meanwhile"
+                    if not meant.generation:
+                        why = "an earlier version of EventVault began this drop, and noted no generation"
                     raise QuarantineChanged(
-                        "the registry was restored meanwhile; nothing was dropped from its quarantine",
+                        f"{why}; what is in its quarantine now stays",
                         hint="list the messages again with the same filter",
                     )
-                gone = list(_meant(rows, wanted, meant.until))
                 sums = self._sums(rows).less(each.weight for each in gone)
             if gone:
                 changes = [(key, None) for each in gone for key in each.keys]

@@ -19,6 +19,7 @@ from eventvault.kafka.offsets import StoredOffset, offset_key, offset_put, store
 from eventvault.kafka.quarantine import LIMITS, Meant, Quarantine
 from eventvault.kafka.quarantine_format import Place
 from eventvault.kafka.values import QuarantineFilter, Totals
+from eventvault.operations.operation import Operation
 from eventvault.restore.swap import carry_over
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
@@ -164,6 +165,20 @@ def test_a_drop_that_a_restore_overtakes_drops_nothing(service: StoreService, mo
     with pytest.raises(QuarantineChanged, match="restored meanwhile"):
         service.drop_quarantined(QuarantineFilter())
     assert ids_of(service) == ["events/0@2", "events/0@1"]
+
+
+def test_a_drop_that_an_earlier_version_began_is_ended_or_refused(service: StoreService) -> None:
+    """Its note has no generation: nobody knows whether what is in the list now is what was seen."""
+    noted = {"drop": {"until": 2**53, "count": 2}}
+
+    def drop_again() -> int:
+        return service.drop_quarantined(QuarantineFilter(), operation=Operation(notes=noted))
+
+    with pytest.raises(QuarantineChanged, match="an earlier version of EventVault began this drop"):
+        drop_again()
+    assert ids_of(service) == ["events/0@2", "events/0@1"]
+    service.drop_quarantined(QuarantineFilter())
+    assert drop_again() == 2
 
 
 def test_a_dead_letter_beyond_the_moment_is_counted_once_when_it_is_read_again(service: StoreService) -> None:
