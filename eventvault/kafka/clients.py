@@ -48,15 +48,19 @@ class Admin(AdminClient):
         properties: dict[str, Any] = {**_made(lambda: config.client(settings)), "error_cb": self._note}
         _made(lambda: super(Admin, self).__init__(properties))
         self._probe = refusals.probe_of(properties)
+        self._token_problem = refusals.token_probe_of(properties)
         self._is_plain = "SSL" not in str(properties.get("security.protocol", "")).upper()
         self._servers = settings.kafka_bootstrap_servers or ""
 
     def refusal(self) -> Refusal | None:
         """Return why the brokers refuse this client, as far as is known since the last answer."""
         self.poll(0)
-        if self._newest is not None:
-            return refusals.explain(self._newest, self._probe)
-        return refusals.tls_instead(self._servers) if self._is_plain else None
+        found = None if self._newest is None else refusals.explain(self._newest, self._probe)
+        if found is None and (problem := self._token_problem()):
+            return refusals.no_token(problem)
+        if self._newest is None and self._is_plain:
+            return refusals.tls_instead(self._servers)
+        return found
 
     def heard(self) -> str:
         """Return what else the client said since the last answer, without secrets; empty if nothing."""

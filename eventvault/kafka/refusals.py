@@ -11,14 +11,18 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaError
 
 from eventvault.kafka import hidden
 
 PROBE_SECONDS = 3.0
+TOKEN_SECONDS = 2.0
+"""Less than PROBE_SECONDS, so that a token server that does not answer in time is named by the probe that waits."""
 ASK_AGAIN_SECONDS = 60.0
 """How long an answer about a certificate counts: librdkafka repeats the same error after 30 s, for each connection."""
 
@@ -43,6 +47,8 @@ _OF_TEXT = (
     (r"client SSL authentication might be required|alert (bad )?certificate|alert certificate|certificate required|"
      r"alert unknown ca|certificate_required", "they refuse the certificate of EventVault", _OWN),
 )  # fmt: skip
+_TRIED_AGAIN = (408, 425, 429)
+"""Answers of a token server after which librdkafka asks again, beside those from 500 on."""
 _VERIFY_FAILED = re.compile("certificate verify failed|could not be verified")
 _OF_VERIFICATION = (
     ("expired", "their certificate has expired", _RENEW),
@@ -97,48 +103,91 @@ def _of_verification(text: str, probe: Probe) -> Refusal:
 def tls_instead(servers: str) -> Refusal | None:
     """Return a refusal if the first broker speaks TLS, for a client that does not: it sees a broken connection only."""
     host, _, port = servers.partition(",")[0].rpartition(":")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent but the handshake
     try:
         with socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS) as connection:
-            context.wrap_socket(connection).close()
+            _trusting().wrap_socket(connection).close()
     except (OSError, ValueError):
         return None
     return Refusal(f"they speak another protocol: {host}:{port} speaks TLS", _PROTOCOL)
 
 
+def _trusting() -> ssl.SSLContext:
+    """Return what trusts any server, for probes that send no secret."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def probe_of(properties: Mapping[str, str]) -> Probe:
     """Return what asks a broker for its certificate, and trusts what a client with these properties does."""
     authority, pem = properties.get("ssl.ca.location"), properties.get("ssl.ca.pem")
-    return CertificateProbe(None if authority == "probe" else authority, pem)
+    if authority == "probe":
+        authority = None
+    return BoundedProbe(lambda host, port: certificate_problem(host, port, authority, pem))
 
 
-class CertificateProbe:
-    """A Probe that waits for each broker once a minute, for PROBE_SECONDS at most: its caller has more to do.
+def token_probe_of(properties: Mapping[str, str]) -> Callable[[], str]:
+    """Return what asks the token server of a client with these properties why it gives no token; empty if it may."""
+    url = properties.get("sasl.oauthbearer.token.endpoint.url", "")
+    if not url.lower().startswith(("http://", "https://")):
+        return lambda: ""
+    return partial(BoundedProbe(token_server_problem), url)
 
-    Used by one thread.
-    authority, pem: as for `certificate_problem`.
+
+def no_token(problem: str) -> Refusal:
+    """Return the refusal of a login for which a token server gives no token."""
+    return Refusal(f"the login fails: no token was acquired: {problem}", _TOKEN, by_login=True)
+
+
+class BoundedProbe:
+    """Waits for each server once a minute, for PROBE_SECONDS at most: its caller has more to do.
+
+    Used by one thread. ask: returns what is wrong with a server, empty if nothing is.
     """
 
-    def __init__(self, authority: str | Path | None, pem: str | None = None) -> None:
-        self._authority, self._pem = authority, pem
-        self._asked: dict[tuple[str, int], tuple[float, Future[str]]] = {}
-        """Broker → when it was asked last, and its answer."""
+    def __init__(self, ask: Callable[..., str]) -> None:
+        self._problem_of = ask
+        self._asked: dict[tuple[str | int, ...], tuple[float, Future[str]]] = {}
+        """Server → when it was asked last, and its answer."""
 
-    def __call__(self, host: str, port: int) -> str:
+    def __call__(self, *server: str | int) -> str:
         now = time.monotonic()
-        asked_at, answer = self._asked.get((host, port), (-math.inf, Future[str]()))
+        asked_at, answer = self._asked.get(server, (-math.inf, Future[str]()))
         if now - asked_at < ASK_AGAIN_SECONDS:
             return answer.result(0) if answer.done() else ""
         answer = Future()
         with suppress(RuntimeError, TimeoutError):  # no thread can begin now, or the broker does not answer in time
-            threading.Thread(target=self._ask, args=(host, port, answer), name="certificate", daemon=True).start()
-            self._asked[host, port] = now, answer
+            threading.Thread(target=self._ask, args=(server, answer), name="probe", daemon=True).start()
+            self._asked[server] = now, answer
             return answer.result(PROBE_SECONDS)
         return ""
 
-    def _ask(self, host: str, port: int, answer: Future[str]) -> None:
-        answer.set_result(certificate_problem(host, port, self._authority, self._pem))
+    def _ask(self, server: tuple[str | int, ...], answer: Future[str]) -> None:
+        answer.set_result(self._problem_of(*server))
+
+
+def token_server_problem(url: str) -> str:
+    """Return what is wrong with a token server about which librdkafka says nothing: it tries again for minutes.
+
+    That is an error of the server's own, or no answer. The request has no secret, so one that works refuses it.
+    """
+    # Imported here: it is needed only if no broker answers.
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    server = None
+    try:
+        server = urlsplit(url).hostname
+        request = Request(url, b"grant_type=client_credentials")
+        urlopen(request, timeout=TOKEN_SECONDS, context=_trusting()).close()
+    except HTTPError as error:
+        error.close()
+        return f"{server} answers {error.code}" if error.code >= 500 or error.code in _TRIED_AGAIN else ""
+    except (OSError, ValueError, HTTPException) as error:
+        is_late = isinstance(getattr(error, "reason", error), TimeoutError)
+        return f"{server} does not answer within {TOKEN_SECONDS:.0f} s" if is_late else ""
+    return ""
 
 
 def certificate_problem(host: str, port: int, authority: str | Path | None, pem: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import math
 import socket
 import ssl
@@ -15,7 +16,7 @@ from confluent_kafka import KafkaError
 
 from eventvault.kafka import hidden, refusals
 from eventvault.kafka.clients import Admin
-from eventvault.kafka.refusals import certificate_problem, explain, probe_of, tls_instead
+from eventvault.kafka.refusals import certificate_problem, explain, probe_of, tls_instead, token_probe_of
 from eventvault.kafka.renewal import RENEW_SECONDS, SETTLED_SECONDS, Renewal
 from eventvault.settings import load
 from tests.authority import Authority, Certificate
@@ -160,6 +161,68 @@ def test_a_certificate_is_asked_for_later_if_no_thread_can_begin(
             patch.setattr(threading.Thread, "start", refuse)
             assert probe("localhost", port) == ""
         assert probe("localhost", port) == "certificate has expired"
+
+
+class _Fails(http.server.BaseHTTPRequestHandler):
+    """Answers with the status that the path names; never to another one."""
+
+    def do_POST(self) -> None:
+        status = self.path.removeprefix("/")
+        if status.isdigit():
+            self.send_error(int(status))
+        else:
+            self.rfile.read()  # until the other end gives up
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def token_url() -> Iterator[str]:
+    """Of a token server that answers with the status behind it."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Fails) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://localhost:{server.server_port}/"
+        server.shutdown()
+    thread.join(60)
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("503", "localhost answers 503"),
+        ("429", "localhost answers 429"),
+        ("401", ""),
+        ("400", ""),
+        ("silence", "localhost does not answer within 2 s"),
+    ],
+)
+def test_a_token_server_that_fails_is_told_from_one_that_refuses(token_url: str, path: str, problem: str) -> None:
+    """What it refuses librdkafka reports. The request has no secret."""
+    assert token_probe_of({"sasl.oauthbearer.token.endpoint.url": token_url + path})() == problem
+
+
+def test_a_client_that_gets_no_token_says_so_although_no_broker_was_asked(token_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.touch(0o600)
+    file.write_text(
+        "sasl.oauthbearer.method=oidc\nsasl.oauthbearer.client.id=id\nsasl.oauthbearer.client.secret=geheim\n"
+        f"sasl.oauthbearer.token.endpoint.url={token_url}503\n"
+    )
+    admin = Admin(load({
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "KAFKA_SASL_MECHANISM": "OAUTHBEARER", "KAFKA_CONFIG_FILE": str(file),
+    }))  # fmt: skip
+    found = admin.refusal()
+    assert found is not None
+    assert found.why == "the login fails: no token was acquired: localhost answers 503"
+    assert "identity provider" in found.hint
+
+
+def test_a_token_server_that_cannot_be_asked_is_left_to_librdkafka() -> None:
+    for url in ("", "file:///etc/passwd", "http://127.0.0.1:9/token", "http://[/", "https://nowhere.invalid/token"):
+        assert token_probe_of({"sasl.oauthbearer.token.endpoint.url": url})() == "", url
 
 
 @contextmanager

@@ -109,13 +109,13 @@ sasl.oauthbearer.token.endpoint.url=http://127.0.0.1:{port}/token
 class TokenServer(http.server.ThreadingHTTPServer):
     """Gives whoever has the client's secret a token that is not signed.
 
-    lifetime: of the next tokens, in seconds. knows_client: False: it refuses the secret. given: how many tokens.
+    lifetime: of the next tokens, in seconds. fails: the status that it answers instead. given: how many tokens.
     """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.lifetime = 3600
-        self.knows_client = True
+        self.fails: int | None = None
         self.given = 0
 
 
@@ -123,10 +123,9 @@ class _Answer(http.server.BaseHTTPRequestHandler):
     server: TokenServer
 
     def do_POST(self) -> None:
-        login = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
-        assert login == "eventvault:client-geheim"
-        if not self.server.knows_client:
-            self.send_error(401)
+        login = base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode()
+        if self.server.fails or login != "eventvault:client-geheim":
+            self.send_error(self.server.fails or 401)
             return
         now = int(time.time())
         claims = {"sub": "eventvault", "iat": now, "exp": now + self.server.lifetime, "scope": "kafka"}
@@ -198,19 +197,23 @@ def test_tokens_are_renewed_before_they_expire(
     one.consumer.stop()
 
 
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "OAUTHBEARER token"), (503, "no token was acquired: 127.0.0.1 answers 503")]
+)
 def test_a_token_server_that_gives_no_token_is_named_and_what_comes_waits_until_it_does(
-    secured_kafka: SecuredKafka, token_server: TokenServer, consume_as: Consume
+    secured_kafka: SecuredKafka, token_server: TokenServer, consume_as: Consume, status: int, said: str
 ) -> None:
+    """After a 503 librdkafka asks again for minutes, and says nothing."""
     kafka = secured_kafka.kafka
     topic = kafka.topic()
     kafka.send(topic, events(1, 1))
-    token_server.knows_client = False
+    token_server.fails = status
     one = consume_as(with_tokens(secured_kafka, token_server), topic)
     problem = refusal_of(one)
-    assert "OAUTHBEARER token" in problem.message
+    assert said in problem.message
     assert "sasl.oauthbearer" in problem.hint
     assert "geheim" not in problem.message
-    token_server.knows_client = True
+    token_server.fails = None
     until(lambda: one.registry.types() == ["t1"], "the event does not come once there are tokens")
     until(lambda: one.codes() == [], "health stays degraded")
     one.consumer.stop()
