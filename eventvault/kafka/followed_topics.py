@@ -235,7 +235,7 @@ class FollowedTopics:
         else:
             self._beyond.pop(name, None)
         if name not in self._positions:
-            self._positions[name] = Positions(self._consumer, name, topic_info, self._stored.get(name, {}))
+            self._positions[name] = Positions(self._admin, self._consumer, name, topic_info, self._stored.get(name, {}))
         try:
             self._positions[name].add_partitions(topic_info)
         except KafkaUnreachable as error:

@@ -13,6 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from eventvault import progress
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import offset_check, topics
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.messages import Record
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.records import Records
@@ -49,9 +50,12 @@ class Position(msgspec.Struct):
 class Positions:
     """Assigns the partitions of a topic to one consumer and tracks their positions."""
 
-    def __init__(self, consumer: Consumer, topic: str, topic_info: TopicInfo, stored: dict[int, StoredOffset]) -> None:
+    def __init__(
+        self, admin: Admin, consumer: Consumer, topic: str, topic_info: TopicInfo, stored: dict[int, StoredOffset]
+    ) -> None:
         self.topic_info = topic_info
         self.by_partition: dict[int, Position] = {}
+        self._admin = admin
         self._consumer = consumer
         self._topic = topic
         self._stored = stored
@@ -88,7 +92,7 @@ class Positions:
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """Ask the broker for the partition's first offset and its end. Raises KafkaUnreachable."""
-        return topics.bounds(self._consumer, self._topic, partition)
+        return topics.bounds(self._admin, self._topic, partition)
 
     def stop(self, partition: int, problem: Problem) -> None:
         """Consume nothing more from a partition."""

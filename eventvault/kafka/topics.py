@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from eventvault.errors import KafkaRefused, KafkaUnreachable
-from eventvault.kafka import config, hidden
+from eventvault.kafka import config, hidden, waits
 from eventvault.kafka.clients import Admin
 from eventvault.kafka.topic_info import TopicInfo
 
@@ -47,11 +47,8 @@ def describe_cluster(admin: Admin) -> Cluster:
 
 def names(admin: Admin) -> list[str]:
     """Return the names of all topics that the brokers show to this client. Raises KafkaUnreachable."""
-    try:
-        found = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
-    except KafkaException as error:
-        raise unreachable(error) from error
-    return [name for name, topic in found.items() if topic.error is None]
+    found = answer_of(admin, waits.begun(lambda: admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS)))
+    return [name for name, topic in found.topics.items() if topic.error is None]
 
 
 def ask_topic(admin: Admin, topic: str) -> TopicRequest:
@@ -81,13 +78,9 @@ def topic_of(request: TopicRequest, cluster_id: str | None) -> TopicInfo | None:
     return TopicInfo(cluster_id, str(description.topic_id) if any(number) else None, len(description.partitions))
 
 
-def bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+def bounds(admin: Admin, topic: str, partition: int) -> tuple[int, int]:
     """Ask the broker for a partition's first offset and its end. Raises KafkaUnreachable."""
-    try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_SECONDS)
-    except KafkaException as error:
-        raise unreachable(error) from error
-    return int(low), int(high)
+    return _bounds(admin, [TopicPartition(topic, partition)])[0]
 
 
 def all_bounds(admin: Admin, partitions: Mapping[str, int]) -> dict[str, dict[int, tuple[int, int]]]:
@@ -96,8 +89,14 @@ def all_bounds(admin: Admin, partitions: Mapping[str, int]) -> dict[str, dict[in
     The end is that of committed transactions. Raises KafkaUnreachable.
     """
     asked = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
-    if not asked:
-        return {topic: {} for topic in partitions}
+    found: dict[str, dict[int, tuple[int, int]]] = {topic: {} for topic in partitions}
+    for each, bounds_of_it in zip(asked, _bounds(admin, asked) if asked else (), strict=True):
+        found[each.topic][each.partition] = bounds_of_it
+    return found
+
+
+def _bounds(admin: Admin, asked: Sequence[TopicPartition]) -> list[tuple[int, int]]:
+    """Return the first offset and the end of each of these partitions, as `all_bounds` does."""
     begins, ends = (
         admin.list_offsets(
             dict.fromkeys(asked, which),
@@ -106,11 +105,7 @@ def all_bounds(admin: Admin, partitions: Mapping[str, int]) -> dict[str, dict[in
         )
         for which in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
     )
-    found: dict[str, dict[int, tuple[int, int]]] = {topic: {} for topic in partitions}
-    for each in asked:
-        bounds_of_it = int(answer_of(admin, begins[each]).offset), int(answer_of(admin, ends[each]).offset)
-        found[each.topic][each.partition] = bounds_of_it
-    return found
+    return [(int(answer_of(admin, begins[each]).offset), int(answer_of(admin, ends[each]).offset)) for each in asked]
 
 
 def create_topic(

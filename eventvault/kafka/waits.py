@@ -1,14 +1,16 @@
 """Waits for clients of Kafka, by the monotonic clock.
 
 librdkafka waits until an instant of the system clock. If the clock is set back meanwhile, such a wait becomes longer by
-as much. So its calls are made without a wait, again and again; and a client whose own threads may wait like that is
-replaced.
+as much. So its calls are made without a wait, again and again; what only brings an answer if it waits has a thread of
+its own; and a client whose own threads may wait like that is replaced.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 from eventvault.clock_guard import read_clocks
@@ -39,6 +41,23 @@ class Repeated:
                 return result
             time.sleep(min(self._nap, remaining))
             self._nap = min(2 * self._nap, _LONGEST_NAP_SECONDS)
+
+
+def begun(call: Callable[[], _T]) -> Future[_T]:
+    """Make a call in a thread of its own; whoever waits for its result has a deadline of his own.
+
+    The thread ends with the call, maybe much later, so only the call may use and close what it needs.
+    """
+    answer: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="question to Kafka", daemon=True).start()
+    return answer
 
 
 class ClockWatch:

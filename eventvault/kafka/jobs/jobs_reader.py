@@ -43,7 +43,7 @@ class JobsReader:
         self._admin = Admin(settings)
         self._client = ClientWatch()
         self._consumer = MonotonicConsumer({**config.jobs_reader(settings), "error_cb": self._client.note})
-        self._old_workers = OldWorkers(self._admin, self._consumer, settings.kafka_jobs_group, self._topic)
+        self._old_workers = OldWorkers(settings, self._admin)
         self._positions: Positions | None = None
         self._committed: dict[int, int] = {}
         self._cluster_id: str | None = None
@@ -84,7 +84,7 @@ class JobsReader:
         if self._positions is None:
             self._committed = self._old_workers.committed(topic_info.partitions)
             begin = later_of(self._state.jobs, self._committed, topic_info)
-            self._positions = Positions(self._consumer, self._topic, topic_info, begin)
+            self._positions = Positions(self._admin, self._consumer, self._topic, topic_info, begin)
         self._positions.add_partitions(topic_info)
         self._resume_stopped(self._positions)
         self._commit()

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from eventvault.errors import KafkaUnreachable
+from eventvault.kafka import config
 from eventvault.kafka.clients import Admin
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.topic_info import TopicInfo
-from eventvault.kafka.topics import REQUEST_TIMEOUT_SECONDS, answer_of, is_refusal, unreachable
+from eventvault.kafka.topics import REQUEST_TIMEOUT_SECONDS, answer_of, is_refusal
+from eventvault.kafka.waits import begun
+from eventvault.settings import Settings
 
 
 class OldWorkers:
-    """For one thread. consumer: one of the group's id that is no member. Each method raises KafkaUnreachable."""
+    """For one thread. Each method raises KafkaUnreachable."""
 
-    def __init__(self, admin: Admin, consumer: Consumer, group: str, topic: str) -> None:
+    def __init__(self, settings: Settings, admin: Admin) -> None:
         self._admin = admin
-        self._consumer = consumer
-        self._group = group
-        self._topic = topic
+        self._settings = settings
+        self._group = settings.kafka_jobs_group
+        self._topic = settings.kafka_jobs_topic
 
     def members(self) -> int:
         """Return how many workers take jobs from the topic as members of the group."""
@@ -38,16 +41,24 @@ class OldWorkers:
     def committed(self, partitions: int) -> dict[int, int]:
         """Return the committed offset of each of the first so many partitions that has one.
 
-        The consumer is asked: librdkafka 2.16 crashes if an AdminClient asks and the group's coordinator is moving.
+        A consumer is asked: librdkafka 2.16 crashes if an AdminClient asks and the group's coordinator is moving. It is
+        no member of the group, and made for this question alone, which may end late.
         """
         asked = [TopicPartition(self._topic, number) for number in range(partitions)]
+
+        def ask() -> list[TopicPartition]:
+            consumer = Consumer(config.jobs_reader(self._settings))
+            try:
+                return consumer.committed(asked, timeout=REQUEST_TIMEOUT_SECONDS)
+            finally:
+                consumer.close()
+
         try:
-            answered = self._consumer.committed(asked, timeout=REQUEST_TIMEOUT_SECONDS)
-        except KafkaException as error:
-            reason = unreachable(error)
-            if is_refusal(reason):
+            answered = answer_of(self._admin, begun(ask))
+        except KafkaUnreachable as error:
+            if is_refusal(error):
                 return {}
-            raise reason from error
+            raise
         return {each.partition: each.offset for each in answered if each.error is None and each.offset >= 0}
 
 

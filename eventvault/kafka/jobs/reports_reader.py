@@ -86,7 +86,7 @@ class ReportsReader:
 
     def _begin(self, topic_info: TopicInfo) -> int:
         """Return where to begin: behind what was read, or with the newest ones if nothing was ever read."""
-        low, high = topics.bounds(self._consumer, self._topic, 0)
+        low, high = topics.bounds(self._admin, self._topic, 0)
         position = self._state.reports
         if position is None:
             begin = max(low, high - RECENT)

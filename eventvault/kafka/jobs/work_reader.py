@@ -78,7 +78,7 @@ class WorkReader:
                 kafka=topics.UNKNOWN[0],
             )
         partition = random.randrange(info.partitions)  # nosec B311 - sessions spread, nobody is kept out
-        _, end = topics.bounds(self._consumer, self._topic, partition)
+        _, end = topics.bounds(self._admin, self._topic, partition)
         self._consumer.assign([TopicPartition(self._topic, partition, end)])
         self._state.partition = partition
         self._state.connections += 1

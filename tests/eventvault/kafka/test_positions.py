@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka.followed_topics import refused
@@ -17,16 +20,30 @@ INFO = TopicInfo("cluster", "id", 4)
 
 
 class Brokers:
-    """What `Positions` asks of a consumer. away: partitions without a leader."""
+    """What `Positions` asks of an admin and of a consumer. away: partitions without a leader."""
 
     def __init__(self, *away: int) -> None:
         self.away = set(away)
         self.assigned: dict[int, int] = {}
 
-    def get_watermark_offsets(self, place: TopicPartition, **_: Any) -> tuple[int, int]:
+    def list_offsets(self, wanted: dict[TopicPartition, OffsetSpec], **_: Any) -> dict[TopicPartition, Future[Any]]:
+        return {place: self._offset(place, spec) for place, spec in wanted.items()}
+
+    def _offset(self, place: TopicPartition, spec: OffsetSpec) -> Future[Any]:
+        answer: Future[Any] = Future()
         if place.partition in self.away:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return 0, 10
+            answer.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+        else:
+            answer.set_result(SimpleNamespace(offset=0 if spec is OffsetSpec.earliest() else 10))
+        return answer
+
+    def refusal(self) -> None:
+        return None
+
+    def heard(self) -> str:
+        return ""
+
+    def forget(self) -> None: ...
 
     def incremental_assign(self, places: list[TopicPartition]) -> None:
         self.assigned.update({place.partition: place.offset for place in places})
@@ -38,7 +55,7 @@ class Brokers:
 
 def positions_of(brokers: Any) -> Positions:
     offsets = {number: StoredOffset(next=7, crc=1, topic_id="id") for number in range(4)}
-    return Positions(brokers, "events", INFO, offsets)
+    return Positions(brokers, brokers, "events", INFO, offsets)
 
 
 def test_a_partition_without_a_leader_keeps_no_other_one_from_beginning() -> None:
@@ -81,6 +98,7 @@ def test_a_partition_that_waits_goes_on_from_the_message_to_compare_until_it_is_
 
 def test_a_partition_that_was_never_read_waits_from_its_beginning() -> None:
     brokers = Brokers()
-    positions = Positions(brokers, "events", TopicInfo("cluster", "id", 1), {})  # type: ignore[arg-type]
+    topic_info = TopicInfo("cluster", "id", 1)
+    positions = Positions(brokers, brokers, "events", topic_info, {})  # type: ignore[arg-type]
     positions.add_partitions(positions.topic_info)
     assert brokers.assigned == {0: OFFSET_BEGINNING}

@@ -107,12 +107,37 @@ os._exit(0)
 """
 
 
-def test_no_wait_of_a_consumer_becomes_longer(tmp_path: Path) -> None:
+_QUESTIONS = """
+import os
+from concurrent.futures import ThreadPoolExecutor
+from eventvault import settings
+from eventvault.errors import KafkaUnreachable
+from eventvault.kafka import clients, topics
+from eventvault.kafka.jobs.old_workers import OldWorkers
+loaded = settings.load({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+topics.REQUEST_TIMEOUT_SECONDS = 0.1
+questions = (topics.names, lambda admin: topics.bounds(admin, "topic", 0),
+             lambda admin: OldWorkers(loaded, admin).committed(1))
+
+def ask(question):
+    try:
+        question(clients.Admin(loaded))
+    except KafkaUnreachable as error:
+        return error.message
+
+with ThreadPoolExecutor(3) as pool:
+    print(*pool.map(ask, questions), "they ended", sep="\\n", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("program", [_SHORT_WAITS, _QUESTIONS], ids=["consumer", "questions"])
+def test_no_wait_becomes_longer(tmp_path: Path, program: str) -> None:
     """librdkafka waits until an instant of the system clock: one hour later than meant, in this process."""
     clock = SettableClock(tmp_path)
     clock.set_offset(HOUR)
     ran = subprocess.run(
-        [sys.executable, "-c", _SHORT_WAITS],
+        [sys.executable, "-c", program],
         env=environment_of(clock), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
     )  # fmt: skip
     assert "they ended" in ran.stdout, ran.stderr
