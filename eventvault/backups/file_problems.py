@@ -44,6 +44,7 @@ LOSSES = {
     data_folders.CRON_SCHEDULE: _SCHEDULE,
     data_folders.REHEARSAL_SCHEDULE: _SCHEDULE,
     data_folders.AUDIT_NOTE: "the audit names the line up to which it was not noted",
+    data_folders.KAFKA_ACCEPTED: "partitions whose loss was accepted, and that are stopped still, stay stopped",
     data_folders.CLOCK: "the clock is believed as at a first start",
 }
 """Name of a small file → what its loss means. The record of an operation is not named: it lasts for a day only."""

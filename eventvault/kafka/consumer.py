@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 
 from confluent_kafka import KafkaException
 
 from eventvault import progress
 from eventvault.errors import EventVaultError, KafkaRefused, KafkaUnreachable
 from eventvault.kafka import topics
-from eventvault.kafka.consuming import Accepted, Consuming, Load, Sink
+from eventvault.kafka.accepted_losses import Accepted, AcceptedLosses
+from eventvault.kafka.consuming import Consuming, Load, Sink
 from eventvault.kafka.followed_topics import RestartConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.restartable_thread import RestartableThread
@@ -42,7 +42,7 @@ class EventsConsumer:
         self._settings = settings
         self._begin = begin
         self._load = load
-        self._accepted: SimpleQueue[Accepted] = SimpleQueue()
+        self._accepted = AcceptedLosses(settings.storage_dir)
         self._thread = RestartableThread("Kafka consumer", "consumes events", self._consume)
 
     def start(self) -> None:
@@ -59,10 +59,11 @@ class EventsConsumer:
     def accept_loss(self, topic: str, partition: int, cause: str) -> None:
         """Resume a stopped partition at its present first offset. Nothing is stored twice.
 
-        Returns at once. The request is remembered while no broker answers or nothing can be written. It has no effect
-        if the partition is stopped for another reason by then. cause: `cause_of` the problem that was accepted.
+        Returns once that is noted on disk. It takes effect when a broker answers, in this process or a later one,
+        unless the partition is stopped for another reason by then. cause: `cause_of` the problem that was accepted.
+        Raises NoSpace or OSError.
         """
-        self._accepted.put(Accepted(topic, partition, cause))
+        self._accepted.add(Accepted(topic, partition, cause))
 
     def _consume(self, stopping: threading.Event) -> None:
         """Consume until `stopping` is set. No error may end the thread, because that would lose events silently."""

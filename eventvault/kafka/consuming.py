@@ -8,8 +8,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from queue import SimpleQueue
-from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
@@ -17,6 +15,7 @@ from eventvault import progress
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka import client_errors, config, offsets, refusals, topics
+from eventvault.kafka.accepted_losses import AcceptedLosses
 from eventvault.kafka.batch import PartitionBatch, read_batches
 from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.dead_letters import DeadLetters, undelivered
@@ -52,20 +51,12 @@ Place = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
 
-class Accepted(NamedTuple):
-    """A partition whose loss an operator accepted. cause: `cause_of` its problem then."""
-
-    topic: str
-    partition: int
-    cause: str
-
-
 class Consuming:
-    """accepted: losses that an operator accepted; one stays there until that is stored."""
+    """accepted: losses that an operator accepted; one stays there until it has taken effect."""
 
     def __init__(
         self, settings: Settings, sink: Sink, load: Load, monitor: KafkaMonitor,
-        stopping: threading.Event, accepted: SimpleQueue[Accepted],
+        stopping: threading.Event, accepted: AcceptedLosses,
     ) -> None:  # fmt: skip
         metadata = load()
         self._sink, self._monitor = sink, monitor
@@ -199,19 +190,15 @@ class Consuming:
 
     def _accept_losses(self) -> None:
         """Let stopped partitions go on from their present beginning. What cannot be asked or stored stays accepted."""
-        for _ in range(self._accepted.qsize()):
-            accepted = self._accepted.get_nowait()
+        for accepted in self._accepted.all():
             place = (accepted.topic, accepted.partition)
             try:
-                beginning = self._topics.present_beginning(*accepted)
-                if beginning is not None:
-                    self._sink([], [offsets.offset_put(*place, beginning)], [])
+                beginning = self._topics.present_beginning(*place, accepted.cause)
             except Unanswered:
-                self._accepted.put(accepted)
                 continue
-            except Exception:
-                self._accepted.put(accepted)
-                raise
+            if beginning is not None:
+                self._sink([], [offsets.offset_put(*place, beginning)], [])
+            self._accepted.remove(accepted)
             if beginning is not None:
                 log.warning("the loss in %s/%d was accepted; it resumes at offset %d", *place, beginning.next)
                 raise RestartConsumer

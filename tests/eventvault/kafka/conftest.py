@@ -69,6 +69,7 @@ class Consuming:
 
     def __init__(self, loaded: Settings, registry: MemoryRegistry) -> None:
         self.registry = registry
+        loaded.storage_dir.mkdir(parents=True, exist_ok=True)
         self.monitor = KafkaMonitor(loaded)
         self.consumer = EventsConsumer(loaded, begin=lambda: registry.sink, load=registry.load, monitor=self.monitor)
         self.consumer.start()
