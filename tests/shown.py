@@ -150,7 +150,7 @@ PROVEN = [
     Proof("docs/jobs.md", "echo '{", "tests/crash/test_jobs_over_kafka.py", _BROKER),
     Proof("docs/journal.md", "curl -s -X POST localhost:5050/api/problems", _ANSWERS),
     Proof("docs/journal.md", "flask backup recover", "tests/end_to_end/test_recover.py", "each test loses a database"),
-    Proof("docs/kafka.md", "make run KAFKA", "tests/eventvault/kafka/test_exactly_once.py", _BROKER),
+    Proof("docs/kafka.md", "make run KAFKA", "tests/end_to_end/test_kafka_first_steps.py", _BROKER),
     Proof("docs/kafka.md", "(umask 077;", "tests/eventvault/kafka/test_secured.py", _BROKER),
     Proof("docs/kafka.md", "# Lines that begin", "tests/eventvault/kafka/test_secured.py", _BROKER),
     Proof("docs/kafka.md", 'flask backup restore --at "#2"', "tests/end_to_end/test_kafka_restores.py", _BROKER),
