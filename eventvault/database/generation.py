@@ -32,7 +32,7 @@ class Generation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 
     reason: why it began (`created`, `restored`, `imported`, …). at: microseconds since the epoch. Decoding checks the
     limits, because a foreign archive may contain any number. replay: Kafka's topics were read again from the fork on; a
-    restore to a moment without that went on where the parent was.
+    restore to a moment without that went on where the parent was, in the offsets that it carried over.
     """
 
     id: str
@@ -73,6 +73,12 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         others = {} if previous is None else previous.by_id()
         everything = {**others, **self.by_id(), fork.id: fork}
         return StoreIdentity(self.store_id, fork.id, tuple(everything.values()))
+
+    def continuing(self) -> StoreIdentity:
+        """Return this identity with a present generation that goes on in Kafka where its parent was."""
+        generations = self.by_id()
+        generations[self.generation] = msgspec.structs.replace(self.present, replay=False)
+        return msgspec.structs.replace(self, generations=tuple(generations.values()))
 
     def bound_in_lineage(self, generation: str) -> int | None:
         """Return the last sequence of the present lineage that `generation` or one of its ancestors recorded.

@@ -243,7 +243,7 @@ class Builder:
 
     def _from_moment(self, planned: PlannedMoment, staging: Path, head: Head | None, *, replay: bool) -> Built:
         present = self._present_offsets(head)  # before it is built: the list may have more by then, and never less
-        answer = self._moments.build(planned, staging, POINT_IN_TIME, replay=replay)
+        answer = self._moments.build(planned, staging, POINT_IN_TIME)
         if replay:
             plan, archived = planned.plan, offsets_in(planned.plan.archive)
 

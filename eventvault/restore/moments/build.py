@@ -77,17 +77,15 @@ class MomentBuilder:
         answer = self.build(self.plan(moment), staging, reason=None)
         return Materialised(staging / data_folders.DATABASE, answer["generation"], answer["sequence"])
 
-    def build(
-        self, planned: PlannedMoment, staging: Path, reason: str | None, *, replay: bool = False
-    ) -> dict[str, Any]:
+    def build(self, planned: PlannedMoment, staging: Path, reason: str | None) -> dict[str, Any]:
         """Build the moment, by another plan if a file of this one is damaged or missing.
 
-        reason: of the generation that begins at the moment; None: no generation begins. replay: see `Generation`.
+        reason: of the generation that begins at the moment; None: no generation begins.
         Returns what `prepare_moment` does.
         """
         while True:
             try:
-                return self._build_checked(planned.plan, planned.sources, staging, reason, replay=replay)
+                return self._build_checked(planned.plan, planned.sources, staging, reason)
             except REPLANNED as error:
                 planned.replan(error)
 
@@ -99,8 +97,6 @@ class MomentBuilder:
         reason: str | None,
         kafka: Offsets | None = None,
         published: int = 0,
-        *,
-        replay: bool = False,
     ) -> dict[str, Any]:
         """What `eventvault.restore.moments.build_chore` does and returns. Raises NoSpace before anything begins.
 
@@ -112,7 +108,7 @@ class MomentBuilder:
             assert sources.live is not None, "a plan from the open database was made with one"
             self._copy_live(staging, sources.live)
         order = self._order(plan, staging, sources, reason)
-        order = msgspec.structs.replace(order, published=published, replay=replay)
+        order = msgspec.structs.replace(order, published=published)
         if kafka is not None:  # of a lost database; any other has its quarantine
             dead_letters = (str(self._journal.root), self._locator.installation)
             order = msgspec.structs.replace(order, kafka=kafka, dead_letters=dead_letters)
@@ -136,10 +132,8 @@ class MomentBuilder:
             unpacked *= 2  # a fresh database is made beside the one that was unpacked
         return unpacked + _GROWTH * sum(segment.header.content_bytes for segment in plan.segments)
 
-    def _build_checked(
-        self, plan: Plan, sources: Sources, staging: Path, reason: str | None, *, replay: bool
-    ) -> dict[str, Any]:
-        answer = self.build_plan(plan, staging, sources, reason, replay=replay)
+    def _build_checked(self, plan: Plan, sources: Sources, staging: Path, reason: str | None) -> dict[str, Any]:
+        answer = self.build_plan(plan, staging, sources, reason)
         with removing_on_failure(staging):
             if plan.target.sequence is None:
                 self._locator.check_end(sources, plan.target.generation, answer["sequence"])

@@ -24,6 +24,7 @@ from eventvault.restore.moments.replay import cut, note_offsets, put_answers, re
 from eventvault.restore.records import as_archive_error, check_together
 from eventvault.restore.unpacked import ArchiveFacts, check_as_needed
 from eventvault.restore.unproven import unproven_database
+from eventvault.restore.values import POINT_IN_TIME
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +38,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     are checked, are not read one by one. kafka: offsets at the target, if they are newer than those of segments and
     archive. dead_letters: a journal whose quarantined messages come back, and the installation that wrote them.
     answers: to requests that stored events of segments, which have none of them, as the lines of a segment. published:
-    no event up to this one waits to be published. replay: of the generation that begins.
+    no event up to this one waits to be published.
     """
 
     staging: str
@@ -57,7 +58,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: tuple[str, str] | None = None
     answers: str = ""
     published: int = 0
-    replay: bool = False
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
@@ -160,12 +160,12 @@ def _upto(wanted: Order, registry: EventRegistry) -> int:
 
 
 def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
+    """That of a restore reads Kafka again from the fork on, until the present offsets are carried over into it."""
     identity = StoreIdentity(store_id, wanted.generation, tuple(wanted.generations))
     if wanted.reason is None:
         return identity
-    return identity.forked(
-        at_sequence=upto, reason=wanted.reason, instant=clock.now(), previous=None, replay=wanted.replay
-    )
+    replay = wanted.reason == POINT_IN_TIME
+    return identity.forked(at_sequence=upto, reason=wanted.reason, instant=clock.now(), previous=None, replay=replay)
 
 
 def _identity_of_unproven(wanted: Order, store_id: str) -> StoreIdentity:

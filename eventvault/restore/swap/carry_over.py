@@ -96,7 +96,7 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
     """Put the offsets of `registry` into the staged database, so that Kafka's later messages are not consumed again.
 
     Its quarantine comes with them: nobody would read those messages again. If damage makes them unreadable, they are
-    not carried over, a note says so, and the messages are consumed again.
+    not carried over, a note says so, and the messages are consumed again: the staged generation notes that already.
     """
     try:
         offsets = registry.scan_meta(keys.KAFKA)
@@ -106,26 +106,9 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
         if not is_damage(error):
             raise as_answer("reading Kafka's offsets", error) from error
         log.warning("Kafka continues from the offsets at the moment of the restore: %s", error)
-        _note_read_again(storage_dir, intent)
         note = "the previous database is damaged at Kafka's offsets: the messages since then are consumed again"
         return _noted(intent, note)
     return intent
-
-
-def _note_read_again(storage_dir: Path, intent: Intent) -> None:
-    """Note in the staged database that its generation reads Kafka again from the fork on: no offsets were carried over.
-
-    A later restore with `replay` begins where the generation did.
-    """
-    if intent.restored.reason != POINT_IN_TIME:
-        return
-    staged = storage_dir / intent.staged
-    with closing(open_leveldb(staged)) as db:
-        registry = EventRegistry(db, staged)
-        begun = registry.identity.by_id()
-        begun[registry.generation] = msgspec.structs.replace(registry.identity.present, replay=True)
-        registry.begin_generation(msgspec.structs.replace(registry.identity, generations=tuple(begun.values())))
-    sync_folder(staged)
 
 
 def add_quarantine(storage_dir: Path, intent: Intent, registry: EventRegistry) -> Intent:
@@ -181,14 +164,11 @@ def promote_staged(storage_dir: Path) -> Intent | None:
 def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
     """`carry_over` for a restore that was staged, or that a killed process had decided. May be repeated.
 
-    If the database is damaged or gone, nothing is carried over, and the new generation notes that it reads Kafka again.
-    Raises DatabaseLocked, or what the system says.
+    If the database is damaged or gone, nothing more is carried over than was before a kill. Raises DatabaseLocked, or
+    what the system says.
     """
     is_waiting = (storage_dir / intent.staged).is_dir() and not (storage_dir / intent.previous_name).exists()
-    if not is_waiting:
-        return intent
-    if not (database / data_folders.DATABASE_MARK).exists():
-        _note_read_again(storage_dir, intent)
+    if not is_waiting or not (database / data_folders.DATABASE_MARK).exists():
         return intent
     try:
         with closing(open_checked(database, retain_in=storage_dir / data_folders.CUT_OFF)) as db:
@@ -197,7 +177,6 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
         if not isinstance(error, DatabaseTooNew) and not is_damage(error):
             raise as_answer(f"opening {database}", error) from error
         log.warning("nothing is carried over from the previous database: %s", error)
-        _note_read_again(storage_dir, intent)
         return intent
     now = clock.now()
     previous = None if intent.previous is None else msgspec.structs.replace(intent.previous, replaced_at=now)
@@ -235,12 +214,14 @@ def carry_unpublished_at_start(storage_dir: Path, database: Path, intent: Intent
 
 
 def _carry_into(staged: Path, offsets: Mapping[bytes, bytes], registry: EventRegistry) -> None:
-    """The offsets come last: without them everything is consumed again."""
+    """The offsets come last: without them everything is consumed again. With them the generation goes on from there."""
     with closing(open_leveldb(staged)) as db:
         _carry_quarantine(db, registry)
+        identity = EventRegistry(db, staged).identity.continuing()
         with db.write_batch(transaction=True, sync=True) as batch:
             for key, value in offsets.items():
                 batch.put(key, value)
+            batch.put(keys.META_STORE, msgspec.json.encode(identity))
     sync_folder(staged)  # opening made files and removed some
 
 

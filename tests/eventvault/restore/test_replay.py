@@ -22,6 +22,7 @@ from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.offsets_of_moment import is_cut, read_again_from
 from eventvault.restore.moments.plan import LIVE, Live, Plan, Sources, Target
 from eventvault.restore.swap import carry_over
+from eventvault.restore.swap import intent as intents
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -170,6 +171,33 @@ def test_a_staged_restore_to_which_nothing_was_carried_over_reads_again(settings
         take(service, 4, 90, "again")
         service.restore_moment(Moment(sequence=7), replay=True)
         assert (len(live(service)), following(service)) == (7, 50)
+
+
+class Killed(BaseException):
+    """The process ends here, for all that it does to its files."""
+
+
+def test_a_database_that_is_damaged_after_a_kill_changes_nothing_of_what_was_carried_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The restore was decided, with the offsets in the new database; the old one cannot be read a second time."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with running_service(settings) as service:
+        for count, behind in ((2, 20), (3, 50), (4, 90)):
+            take(service, count, behind)
+        monkeypatch.setattr(intents, "swap_folders", killed)
+        with pytest.raises(Killed):
+            service.restore_moment(Moment(sequence=5))
+    monkeypatch.undo()
+    (settings.database / "CURRENT").write_text("MANIFEST-999999\n")
+    with running_service(settings) as service:
+        assert (len(live(service)), following(service)) == (5, 90)
+        take(service, 4, 99, "later")
+        service.restore_moment(Moment(sequence=7), replay=True)
+        assert (len(live(service)), following(service)) == (7, 90)
 
 
 def test_an_event_before_the_fork_is_of_the_generation_that_was_left(service: StoreService) -> None:
