@@ -21,6 +21,8 @@ _NOWHERE = "remove it; GET /openapi.json lists the parameters of each address"
 
 def reject_repeated_parameters() -> None:
     """Raise InvalidInput if a query parameter is repeated: it is not defined which value would count."""
+    if not request.query_string:
+        return
     repeated = [name for name, values in request.args.lists() if len(values) > 1]
     if repeated:
         raise _invalid_query(repeated, "Given more than once.", "send each parameter once")
@@ -34,7 +36,7 @@ def accepts_parameters(
     def decorate(view: Callable[Params, Response]) -> Callable[Params, Response]:
         @functools.wraps(view)
         def checked(*args: Params.args, **kwargs: Params.kwargs) -> Response:
-            unknown = [name for name in request.args if name not in parameters]
+            unknown = [name for name in request.args if name not in parameters] if request.query_string else []
             if unknown:
                 raise _invalid_query(unknown, "Unknown field.", _IN_BODY if body else _NOWHERE)
             return view(*args, **kwargs)

@@ -111,7 +111,7 @@ def body_reply(body: Body) -> Response:
 
 def compress(response: Response) -> Response:
     """Compress a JSON answer to a GET, above COMPRESSED_ABOVE, for a client that takes gzip."""
-    is_json = response.mimetype == JSON and response.is_sequence and request.method in ("GET", "HEAD")
+    is_json = request.method in ("GET", "HEAD") and response.mimetype == JSON and response.is_sequence
     if not is_json or "Content-Encoding" in response.headers:
         return response
     plain = response.get_data()

@@ -46,8 +46,7 @@ def take_slot_for_long_answer(response: Response) -> Response:
 
     The end of the request frees it. Only for GET: after a request that changed something, TooBusy would be wrong.
     """
-    is_long = response.is_sequence and sum(map(len, response.response)) > LONG_ANSWER_BYTES
-    if not is_long or request.method != "GET":
+    if request.method != "GET" or not response.is_sequence or sum(map(len, response.response)) <= LONG_ANSWER_BYTES:
         return response
     try:
         current_edge().long_answers.acquire()

@@ -5,9 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from eventvault import clock
 from eventvault.events.event import Appended
 from eventvault.past.values import Exported
+
+
+class AppendedEvent(msgspec.Struct, gc=False, omit_defaults=True):
+    """What the answer says of an event; `differs` only if it is so."""
+
+    id: str
+    sequence: int
+    recordedtime: str
+    duplicate: bool
+    differs: bool = False
+
+
+class AppendedEvents(msgspec.Struct, frozen=True, rename="camel"):
+    """The answer to appended events. kafka: what came of waiting for it, if the request waits."""
+
+    success: bool
+    accepted: int
+    duplicates: int
+    last_sequence: int
+    results: list[AppendedEvent]
+    kafka: str | msgspec.UnsetType = msgspec.UNSET
+
+    def encoded(self) -> bytes:
+        return msgspec.json.encode(self)
 
 
 def exported_json(exported: Exported) -> dict[str, Any]:
@@ -25,25 +51,13 @@ def exported_json(exported: Exported) -> dict[str, Any]:
     }
 
 
-def appended_json(ids: Sequence[str], results: Sequence[Appended], last_sequence: int) -> dict[str, Any]:
+def appended(ids: Sequence[str], results: Sequence[Appended], last_sequence: int) -> AppendedEvents:
     """ids, results: of each event, in order. last_sequence: of the registry."""
-    duplicates = sum(result.duplicate for result in results)
-    return {
-        "success": True,
-        "accepted": len(results) - duplicates,
-        "duplicates": duplicates,
-        "lastSequence": last_sequence,
-        "results": [_result(event_id, result) for event_id, result in zip(ids, results, strict=True)],
-    }
-
-
-def _result(event_id: str, result: Appended) -> dict[str, Any]:
-    body = {
-        "id": event_id,
-        "sequence": result.sequence,
-        "recordedtime": clock.format_microseconds(result.recorded),
-        "duplicate": result.duplicate,
-    }
-    if result.differs:
-        body["differs"] = True
-    return body
+    duplicates = sum([result.duplicate for result in results])
+    answers = [
+        AppendedEvent(
+            event_id, result.sequence, clock.format_microseconds(result.recorded), result.duplicate, result.differs
+        )
+        for event_id, result in zip(ids, results, strict=True)
+    ]
+    return AppendedEvents(True, len(results) - duplicates, duplicates, last_sequence, answers)

@@ -7,7 +7,7 @@ from flask import Request, Response
 
 from app.bodies import read_body
 from app.edge import current_edge, current_store
-from app.events.answers import appended_json
+from app.events import answers
 from app.events.durability import durability_of
 from app.events.schemas import problem_fields
 from app.idempotency import is_final, keyed_request, refusal_of, refusal_reply
@@ -16,7 +16,7 @@ from eventvault.database.values import AppendResult, ScanQuery
 from eventvault.errors import EventVaultError, InvalidInput, OutcomeUnknown, WriteFailed
 from eventvault.events import cloudevents_http
 from eventvault.events.event import EventDraft
-from eventvault.events.sent import problems_of
+from eventvault.events.sent import drafts_of, problems_of
 from eventvault.keyed_request import KeyedRequest
 
 
@@ -27,12 +27,12 @@ def append_events(posted_request: Request) -> Response:
     if isinstance(drafts, EventVaultError):
         return _refused(keyed, drafts)
     if not drafts and keyed is None:
-        return durability.reply(appended_json([], [], current_store().scan(ScanQuery(limit=1)).last_sequence))
+        return durability.reply(answers.appended([], [], current_store().scan(ScanQuery(limit=1)).last_sequence))
     appended = _append(drafts, keyed)
     if appended.refusal:
         return refusal_reply(appended.refusal)
     ids = [draft.id for draft in drafts] if appended.ids is None else appended.ids
-    return durability.reply(appended_json(ids, appended.results, appended.last_sequence))
+    return durability.reply(answers.appended(ids, appended.results, appended.last_sequence))
 
 
 def _read(posted_request: Request) -> tuple[KeyedRequest | None, list[EventDraft] | EventVaultError]:
@@ -68,8 +68,7 @@ def _drafts_of(body: bytes, posted_request: Request) -> list[EventDraft]:
     with current_edge().parsing.reserved(json_text.memory_to_parse(body)):
         posted = cloudevents_http.parse(body, posted_request.content_type, _event_headers(posted_request))
         _require_valid(posted)
-        instant = clock.now()
-        return [sent.draft(instant) for sent in posted.events]
+        return drafts_of(posted.events, clock.now())
 
 
 def _event_headers(posted_request: Request) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-import orjson
+import msgspec
 from flask import Request, Response
 
 from app.edge import current_edge
-from app.replies import reply
+from app.events.answers import AppendedEvents
+from app.replies import JSON
 from app.streams.published import answer_when_published
 from eventvault.database.values import Head, Published
 from eventvault.errors import InvalidInput, TooBusy
@@ -17,13 +18,13 @@ PARAMETER = "durability"
 
 
 class Durability(Protocol):
-    def reply(self, answer: dict[str, Any]) -> Response:
-        """Return the answer to appended events, which are on disk. answer: as `appended_json`."""
+    def reply(self, answer: AppendedEvents) -> Response:
+        """Return the answer to appended events, which are on disk."""
 
 
 class OnDisk:
-    def reply(self, answer: dict[str, Any]) -> Response:
-        return reply(answer, _status(answer))
+    def reply(self, answer: AppendedEvents) -> Response:
+        return Response(answer.encoded(), _status(answer), content_type=JSON)
 
 
 class InKafka:
@@ -32,29 +33,29 @@ class InKafka:
     def __init__(self, generation: str) -> None:
         self._generation = generation
 
-    def reply(self, answer: dict[str, Any]) -> Response:
+    def reply(self, answer: AppendedEvents) -> Response:
         """Answer once Kafka has the events or has refused one, or that this is pending."""
-        sequences = {result["sequence"] for result in answer["results"]}
+        sequences = {result.sequence for result in answer.results}
         edge = current_edge()
 
         def finish(got: Published | None) -> tuple[int, bytes]:
             if got is None:
-                return 202, orjson.dumps({**answer, "kafka": "pending"})
+                return 202, msgspec.structs.replace(answer, kafka="pending").encoded()
             word = "published" if sequences.isdisjoint(got.refused) else "refused"
-            return _status(answer), orjson.dumps({**answer, "kafka": word})
+            return _status(answer), msgspec.structs.replace(answer, kafka=word).encoded()
 
         try:
             release = edge.broker_waits.take()
         except TooBusy:
             status, body = finish(None)
-            return Response(body, status, content_type="application/json")
+            return Response(body, status, content_type=JSON)
         wanted = Head(self._generation, max(sequences, default=0))
         return answer_when_published(edge.store, edge.published_feed, wanted, finish, release)
 
 
 def durability_of(posted: Request) -> Durability:
     """Return what the client asks for. Raises InvalidInput for another word, or if nothing is published."""
-    word = posted.args.get(PARAMETER)
+    word = posted.args.get(PARAMETER) if posted.query_string else None
     if word is None:
         return OnDisk()
     if word != "kafka":
@@ -73,5 +74,5 @@ def durability_of(posted: Request) -> Durability:
     return InKafka(edge.store.wait_for_published(None, 0.0).generation)
 
 
-def _status(answer: dict[str, Any]) -> int:
-    return 201 if answer["duplicates"] < len(answer["results"]) else 200
+def _status(answer: AppendedEvents) -> int:
+    return 201 if answer.duplicates < len(answer.results) else 200

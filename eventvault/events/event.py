@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -129,6 +130,30 @@ def completed(
     if source is None:
         source = DEFAULT_SOURCE
     return EventDraft(source, event_id, event_type, subject, start + body[1:] if filled else body, filled)
+
+
+def completed_alike(
+    bodies: Sequence[bytes],
+    instant: int,
+    types: Sequence[str],
+    subjects: Sequence[str | None],
+    *,
+    sources: Sequence[str] | None,
+    ids: Sequence[str] | None,
+    has_time: bool,
+    has_specversion: bool,
+    needs_content_type: bool,
+) -> list[EventDraft]:
+    """Return `completed` of many bodies that lack the same attributes, sooner. sources, ids: None if all lack it."""
+    start, filled = _start_of_body(
+        None if has_time else instant, not has_specversion, ids is None, sources is None, needs_content_type
+    )
+    if ids is None:
+        ids = [str(uuid_utils.uuid7()) for _ in bodies]
+        bodies = [start % event_id.encode() + body[1:] for event_id, body in zip(ids, bodies, strict=True)]
+    elif filled:
+        bodies = [start + body[1:] for body in bodies]
+    return list(map(EventDraft, sources or repeat(DEFAULT_SOURCE), ids, types, subjects, bodies, repeat(filled)))
 
 
 @lru_cache(maxsize=64)

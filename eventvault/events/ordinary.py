@@ -13,8 +13,9 @@ one attribute after the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, repeat
-from typing import Annotated, Any, ClassVar, Literal
+from functools import cached_property
+from itertools import chain
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, overload
 
 import msgspec
 import orjson
@@ -44,8 +45,9 @@ _CONTROL_IN_JSON = b"\\", b"\x7f", b"\xc2"
 """The same in a JSON text, which escapes those below 0x20."""
 _FILLED = ("specversion", "time", "id", "source")
 """Attributes that `event.completed` fills in, beside `datacontenttype`."""
-_OF_DRAFT = ("source", "id", "type", "subject")
-"""The first members of an EventDraft."""
+_DECIDING = (*_FILLED, "datacontenttype", "data")
+"""Attributes that decide what is filled in."""
+_ABSENT = {type(None), msgspec.UnsetType}
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TEXT)]
 
@@ -132,12 +134,72 @@ class OrdinaryEvent(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+class _Portion(NamedTuple):
+    """Texts that were proven to be ordinary events. columns: attribute → its values in all of them."""
+
+    texts: Sequence[bytes]
+    envelopes: Sequence[Envelope]
+    columns: Mapping[str, Sequence[Any]]
+
+    def events(self) -> list[OrdinaryEvent]:
+        if not _are_complete(self.columns):
+            return list(map(OrdinaryEvent, self.envelopes, self.texts))
+        return list(map(OrdinaryEvent, self.envelopes, self.texts, self.drafts(0)))
+
+    def drafts(self, instant: int) -> list[EventDraft]:
+        """Return what `OrdinaryEvent.draft` makes of each: at once if all lack the same attributes."""
+        columns = self.columns
+        kinds = [set(map(type, columns[name])) for name in _DECIDING]
+        if any(len(kind) > 1 for kind in kinds) or not _have_no_stamp(columns):
+            return [each.draft(instant) for each in map(OrdinaryEvent, self.envelopes, self.texts)]
+        absent = {name for name, kind in zip(_DECIDING, kinds, strict=True) if kind <= _ABSENT}
+        return event.completed_alike(
+            self.texts,
+            instant,
+            columns["type"],
+            columns["subject"],
+            sources=None if "source" in absent else columns["source"],
+            ids=None if "id" in absent else columns["id"],
+            has_time="time" not in absent,
+            has_specversion="specversion" not in absent,
+            needs_content_type="datacontenttype" in absent and "data" not in absent,
+        )
+
+
+class OrdinaryArray(Sequence[OrdinaryEvent]):
+    """The events of an array, all of them ordinary."""
+
+    def __init__(self, portions: Sequence[_Portion]) -> None:
+        self._portions = portions
+
+    @cached_property
+    def _events(self) -> list[OrdinaryEvent]:
+        return [each for portion in self._portions for each in portion.events()]
+
+    def __len__(self) -> int:
+        return sum(len(portion.texts) for portion in self._portions)
+
+    @overload
+    def __getitem__(self, index: int) -> OrdinaryEvent: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[OrdinaryEvent]: ...
+    def __getitem__(self, index: int | slice) -> OrdinaryEvent | Sequence[OrdinaryEvent]:
+        return self._events[index]
+
+    def __iter__(self) -> Iterator[OrdinaryEvent]:
+        return iter(self._events)
+
+    def drafts(self, instant: int) -> list[EventDraft]:
+        """Return the draft of each event, sooner than one after the other. instant: as for `OrdinaryEvent.draft`."""
+        return [draft for portion in self._portions for draft in portion.drafts(instant)]
+
+
 def read_many(texts: Sequence[bytes]) -> list[OrdinaryEvent | None]:
     """Return the event in each JSON text; None for one that is to be read carefully."""
     return [found for portion in _portions(texts) for found in _read_portion(portion)]
 
 
-def read_array(array: bytes) -> list[OrdinaryEvent] | None:
+def read_array(array: bytes) -> OrdinaryArray | None:
     """Return the events of a JSON array; None if one of them is to be read carefully."""
     try:
         if _SPACED in array[:_BEGINNING]:
@@ -145,13 +207,13 @@ def read_array(array: bytes) -> list[OrdinaryEvent] | None:
         texts = list(map(bytes, _elements(array)))
     except _FAILURES:
         return None
-    events: list[OrdinaryEvent] = []
-    for portion in _portions(texts):
-        found = _read(portion)
+    portions: list[_Portion] = []
+    for some in _portions(texts):
+        found = _read(some)
         if found is None:
             return None
-        events += found
-    return events
+        portions.append(found)
+    return OrdinaryArray(portions)
 
 
 def _portions(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
@@ -172,13 +234,13 @@ def _small(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 def _read_portion(texts: Sequence[bytes]) -> Sequence[OrdinaryEvent | None]:
     found = _read(texts)
     if found is not None:
-        return found
+        return found.events()
     if len(texts) <= _FEW:
         return [None] * len(texts)
     return [each for start in range(0, len(texts), _FEW) for each in _read_portion(texts[start : start + _FEW])]
 
 
-def _read(texts: Sequence[bytes]) -> list[OrdinaryEvent] | None:
+def _read(texts: Sequence[bytes]) -> _Portion | None:
     """Return the events in a portion; None if one of them is no ordinary one."""
     if sum(map(len, texts)) > _FEW_BYTES:
         return None
@@ -196,7 +258,7 @@ def _is_spaced(text: bytes) -> bool:
     return _SPACED in text[:_BEGINNING]
 
 
-def _read_compact(texts: Sequence[bytes]) -> list[OrdinaryEvent] | None:
+def _read_compact(texts: Sequence[bytes]) -> _Portion | None:
     """`_read` of texts without white space between tokens. Raises one of _FAILURES for some that it refuses."""
     envelopes = list(map(_decode, texts))
     encoded = _encode(envelopes)
@@ -206,11 +268,9 @@ def _read_compact(texts: Sequence[bytes]) -> list[OrdinaryEvent] | None:
     columns = dict(zip(Envelope.__struct_fields__, values, strict=True))
     if not _are_valid(columns, may_have_control=any(map(encoded.__contains__, _CONTROL_IN_JSON))):
         return None
-    if _are_complete(columns):
-        drafts = map(EventDraft, *(columns[name] for name in _OF_DRAFT), texts, repeat(()))
-        return list(map(OrdinaryEvent, envelopes, texts, drafts))
-    events = list(map(OrdinaryEvent, envelopes, texts))
-    return events if all(map(_is_stamped, events)) else None
+    if not _have_no_stamp(columns) and not all(map(_is_stamped, envelopes, texts)):
+        return None
+    return _Portion(texts, envelopes, columns)
 
 
 def _is_sound(envelopes: Sequence[Envelope]) -> bool:
@@ -239,16 +299,20 @@ def _are_complete(columns: Mapping[str, Sequence[Any]]) -> bool:
     return (
         all(all(columns[name]) for name in _FILLED)
         and (all(columns["datacontenttype"]) or columns["data"].count(_UNSET) == len(columns["data"]))
-        and columns["sequence"].count(None) == columns["recordedtime"].count(None) == len(columns["type"])
+        and _have_no_stamp(columns)
     )
 
 
-def _is_stamped(found: OrdinaryEvent) -> bool:
+def _have_no_stamp(columns: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether no event has an attribute of the registry."""
+    return columns["sequence"].count(None) == columns["recordedtime"].count(None) == len(columns["type"])
+
+
+def _is_stamped(envelope: Envelope, text: bytes) -> bool:
     """Return whether the attributes of the registry, if any, are where `OrdinaryEvent.draft` cuts them off."""
-    envelope = found.envelope
     if envelope.sequence is None:
         return envelope.recordedtime is None
-    return envelope.recordedtime is not None and envelope.id is not None and found.text.endswith(_stamp(envelope))
+    return envelope.recordedtime is not None and envelope.id is not None and text.endswith(_stamp(envelope))
 
 
 def _stamp(envelope: Envelope) -> bytes:

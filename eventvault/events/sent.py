@@ -20,7 +20,7 @@ from eventvault import json_text
 from eventvault.errors import InvalidInput, MalformedInput, TooLarge
 from eventvault.events import event, ordinary, schema
 from eventvault.events.event import MAX_EVENTS, EventDraft, encoded, raw_attributes
-from eventvault.events.ordinary import OrdinaryEvent
+from eventvault.events.ordinary import OrdinaryArray, OrdinaryEvent
 from eventvault.events.schema import FieldProblem
 
 MAX_REFUSED = schema.MAX_PROBLEMS
@@ -133,6 +133,8 @@ def from_attributes(attributes: dict[str, Any], data: bytes | None = None) -> Se
 
 def problems_of(events: Sequence[AnyEvent]) -> dict[int, list[FieldProblem]]:
     """Return the problems of the first invalid events by index, in order; an empty dictionary if all are valid."""
+    if isinstance(events, OrdinaryArray):
+        return {}
     unchecked = {index: each for index, each in enumerate(events) if isinstance(each, SentEvent)}
     if not unchecked:
         return {}
@@ -141,6 +143,11 @@ def problems_of(events: Sequence[AnyEvent]) -> dict[int, list[FieldProblem]]:
     problems = {indexes[position]: why for position, why in found.items()}
     refused = {index: [each.problem] for index, each in unchecked.items() if each.problem is not None}
     return dict(sorted((problems | refused).items())[: schema.MAX_PROBLEMS]) if refused else problems
+
+
+def drafts_of(events: Sequence[AnyEvent], instant: int) -> list[EventDraft]:
+    """Return valid events as drafts. instant: microseconds, used as `time` of those that have none."""
+    return events.drafts(instant) if isinstance(events, OrdinaryArray) else [each.draft(instant) for each in events]
 
 
 def _read_array(text: bytes) -> Sequence[AnyEvent]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -133,7 +134,7 @@ def test_an_array_of_events_that_together_would_fill_the_memory_is_read_one_by_o
             sent.read(text)
         return
     read = sent.read(text)
-    assert isinstance(read, list)
+    assert isinstance(read, Sequence)
     assert [event.text for event in read] == each
     assert not sent.problems_of(read)
     with pytest.raises(MalformedInput):

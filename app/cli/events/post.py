@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from app.cli import exits, text
 from app.cli.connection import current_store, present
 from app.cli.events.lines import flush, json_line, write
 from app.cli.moments import InstantType
 from app.cli.options import json_option
-from app.events.answers import appended_json
+from app.events import answers
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.database.values import MOST_CANDIDATES, AppendResult
@@ -87,7 +88,8 @@ def post(*, type_: str, data: str | None, content_type: str, event_id: str | Non
             events = [_event(wanted, data, content_type)]
         drafts = _drafts(events)
         appended = _append(drafts)
-        done = appended_json([draft.id for draft in drafts], appended.results, appended.last_sequence)
+        ids = [draft.id for draft in drafts]
+        done = msgspec.to_builtins(answers.appended(ids, appended.results, appended.last_sequence))
     exits.print_result(done, _describe, as_json=as_json)
     if any(result.differs for result in appended.results):
         raise SystemExit(exits.exit_status_of(EventDiffers.code))
@@ -141,8 +143,7 @@ def _drafts(events: Sequence[AnyEvent]) -> list[EventDraft]:
     for index, problems in sent.problems_of(events).items():
         place = f"event {index} of {len(events)}" if len(events) > 1 else "the event"
         raise InvalidInput(f"{place} is not valid: {problems[0]}", hint="correct it; nothing was stored")
-    instant = clock.now()
-    return [each.draft(instant) for each in events]
+    return sent.drafts_of(events, clock.now())
 
 
 def _describe(done: dict[str, Any]) -> str:
