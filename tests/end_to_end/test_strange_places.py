@@ -1,28 +1,31 @@
 """A lock on any file of ours, or a pipe, a device or a folder in its place, stops neither the service nor a start.
 
-`make test` holds all locks at once, and puts strange things into all places at once; `make soak` tries each alone.
+`make test` holds all locks at once, and puts strange things into all places at once; `make soak` tries each alone, and
+more kinds.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from eventvault import data_folders
 from tests import processes
 from tests.eventvault.test_file_locks import held_by_another_program
 from tests.service import Service
 
-# Files that decide about data, such as `restore_staged.json`, are not among them: there a start says why it refuses.
 STORAGE_PLACES = (
     "spawn.lock", "initialize.lock", "owner.lock", "services.json", "last_words.txt", "starting",
     "last_restore.json", "clock.json", "restore_speeds.json", "archived_tables.json", "problems.json", "operations",
     ".trusted.json", "kept.json", "cut_off", "damaged_tables", "restore_memory.json", "event_registry_db/LOG",
     "event_registry_db/LOG.old", "event_registry_db/LOCK", "store.sock", ".installation", "previous-x",
-    ".restoring-x", ".checkpoint-x", ".past-x", ".rehearsal-x", "rehearsals.json", "schedule_rehearsal.json",
+    ".restoring-x", ".checkpoint-x", ".event_registry_db.x", ".installation.json", ".installation.folder.json",
+    "event_registry_db/EVENTVAULT", ".past-x", ".rehearsal-x", "rehearsals.json", "schedule_rehearsal.json",
     "schedule_interval.json", "schedule_cron.json", "notifications.json", "sessions.json", ".sessions.lock", "imports",
     "exports", "audit.json", "audit_waiting.jsonl", "tokens.lock", "token_uses", "tmp", "jobs.lock", "jobs.sock",
     "jobs_worker.json", "jobs_cut_off", ".jobs_db.creating", "jobs_db/LOG", "jobs_db/LOG.old",
@@ -30,10 +33,21 @@ STORAGE_PLACES = (
 )  # fmt: skip
 BACKUP_PLACES = (
     ".catalogue.json", ".shared_runs.json", ".heads.json", ".installation", "backup_2020-01-01_000000.tar.gz",
+    ".installation.json", "dead-letters",
     ".upload.x.tmp", "journal/registry.json", "journal/strange", "notes.txt", ".annotations.json", ".uploaded.x",
     ".restore_memory.json", ".installation.storage.json", "audit/.audit.lock", "jobs/unfinished.jsonl.gz",
 )  # fmt: skip
 RESTORE_PLACES = ("dropped.tar.gz", "restore_memory.json", "restored")
+WITHIN = [
+    ("STORAGE_DIR", "operations/.keys.lock"), ("STORAGE_DIR", "imports/.lock"), ("BACKUP_DIR", "audit"),
+    ("BACKUP_DIR", "jobs"), ("BACKUP_DIR", "audit/audit-2020-01.jsonl"),
+]  # fmt: skip
+"""Folders, and what lies in one that is a place itself: each is tried alone."""
+DECIDING = {
+    data_folders.FILLING, data_folders.INTENT, data_folders.STAGED_RESTORE, data_folders.INSTALLATION_KEY,
+    data_folders.TOKENS, data_folders.TOKENS_MARK,
+}  # fmt: skip
+"""What decides about data or access: a start, or what needs it, says why it refuses."""
 PLACES = [
     *(("STORAGE_DIR", name) for name in STORAGE_PLACES),
     *(("BACKUP_DIR", name) for name in BACKUP_PLACES),
@@ -47,6 +61,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "folder": lambda path: path.mkdir(),
     "socket": lambda path: _make_socket(path),
     "link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "device": lambda path: _make_device(path),
 }
 
 
@@ -55,6 +70,13 @@ def _make_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"/proc/self/fd/{folder}/{path.name}")
     os.close(folder)
+
+
+def _make_device(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # that of /dev/zero
+    except PermissionError:
+        pytest.skip("devices cannot be made here")
 
 
 def put(path: Path, kind: str) -> None:
@@ -103,7 +125,9 @@ def test_locks_on_all_files_stop_neither_the_service_nor_a_start(service: Callab
         assert last.get(f"/api/events/{name.replace(' ', '%20')}").status == 200
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in ("pipe", "folder") else pytest.mark.soak) for kind in KINDS]
+)
 def test_strange_things_in_all_places_stop_neither_the_service_nor_a_start(
     service: Callable[..., Service], kind: str
 ) -> None:
@@ -124,7 +148,7 @@ def test_strange_things_in_all_places_stop_neither_the_service_nor_a_start(
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("setting", "name"), [*PLACES, ("BACKUP_DIR", "audit"), ("BACKUP_DIR", "jobs")])
+@pytest.mark.parametrize(("setting", "name"), [*PLACES, *WITHIN])
 def test_a_strange_thing_in_one_place_stops_neither_the_service_nor_a_start(
     service: Callable[..., Service], setting: str, name: str, kind: str
 ) -> None:
@@ -135,6 +159,13 @@ def test_a_strange_thing_in_one_place_stops_neither_the_service_nor_a_start(
     again = service(workers=1, environment=JOBS)
     check_it_goes_on(again, "started with it")
     assert again.get("/api/events/before").status == 200
+
+
+def test_each_file_and_folder_of_ours_is_among_the_places() -> None:
+    tried = {part for _, name in [*PLACES, *WITHIN] for part in name.split("/")}
+    names = {value for name, value in vars(data_folders).items() if name.isupper() and isinstance(value, str)}
+    parts = {value for name, value in vars(data_folders).items() if name.endswith(("_PREFIX", "_SUFFIX"))}
+    assert names - parts - tried - DECIDING == set()
 
 
 @pytest.mark.soak
