@@ -12,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,10 +29,11 @@ _SOURCE = r"""
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 
 enum { READ_WRITE = 2, SHARED = 1, CLOSE_ON_EXEC = 02000000, FILES = 1 << 16 };
 enum { COPY = 0, COPY_CLOSE_ON_EXEC = 1030, GET_LOCK = 5, WAIT_FOR_LOCK = 7, GET_FILE_LOCK = 36, WAIT_FILE_LOCK = 38 };
-struct state { int64_t is_armed, count, target, number, waits_for_first; char first[256], failed[256]; };
+struct state { int64_t is_armed, count, target, number, waits_for_first, failed_at; char first[256], failed[256]; };
 
 static volatile struct state *state;
 static const char *folder;
@@ -75,6 +77,9 @@ static int fails(const char *call, const char *path, int what) {
         return 1;
     }
     if (__atomic_add_fetch(&state->count, 1, __ATOMIC_SEQ_CST) != state->target) return 0;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    state->failed_at = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
     describe((char *)state->failed, sizeof state->failed, call, path, what);
     errno = (int)state->number;
     return 1;
@@ -210,7 +215,7 @@ int dup2(int file, int copy) {
     return result;
 }
 """
-_STATE = struct.Struct("=5q256s256s")
+_STATE = struct.Struct("=6q256s256s")
 
 
 class FailingCalls:
@@ -237,14 +242,19 @@ class FailingCalls:
         first: let the first call that is described so fail too, with EIO, and count from there; such as `fdatasync`, or
         `fcntl of /data/storage/event_registry_db/LOCK`.
         """
-        _STATE.pack_into(self._state, 0, 0, 0, call, error, bool(first), first.encode(), b"")
+        _STATE.pack_into(self._state, 0, 0, 0, call, error, bool(first), 0, first.encode(), b"")
         self._state[0] = 1
 
     def disarm(self) -> tuple[int, str]:
         """Return how many calls were counted, and the one of that number, "" if there were not so many."""
         self._state[0] = 0
-        _, count, _, _, _, _, failed = _STATE.unpack_from(self._state, 0)
+        _, count, *_, failed = _STATE.unpack_from(self._state, 0)
         return count, failed.split(b"\0")[0].decode(errors="replace")
+
+    def seconds_since_failure(self) -> float:
+        """Return how long ago the call of that number failed."""
+        _, _, _, _, _, failed_at, *_ = _STATE.unpack_from(self._state, 0)
+        return time.monotonic() - failed_at / 1e9
 
 
 @functools.cache

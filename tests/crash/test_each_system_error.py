@@ -6,7 +6,6 @@ store and in its children.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -46,7 +45,8 @@ ANSWERS = {
 DAMAGE = {"backup_damaged", "database_damaged", "journal_damaged", "catalogue_damaged", "rolled_back"}
 LAST_CALL = 40
 PROMISED_SECONDS = 5
-"""So soon the service goes on once the fault is gone."""
+"""So soon the service goes on once the fault is gone, on a machine that is not busy: the series print how soon."""
+DEADLINE_SECONDS = 60
 
 Verb = Callable[[StoreClient], object]
 
@@ -111,13 +111,13 @@ def is_traced(pid: int) -> bool:
     return False
 
 
-def check(client: StoreClient, acknowledged: set[str], tried: str, *, is_busy: bool = False) -> float:
-    """With the fault gone, the service is back within 5 s, has everything, and calls nothing damaged.
+def check(client: StoreClient, acknowledged: set[str], tried: str) -> float:
+    """With the fault gone, the service goes on by itself, has everything, and calls nothing damaged.
 
-    Returns the seconds until an event was acknowledged. is_busy: other stores work meanwhile.
+    Returns the seconds until an event was acknowledged.
     """
     began = time.monotonic()
-    deadline = began + (30 if is_busy or "PYTEST_XDIST_WORKER" in os.environ else PROMISED_SECONDS)
+    deadline = began + DEADLINE_SECONDS
     while True:
         with suppress(EventVaultError):
             name = f"check-{time.monotonic_ns()}"
@@ -196,7 +196,7 @@ def detach(log: Path) -> None:
 
 
 STARTS = """\
-if mkdir {once}; then exec strace -I 2 -D -f -q -o {log} -e trace={call} -e inject={fault} "$@"; fi
+if mkdir {once}; then exec strace -I 2 -D -f -q -ttt -o {log} -e trace={call} -e inject={fault} "$@"; fi
 exec "$@"
 """
 
@@ -221,10 +221,15 @@ def test_each_error_of_the_system_at_some_call_of_a_start(
         last = 3000 if call in ("openat", "newfstatat", "read") else LAST_CALL  # Python loads its modules first
         fault = f"{call}:error={chosen.choice(ERRORS)}:when={chosen.randrange(1, last)}"
         script = STARTS.format(once=tmp_path / f"once-{number}", log=log, call=call, fault=fault)
-        began = time.monotonic()
         with running_client(settings, ["sh", "-c", script, "sh", *STORE_COMMAND]) as client:
             detach(log)
             check(client, acknowledged, f"round {number}, start, {fault}")
-            seconds.append(time.monotonic() - began)
+            seconds += seconds_since_the_last_fault(log)
             acknowledged = set(ids(client))
-    print(seconds_in_words(seconds))
+    print(f"{len(seconds)} of {rounds} faults fired; {seconds_in_words(seconds)}")
+
+
+def seconds_since_the_last_fault(log: Path) -> list[float]:
+    """Empty if no fault was injected. Several threads may each have had one."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if "(INJECTED)" in line]
+    return [time.time() - max(float(line.split()[1]) for line in lines)] if lines else []
