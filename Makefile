@@ -40,14 +40,14 @@ test: lint system-packages
 	@$(PYTEST) -m 'not soak' $(PYTEST_OPTIONS)
 
 # Half of the time of these tests goes into fsync, and none is about a disk: where there is room, their files lie in
-# memory. `make test` runs them on a disk.
+# memory. `make test` runs them on a disk, and five times as many examples of each property.
 IN_MEMORY = $$([ "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 ] 2>/dev/null && echo TMPDIR=/dev/shm)
 
 # Nothing in them waits, so one test process a processor is enough, and one more for the chores of the others.
 test-fast: TEST_PROCESSES = $$(( $$(nproc) + 1 ))
 test-fast: lint
 	@env $(IN_MEMORY) $(PYTEST) -m 'not (soak or slow or process or kafka or browser)' \
-		-o tmp_path_retention_policy=failed $(PYTEST_OPTIONS)
+		-o tmp_path_retention_policy=failed --hypothesis-profile=fast $(PYTEST_OPTIONS)
 
 lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check .

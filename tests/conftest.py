@@ -27,6 +27,7 @@ sys.dont_write_bytecode = False
 
 # Hypothesis takes an example that needs more than 0.2 s for a failure; on a busy machine any example may.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("fast", settings.get_profile("tests"), max_examples=20)
 settings.load_profile("tests")
 
 

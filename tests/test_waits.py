@@ -6,6 +6,7 @@ A call counts by the name of its function, so that a new wait of a kind that is 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,6 +68,15 @@ LOCKS_AROUND_FILES: dict[str, str] = {
 }
 """Modules with a plain lock around a call that may last → why it must be so. Others take a `progress.Turn`."""
 
+WAITS_BY_NAME = frozenset(
+    """
+    wait join acquire result exception communicate shutdown wait_for get run call check_call check_output waitpid waitid
+    flock lockf fcntl select settimeout FileLock SoftFileLock as_completed
+    """.split()  # noqa: SIM905
+)
+"""Only such calls are looked at."""
+WHOLE_FILES = ("read_text", "read_bytes", "write_text", "write_bytes")
+
 QUEUES = ("queue", "_accepted")
 SLOTS = (".transfers", ".long_calls", ".long_answers")
 """`app.edge.Slots`: how long a request waits for one is decided there."""
@@ -108,7 +118,10 @@ def has_deadline(call: ast.Call, position: int) -> bool:
 
 
 def waits_without_end(call: ast.Call) -> bool:
-    name, receiver = name_of(call), receiver_of(call)
+    name = name_of(call)
+    if name not in WAITS_BY_NAME:
+        return False
+    receiver = receiver_of(call)
     is_method = isinstance(call.func, ast.Attribute)
     if is_method and name in ("wait", "join", "acquire", "result", "exception", "communicate", "shutdown"):
         if name == "communicate":
@@ -136,10 +149,13 @@ def waits_without_end(call: ast.Call) -> bool:
 
 
 def opens_by_itself(call: ast.Call) -> bool:
-    name, receiver = name_of(call), receiver_of(call)
+    name = name_of(call)
+    if name not in ("open", *WHOLE_FILES):
+        return False
+    receiver = receiver_of(call)
     if receiver == "os":
         return name == "open" and "O_DIRECTORY" not in ast.unparse(call) and "os.devnull" not in ast.unparse(call)
-    if name in ("read_text", "read_bytes", "write_text", "write_bytes"):
+    if name in WHOLE_FILES:
         return receiver not in ("", "small_files")
     if name != "open":
         return False
@@ -162,35 +178,43 @@ def is_plain_lock(expression: ast.expr) -> bool:
     return not text.endswith(")") and any(word in text for word in ("lock", "_changed", "_state", "_idle", "condition"))
 
 
-def found(check: Callable[[ast.Call], bool], allowed: dict[str, str]) -> list[str]:
-    places = []
+@pytest.fixture(scope="module")
+def found() -> dict[str, list[str]]:
+    """Rule → the places that break it. Each module is parsed once, as that takes longest."""
+    places = defaultdict[str, list[str]](list)
     for path in modules():
-        relative = str(path.relative_to(PROJECT))
-        if relative not in allowed:
-            hits = [call for call in calls(ast.parse(path.read_text())) if check(call)]
-            places += [f"{relative}:{call.lineno}: {ast.unparse(call)[:100]}" for call in hits]
+        relative, tree = str(path.relative_to(PROJECT)), ast.parse(path.read_text())
+        for call in calls(tree):
+            for rule, (breaks, allowed) in RULES.items():
+                if relative not in allowed and breaks(call):
+                    places[rule].append(f"{relative}:{call.lineno}: {ast.unparse(call)[:100]}")
+        if relative not in LOCKS_AROUND_FILES:
+            places["locks"] += [f"{relative}:{line}: {text}" for line, text in locks_around_files(tree)]
     return places
 
 
-def test_every_wait_has_a_deadline() -> None:
-    assert found(waits_without_end, {}) == []
+RULES: dict[str, tuple[Callable[[ast.Call], bool], dict[str, str]]] = {
+    "waits": (waits_without_end, {}),
+    "pools": (lambda call: name_of(call) == "ThreadPoolExecutor", POOLS),
+    "opens": (opens_by_itself, OPENS),
+}
+"""Rule → whether a call breaks it, and the modules that may."""
 
 
-def test_thread_pools_are_used_in_chores_and_for_requests_only() -> None:
-    assert found(lambda call: name_of(call) == "ThreadPoolExecutor", POOLS) == []
+def test_every_wait_has_a_deadline(found: dict[str, list[str]]) -> None:
+    assert found["waits"] == []
 
 
-def test_every_file_is_opened_by_the_helper() -> None:
-    assert found(opens_by_itself, OPENS) == []
+def test_thread_pools_are_used_in_chores_and_for_requests_only(found: dict[str, list[str]]) -> None:
+    assert found["pools"] == []
 
 
-def test_no_plain_lock_stands_around_files_processes_or_sockets() -> None:
-    places = []
-    for path in modules():
-        relative = str(path.relative_to(PROJECT))
-        if relative not in LOCKS_AROUND_FILES:
-            places += [f"{relative}:{line}: {text}" for line, text in locks_around_files(ast.parse(path.read_text()))]
-    assert places == []
+def test_every_file_is_opened_by_the_helper(found: dict[str, list[str]]) -> None:
+    assert found["opens"] == []
+
+
+def test_no_plain_lock_stands_around_files_processes_or_sockets(found: dict[str, list[str]]) -> None:
+    assert found["locks"] == []
 
 
 @pytest.mark.parametrize("allowed", [POOLS, OPENS, LOCKS_AROUND_FILES])

@@ -65,6 +65,7 @@ def without_last_good(kept: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, 
     return {name: tuple(reason for reason in reasons if reason != "last-good") for name, reasons in kept.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
 def test_a_year_of_hourly_backups_leaves_what_the_calendar_says(zone: str) -> None:
     """Checked after each hour around both changes of daylight saving, and else once a day."""
@@ -86,6 +87,7 @@ def test_a_year_of_hourly_backups_leaves_what_the_calendar_says(zone: str) -> No
     assert {period for reasons in plan.retained.values() for period in reasons} >= set(PERIODS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("back", "tolerance"), [(2, 2), (10 * 365 * 24, 0)])
 def test_a_clock_that_was_set_back_for_a_day_costs_no_backup_that_the_calendar_keeps(back: int, tolerance: int) -> None:
     """back: hours. The table has the right times; a neighbour within so many hours may stay instead."""

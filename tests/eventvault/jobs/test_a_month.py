@@ -94,6 +94,7 @@ class Factory:
 TYPE = JobType(name="report")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [pytest.param(8, id="8"), pytest.param(400, id="400", marks=pytest.mark.soak)])
 @pytest.mark.parametrize(
     "limits",
@@ -145,6 +146,7 @@ class Arithmetic:
         return self._first + number * SECOND // A_SECOND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("there", "limits"),
     [(MONTH // SECOND * A_SECOND + 1, Limits(keep=MONTH, keep_max=10**9)), (1_000_000, Limits(keep=MONTH))],

@@ -62,6 +62,7 @@ def ids_of(events: list[bytes]) -> list[str]:
     return [summary_of(event)["id"] for event in events]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_any_hostile_archive_everything_goes_on(kind: Kind, service: StoreService, tmp_path: Path) -> None:
     archive = service.settings.backup_dir / NAME
