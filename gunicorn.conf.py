@@ -7,6 +7,7 @@ that are really in use.
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def when_ready(server: Any) -> None:
     addresses = serving.socket_addresses(listener.sock for listener in server.LISTENERS)
     serving.exit_if_unprotected(_settings, addresses)
     serving.warn_who_has_access(_settings, addresses, server.log.warning)
+    gc.freeze()  # what is loaded stays, and the workers share it: no collection writes to these pages
 
 
 def child_exit(server: Any, worker: Any) -> None:

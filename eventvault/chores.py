@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import logging
 import os
@@ -308,6 +309,7 @@ def main(name: str, parent: int, niceness: int, clock_correction: int, longest_v
     clock.use(lambda: clock.system_now() - clock_correction)
     record_size.use(longest_value)
     chore = getattr(importlib.import_module(CHORES[name]), name)
+    gc.freeze()  # what is loaded stays: at the end of the process it is not looked through for garbage
     arguments = orjson.loads(sys.stdin.buffer.read())
     _limit_memory()
     lines = ProgressLines(_write)
