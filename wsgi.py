@@ -6,5 +6,5 @@ gc.disable()  # what is loaded stays: a sixth of the time goes into looking for 
 from app import create_app  # noqa: E402
 
 app = create_app()
-gc.freeze()  # nor is it looked through at the end of a worker, which a quarter of its start and end went into
+gc.freeze()  # nor is it looked through while a request waits, or at the end of a worker, where it took long
 gc.enable()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,19 @@ import pytest
 from app import serving
 from eventvault.access.changes import TokenChanges
 from eventvault.settings import load
+from tests.service import PROJECT
 
 Refused = Callable[..., bool]
+
+LOADED = """
+import functools, gc, pathlib, sys
+import app
+from eventvault.store.memory.store import MemoryStore
+app.create_app = functools.partial(app.create_app, store=MemoryStore(pathlib.Path(sys.argv[1])))
+import wsgi
+print(gc.isenabled(), gc.get_freeze_count(), len(gc.get_objects()))
+"""
+"""Loads `wsgi` with a store in memory, and prints how many objects are set apart, and how many are looked through."""
 
 
 @pytest.fixture
@@ -140,3 +153,20 @@ def test_the_headers_of_an_event_are_joined_so_that_a_repeated_one_can_be_told()
     joined = serving.join_repeated_event_headers(headers)
     assert joined == [("HOST", "h"), ("X", "1"), ("X", "2"), ("CE-TYPE", "a\nb"), ("CE-ID", "1,2")]
     assert serving.join_repeated_event_headers([]) == []
+
+
+def test_no_request_waits_while_all_that_was_loaded_is_searched_for_garbage(
+    settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, str(tmp_path)],
+        env={**os.environ, **settings_environment},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    collects, apart, searched = done.stdout.split()
+    assert collects == "True"
+    assert int(apart) > 10 * int(searched)
