@@ -14,7 +14,7 @@ import pytest
 
 from eventvault import data_folders
 from eventvault.database.generation import NO_BOUND
-from eventvault.errors import EventVaultError
+from eventvault.errors import ArchiveError, ArchiveUnreadable, JournalUnreadable, MomentUnavailable
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings, load
 from eventvault.store.service import StoreService
@@ -121,9 +121,12 @@ def restored(template: Template, settings: Settings, changed: Path) -> str:
 
 
 def is_refused(restore: Callable[[Any], object], what: object) -> bool:
+    """Whether it is refused as damaged or gone. Any other error, such as that of a disk that failed, is raised."""
     try:
         restore(what)
-    except EventVaultError:
+    except (ArchiveUnreadable, JournalUnreadable):
+        raise
+    except (ArchiveError, MomentUnavailable):
         return True
     return False
 
