@@ -17,7 +17,7 @@ from eventvault.errors import EventVaultError
 from eventvault.settings import PROJECT
 
 DECLARED = ANSWERS | FRAMEWORK | PROXY | REMOTE | ATTEMPTS | PROBLEMS
-STRUCTURES = {"Problem": 0, "Note": 1}
+STRUCTURES = {"Problem": 0, "Note": 1, "damaged_file": 3}
 """What has a code as one of its arguments, and which."""
 
 

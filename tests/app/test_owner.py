@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def test_root_becomes_the_owner_and_what_it_makes_is_the_owners(
 
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=owned, capture_output=True, text=True, check=False)
 
-    assert done.stdout.split("\n")[0] == "(12345, 12345, 12345) (12346, 12346, 12346) [] /tmp", done.stderr
+    users = "(12345, 12345, 12345) (12346, 12346, 12346) []"
+    assert done.stdout.split("\n")[0] == f"{users} {tempfile.gettempdir()}", done.stderr
     for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"):
         assert Path(owned[name]).stat().st_uid == 12345
 
@@ -91,7 +93,7 @@ def test_the_groups_go_first_as_only_root_may_set_them(
     monkeypatch.setenv("HOME", "/root")
     become_owner(backups_of_another)
     assert calls == ["setgroups []", "setgid 12346", "setuid 12345"]
-    assert os.environ["HOME"] == "/tmp"
+    assert os.environ["HOME"] == tempfile.gettempdir()
 
 
 def test_a_user_that_this_user_namespace_lacks_cannot_be_become(
