@@ -20,7 +20,7 @@ from confluent_kafka.admin import ScramMechanism
 
 from eventvault import settings
 from eventvault.errors import KafkaRefused
-from eventvault.kafka import clients, renewal, topics
+from eventvault.kafka import clients, refusals, renewal, topics
 from eventvault.kafka import consuming as run
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.refusals import Refusal
@@ -29,7 +29,7 @@ from tests.authority import Authority
 from tests.eventvault.kafka.conftest import Consuming, MemoryRegistry
 from tests.eventvault.kafka.test_consumer import events, until
 from tests.eventvault.kafka.test_refusals import tls_server
-from tests.kafka_broker import Kafka, SecuredKafka, User
+from tests.kafka_broker import PATIENCE_SECONDS, Kafka, SecuredKafka, User
 from tests.kafka_process import PLAIN_PASSWORD
 from tests.service import PROJECT
 
@@ -201,9 +201,16 @@ def test_tokens_are_renewed_before_they_expire(
     ("status", "said"), [(401, "OAUTHBEARER token"), (503, "no token was acquired: 127.0.0.1 answers 503")]
 )
 def test_a_token_server_that_gives_no_token_is_named_and_what_comes_waits_until_it_does(
-    secured_kafka: SecuredKafka, token_server: TokenServer, consume_as: Consume, status: int, said: str
+    secured_kafka: SecuredKafka,
+    token_server: TokenServer,
+    consume_as: Consume,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    said: str,
 ) -> None:
     """After a 503 librdkafka asks again for minutes, and says nothing."""
+    for name in ("PROBE_SECONDS", "TOKEN_SECONDS"):  # however busy the machine is
+        monkeypatch.setattr(refusals, name, PATIENCE_SECONDS)
     kafka = secured_kafka.kafka
     topic = kafka.topic()
     kafka.send(topic, events(1, 1))
