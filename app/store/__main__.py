@@ -29,7 +29,7 @@ from eventvault.kafka.start_check import check_kafka_settings
 from eventvault.notifications.receivers import check_addresses
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
-from eventvault.store.process.beginning import settings_of_process
+from eventvault.store.process.beginning import collect_seldom, settings_of_process
 from eventvault.store.process.dispatcher import DispatcherKeeper
 from eventvault.store.process.ending import end_if_useless, end_process, end_stuck, end_within
 from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
@@ -144,6 +144,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.end())
     listener = server.listen()
+    collect_seldom()
     threading.Thread(target=service.initialize, name="initialize", daemon=True).start()
     if keeper is not None:
         keeper.start()
