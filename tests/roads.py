@@ -28,6 +28,7 @@ def road(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "careful":
             patch.setattr(ordinary, "read_many", _none_of_many)
+            patch.setattr(ordinary, "read_complete", _none_of_many)
             patch.setattr(ordinary, "read_array", lambda _: None)
         else:
             patch.setattr(sent, "read_one", _tried_first)

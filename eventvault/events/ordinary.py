@@ -12,10 +12,10 @@ one attribute after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, overload
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import msgspec
 import orjson
@@ -76,6 +76,7 @@ _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, EventVaultError)
 _UNSET = msgspec.UNSET
+_T = TypeVar("_T")
 
 
 class OrdinaryEvent(msgspec.Struct, frozen=True, gc=False):
@@ -146,6 +147,10 @@ class _Portion(NamedTuple):
             return list(map(OrdinaryEvent, self.envelopes, self.texts))
         return list(map(OrdinaryEvent, self.envelopes, self.texts, self.drafts(0)))
 
+    def complete(self) -> Sequence[EventDraft | OrdinaryEvent]:
+        """Return the draft of each event if nothing is filled in or left out, else the events."""
+        return self.drafts(0) if _are_complete(self.columns) else self.events()
+
     def drafts(self, instant: int) -> list[EventDraft]:
         """Return what `OrdinaryEvent.draft` makes of each: at once if all lack the same attributes."""
         columns = self.columns
@@ -196,7 +201,15 @@ class OrdinaryArray(Sequence[OrdinaryEvent]):
 
 def read_many(texts: Sequence[bytes]) -> list[OrdinaryEvent | None]:
     """Return the event in each JSON text; None for one that is to be read carefully."""
-    return [found for portion in _portions(texts) for found in _read_portion(portion)]
+    return [found for portion in _portions(texts) for found in _read_portion(portion, _Portion.events)]
+
+
+def read_complete(texts: Sequence[bytes]) -> list[EventDraft | OrdinaryEvent | None]:
+    """Return what `read_many` does, or the drafts of events that are stored as they were sent.
+
+    What else was parsed of those is freed while it is in the processor's cache.
+    """
+    return [found for portion in _portions(texts) for found in _read_portion(portion, _Portion.complete)]
 
 
 def read_array(array: bytes) -> OrdinaryArray | None:
@@ -231,13 +244,14 @@ def _small(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         yield texts
 
 
-def _read_portion(texts: Sequence[bytes]) -> Sequence[OrdinaryEvent | None]:
+def _read_portion(texts: Sequence[bytes], take: Callable[[_Portion], Sequence[_T]]) -> Sequence[_T | None]:
     found = _read(texts)
     if found is not None:
-        return found.events()
+        return take(found)
     if len(texts) <= _FEW:
         return [None] * len(texts)
-    return [each for start in range(0, len(texts), _FEW) for each in _read_portion(texts[start : start + _FEW])]
+    parts = (texts[start : start + _FEW] for start in range(0, len(texts), _FEW))
+    return [each for part in parts for each in _read_portion(part, take)]
 
 
 def _read(texts: Sequence[bytes]) -> _Portion | None:

@@ -67,12 +67,12 @@ def to_drafts(messages: Sequence[Record]) -> list[EventDraft | None]:
     """Return the event in each message as a draft; None for one that is to be read by `to_draft`, if it is an event."""
     texts = messages.texts() if isinstance(messages, Columns) else _texts(messages)
     plain = [text for text in texts if text is not None]
-    events: Sequence[OrdinaryEvent | None] = ordinary.read_many(plain)
+    events: Sequence[EventDraft | OrdinaryEvent | None] = ordinary.read_complete(plain)
     if len(plain) < len(texts):
         found = iter(events)
         events = [None if text is None else next(found) for text in texts]
     return [
-        None if each is None else each.complete or _draft(each, messages[index]) for index, each in enumerate(events)
+        _draft(each, messages[index]) if isinstance(each, OrdinaryEvent) else each for index, each in enumerate(events)
     ]
 
 

@@ -88,6 +88,12 @@ def check_drafts(array: OrdinaryArray) -> None:
 def check(texts: Sequence[bytes]) -> list[OrdinaryEvent | None]:
     found = ordinary.read_many(texts)
     assert len(found) == len(texts)
+    for each, draft in zip(found, ordinary.read_complete(texts), strict=True):
+        if not isinstance(draft, EventDraft):
+            assert draft == each
+        else:
+            assert each is not None
+            assert draft == each.draft(1)
     for each, text in zip(found, texts, strict=True):
         if each is not None:
             assert_equal(each, text)
@@ -252,6 +258,16 @@ def test_a_character_that_the_schema_refuses_is_found_in_each_attribute(name: st
     texts = [spaced({**FULL, name: f"a{chr(number)}z"}) for number in characters]
     found = [ordinary.read_many([text])[0] for text in texts]
     assert [each is None for each in found] == [refused(text) for text in texts]
+
+
+def test_events_that_are_stored_as_they_were_sent_are_drafts_at_once() -> None:
+    """Those of a portion: if one of them lacks an attribute, the events come, whose drafts may be filled in."""
+    whole = [spaced({**FULL, "id": str(number)}) for number in range(2 * ordinary.TOGETHER)]
+    some = [*whole[: ordinary.TOGETHER], spaced({"type": "a"})]
+
+    assert all(isinstance(each, EventDraft) for each in ordinary.read_complete(whole))
+    assert [type(each) for each in ordinary.read_complete(some)[-2:]] == [EventDraft, OrdinaryEvent]
+    assert check(whole + some)
 
 
 def test_the_lines_of_an_export_are_recognised() -> None:

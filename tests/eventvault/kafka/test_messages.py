@@ -190,7 +190,7 @@ def test_a_lack_of_memory_is_not_the_messages_fault(way: str, monkeypatch: pytes
         raise MemoryError
 
     monkeypatch.setattr(batch, way, failing)
-    monkeypatch.setattr(ordinary, "read_many", lambda texts: [None] * len(texts))
+    monkeypatch.setattr(ordinary, "read_complete", lambda texts: [None] * len(texts))
     with pytest.raises(MemoryError):
         PartitionBatch([record(b'{"type": "a"}')])
 
