@@ -143,6 +143,7 @@ class Kafka:
                 message = consumer.poll(0.2)
                 if message is not None and message.error() is None:
                     found.append(message)
+                    deadline = time.monotonic() + PATIENCE_SECONDS
         finally:
             consumer.close()
         assert len(found) == count, f"{len(found)} of {count} messages came to {topic}"
