@@ -1,7 +1,7 @@
 """The errors that EventVault raises on purpose: what was being done, on what, why it failed, and a hint.
 
-The HTTP layer maps `code` to a status in one table (`app/errors.py`), the command line to an exit code in another. The
-same errors cross the store's socket by their code (`to_wire`, `from_wire`).
+One table has the HTTP status and the exit status of each `code`: `ANSWERS` in `app/error_codes.py`. The same errors
+cross the store's socket by their code (`to_wire`, `from_wire`).
 """
 
 from __future__ import annotations

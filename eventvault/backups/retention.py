@@ -1,12 +1,12 @@
 """The retention rules: which archives may be removed, and why the others stay. Plain data; nothing is removed here.
 
-Only archives that are good and made here count, and only they go: not damaged, uploaded and found ones. Generation and
-sequence decide which one is newer; its time decides its age and its hour, day, week, month and year. Where the two
-disagree, or the clock is not believed, age and calendar remove nothing.
+Only archives that are good and made here count, and only they are removed; those that are damaged, uploaded or found
+stay. Generation and sequence decide which one is newer; its time decides its age and its hour, day, week, month and
+year. Where the two disagree, or the clock is not believed, age and calendar remove nothing.
 
-An archive is good if it is proven and no problem of it is known. The newest good archive made here never goes, nor the
-last good one, nor the last one that was verified: an archive that was only copied in may be unreadable, and what is not
-proven gives its events only.
+An archive is good if it is proven and no problem of it is known. Three are never removed: the newest good archive made
+here, the last good one, and the last one that was verified. An archive that was only copied in may be unreadable, and
+one that is not proven gives its events only.
 """
 
 from __future__ import annotations

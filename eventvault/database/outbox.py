@@ -1,7 +1,7 @@
 """The outbox: what is to be published to Kafka and is not known to be there yet.
 
 Consecutive events get one key in the write that appends them, and lose it in a write after the brokers have them. That
-write also says how far publishing got, so of a key's events only those wait that come later. What a restore takes out
+write also says how far publishing got: of the events of a key, only later ones still wait. What a restore takes out
 of the registry waits with its body instead (`messages`), and so does what is no event.
 """
 

@@ -3,7 +3,7 @@
 The first gzip member is the header, the second one the events' lines, byte for byte as in LevelDB. The header has
 the SHA-256 of the events' lines and that of the previous segment, so that damage, a gap or a forgery is detected.
 In version 2 a third member has the answers to the requests with an `Idempotency-Key` that stored these events. In
-version 3 a last member has which events were to be published, and were not known to be, when the segment was written.
+version 3 a last member names the events that still waited to be published to Kafka when the segment was written.
 Without either a segment is written in version 1, which every EventVault reads.
 """
 

@@ -33,7 +33,7 @@ class Swapper:
         return swap.intent
 
     def swap_closed(self, intent: Intent) -> Intent:
-        """Swap a database that nobody has open. Returns the intent as it was decided.
+        """Swap a database that nobody has open: at a start, or once `swap` has closed it. Returns the decided intent.
 
         If that fails before anything was renamed, it removes the intent: no later start may act on it. Raises
         StoreRestoring if the intent stays: the next try finishes the restore.
