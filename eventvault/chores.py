@@ -194,10 +194,11 @@ def work_of(process: int) -> tuple[int, ...]:
         times = (folder / "stat").read_bytes().rpartition(b")")[2].split()[11:13]
         calls = (folder / "io").read_bytes().split()
         work = (sum(map(int, times)), int(calls[5]) + int(calls[7]))
-    for task in folder.glob("task/*/children"):
-        with contextlib.suppress(OSError):
-            for child in task.read_bytes().split():
-                work = work_of(int(child)) + work
+    with contextlib.suppress(OSError):  # it may end at any time, and so may each of its threads
+        for task in list((folder / "task").iterdir()):
+            with contextlib.suppress(OSError):
+                for child in (task / "children").read_bytes().split():
+                    work = work_of(int(child)) + work
     return work
 
 

@@ -30,8 +30,8 @@ COMPOSE_VERBS = {"build", "down", "exec", "logs", "restart", "run", "up"}
 OTHER_PROGRAMS = {
     ".", "[", "apt-get", "b3sum", "cat", "cd", "certbot", "chown", "cp", "cut", "done", "echo", "exit", "export",
     "find", "for", "grep", "gzip", "head", "install", "journalctl", "jq", "kafka-console-consumer.sh",
-    "kafka-console-producer.sh", "mv", "od", "openssl", "printf", "pytest", "read", "rsync", "sed", "set", "sha256sum",
-    "sleep", "sort", "tail", "tar", "tee", "test", "tr", "true", "umask", "useradd", "xxd",
+    "kafka-console-producer.sh", "kafka-topics.sh", "mv", "od", "openssl", "printf", "pytest", "read", "rsync", "sed",
+    "set", "sha256sum", "sleep", "sort", "tail", "tar", "tee", "test", "tr", "true", "umask", "useradd", "xxd",
 }  # fmt: skip
 """Programs whose options are their own."""
 _KEYWORDS = {"command", "do", "exec", "if", "sudo", "then", "until", "while"}

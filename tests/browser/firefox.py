@@ -34,6 +34,8 @@ _PREFERENCES = {
 }
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 """The name under which WebDriver's JSON has the id of an element."""
+_NULL, _BACKSPACE, _CONTROL = "\ue000", "\ue003", "\ue009"
+"""Keys as WebDriver writes them; the first one releases what is held."""
 _BUTTON = """
 const [words, kinds] = arguments;
 const matches = element => [element.innerText, element.ariaLabel].some(text => new RegExp(words).test(text?.trim()));
@@ -119,7 +121,10 @@ class Firefox:
         self.command("WebDriver:ElementSendKeys", {"id": self.find(selector), "text": text})
 
     def clear(self, selector: str) -> None:
-        self.command("WebDriver:ElementClear", {"id": self.find(selector)})
+        """Remove the text of a field as a person does: `ElementClear` tells the page of no input."""
+        self.command(
+            "WebDriver:ElementSendKeys", {"id": self.find(selector), "text": f"{_CONTROL}a{_NULL}{_BACKSPACE}"}
+        )
 
     def drag(self, selector: str, to: tuple[float, float]) -> None:
         """Drag an element to a place in the window."""

@@ -29,7 +29,7 @@ STORAGE_PLACES = (
     "schedule_interval.json", "schedule_cron.json", "notifications.json", "sessions.json", ".sessions.lock", "imports",
     "exports", "audit.json", "audit_waiting.jsonl", "tokens.lock", "token_uses", "tmp", "jobs.lock", "jobs.sock",
     "jobs_worker.json", "jobs_cut_off", ".jobs_db.creating", "jobs_db/LOG", "jobs_db/LOG.old",
-    "jobs_db/LOCK",
+    "jobs_db/LOCK", "kafka_accepted.json",
 )  # fmt: skip
 BACKUP_PLACES = (
     ".catalogue.json", ".shared_runs.json", ".heads.json", ".installation", "backup_2020-01-01_000000.tar.gz",

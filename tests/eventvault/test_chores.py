@@ -254,3 +254,14 @@ def test_a_chore_that_works_is_waited_for_and_makes_steps(monkeypatch: pytest.Mo
     os.killpg(started[0].pid, signal.SIGKILL)
     thread.join(60)
     assert not thread.is_alive()
+
+
+def test_the_work_of_a_process_that_ends_meanwhile_can_be_asked_for() -> None:
+    for _ in range(200):
+        child = subprocess.Popen(["true"])
+        ending = threading.Thread(target=child.wait)
+        ending.start()
+        while ending.is_alive():
+            chores_module.work_of(child.pid)
+        ending.join()
+        assert chores_module.work_of(child.pid) == ()
