@@ -195,7 +195,7 @@ def work_of(process: int) -> tuple[int, ...]:
         calls = (folder / "io").read_bytes().split()
         work = (sum(map(int, times)), int(calls[5]) + int(calls[7]))
     with contextlib.suppress(OSError):  # it may end at any time, and so may each of its threads
-        for task in list((folder / "task").iterdir()):
+        for task in (folder / "task").iterdir():
             with contextlib.suppress(OSError):
                 for child in (task / "children").read_bytes().split():
                     work = work_of(int(child)) + work

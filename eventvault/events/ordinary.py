@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, repeat
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import msgspec
@@ -48,6 +48,8 @@ _FILLED = ("specversion", "time", "id", "source")
 _DECIDING = (*_FILLED, "datacontenttype", "data")
 """Attributes that decide what is filled in."""
 _ABSENT = {type(None), msgspec.UnsetType}
+_OF_DRAFT = ("source", "id", "type", "subject")
+"""The first members of an EventDraft."""
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TEXT)]
 
@@ -145,11 +147,11 @@ class _Portion(NamedTuple):
     def events(self) -> list[OrdinaryEvent]:
         if not _are_complete(self.columns):
             return list(map(OrdinaryEvent, self.envelopes, self.texts))
-        return list(map(OrdinaryEvent, self.envelopes, self.texts, self.drafts(0)))
+        return list(map(OrdinaryEvent, self.envelopes, self.texts, self._unchanged()))
 
     def complete(self) -> Sequence[EventDraft | OrdinaryEvent]:
         """Return the draft of each event if nothing is filled in or left out, else the events."""
-        return self.drafts(0) if _are_complete(self.columns) else self.events()
+        return self._unchanged() if _are_complete(self.columns) else self.events()
 
     def drafts(self, instant: int) -> list[EventDraft]:
         """Return what `OrdinaryEvent.draft` makes of each: at once if all lack the same attributes."""
@@ -169,6 +171,10 @@ class _Portion(NamedTuple):
             has_specversion="specversion" not in absent,
             needs_content_type="datacontenttype" in absent and "data" not in absent,
         )
+
+    def _unchanged(self) -> list[EventDraft]:
+        """Return the drafts of complete events: their bodies are the texts."""
+        return list(map(EventDraft, *(self.columns[name] for name in _OF_DRAFT), self.texts, repeat(())))
 
 
 class OrdinaryArray(Sequence[OrdinaryEvent]):
