@@ -134,7 +134,7 @@ class Generator:
         self.statuses: Counter[str] = Counter()
         self.poll = select.epoll()
         self.idle = deque(Client(task["port"]) for _ in range(task["clients"]))
-        """The client that has waited longest is used next: the server closes a connection that is not used."""
+        """Clients that wait for work. The first one is used next, so that the server closes no connection as unused."""
         self.busy: dict[int, Client] = {}
         for client in self.idle:
             self.poll.register(client.connection, select.EPOLLIN)

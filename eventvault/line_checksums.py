@@ -1,4 +1,4 @@
-"""JSON lines that each carry a checksum: of a damaged file, the lines that are right still count."""
+"""JSON lines with a checksum each: if a file is damaged, its undamaged lines can still be used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class LineChecksum:
-    """The last member of a line, which is the checksum of the line without that member.
+    """A checksum as the last member of a JSON line. It is that of the line as it was before this member was added.
 
     member: its name. form: a pattern of its value. of: computes the value.
     """

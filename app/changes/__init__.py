@@ -1,1 +1,1 @@
-"""`/api/changes`: a stream that tells pages what has changed, so that they ask for it again."""
+"""`/api/changes`: a stream that tells each page which parts of it are out of date."""

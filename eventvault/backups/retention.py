@@ -1,8 +1,8 @@
 """The retention rules: which archives may be removed, and why the others stay. Plain data; nothing is removed here.
 
-Only archives that are good and made here count, and only they are removed; those that are damaged, uploaded or found
-stay. Generation and sequence decide which one is newer; its time decides its age and its hour, day, week, month and
-year. Where the two disagree, or the clock is not believed, age and calendar remove nothing.
+The rules count only good archives that were made here, and only such archives are removed. An archive that is damaged,
+uploaded or found stays. Generation and sequence decide which one is newer; its time decides its age and its hour, day,
+week, month and year. Where the two disagree, or the clock is not believed, age and calendar remove nothing.
 
 An archive is good if it is proven and no problem of it is known. Three are never removed: the newest good archive made
 here, the last good one, and the last one that was verified. An archive that was only copied in may be unreadable, and

@@ -22,7 +22,7 @@ from eventvault.kafka import hidden
 
 PROBE_SECONDS = 3.0
 TOKEN_SECONDS = 2.0
-"""Less than PROBE_SECONDS, so that a token server that does not answer in time is named by the probe that waits."""
+"""Shorter than PROBE_SECONDS: the probe still waits when it turns out that the token server gives no answer."""
 ASK_AGAIN_SECONDS = 60.0
 """How long an answer about a certificate counts: librdkafka repeats the same error after 30 s, for each connection."""
 
@@ -169,7 +169,7 @@ class BoundedProbe:
 def token_server_problem(url: str) -> str:
     """Return what is wrong with a token server about which librdkafka says nothing: it tries again for minutes.
 
-    That is an error of the server's own, or no answer. The request has no secret, so one that works refuses it.
+    A problem is a status such as 500, or no answer. The request has no secret: a refusal shows that the server works.
     """
     # Imported here: it is needed only if no broker answers.
     from http.client import HTTPException

@@ -1,7 +1,7 @@
 """The route of a restore, in one place: locate → plan → build → swap → finish.
 
-An archive, a moment and an undo take the same route. The first step says which of them is restored; which event a
-moment means is found in the second (`moments/locate.py`). The first three steps work beside the live data; writers and
+An archive, a moment and an undo take the same route. The first step finds out which of them is wanted. The second one
+finds the event that a moment means (`moments/locate.py`). The first three steps work beside the live data; writers and
 readers wait for the swap alone.
 """
 

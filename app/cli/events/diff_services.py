@@ -40,7 +40,7 @@ class _Event(NamedTuple):
 
 
 def diff_pages(one: Side, other: Side) -> Iterator[DiffPage]:
-    """Yield the events that are missing on one side, and the events that differ.
+    """Yield each event that only one side has, and each event whose content differs.
 
     Each page says in `common` how many equal events were found so far.
     """
