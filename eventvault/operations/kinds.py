@@ -13,6 +13,8 @@ ROUTES: dict[str, Sequence[Route]] = {
     "restore": [{"plan": 1, "unpack": 55, "replay": 20, "check": 20, "open": 2, "swap": 2}],
     "prune": [{"plan": 20, "remove": 80}],
     "rehearse": [{"plan": 1, "unpack": 45, "replay": 15, "check": 15, "open": 4, "compare": 20}],
+    "copy": [{"copy": 1}],
+    "export": [{"write": 1}],
     "undo": [{"plan": 1, "copy": 50, "check": 45, "open": 2, "swap": 2}],
 }
 """Kind → the routes that it may take. A kind without a route counts the bytes of each step."""

@@ -9,8 +9,9 @@ its events.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ _MAX_RESOLVED = 1000
 
 _UNPACKED = "archive-"
 """Prefix of the keys of databases that were unpacked from an archive."""
+_BUILT = re.compile(r"moment-([0-9a-f]{16})-([0-9]{0,19})-([0-9]{0,19})")
+"""A key of a database that was built of a moment names the moment, so that any store can build it again."""
 
 
 class Views:
@@ -73,8 +76,27 @@ class Views:
             identity = registry.identity
         return view or self._in_superseded(identity, moment)
 
+    def build_again(self, view: str) -> None:
+        """Build the database of a `PastView` again that another store had built, or that made room for others since.
+
+        A long reader such as an operation that is carried on outlives its store. Whatever else `view` may be is left to
+        its reader, which refuses what it cannot read.
+        """
+        if is_id(view) or self._past.has(view):
+            return
+        moment = _moment_of(view)
+        if moment is not None:
+            self._build(view, moment)
+        elif view.startswith(_UNPACKED):
+            for entry in self._catalogue.entries():
+                with suppress(FileNotFoundError):
+                    if _key_of_archive(entry) == view:
+                        self._unpacked(entry)
+
     def diff(self, query: DiffQuery) -> DiffPage:
         """See `eventvault.store.ports.past_reader.PastReader.diff`."""
+        for view in (query.one, query.other):
+            self.build_again(view.generation)
         with self._bus.using() as registry:
             identity = registry.identity
             with (
@@ -87,9 +109,8 @@ class Views:
 
     def generation_of(self, view: str) -> str | None:
         """The generation of the events that a `ScanQuery` with this `generation` reads; None if it is not known."""
-        if is_id(view):
-            return view
-        return next((moment.generation for moment in self._resolved.copy().values() if _key_of(moment) == view), None)
+        moment = _moment_of(view)
+        return view if is_id(view) else None if moment is None else moment.generation
 
     @contextmanager
     def _reading(self, registry: EventRegistry, view: PastView) -> Iterator[EventRegistry]:
@@ -140,9 +161,12 @@ class Views:
             if len(self._resolved) >= _MAX_RESOLVED:
                 self._resolved.clear()
             wanted = self._resolved[moment] = self._resolve(moment)
-        key, state = _key_of(wanted), wanted
-        last = self._single_flight.last_of(key, lambda staging: self._builder.materialise(state, staging).folder)
-        return PastView(key, last, generation)
+        key = _key_of(wanted)
+        return PastView(key, self._build(key, wanted), generation)
+
+    def _build(self, key: str, moment: Moment) -> int:
+        """Return the last sequence of the database under `key`, and build the database if it is not open."""
+        return self._single_flight.last_of(key, lambda staging: self._builder.materialise(moment, staging).folder)
 
     def _resolve(self, moment: Moment) -> Moment:
         """Return the moment by its sequence if the plan tells it, because many instants mean the same state."""
@@ -205,14 +229,11 @@ class Views:
         return msgspec.structs.replace(self._unpacked(entry), of=entry.generation)
 
     def _unpacked(self, entry: BackupEntry) -> PastView:
-        archive = Path(entry.path)
-        file = FileIdentity.of(archive.stat())
-        fingerprint = f"{archive.name}:{file.size}:{file.modified}:{file.inode}"
-        key = f"{_UNPACKED}{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}"
+        key = _key_of_archive(entry)
 
         def unpack(staging: Path) -> Path:
             facts = msgspec.to_builtins(ArchiveFacts.of(entry, self._catalogue.proof()))
-            self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), replaces=None, facts=facts)
+            self._chores.run("prepare_restore", archive=entry.path, staging=str(staging), replaces=None, facts=facts)
             return staging / data_folders.DATABASE
 
         return PastView(key, self._single_flight.last_of(key, unpack))
@@ -229,8 +250,26 @@ def _common(identity: StoreIdentity, query: DiffQuery) -> int:
 
 
 def _key_of(moment: Moment) -> str:
-    fingerprint = f"{moment.generation}:{moment.sequence}:{moment.instant}"
-    return f"moment-{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}"
+    sequence, instant = ("" if each is None else each for each in (moment.sequence, moment.instant))
+    return f"moment-{moment.generation}-{sequence}-{instant}"
+
+
+def _moment_of(key: str) -> Moment | None:
+    """Return the moment that `_key_of` made the key of; None if it is no such key."""
+    found = _BUILT.fullmatch(key)
+    if found is None:
+        return None
+    generation, *numbers = found.groups()
+    sequence, instant = (int(number) if number else None for number in numbers)
+    return Moment(sequence=sequence, instant=instant, generation=generation)
+
+
+def _key_of_archive(entry: BackupEntry) -> str:
+    """Raises FileNotFoundError if the archive is gone."""
+    archive = Path(entry.path)
+    file = FileIdentity.of(archive.stat())
+    fingerprint = f"{archive.name}:{file.size}:{file.modified}:{file.inode}"
+    return f"{_UNPACKED}{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}"
 
 
 def _generation(identity: StoreIdentity, moment: Moment) -> str:

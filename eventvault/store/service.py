@@ -229,7 +229,7 @@ class StoreService(ComposedStore):
             on_serving=self._on_serving,
             each_second=self._each_second,
         )
-        self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, nonces, self.publishing)
+        self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, self.views, nonces, self.publishing)
         self.exports = Exports(settings.storage_dir, self.event_log, registry.state_of, self.clock_guard.now)
         self._audit_owner = AuditOwner(self.audit)
         kafka_control = KafkaControlOwner(self.lifecycle, self.kafka, self._consumers, self.quarantine)

@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -104,6 +105,14 @@ class Site:
         self.change("PUT", f"/api/backup/{name}/pin")
         return name
 
+    def leave_the_backup_beyond_a_fork(self) -> None:
+        """Have a copy of it build the moment, as no open or previous database has its last events."""
+        self.change("POST", "/api/backup/restore", {"sequence": self.sequence - 10})
+        listed = self.get("/api/backup/list")["backups"]
+        its = next(backup["generation"] for backup in listed if backup["name"] == self.backup)
+        previous = self.service.folder("STORAGE_DIR") / f"{data_folders.PREVIOUS_PREFIX}{its}"
+        shutil.rmtree(previous, ignore_errors=True)
+
     def restore_everything(self) -> None:
         """Return to a registry with all that the next operation needs."""
         answer = self.service.post("/api/backup/restore", {"backupName": self.backup})
@@ -165,6 +174,8 @@ def begin_with(site: Site, kind: str) -> tuple[set[str], str]:
     """Make what this kind of operation needs. Returns the archives and the generation before it."""
     if kind == "prune":
         site.make_surplus()
+    if kind == "copy":
+        site.leave_the_backup_beyond_a_fork()
     return names(site), generation(site)
 
 

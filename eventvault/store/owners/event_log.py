@@ -30,6 +30,7 @@ from eventvault.events.event import EventDraft
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.keyed_request import KeyedRequest
 from eventvault.past.pool import GenerationLease, PastDatabasePool
+from eventvault.past.views import Views
 from eventvault.restore.values import kind_of
 from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.owners.keyed_appends import KeyedAppends
@@ -44,6 +45,7 @@ class EventLogOwner(EventLog):
         lifecycle: Lifecycle,
         bus: EventBus,
         past: PastDatabasePool,
+        views: Views,
         nonces: Nonces,
         publishing: PublishMonitor,
         now: clock.Clock = clock.now,
@@ -51,6 +53,7 @@ class EventLogOwner(EventLog):
         self._lifecycle = lifecycle
         self._bus = bus
         self._past = past
+        self._views = views
         self._nonces = nonces
         self._publishing = publishing
         self._keyed = KeyedAppends(bus)
@@ -80,12 +83,12 @@ class EventLogOwner(EventLog):
             return registry.get(event_id, source, recorded_to)
 
     def scan(self, query: ScanQuery) -> Page:
-        self._lifecycle.check_readable()
+        self._make_readable(query)
         with self._bus.using() as present:
             return self._past.scan(present, query)
 
     def histogram(self, query: HistogramQuery) -> EventHistogram:
-        self._lifecycle.check_readable()
+        self._make_readable(query)
         reach = query.upto or 0
         with (
             self._bus.using() as present,
@@ -97,13 +100,19 @@ class EventLogOwner(EventLog):
         return msgspec.structs.replace(counted, generation=generation)
 
     def event_types(self, query: TypesQuery) -> EventTypes:
-        self._lifecycle.check_readable()
+        self._make_readable(query)
         reach = max(query.after, query.upto or 0)
         with (
             self._bus.using() as present,
             self._past.choose(present, query.generation, reach, fixed=query.upto is not None) as registry,
         ):
             return count_types(registry, query)
+
+    def _make_readable(self, query: ScanQuery | HistogramQuery | TypesQuery) -> None:
+        """Have a moment that the query reads, if another store built it. Call it without holding a registry."""
+        self._lifecycle.check_readable()
+        if query.generation is not None and query.upto is not None:
+            self._views.build_again(query.generation)
 
     def wait_for_events(self, seen: Head | None, seconds: float) -> Head:
         self._lifecycle.check_readable()

@@ -52,8 +52,12 @@ class PastReaderOwner(PastReader):
         return self._views.diff(query)
 
     def copy_events_to_present(self, query: ScanQuery, *, operation: Operation | None = None) -> CopyResult:
-        result = copy_events_to_present(query, self._event_log, operation or Operation())
-        generation = self._views.generation_of(query.generation) if query.generation is not None else None
+        self._lifecycle.check_readable()
+        view = query.generation or ""
+        with self._event_log.lease_generation(view):
+            self._views.build_again(view)  # before the copy's own step, which it would end
+            result = copy_events_to_present(query, self._event_log, operation or Operation())
+        generation = self._views.generation_of(view)
         self._on_copied(msgspec.structs.replace(query, generation=generation))
         return result
 
@@ -62,7 +66,7 @@ class PastReaderOwner(PastReader):
 
     def export_events(self, query: ScanQuery, *, operation: Operation | None = None) -> Exported:
         self._lifecycle.check_readable()
-        generation = self._views.generation_of(query.generation) if query.generation is not None else None
+        generation = self._views.generation_of(query.generation or "")
         return self._exports.write(query, generation, operation or Operation())
 
     def export_path(self, operation_id: str) -> str:
