@@ -18,6 +18,7 @@ from eventvault.operations.rate import Rate
 from eventvault.problems import Problem
 from eventvault.settings import Settings
 from eventvault.topic_names import dead_letter_topic
+from eventvault.wording import counted
 
 log = logging.getLogger("KafkaMonitor")
 
@@ -187,8 +188,8 @@ class KafkaMonitor:
                 self._counts[name] += count
         if differing:
             log.warning(
-                "%d messages of %s have the source and id of a stored event but other content; the first event stays",
-                differing, ", ".join(sorted({topic for topic, _ in places})),
+                "%s of %s with the source and id of a stored event but other content: the first event stays",
+                counted(differing, "message"), ", ".join(sorted({topic for topic, _ in places})),
             )  # fmt: skip
 
     def letters_sent(self, topic: str, missing: str | None, positions: Sequence[str]) -> None:
@@ -204,7 +205,7 @@ class KafkaMonitor:
             log.error("%s of %s are no events and have no dead letter: %s",
                       ", ".join(positions[:_SHOWN_POSITIONS]), topic, missing)  # fmt: skip
         elif is_due:
-            log.warning("%d messages of %s go to %s", len(positions), topic, dead_topic)
+            log.warning("%s of %s to %s", counted(len(positions), "dead letter"), topic, dead_topic)
 
     def find_stopped(self, partition: int, topic: str | None) -> Problem:
         """Return why a partition is stopped, as `stopped_problems` does. topic: None if there is one topic only.
@@ -368,7 +369,8 @@ def _waiting(topic: str, partition: int, problem: Problem, earlier: Problem | No
 
 
 def _missing_letters(topic: str, reason: str, count: int, first: Sequence[str]) -> Problem:
-    message = f"{count} messages of {topic} are no events and have no dead letter: {reason}"
+    are = "is no event and has" if count == 1 else "are no events and have"
+    message = f"{counted(count, 'message')} of {topic} {are} no dead letter: {reason}"
     hint = (
         f"create the topic {dead_letter_topic(topic)}, or set KAFKA_CREATE_TOPICS=true; the quarantine has "
         f"the messages: {', '.join(first)} (partition/offset)"
@@ -416,10 +418,10 @@ def _sum(lags: Iterable[int | None]) -> int | None:
 def _quarantine_problems(held: QuarantineContents | None) -> list[Problem]:
     if held is None or not held.count:
         return []
-    message = (
-        f"{held.count} messages from Kafka are no events and wait in the quarantine, the oldest since "
-        f"{_instant(held.oldest)}"
-    )
+    are = "is no event and waits in the quarantine,"
+    if held.count > 1:
+        are = "are no events and wait in the quarantine, the oldest"
+    message = f"{counted(held.count, 'message')} from Kafka {are} since {_instant(held.oldest)}"
     hint = (
         "flask kafka quarantine list, or GET /api/kafka/quarantine, shows each with its reason: replay or drop it there"
     )

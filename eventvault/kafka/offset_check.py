@@ -9,6 +9,7 @@ from __future__ import annotations
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.problems import Problem
+from eventvault.wording import counted
 
 _GONE, _OUT_OF_RANGE = "kafka_messages_gone", "kafka_offset_out_of_range"
 """The same loss: the second one if it is noticed while reading."""
@@ -51,12 +52,13 @@ def check_offset(
             details={**begins, "next": stored.next},
         )
     if stored.next < low:
+        lost = low - stored.next
+        removed = "was removed before it was" if lost == 1 else "were removed before they were"
         return Problem(
             _GONE,
-            f"{where} begins at offset {low} now: {low - stored.next} messages from {stored.next} on were removed "
-            "before they were consumed",
+            f"{where} begins at offset {low} now: {counted(lost, 'message')} from {stored.next} on {removed} consumed",
             accept_loss_hint(topic, partition),
-            details={**begins, "next": stored.next, "lost": low - stored.next},
+            details={**begins, "next": stored.next, "lost": lost},
         )
     return None
 

@@ -15,6 +15,7 @@ from eventvault.kafka.followed_topics import refused
 from eventvault.kafka.log_pace import HOUR
 from eventvault.kafka.monitor import GRACE_SECONDS, KafkaMonitor, TopicState
 from eventvault.kafka.offset_check import recreated
+from eventvault.kafka.values import QuarantineContents
 from eventvault.topic_names import EventsTopics
 
 
@@ -157,6 +158,20 @@ def test_messages_without_a_dead_letter_are_named_until_there_is_a_topic(monitor
     assert "0/20" not in problem.hint
     monitor.letters_sent("events", None, ["0/100"])
     assert monitor.problems() == []
+    monitor.letters_sent("events", "there is none", ["0/101"])
+    (problem,) = monitor.problems()
+    assert problem.message == "1 message of events is no event and has no dead letter: there is none"
+
+
+def test_one_message_in_the_quarantine_is_named_as_one(monitor: KafkaMonitor) -> None:
+    said = []
+    for count in (1, 2000):
+        monitor.quarantine = QuarantineContents(count, oldest=0)
+        said += [problem.message for problem in monitor.problems()]
+    assert said == [
+        "1 message from Kafka is no event and waits in the quarantine, since 1970-01-01T00:00:00.000Z",
+        "2,000 messages from Kafka are no events and wait in the quarantine, the oldest since 1970-01-01T00:00:00.000Z",
+    ]
 
 
 def consumed(following: int, lag: int | None, state: str = "consuming") -> dict[str, object]:

@@ -35,6 +35,10 @@ def test_a_problem_has_where_the_partition_begins_now_and_how_many_messages_are_
     assert gone is not None
     assert other is not None
     assert (gone.details, other.details) == ({"begins": 15, "next": 10, "lost": 5}, {"begins": 3})
+    assert gone.message.endswith("5 messages from 10 on were removed before they were consumed")
+    one = check_offset("events", 0, STORED, TOPIC, 11, 20)
+    assert one is not None
+    assert one.message.endswith("1 message from 10 on was removed before it was consumed")
 
 
 def test_an_accepted_loss_is_the_same_while_more_messages_go_or_come() -> None:
