@@ -2,6 +2,9 @@
 
 A client that is refused has the reason beside its requests, which end after their time only. What is changed in files
 is used by the next client. A producer that meets an error looks whether there is something new.
+
+No client's `error_cb` refers to whatever holds the client. Such a cycle would keep a client that is no longer used, and
+it would go on logging in, until Python collects garbage.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ class Admin(AdminClient):
     def __init__(self, settings: Settings) -> None:
         """Raise KafkaRefused if no client can be made, as a file is not as it was at the start."""
         self._newest: KafkaError | None = None
-        properties: dict[str, Any] = {**_made(lambda: config.client(settings)), "error_cb": self._note}
+        self._errors = errors = _no_errors()
+        properties: dict[str, Any] = {**_made(lambda: config.client(settings)), "error_cb": errors.append}
         _made(lambda: super(Admin, self).__init__(properties))
         self._probe = refusals.probe_of(properties)
         self._token_problem = refusals.token_probe_of(properties)
@@ -54,7 +58,7 @@ class Admin(AdminClient):
 
     def refusal(self) -> Refusal | None:
         """Return why the brokers refuse this client, as far as is known since the last answer."""
-        self.poll(0)
+        self._take_errors()
         found = None if self._newest is None else refusals.explain(self._newest, self._probe)
         if found is None and (problem := self._token_problem()):
             return refusals.no_token(problem)
@@ -67,8 +71,13 @@ class Admin(AdminClient):
         return "" if self._newest is None else hidden.hide(str(self._newest.str()))
 
     def forget(self) -> None:
-        self.poll(0)
+        self._take_errors()
         self._newest = None
+
+    def _take_errors(self) -> None:
+        self.poll(0)
+        while self._errors:
+            self._note(self._errors.popleft())
 
     def _note(self, error: KafkaError) -> None:
         """That all brokers are down says less than the failure of the request."""
@@ -79,17 +88,27 @@ class Admin(AdminClient):
 
 
 class MonotonicConsumer(Consumer):
-    """A consumer whose `poll` waits by the monotonic clock."""
+    """A consumer whose `poll` waits by the monotonic clock. on_error: called by `poll` with each error."""
 
-    def __init__(self, properties: Mapping[str, Any]) -> None:
+    def __init__(self, properties: Mapping[str, Any], on_error: Callable[[KafkaError], None] | None = None) -> None:
         self._repeated = Repeated()
-        super().__init__(dict(properties))
+        self._on_error = on_error
+        self._errors = errors = _no_errors()
+        super().__init__({**properties, "error_cb": errors.append})
 
     def poll(self, timeout: float = 0.0) -> Message | None:
         """Return the next message, or the one that comes within so many seconds; None if none comes."""
-        return self._repeated.wait(
-            lambda: super(MonotonicConsumer, self).poll(0), lambda message: message is not None, timeout
-        )
+        return self._repeated.wait(self._poll_now, lambda message: message is not None, timeout)
+
+    def close(self) -> None:
+        self._on_error = None  # its owner may hold this consumer
+        super().close()
+
+    def _poll_now(self) -> Message | None:
+        message = super().poll(0)
+        while self._errors and self._on_error is not None:
+            self._on_error(self._errors.popleft())
+        return message
 
 
 class WatchedProducer(Producer):
@@ -114,8 +133,7 @@ class WatchedProducer(Producer):
         self._on_error = on_error
         self._look_at = self._look_until = 0.0
         self._clock = ClockWatch()
-        self._errors = errors = deque[KafkaError](maxlen=_MOST_ERRORS)
-        # A callback that holds its client would keep it from being closed, and must not use it.
+        self._errors = errors = _no_errors()
         super().__init__({**properties, "error_cb": errors.append})
 
     def poll(self, timeout: float = 0.0) -> int:
@@ -189,6 +207,10 @@ def producer(
     properties = _made(lambda: config.producer(settings, delivery_milliseconds))
     more: Mapping[str, Any] = {name.replace("_", "."): value for name, value in limits.items()}
     return _made(lambda: WatchedProducer({**properties, **more}, settings, made_of, on_error))
+
+
+def _no_errors() -> deque[KafkaError]:
+    return deque(maxlen=_MOST_ERRORS)
 
 
 def _material(properties: Mapping[str, str]) -> dict[str, Any]:

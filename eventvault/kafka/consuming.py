@@ -66,8 +66,7 @@ class Consuming:
         admin = Admin(settings)
         properties = config.events_consumer(settings)
         self._renewal = Renewal(refusals.probe_of(properties))
-        self._is_closing = False
-        self._consumer = MonotonicConsumer({**properties, "error_cb": self._client_error})
+        self._consumer = MonotonicConsumer(properties, self._client_error)
         self._dead_letters = DeadLetters(settings)
         self._topics = FollowedTopics(settings, admin, self._consumer, monitor, metadata)
 
@@ -83,7 +82,6 @@ class Consuming:
                 self._topics.report_when_due()
                 self._renew_when_due()
         finally:
-            self._is_closing = True
             self._dead_letters.close()
             self._consumer.close()
 
@@ -204,8 +202,6 @@ class Consuming:
                 raise RestartConsumer
 
     def _client_error(self, error: KafkaError) -> None:
-        if self._is_closing:
-            return
         if error.code() in client_errors.CONNECTION_BROKEN:
             self._monitor.connection_broken()
             self._topics.check_soon()

@@ -158,21 +158,22 @@ def unreachable(error: KafkaException, reason: str = "") -> KafkaUnreachable:
 def answer_of(admin: Admin, request: Future[Any]) -> Any:
     """Return the answer to a request. Raises KafkaRefused with what the brokers said meanwhile, or KafkaUnreachable."""
     try:
-        answer = request.result(REQUEST_TIMEOUT_SECONDS + 2)
-    except KafkaException as error:
-        found = unreachable(error)
-        if is_refusal(found):
-            raise found from error
-        _check_refusal(admin, error)
-        raise unreachable(error, admin.heard()) from error
+        failure = request.exception(REQUEST_TIMEOUT_SECONDS + 2)  # raised, it would hold this frame and so the client
     except TimeoutError as error:
         _check_refusal(admin, error)
         raise KafkaUnreachable(
             f"Kafka does not answer within {REQUEST_TIMEOUT_SECONDS + 2:.0f} s",
             hint="check the brokers; it is retried automatically",
         ) from error
-    admin.forget()
-    return answer
+    if failure is None:
+        admin.forget()
+        return request.result(0)
+    if not isinstance(failure, KafkaException):
+        raise failure
+    if is_refusal(unreachable(failure)):
+        raise unreachable(failure) from failure
+    _check_refusal(admin, failure)
+    raise unreachable(failure, admin.heard()) from failure
 
 
 def _check_refusal(admin: Admin, error: Exception) -> None:

@@ -36,7 +36,7 @@ class ClientWatch:
         self.due = time.monotonic() + seconds
 
     def note(self, error: KafkaError) -> None:
-        """The client's `error_cb`."""
+        """Note an error that the client met."""
         if error.code() in client_errors.CONNECTION_BROKEN:
             self._on_broken()
             self.look_soon()

@@ -42,7 +42,7 @@ class JobsReader:
         self._state = state
         self._admin = Admin(settings)
         self._client = ClientWatch()
-        self._consumer = MonotonicConsumer({**config.jobs_reader(settings), "error_cb": self._client.note})
+        self._consumer = MonotonicConsumer(config.jobs_reader(settings), self._client.note)
         self._old_workers = OldWorkers(settings, self._admin)
         self._positions: Positions | None = None
         self._committed: dict[int, int] = {}

@@ -60,6 +60,9 @@ class ReaderState:
         for place in list(self.losses):
             self.losses.pop(place, None)
 
+    def disconnected(self) -> None:
+        self.is_connected = False
+
     def note_loss(self, loss: Loss) -> None:
         """For the owner and the thread that reads `jobs`. Of many losses the newest are named."""
         self.losses[loss.place] = loss

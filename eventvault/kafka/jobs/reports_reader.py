@@ -41,8 +41,8 @@ class ReportsReader:
         self._state = state
         self._admin = Admin(settings)
         self._watch = TopicWatch(self._names, self._admin, may_create=settings.kafka_create_topics)
-        self._client = ClientWatch(self._disconnected)
-        self._consumer = MonotonicConsumer({**config.events_consumer(settings), "error_cb": self._client.note})
+        self._client = ClientWatch(state.disconnected)
+        self._consumer = MonotonicConsumer(config.events_consumer(settings), self._client.note)
         self._cluster_id: str | None = None
         self._topic_info: TopicInfo | None = None
 
@@ -135,6 +135,3 @@ class ReportsReader:
                 message = f"the topic {name}, which jobs need, does not exist: {reason}"
                 hint = "create it, or set KAFKA_CREATE_TOPICS=true; nothing is lost meanwhile"
                 self._state.troubles[name] = Problem(_TOPIC_MISSING, message, hint)
-
-    def _disconnected(self) -> None:
-        self._state.is_connected = False

@@ -35,6 +35,9 @@ class WorkState:
     is_connected: bool = False
     invalid: int = 0
 
+    def disconnected(self) -> None:
+        self.is_connected = False
+
 
 class WorkReader:
     """It begins at the end of the partition: what was sent to this session before is sent again."""
@@ -45,8 +48,8 @@ class WorkReader:
         self._key = state.session.encode()
         self._state = state
         self._admin = Admin(settings)
-        self._client = ClientWatch(self._disconnected)
-        self._consumer = MonotonicConsumer({**config.session_reader(settings), "error_cb": self._client.note})
+        self._client = ClientWatch(state.disconnected)
+        self._consumer = MonotonicConsumer(config.session_reader(settings), self._client.note)
         try:
             self._topic_info = self._begin()
         except (KafkaUnreachable, KafkaException):
@@ -122,6 +125,3 @@ class WorkReader:
             self._state.invalid += 1
             return None
         return work if work.to == self._state.session else None
-
-    def _disconnected(self) -> None:
-        self._state.is_connected = False
