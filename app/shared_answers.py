@@ -1,26 +1,29 @@
 """Answers that many pages ask for again and again: made once for all who ask within half a second.
 
-A shared answer is never older than the last change that this worker answered, and hardly ever older than that of
-another worker: all workers share the memory of `app.worker_memory`.
+A shared answer is never older than the last change that this worker answered or told of, and hardly ever older than
+that of another worker: all workers share the memory of `app.worker_memory`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from app.worker_memory import EVENTS, LONGEST, OTHERS, HeldAnswer, WorkerMemory
 from eventvault.errors import TooBusy
+from eventvault.operations.entry import OperationEntry
 
 SHARED_SECONDS = 0.5
 WAIT_SECONDS = 60.0
 """How long a request waits for an answer that another one is making."""
 MOST_SHARED = 32
 """Answers to different questions that a worker holds at a time."""
+MOST_ENDS = 10_000
+"""Ends of operations that a worker remembers: as many as are stored."""
 
 Answer = TypeVar("Answer")
 
@@ -64,6 +67,7 @@ class SharedAnswers:
         self._lock = threading.Lock()
         self._shared: dict[Hashable, _Shared] = {}
         self._changed = {EVENTS: 0, OTHERS: 0}
+        self._ends: set[tuple[str, str, int | None]] = set()
 
     def get(self, question: Question[Answer], *, before_appends: bool = False) -> Answer:
         """Return the answer, made now or for another request. Raises what making it raised, or TooBusy.
@@ -89,10 +93,27 @@ class SharedAnswers:
     def note_change(self, *, of_events: bool) -> None:
         """Something was changed: what was begun before now answers no later request. of_events: events alone were."""
         with self._lock:
-            now = self._clock()
-            for kind in (EVENTS,) if of_events else (EVENTS, OTHERS):
-                self._changed[kind] = now
-                self._memory.note_change(kind, now)
+            self._note(EVENTS, *(() if of_events else (OTHERS,)))
+
+    def note_operations(self, entries: Iterable[OperationEntry]) -> None:
+        """Before a client is told of operations: whoever knows that one has ended finds what it changed.
+
+        The store ended it, maybe long after the request that began it was answered.
+        """
+        ends = {(entry.id, entry.state, entry.ended_at) for entry in entries if entry.ended_at is not None}
+        with self._lock:
+            if ends <= self._ends:
+                return
+            if len(self._ends) > MOST_ENDS:
+                self._ends.clear()
+            self._ends |= ends
+            self._note(EVENTS, OTHERS)
+
+    def _note(self, *kinds: int) -> None:
+        now = self._clock()
+        for kind in kinds:
+            self._changed[kind] = now
+            self._memory.note_change(kind, now)
 
     def _newest(self, question: Question[Answer], kind: int, now: int) -> _Shared | None:
         """Return the newest answer of this worker or another one that is not older than the last change of the kind."""

@@ -40,6 +40,7 @@ def _visible(operation_id: str) -> OperationEntry:
     entry, only_of = current_store().get_operation(operation_id), _only_of()
     if only_of not in (None, entry.started_by):
         raise unknown_operation(operation_id)
+    current_edge().answers.note_operations([entry])
     return entry
 
 
@@ -60,6 +61,7 @@ def list_operations(asked: dict[str, Any]) -> Response:
         started_by=_only_of(),
     )
     operations = current_store().list_operations(query)
+    current_edge().answers.note_operations(operations)
     return reply({"success": True, "operations": [operation_json(operation) for operation in operations]})
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from app.shared_answers import SharedAnswers
 from app.streams.messages import COMMENT, id_of, message
 from app.streams.shared_threads import SharedThreads
 from eventvault.database.values import Head
@@ -41,9 +42,11 @@ class ChangeFeed:
     head: where the registry ends, as far as it was heard; None before, and where nobody has listened since.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, answers: SharedAnswers) -> None:
+        """answers: no later request gets one that is older than a change of which a stream tells."""
         self.head: Head | None = None
         self._store = store
+        self._answers = answers
         self._threads = SharedThreads({"changes": self._look, "heads": self._follow})
         self._lock = threading.Lock()
         self._known: dict[str, OperationEntry] | None = None
@@ -79,6 +82,7 @@ class ChangeFeed:
         known = self._known if self._known is not None else present
         ended = self._ended(entry for entry in known.values() if entry.ended_at is None and entry.id not in present)
         changed = [entry for entry in (*present.values(), *ended) if known.get(entry.id) != entry]
+        self._answers.note_operations(changed)
         with self._lock:
             self._known = present
             self._changes.extend(changed)
@@ -92,6 +96,7 @@ class ChangeFeed:
         head = self._store.wait_for_events(self.head, WAIT_SECONDS)
         if head == self.head:
             return
+        self._answers.note_change(of_events=True)  # they may have come from Kafka
         self.head = head
         self._threads.wake_all()
         time.sleep(PAUSE_SECONDS)

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from app.shared_answers import SharedAnswers
 from app.streams.messages import COMMENT, message
 from app.streams.shared_threads import SharedThreads
 from eventvault.errors import OperationNotFound
@@ -29,8 +30,10 @@ GRACE_SECONDS = 5.0
 class OperationFeed:
     """Safe to use from many threads. It has a thread of its own only between `join` and `leave`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, answers: SharedAnswers) -> None:
+        """answers: no later request gets one that is older than an end of which a stream tells."""
         self._store = store
+        self._answers = answers
         self._threads = SharedThreads({"operations": self._watch})
         self._lock = threading.Lock()
         self._watched: Counter[str] = Counter()
@@ -65,6 +68,7 @@ class OperationFeed:
             )
         except OperationNotFound:
             changed = {name: self._find(name) for name in seen}
+        self._answers.note_operations(entry for entry in changed.values() if entry is not None)
         with self._lock:
             for name, entry in changed.items():
                 if entry is None:

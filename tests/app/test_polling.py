@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from app import create_app
 from app.backup.answers import backup_json
 from app.backup.schemas import BackupSchema
+from eventvault.operations.entry import OperationQuery
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
 
@@ -142,6 +143,24 @@ def test_what_was_changed_is_seen_at_once(shared: Flask, store: MemoryStore) -> 
     assert web.get("/api/backup/list").json["backups"][0]["pinned"] is True
     web.delete(f"/api/backup/{name}?force=true")
     assert seen() == (1, 0, 0)
+
+
+@pytest.mark.parametrize("address", ["/api/operations", "/api/operations/{id}", "/api/operations/{id}/stream"])
+def test_who_reads_that_an_operation_has_ended_finds_what_it_changed(
+    shared: Flask, store: MemoryStore, address: str
+) -> None:
+    web = shared.test_client()
+
+    def count() -> int:
+        found: int = web.get("/api/health").json["backup"]["count"]
+        return found
+
+    assert count() == 0
+    store.create_backup()  # without a request, as an operation ends after the answer that it was begun
+    assert count() == 0
+    (operation,) = store.list_operations(OperationQuery())
+    assert web.get(address.format(id=operation.id)).status_code == 200
+    assert count() == 1
 
 
 def test_all_who_ask_share_one_answer_of_the_store(

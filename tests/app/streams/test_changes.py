@@ -11,6 +11,7 @@ import orjson
 import pytest
 from flask.testing import FlaskClient
 
+from app.shared_answers import Question, SharedAnswers
 from app.streams import changes, shared_threads
 from app.streams.changes import ChangeFeed, ChangeSource
 from eventvault.database.values import Head, ScanQuery
@@ -68,9 +69,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedStore:
 
 
 @pytest.fixture
-def begin(store: ScriptedStore) -> Iterator[Callable[..., ChangeSource]]:
+def answers() -> SharedAnswers:
+    return SharedAnswers(60.0)
+
+
+@pytest.fixture
+def begin(store: ScriptedStore, answers: SharedAnswers) -> Iterator[Callable[..., ChangeSource]]:
     started: list[ChangeSource] = []
-    feed = ChangeFeed(store)
+    feed = ChangeFeed(store, answers)
 
     def start(*, may_read: bool = True, started_by: str | None = None) -> ChangeSource:
         source = ChangeSource(feed, described, started_by, has_events=may_read)
@@ -109,6 +115,26 @@ def test_it_begins_with_where_the_registry_ends_and_what_runs(begin: Callable[..
         ("events", {"generation": "86ad05ce70457cf8", "lastSequence": 42}),
         ("operation", {"id": RUNNING.id, "state": "running", "by": "cron"}),
     ]
+
+
+def test_who_hears_of_a_change_finds_it(
+    store: ScriptedStore, begin: Callable[..., ChangeSource], answers: SharedAnswers
+) -> None:
+    state = ["running"]
+    health = Question("health", lambda: state[0], str.encode, bytes.decode)
+    source = begin()
+    store.put("one")
+    read_until(source, lambda found: [each for name, each in found if name == "operation"])
+    assert answers.get(health) == "running"
+    state[0] = "ended"
+    store.end("one")
+    read_until(source, lambda found: "succeeded" in [each.get("state") for _, each in found])
+    assert answers.get(health) == "ended"
+    state[0] = "an event from Kafka"
+    assert answers.get(health) == "ended"
+    store.append(drafts("a"))
+    read_until(source, lambda found: [each for name, each in found if name == "events"])
+    assert answers.get(health) == "an event from Kafka"
 
 
 def test_each_operation_is_sent_while_it_runs_and_once_it_has_ended(

@@ -12,6 +12,7 @@ import orjson
 import pytest
 from flask.testing import FlaskClient
 
+from app.shared_answers import Question, SharedAnswers
 from app.streams import operations, shared_threads
 from app.streams.operations import OperationFeed, OperationSource
 from eventvault.errors import OperationNotFound
@@ -58,8 +59,14 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedStore:
 
 
 @pytest.fixture
-def source(scripted: ScriptedStore) -> Any:
-    made = OperationSource(OperationFeed(scripted), RUNNING, lambda entry: {"state": entry.state, "n": entry.version})
+def answers() -> SharedAnswers:
+    return SharedAnswers(60.0)
+
+
+@pytest.fixture
+def source(scripted: ScriptedStore, answers: SharedAnswers) -> Any:
+    feed = OperationFeed(scripted, answers)
+    made = OperationSource(feed, RUNNING, lambda entry: {"state": entry.state, "n": entry.version})
     made.start(lambda: None)
     yield made
     made.close()
@@ -90,6 +97,25 @@ def test_an_operation_is_sent_as_it_is_and_with_each_change(scripted: ScriptedSt
     assert states(read_until(source, lambda _: source.ended)) == ["succeeded"]
 
 
+def test_who_hears_of_an_end_finds_what_it_changed(
+    scripted: ScriptedStore, source: OperationSource, answers: SharedAnswers
+) -> None:
+    events = [553]
+    health = Question("health", lambda: events[0], lambda count: b"%d" % count, int)
+    read_until(source, lambda text: b"running" in text)
+    assert answers.get(health) == 553
+    events[0] = 558
+    scripted.end("interrupted")
+    read_until(source, lambda text: b"interrupted" in text)
+    assert answers.get(health) == 558
+    events[0] = 560
+    scripted.change(state="running", ended_at=None)
+    read_until(source, lambda text: b"running" in text)
+    scripted.end("succeeded")
+    read_until(source, lambda text: b"succeeded" in text)
+    assert answers.get(health) == 560
+
+
 def test_a_store_that_takes_over_may_carry_an_interrupted_operation_on(
     scripted: ScriptedStore, source: OperationSource
 ) -> None:
@@ -109,7 +135,7 @@ def test_a_stream_ends_with_the_record_of_its_operation(scripted: ScriptedStore,
 
 
 def test_the_thread_ends_with_the_last_stream(scripted: ScriptedStore) -> None:
-    before, feed = set(threading.enumerate()), OperationFeed(scripted)
+    before, feed = set(threading.enumerate()), OperationFeed(scripted, SharedAnswers())
     sources = [OperationSource(feed, RUNNING, lambda _: {}) for _ in range(2)]
     for source in sources:
         source.start(lambda: None)
