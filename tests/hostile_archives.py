@@ -565,6 +565,7 @@ def _marked(kind: Kind) -> Kind:
     return kind._replace(slow=True) if kind.name.startswith(_HAVE_OTHER_TESTS) else kind
 
 
+@cache
 def all_kinds() -> list[Kind]:
     """Return one of each kind, in an order that does not change. Nothing is built yet."""
     groups: Iterable[Iterator[Kind]] = (_tars(), _files(), _tables(), _manifests(), _logs(), _values(), _ours())

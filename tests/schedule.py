@@ -10,6 +10,7 @@ How many rounds a series of chance has, and its seed, come from here too.
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import random
@@ -59,6 +60,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return nodeid if nodeid.startswith(SPREAD_MODULES) else super()._split_scope(nodeid)
 
     return Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[Any]:
+    """What is collected stays, so no garbage collection looks through it: not meanwhile, and not later either."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -191,23 +192,23 @@ def test_depth_is_counted_in_brackets_outside_of_texts() -> None:
 
 
 MANY = 300_000
-HOSTILE = {
-    "millions of digits": b"9" * 30 * MANY,
-    "millions of digits behind the point": b"0." + b"1" * 30 * MANY,
-    "a long exponent": b"1e" + b"9" * 30 * MANY,
-    "long integers": b"[" + b",".join([b"9" * 4300] * 2000) + b"]",
-    "many members": b"{" + b",".join(b'"%d":1' % n for n in range(MANY)) + b"}",
-    "many members, the last one repeated": b"{" + b",".join(b'"%d":1' % n for n in range(MANY)) + b',"0":1}',
-    "one name many times": b"{" + b",".join([b'"a":1'] * MANY) + b"}",
-    "many objects with a repeated name": b"[" + b",".join([b'{"a":1,"a":1}'] * MANY) + b"]",
-    "many escapes": b'["' + b"\\u003a" * MANY + b'"]',
-    "many lone surrogates": b'["' + b"\\ud83d" * MANY + b'"]',
-    "many backslashes": b'["' + b"\\\\" * MANY + b'\\ud800"]',
-    "nested deeply": b"[" * 5 * MANY + b"]" * 5 * MANY,
-    "opened and never closed": b'{"a":' * MANY,
-    "many brackets in a text": b'[1e999,"' + b"[{" * MANY + b'"]',
-    "a text that does not end": b'[1e999,"' + b"a" * 10 * MANY,
-    "blanks": b" " * 10 * MANY + b"1e999",
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "millions of digits": lambda: b"9" * 30 * MANY,
+    "millions of digits behind the point": lambda: b"0." + b"1" * 30 * MANY,
+    "a long exponent": lambda: b"1e" + b"9" * 30 * MANY,
+    "long integers": lambda: b"[" + b",".join([b"9" * 4300] * 2000) + b"]",
+    "many members": lambda: b"{" + b",".join(b'"%d":1' % n for n in range(MANY)) + b"}",
+    "many members, the last one repeated": lambda: b"{" + b",".join(b'"%d":1' % n for n in range(MANY)) + b',"0":1}',
+    "one name many times": lambda: b"{" + b",".join([b'"a":1'] * MANY) + b"}",
+    "many objects with a repeated name": lambda: b"[" + b",".join([b'{"a":1,"a":1}'] * MANY) + b"]",
+    "many escapes": lambda: b'["' + b"\\u003a" * MANY + b'"]',
+    "many lone surrogates": lambda: b'["' + b"\\ud83d" * MANY + b'"]',
+    "many backslashes": lambda: b'["' + b"\\\\" * MANY + b'\\ud800"]',
+    "nested deeply": lambda: b"[" * 5 * MANY + b"]" * 5 * MANY,
+    "opened and never closed": lambda: b'{"a":' * MANY,
+    "many brackets in a text": lambda: b'[1e999,"' + b"[{" * MANY + b'"]',
+    "a text that does not end": lambda: b'[1e999,"' + b"a" * 10 * MANY,
+    "blanks": lambda: b" " * 10 * MANY + b"1e999",
 }
 MEASURE = """
 import resource, sys
@@ -224,8 +225,9 @@ print(after.ru_utime - before.ru_utime, (after.ru_maxrss - before.ru_maxrss) * 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_text_takes_bounded_time_and_memory(text: bytes) -> None:
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_text_takes_bounded_time_and_memory(make: Callable[[], bytes]) -> None:
+    text = make()
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", MEASURE], input=text, env=environment, capture_output=True, check=True)
     seconds, grown = map(float, done.stdout.split())

@@ -23,6 +23,7 @@ from tests.eventvault.archive.peak_memory import grown_by
 MOST = 100 * 2**20
 HOLE = 3 * 10**9
 DIGEST = "0123456789abcdef" * 4
+FILES = 99_990
 
 
 def an_entry(name: str, content: bytes, modified: int) -> list[bytes]:
@@ -55,51 +56,61 @@ def make_hostile(path: Path, about: Manifest, entries: list[Entry], files: list[
         file.write(layout.closing_member(Closing(2, offset, blake3(end).digest())))
 
 
-FILES = [{"name": f"{n:06d}{'x' * 70}.ldb", "size": layout.CHUNK, "blake3": DIGEST} for n in range(99_990)]
-MANY_MEMBERS = [Entry("x", 1, DIGEST, (Span(10**11, 4 * 10**6, DIGEST),) * 490_000)]
-MANY_ENTRIES = [
-    Entry(layout.FOLDER_ENTRY + f"{n:06d}.ldb", layout.CHUNK, DIGEST,
-          (Span(10**8 + 5000 * n, 100, DIGEST), Span(10**8 + 5000 * n + 100, 4900, DIGEST)))
-    for n in range(len(FILES))
-]  # fmt: skip
+def files() -> list[dict[str, Any]]:
+    return [{"name": f"{n:06d}{'x' * 70}.ldb", "size": layout.CHUNK, "blake3": DIGEST} for n in range(FILES)]
+
+
+def many_members() -> list[Entry]:
+    return [Entry("x", 1, DIGEST, (Span(10**11, 4 * 10**6, DIGEST),) * 490_000)]
+
+
+def many_entries() -> list[Entry]:
+    return [
+        Entry(layout.FOLDER_ENTRY + f"{n:06d}.ldb", layout.CHUNK, DIGEST,
+              (Span(10**8 + 5000 * n, 100, DIGEST), Span(10**8 + 5000 * n + 100, 4900, DIGEST)))
+        for n in range(FILES)
+    ]  # fmt: skip
+
 
 HOSTILE = {
-    "many members in a small file": (MANY_MEMBERS, FILES, 0),
-    "many members": (MANY_MEMBERS, FILES, HOLE),
-    "many entries": (MANY_ENTRIES, FILES, HOLE),
+    "many members in a small file": (many_members, 0),
+    "many members": (many_members, HOLE),
+    "many entries": (many_entries, HOLE),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_look_at_a_hostile_archive_takes_little_memory(what: str, about: Manifest, tmp_path: Path) -> None:
-    make_hostile(tmp_path / "a.tar.gz", about, *HOSTILE[what])
+    entries, hole = HOSTILE[what]
+    make_hostile(tmp_path / "a.tar.gz", about, entries(), files(), hole)
     assert 0 <= grown_by("read_manifest", tmp_path / "a.tar.gz") < MOST
 
 
 @pytest.mark.slow
 def test_the_check_of_a_small_hostile_archive_takes_little_memory(about: Manifest, tmp_path: Path) -> None:
-    make_hostile(tmp_path / "a.tar.gz", about, MANY_MEMBERS, FILES, 0)
+    make_hostile(tmp_path / "a.tar.gz", about, many_members(), files(), 0)
     assert 0 <= grown_by("verify", tmp_path / "a.tar.gz") < MOST
 
 
 def test_an_index_of_as_many_files_as_an_archive_may_have_is_read() -> None:
-    listed = index_text([*MANY_ENTRIES, *MANY_ENTRIES[: MAX_FILES + 2 - len(MANY_ENTRIES)]])
+    entries = many_entries()
+    listed = index_text([*entries, *entries[: MAX_FILES + 2 - len(entries)]])
     assert len(listed) <= index.MAX_INDEX_BYTES
     archive = OpenArchive(Path("a"), os.open("/dev/null", os.O_RDONLY), HOLE)
     read = ArchiveIndex(listed, archive, 0)
     assert len(read) == MAX_FILES + 2
-    assert next(iter(read)) == MANY_ENTRIES[0]
+    assert next(iter(read)) == entries[0]
     os.close(archive.handle)
 
 
 def test_an_index_with_more_members_than_the_file_can_have_is_refused() -> None:
-    listed = index_text([*MANY_ENTRIES[:2], Entry("x", 1, DIGEST, MANY_MEMBERS[0].spans[:1000])])
+    listed = index_text([*many_entries()[:2], Entry("x", 1, DIGEST, many_members()[0].spans[:1000])])
     with pytest.raises(ArchiveDamaged, match="more members"):
         ArchiveIndex(listed, OpenArchive(Path("a"), -1, 10**6), 0)
 
 
 def test_a_last_entry_with_many_members_is_refused_before_it_is_decoded() -> None:
-    listed = index_text([MANY_ENTRIES[0], *MANY_MEMBERS])
+    listed = index_text([many_entries()[0], *many_members()])
     with pytest.raises(ArchiveDamaged, match="too many members"):
         ArchiveIndex(listed, OpenArchive(Path("a"), -1, HOLE), 0).last()
