@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-full-disk bench-streams bench-rehearsal bench-import bench-command-line bench-page bench-jobs bench-kafka bench-publish soak docs pictures vendor lock upgrade clean system-packages
+.PHONY: help run worker test test-fast lint style types security compiled-tests broker format bench bench-serve bench-backup bench-journal bench-past bench-health bench-full-disk bench-streams bench-rehearsal bench-import bench-command-line bench-page bench-jobs bench-kafka bench-publish soak docs pictures vendor lock upgrade clean system-packages
 
 help:
 	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
@@ -36,7 +36,9 @@ run: $(VENV)/runtime.installed
 worker: $(VENV)/runtime.installed
 	@exec scripts/attended $(BIN)/python -m worker
 
-test: lint system-packages
+# What comes before the tests keeps one processor busy, or waits for the network: three of these jobs run at once.
+test: $(VENV)/dev.installed
+	@$(MAKE) --no-print-directory --jobs 3 broker types compiled-tests lint
 	@$(PYTEST) -m 'not soak' $(PYTEST_OPTIONS)
 
 # Half of the time of these tests goes into fsync, and none is about a disk: where there is room, their files lie in
@@ -45,14 +47,21 @@ IN_MEMORY = $$([ "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -
 
 # Nothing in them waits, so one test process a processor is enough, and one more for the chores of the others.
 test-fast: TEST_PROCESSES = $$(( $$(nproc) + 1 ))
-test-fast: lint
+test-fast: $(VENV)/dev.installed
+	@$(MAKE) --no-print-directory --jobs 3 lint
 	@env $(IN_MEMORY) $(PYTEST) -m 'not (soak or slow or process or kafka or browser)' \
 		-o tmp_path_retention_policy=failed --hypothesis-profile=fast $(PYTEST_OPTIONS)
 
-lint: $(VENV)/dev.installed
+lint: style types security
+
+style: $(VENV)/dev.installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.installed
 	@$(BIN)/mypy
+
+security: $(VENV)/dev.installed
 	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive eventvault app worker scripts gunicorn.conf.py wsgi.py
 
 format: $(VENV)/dev.installed
@@ -137,6 +146,15 @@ system-packages:
 	@scripts/system-packages nginx caddy openssl chromium firefox-esr bsdtar:libarchive-tools pigz jq java:default-jre-headless mvn:maven \
 		mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3 \
 		b3sum busybox zsh fish 7z:p7zip-full promtool:prometheus "cc:gcc libc6-dev"
+
+# In a new clone each test process would compile all modules of the tests for itself. The tests tell what is wrong with one.
+compiled-tests: $(VENV)/dev.installed
+	@[ -e tests/__pycache__ ] || $(BIN)/pytest --collect-only --quiet >/dev/null 2>&1 || true
+
+# Apache Kafka for the tests, fetched and formatted. The tests that need it tell why it is not there.
+broker: $(VENV)/dev.installed system-packages
+	@[ -n "$$KAFKA_BOOTSTRAP_SERVERS" ] || $(BIN)/python -c \
+		'from tests.kafka_process import formatted_storage, kafka_jars; formatted_storage(kafka_jars())' 2>/dev/null || true
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/target

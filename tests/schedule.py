@@ -2,8 +2,9 @@
 
 A test that runs a service, a store process, a broker or a browser has the marker `process`; `make test-fast` leaves it
 out. Such tests wait more than they compute: hence there are more test processes than processors, and what waits longest
-comes first. The tests of a module share a test process, and so what the module's fixtures start; but a module of long
-tests that start everything themselves is spread over all test processes, so that none ends long after the others.
+comes first, by turns with what waits less. The tests of a module share a test process, and so what its fixtures start;
+but a module of long tests that start everything themselves is spread over all test processes, so that none ends long
+after the others.
 
 How many rounds a series of chance has, and its seed, come from here too.
 """
@@ -15,6 +16,7 @@ import math
 import os
 import random
 from collections.abc import Iterator
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,8 @@ def series_seed(default: int | None = None) -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: two test processes a processor."""
-    return 2 * len(os.sched_getaffinity(0))
+    """`-n auto`: three test processes a processor."""
+    return 3 * len(os.sched_getaffinity(0))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -83,6 +85,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
             item.add_marker(pytest.mark.timeout(SOAK_SECONDS))
     yield
     items.sort(key=_rank)
+    items[:] = _by_turns(items)
+
+
+def _by_turns(items: list[pytest.Item]) -> list[pytest.Item]:
+    """A module with a broker, then one without, and so on: else all test processes waited for its start at once."""
+    modules: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    with_broker = [module for module in modules.values() if _rank(module[0]) == 0]
+    others = [module for module in modules.values() if _rank(module[0]) != 0]
+    by_turns = chain.from_iterable(zip_longest(with_broker, others, fillvalue=()))
+    return list(chain.from_iterable(by_turns))
 
 
 def _runs_processes(item: pytest.Item) -> bool:
@@ -91,7 +105,7 @@ def _runs_processes(item: pytest.Item) -> bool:
 
 
 def _rank(item: pytest.Item) -> int:
-    """The tests with a broker come first, as it takes long to start; then other processes, and long before short."""
+    """Tests with a broker before other processes (see `_by_turns`), and long before short."""
     if item.nodeid.startswith(SPREAD_MODULES) and item.get_closest_marker("process"):
         return 1
     marks = {"kafka": 0, "process": 2, "slow": 3}
