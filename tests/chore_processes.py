@@ -24,7 +24,7 @@ from typing import IO
 
 import orjson
 
-from eventvault import chores, record_size
+from eventvault import chores, clock, record_size
 from eventvault.orphans import end_with_parent
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -39,7 +39,8 @@ class ChoreProcess:
         self.stdin: IO[bytes] | None = os.fdopen(sent, "wb")
         self._answer, answer = os.pipe()
         self._status, status = os.pipe()
-        request = orjson.dumps([name, niceness, record_size.longest_value(), {**os.environ, **chores.KEEP_BUFFERS}])
+        environment = {**os.environ, **chores.KEEP_BUFFERS}
+        request = orjson.dumps([name, niceness, clock.correction(), record_size.longest_value(), environment])
         socket.send_fds(server, [request], [arguments, answer, 2, status])
         for handle in (arguments, answer, status):
             os.close(handle)
@@ -136,13 +137,13 @@ def watch(request: bytes, handles: list[int]) -> None:
 def do(request: bytes, streams: list[int]) -> None:
     status = 1
     try:
-        name, niceness, longest_value, environment = orjson.loads(request)
+        name, niceness, clock_correction, longest_value, environment = orjson.loads(request)
         os.environ.clear()
         os.environ.update(environment)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        chores.main(name, os.getppid(), niceness, 0, longest_value)
+        chores.main(name, os.getppid(), niceness, clock_correction, longest_value)
         sys.stdout.flush()
         status = 0
     except BaseException:  # noqa: BLE001 - as Python does at the end of a program

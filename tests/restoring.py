@@ -45,6 +45,11 @@ def ids(store: Store) -> list[str]:
     return [orjson.loads(value)["id"] for value in store.scan(ScanQuery(limit=1000)).events]
 
 
+def set_clock_back(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    """Set the clock back for the services of this process and their chores, as after a boot with an empty battery."""
+    monkeypatch.setattr(clock, "_now", lambda: clock.system_now() - int(days * 86_400_000_000))
+
+
 def put(service: StoreService, count: int, prefix: str) -> None:
     """Append, and write a segment of the journal with it."""
     service.append(drafts(count, prefix, subject=f"of {prefix}"))

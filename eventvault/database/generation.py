@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -32,7 +32,8 @@ class Generation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 
     reason: why it began (`created`, `restored`, `imported`, …). at: microseconds since the epoch. Decoding checks the
     limits, because a foreign archive may contain any number. replay: Kafka's topics were read again from the fork on; a
-    restore to a moment without that went on where the parent was, in the offsets that it carried over.
+    restore to a moment without that went on where the parent was, in the offsets that it carried over. later_than: the
+    `order` of the newest generation before it, if `at` is not later, as the clock was set back meanwhile; else 0.
     """
 
     id: str
@@ -41,6 +42,12 @@ class Generation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     reason: str
     at: Annotated[int, msgspec.Meta(ge=0, lt=clock.YEAR_10000)]
     replay: bool = False
+    later_than: Annotated[int, msgspec.Meta(ge=0, lt=clock.YEAR_10000)] = 0
+
+    @property
+    def order(self) -> int:
+        """What generations are ordered by: `at`, or later if the clock was set back before they began."""
+        return max(self.at, self.later_than + 1)
 
 
 class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
@@ -62,17 +69,25 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         return {generation.id: generation for generation in self.generations}
 
     def forked(
-        self, *, at_sequence: int, reason: str, instant: int, previous: StoreIdentity | None, replay: bool = False
+        self,
+        *,
+        at_sequence: int,
+        reason: str,
+        instant: int,
+        previous: StoreIdentity | None,
+        replay: bool = False,
+        known: Iterable[Generation] = (),
     ) -> StoreIdentity:
         """Return this identity in a new generation that forks from the present one.
 
-        previous: the identity of the database that is replaced; its generations are added. They were
-        begun before the new one, so the order needs no clock.
+        previous: the identity of the database that is replaced; its generations are added. known: further generations
+        that began before the new one; they are not added.
         """
-        fork = Generation(new_id(), self.generation, at_sequence, reason, instant, replay)
         others = {} if previous is None else previous.by_id()
-        everything = {**others, **self.by_id(), fork.id: fork}
-        return StoreIdentity(self.store_id, fork.id, tuple(everything.values()))
+        earlier = {**others, **self.by_id()}
+        later_than = _later_than([*earlier.values(), *known], instant)
+        fork = Generation(new_id(), self.generation, at_sequence, reason, instant, replay, later_than)
+        return StoreIdentity(self.store_id, fork.id, (*earlier.values(), fork))
 
     def continuing(self) -> StoreIdentity:
         """Return this identity with a present generation that goes on in Kafka where its parent was."""
@@ -111,8 +126,9 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         return last_common(generations, other, generation) if {generation, other} <= generations.keys() else None
 
 
-def first_identity(instant: int, reason: str = "created") -> StoreIdentity:
-    generation = Generation(new_id(), None, 0, reason, instant)
+def first_identity(instant: int, reason: str = "created", known: Iterable[Generation] = ()) -> StoreIdentity:
+    """known: generations that began before this one, and that are not of its registry."""
+    generation = Generation(new_id(), None, 0, reason, instant, later_than=_later_than(known, instant))
     return StoreIdentity(new_id(), generation.id, (generation,))
 
 
@@ -121,10 +137,32 @@ def begun_anew(previous: StoreIdentity | None, instant: int, reason: str) -> Sto
 
     previous: the identity of the database that it replaces; the registry and its generations stay.
     """
-    fresh = first_identity(instant, reason)
+    fresh = first_identity(instant, reason, () if previous is None else previous.generations)
     if previous is None:
         return fresh
     return StoreIdentity(previous.store_id, fresh.generation, (*previous.generations, *fresh.generations))
+
+
+def _later_than(earlier: Iterable[Generation], instant: int) -> int:
+    newest = max((generation.order for generation in earlier), default=0)
+    return min(newest, clock.YEAR_10000 - 1) if newest >= instant else 0
+
+
+def oldest_first(generations: Iterable[Generation]) -> list[Generation]:
+    """Return the generations in the order in which they began, whatever the clock said.
+
+    A parent comes before its children, also where an earlier version began them while the clock was set back.
+    """
+    by_id = {generation.id: generation for generation in generations}
+    ordered: dict[str, Generation] = {}
+    for generation in sorted(by_id.values(), key=lambda each: (each.order, each.at)):
+        line: dict[str, Generation] = {}
+        current: Generation | None = generation
+        while current is not None and current.id not in ordered and current.id not in line:
+            line[current.id] = current
+            current = by_id.get(current.parent or "")
+        ordered.update(reversed(line.items()))
+    return list(ordered.values())
 
 
 def has_many_generations(identity: StoreIdentity) -> bool:

@@ -12,7 +12,7 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_id import has_no_database, peek_id, read_from_journal
 from eventvault.backups.installation_key import present_key
 from eventvault.backups.trust import TrustList
-from eventvault.database.generation import lineage
+from eventvault.database.generation import lineage, oldest_first
 from eventvault.doctor.facts import Backups
 from eventvault.errors import BackupsChanged, EventVaultError
 from eventvault.journal import coverage
@@ -90,8 +90,8 @@ def _present_lineage(journal: JournalFolder, segments: Sequence[Segment]) -> lis
     record = journal.read_record()
     if record is not None:
         return lineage(generations | record.registry.by_id(), record.registry.generation)
-    newest = max(generations.values(), key=lambda generation: generation.at, default=None)
-    return [] if newest is None else lineage(generations, newest.id)
+    ordered = oldest_first(generations.values())
+    return lineage(generations, ordered[-1].id) if ordered else []
 
 
 def _archived(entries: Sequence[BackupEntry], line: Sequence[tuple[str, int]]) -> int:

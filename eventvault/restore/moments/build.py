@@ -17,7 +17,7 @@ from eventvault.archive.proof import Proof
 from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import take_checkpoint
-from eventvault.database.generation import last_common, lineage
+from eventvault.database.generation import last_common, lineage, oldest_first
 from eventvault.database.keyed_requests import StoredAnswer
 from eventvault.errors import EventVaultError
 from eventvault.files import folder_size, make_folder, removing_on_failure
@@ -165,7 +165,7 @@ class MomentBuilder:
             sequence=plan.target.sequence,
             instant=plan.target.instant,
             store_id=self._store_id(plan),
-            generations=sorted(sources.generations.values(), key=lambda generation: generation.at),
+            generations=oldest_first(sources.generations.values()),
             claimed=sources.claimed,
             reason=reason,
             answers=self._unjournaled_answers(plan, sources) if reason is not None else "",

@@ -18,7 +18,7 @@ from eventvault.archive.proof import Proof
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.database.bus import EventBus
-from eventvault.database.generation import Generation, StoreIdentity, last_common, lineage
+from eventvault.database.generation import Generation, StoreIdentity, last_common, lineage, oldest_first
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import (
     ArchiveError,
@@ -128,11 +128,9 @@ class MomentLocator:
             return record.registry.generation
         ours = self.ours(sources)
         archived = [entry.generation for entry in ours.archives if entry.generation in sources.generations]
-        candidates = [
-            *(generation for generation in archived if generation is not None),
-            *(segment.generation for segment in ours.segments),
-        ]
-        return max(candidates, key=lambda generation: sources.generations[generation].at, default=None)
+        candidates = {*archived, *(segment.generation for segment in ours.segments)}
+        ordered = reversed(oldest_first(sources.generations.values()))
+        return next((generation.id for generation in ordered if generation.id in candidates), None)
 
     def locate(self, moment: Moment, sources: Sources) -> Target:
         """The event that a moment ends with. Raises MomentUnavailable, with the window and the nearest moments.

@@ -15,7 +15,7 @@ import msgspec
 from eventvault import clock
 from eventvault.backups.archive_totals import LIST_SECONDS, PAUSE_PER_SECOND, TotalsKeeper
 from eventvault.backups.entry import BackupEntry
-from eventvault.database.generation import Generation, lineage
+from eventvault.database.generation import Generation, lineage, oldest_first
 from eventvault.errors import RestoreRunning, TooBusy
 from eventvault.journal import coverage
 from eventvault.journal.segment import Segment
@@ -94,7 +94,7 @@ class _Found:
         self._family = Family(self._sources, self.present)
         self._archives = [entry for entry in entries if entry.generation or entry.problem]
         self._undoable = {each.generation: each for each in reversed(previous) if each.generation and not each.undone}
-        self._generations = sorted(self._sources.generations.values(), key=lambda generation: generation.at)
+        self._generations = oldest_first(self._sources.generations.values())
         self._thinned: dict[int, dict[str, Any]] = {}
 
     @cached_property

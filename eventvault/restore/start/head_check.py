@@ -59,9 +59,9 @@ class HeadCheck:
         """
         reason = self._compare(registry, before)
         if reason is not None:
-            last, instant = registry.last_sequence, clock.now()
+            last, instant, known = registry.last_sequence, clock.now(), self._recorded_generations(registry.identity)
             registry.begin_generation(
-                registry.identity.forked(at_sequence=last, reason=reason, instant=instant, previous=None)
+                registry.identity.forked(at_sequence=last, reason=reason, instant=instant, previous=None, known=known)
             )
         cut_off.settle_changed(self._cut_off)
         self._update_problems(registry.identity)
@@ -119,6 +119,14 @@ class HeadCheck:
             log.error("the end of the database's log is damaged, and nothing else has its events")
             return LOG_DAMAGED
         return None
+
+    def _recorded_generations(self, identity: StoreIdentity) -> list[Generation]:
+        """Return the generations that BACKUP_DIR tells of, which began before the one that begins now."""
+        try:
+            return list(self._history.sources(identity).generations.values())
+        except (EventVaultError, OSError) as error:
+            log.warning("which generations began before is not known: %s", error)
+            return []
 
     def _recheck(self, identity: StoreIdentity, begun: Generation) -> None:
         try:

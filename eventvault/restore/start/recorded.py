@@ -11,7 +11,7 @@ from eventvault.archive import reader
 from eventvault.archive.proof import Proof
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.heads import ArchiveHeads
-from eventvault.database.generation import Generation, StoreIdentity, lineage
+from eventvault.database.generation import Generation, StoreIdentity, lineage, oldest_first
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError
 from eventvault.journal import coverage, dead_letters
@@ -152,9 +152,9 @@ def _latest(generations: Mapping[str, Generation], identity: StoreIdentity, ance
     A database knows all generations before its own, so such a generation came later.
     """
     known = identity.by_id()
-    later = [
+    later = (
         generation
-        for generation in generations.values()
+        for generation in reversed(oldest_first(generations.values()))
         if generation.id not in known and ancestor in dict(lineage(generations, generation.id))
-    ]
-    return max(later, key=lambda generation: generation.at, default=None)
+    )
+    return next(later, None)

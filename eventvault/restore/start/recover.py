@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ import msgspec
 
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
-from eventvault.database.generation import lineage
+from eventvault.backups.order import newest_first
+from eventvault.database.generation import lineage, oldest_first
 from eventvault.errors import (
     ArchiveError,
     ArchiveUnreadable,
@@ -168,7 +170,7 @@ class Recoverer:
         unreadable = [error for error in self._journal.segments()[1] if isinstance(error, JournalUnreadable)]
         if unreadable:
             raise _unreadable_now(unreadable[0])
-        for entry in sources.archives:
+        for entry in self._newest_first(sources.archives):
             if entry.sequence == 0 and not was_empty:
                 omissions.append(f"{entry.name} holds no event, but the database did")
                 continue
@@ -182,6 +184,14 @@ class Recoverer:
             except (ArchiveError, BackupNotFound) as error:
                 omissions.append(error)
         return None
+
+    def _newest_first(self, archives: Sequence[BackupEntry]) -> list[BackupEntry]:
+        """Order our own archives by generation: the catalogue has only their times while no database is open."""
+        everything = self._locator.sources(doubtful=True).generations.values()
+        generations = [generation.id for generation in oldest_first(everything)]
+        ours = newest_first((entry for entry in archives if entry.is_ours), generations)
+        ours.sort(key=lambda entry: entry.problem is not None)
+        return [*ours, *(entry for entry in archives if not entry.is_ours)]
 
     def _build_latest(self, omissions: Omissions, *, was_empty: bool, doubtful: bool) -> Intent | None:
         """Build the last event of the present lineage that can be restored. was_empty: none is as good."""

@@ -32,6 +32,8 @@ class PreviousDatabase(msgspec.Struct, frozen=True, kw_only=True):
     since the epoch. source: what was restored in its place; moment: to which moment, None for a backup and an undo.
     replaced_by: the generation that replaced it. replacement_events: how many events that one began with; later ones
     were posted since. undone: an undo brought it back, so the registry has all its events again, and it may be removed.
+    later_than: the `order` of the newest one before it, if `replaced_at` is not later, as the clock was set back
+    meanwhile; else 0.
     """
 
     name: str
@@ -43,6 +45,11 @@ class PreviousDatabase(msgspec.Struct, frozen=True, kw_only=True):
     replacement_events: int = msgspec.field(name="brought", default=0)
     undone: bool = False
     moment: RestoredMoment | None = None
+    later_than: int = msgspec.field(name="laterThan", default=0)
+
+    @property
+    def order(self) -> int:
+        return max(self.replaced_at, self.later_than + 1)
 
 
 class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,7 +137,7 @@ def list_previous(storage_dir: Path) -> list[PreviousDatabase]:
     folders = [folder for folder in matching(storage_dir, f"{data_folders.PREVIOUS_PREFIX}*") if folder.is_dir()]
     folders = [folder for folder in folders if is_utf8(folder.name)]
     databases = [notes.get(folder.name) or _unnoted(folder) for folder in folders]
-    return sorted(databases, key=lambda database: (database.replaced_at, database.name), reverse=True)
+    return sorted(databases, key=lambda database: (database.order, database.name), reverse=True)
 
 
 def note_previous(storage_dir: Path, new: PreviousDatabase | None, undone: str | None = None) -> None:
@@ -142,7 +149,10 @@ def note_previous(storage_dir: Path, new: PreviousDatabase | None, undone: str |
     marked = [
         msgspec.structs.replace(database, undone=database.undone or database.name == undone) for database in others
     ]
-    present = [new] if new is not None and (storage_dir / new.name).is_dir() else []
+    present = []
+    if new is not None and (storage_dir / new.name).is_dir():
+        newest = max((database.order for database in others), default=0)
+        present = [msgspec.structs.replace(new, later_than=newest if newest >= new.replaced_at else 0)]
     small_files.write(storage_dir / data_folders.PREVIOUS_DATABASES, _Notes(1, (*marked, *present)))
 
 

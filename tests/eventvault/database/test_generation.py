@@ -5,14 +5,17 @@ import random
 import msgspec
 import pytest
 
+from eventvault import clock
 from eventvault.database.generation import (
     NO_BOUND,
     Generation,
     StoreIdentity,
+    begun_anew,
     check_generations,
     first_identity,
     has_many_generations,
     last_common,
+    oldest_first,
     without_forgotten,
 )
 
@@ -50,6 +53,63 @@ def test_another_registry_shares_nothing() -> None:
     present = imported.forked(at_sequence=5, reason="restored", instant=3, previous=other)
 
     assert present.last_common(other.generation) == 0
+
+
+def restored(identity: StoreIdentity, instant: int, live: StoreIdentity | None = None) -> StoreIdentity:
+    return identity.forked(at_sequence=1, reason="restored", instant=instant, previous=live or identity)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_generations_are_in_the_order_in_which_they_began_whatever_the_clock_says(seed: int) -> None:
+    chance = random.Random(seed)
+    archived = [first_identity(500)]
+    live, begun = archived[0], [archived[0].generation]
+    for _ in range(100):
+        live = restored(chance.choice(archived), chance.randrange(1000), live)
+        begun.append(live.generation)
+        archived.append(live)
+    scattered = list(live.generations)
+    chance.shuffle(scattered)
+
+    assert [generation.id for generation in oldest_first(scattered)] == begun
+    some = chance.sample(scattered, 40)
+    assert [generation.id for generation in oldest_first(some)] == [
+        one for one in begun if one in {each.id for each in some}
+    ]
+
+
+def test_a_database_that_continues_no_other_one_is_later_than_those_of_the_one_that_it_replaces() -> None:
+    replaced = restored(first_identity(500), 900)
+    present = begun_anew(replaced, 7, "imported")
+
+    assert oldest_first(reversed(present.generations)) == list(present.generations)
+
+
+def test_a_generation_tells_what_it_is_later_than_only_where_the_clock_was_set_back() -> None:
+    first = first_identity(500)
+
+    assert b"laterThan" not in msgspec.json.encode(restored(first, 501))
+    assert b'"laterThan":500' in msgspec.json.encode(restored(first, 500))
+
+
+def test_generations_of_an_earlier_version_come_after_those_they_descend_from() -> None:
+    root = Generation("0" * 16, None, 0, "created", 300)
+    child = Generation("1" * 16, root.id, 1, "restored", 100)
+    grandchild = Generation("2" * 16, child.id, 1, "restored", 200)
+    sibling = Generation("3" * 16, root.id, 1, "restored", 400)
+
+    assert oldest_first([sibling, grandchild, child, root]) == [root, child, grandchild, sibling]
+
+
+def test_generations_in_a_circle_or_at_the_end_of_time_are_ordered_too() -> None:
+    one = Generation("1" * 16, "2" * 16, 0, "restored", 1)
+    two = Generation("2" * 16, one.id, 0, "restored", clock.YEAR_10000 - 1)
+    after = restored(StoreIdentity("0" * 16, two.id, (one, two)), 5)
+    last = restored(after, 6)
+
+    assert {generation.id for generation in oldest_first([one, two])} == {one.id, two.id}
+    assert msgspec.json.decode(msgspec.json.encode(last), type=StoreIdentity) == last
+    assert [generation.id for generation in oldest_first(last.generations)][-2:] == [after.generation, last.generation]
 
 
 def registry_of(count: int, seed: int = 1) -> StoreIdentity:

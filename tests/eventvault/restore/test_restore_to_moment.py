@@ -28,7 +28,17 @@ from eventvault.restore.estimate import RestoreDuration
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from tests.restoring import accept_incomplete_recovery, drafts, flip, generation, leftovers, live, problem_codes, put
+from tests.restoring import (
+    accept_incomplete_recovery,
+    drafts,
+    flip,
+    generation,
+    leftovers,
+    live,
+    problem_codes,
+    put,
+    set_clock_back,
+)
 from tests.stores import running_service
 
 SLOW = {"JOURNAL_INTERVAL": "3600000"}
@@ -72,6 +82,23 @@ def test_the_future_that_was_left_behind_can_be_restored_too(service: StoreServi
     assert live(service) == []
     service.restore_moment(Moment(sequence=6, generation=first))
     assert live(service) == events
+
+
+def test_generations_and_backups_stay_in_the_order_in_which_they_came_whatever_the_clock_said(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(service, 3, "a")
+    begun, names = [generation(service)], [service.create_backup().backup.name]
+    for days in (0, 300, 100, 200):
+        set_clock_back(monkeypatch, days)
+        service.restore_moment(Moment(sequence=2, generation=begun[0]))
+        put(service, 1, f"back-{days}")
+        begun.append(generation(service))
+        names.append(service.create_backup().backup.name)
+
+    assert service.bus.generations() == begun
+    assert [each["id"] for each in service.timeline()["generations"]] == begun
+    assert [backup.name for backup in service.list_backups()] == names[::-1]
 
 
 def test_a_plan_says_what_a_restore_would_do_and_does_nothing(service: StoreService) -> None:

@@ -15,7 +15,7 @@ from eventvault.restore.builder import ArchiveSource, Builder
 from eventvault.settings import Settings
 from eventvault.store import lifecycle
 from tests import processes
-from tests.restoring import drafts, flip, prefixes, problem_codes, put
+from tests.restoring import drafts, flip, generation, prefixes, problem_codes, put, set_clock_back
 from tests.stores import running_service
 
 
@@ -135,3 +135,86 @@ def test_a_flipped_bit_of_the_catalogue_costs_a_recovery_no_event(
     with running_service(recovering) as service:
         assert prefixes(service) == {"batch0": 5, "batch1": 5, "batch2": 5, "journaled": 5}
         assert problem_codes(service) == ["catalogue_damaged"]
+
+
+def lose_storage_and_record(settings: Settings) -> None:
+    shutil.rmtree(settings.storage_dir)
+    (settings.backup_dir / "journal" / "registry.json").unlink()
+
+
+def test_of_two_restores_of_one_backup_the_later_one_is_recovered_whatever_the_clock_said(
+    settings: Settings, recovering: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(settings) as service:
+        put(service, 2, "first")
+        name = service.create_backup().backup.name
+        service.restore(name)
+        put(service, 1, "second")
+        set_clock_back(monkeypatch, days=300)
+        service.restore(name)
+        put(service, 1, "third")
+    lose_storage_and_record(settings)
+
+    with running_service(recovering) as service:
+        assert prefixes(service) == {"first": 2, "third": 1}
+
+
+def test_a_generation_is_recovered_rather_than_the_one_it_descends_from_whatever_the_clock_said(
+    settings: Settings, recovering: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(settings) as service:
+        put(service, 2, "first")
+        service.restore(service.create_backup().backup.name)
+        put(service, 1, "second")
+        name = service.create_backup().backup.name
+        put(service, 1, "replaced")
+        set_clock_back(monkeypatch, days=300)
+        service.restore(name)
+        put(service, 1, "third")
+    lose_storage_and_record(settings)
+
+    with running_service(recovering) as service:
+        assert prefixes(service) == {"first": 2, "second": 1, "third": 1}
+
+
+def test_of_archives_alone_the_one_of_the_latest_restore_is_recovered_whatever_the_clock_said(
+    settings: Settings, recovering: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(settings) as service:
+        put(service, 2, "first")
+        name = service.create_backup().backup.name
+        for prefix, days in (("second", 0), ("third", 300), ("fourth", 100)):
+            set_clock_back(monkeypatch, days)
+            service.restore(name)
+            service.append(drafts(1, prefix))
+            service.create_backup()
+    shutil.rmtree(settings.storage_dir)
+    shutil.rmtree(settings.backup_dir / "journal")
+
+    with running_service(recovering) as service:
+        assert prefixes(service) == {"first": 2, "fourth": 1}
+
+
+def test_a_database_that_was_put_back_goes_on_after_all_that_was_recorded_whatever_the_clock_said(
+    settings: Settings, recovering: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = settings.storage_dir.with_name("copy")
+    with running_service(settings) as service:
+        put(service, 2, "first")
+        name = service.create_backup().backup.name
+    shutil.copytree(settings.database, copy)
+    with running_service(settings) as service:
+        service.restore(name)
+        put(service, 1, "second")
+        later = generation(service)
+    shutil.rmtree(settings.database)
+    shutil.copytree(copy, settings.database)
+    set_clock_back(monkeypatch, days=300)
+    with running_service(settings) as service:
+        assert problem_codes(service) == ["rolled_back"]
+        assert generation(service) != later
+        put(service, 1, "third")
+    lose_storage_and_record(settings)
+
+    with running_service(recovering) as service:
+        assert prefixes(service) == {"first": 2, "third": 1}

@@ -29,6 +29,7 @@ from eventvault.restore.moments.replay import cut
 from eventvault.restore.values import Moment, ReplacedEvents, Restored
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests import processes
 from tests.restoring import (
     bytes_of,
     drafts,
@@ -39,6 +40,7 @@ from tests.restoring import (
     make_database,
     make_foreign_archive,
     prefixes,
+    set_clock_back,
     waiting_chore,
 )
 from tests.stores import running_service
@@ -94,6 +96,30 @@ def test_what_was_there_before_the_restore_comes_back_and_what_was_posted_since_
     assert service.append(drafts(1, "after")).last_sequence == 8
     assert service.status()["lastRestore"]["source"] == undone.source
     assert not leftovers(service.settings.storage_dir)
+
+
+def test_what_the_newest_restores_replaced_stays_whatever_the_clock_said(
+    settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced = []
+    with running_service(settings_with({"KEEP_UNDO": "2"})) as service:
+        service.append(drafts(1))
+        name = service.create_backup().backup.name
+        for prefix, days in (("first", 0), ("second", 300), ("third", 100), ("fourth", 200)):
+            set_clock_back(monkeypatch, days)
+            service.append(drafts(1, prefix))
+            undo = service.restore(name).undo
+            assert undo is not None
+            replaced.append(undo.name)
+        assert [entry.name for entry in service.list_undo()] == replaced[::-1]
+        service.create_backup()
+        processes.wait_until(
+            lambda: len(service.list_undo()) <= 2, "the backup does not drop what KEEP_UNDO does not keep"
+        )
+
+        assert [entry.name for entry in service.list_undo()] == replaced[:1:-1]
+        service.undo()
+        assert prefixes(service) == {"live": 1, "fourth": 1}
 
 
 def test_an_undo_begins_a_generation_of_its_own(service: StoreService) -> None:
