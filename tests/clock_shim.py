@@ -10,10 +10,11 @@ import functools
 import shutil
 import struct
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.made_once import folder_until_exit
 
 _SOURCE = r"""
 #define _GNU_SOURCE
@@ -83,7 +84,7 @@ def _library() -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler is installed, so the clock of a process cannot be set")
-    folder = Path(tempfile.mkdtemp(prefix="clock-shim-"))
+    folder = folder_until_exit("clock-shim-")
     (folder / "shim.c").write_text(_SOURCE)
     library = folder / "shim.so"
     command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(folder / "shim.c"), "-ldl"]

@@ -11,12 +11,13 @@ import mmap
 import shutil
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.made_once import folder_until_exit
 
 _SOURCE = r"""
 #define _GNU_SOURCE
@@ -262,7 +263,7 @@ def _library() -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler is installed, so no call of a process can be made to fail")
-    folder = Path(tempfile.mkdtemp(prefix="failing-calls-"))
+    folder = folder_until_exit("failing-calls-")
     (folder / "calls.c").write_text(_SOURCE)
     library = folder / "calls.so"
     command = [compiler, "-shared", "-fPIC", "-O1", "-fno-builtin", "-o", str(library), str(folder / "calls.c"), "-ldl"]

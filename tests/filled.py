@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import shutil
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from benchmarks import events
+from tests.made_once import folder_until_exit
 
 
 def fill(database: Path, size: int) -> None:
@@ -18,7 +17,6 @@ def fill(database: Path, size: int) -> None:
 
 @cache
 def _filled(size: int) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="filled-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = folder_until_exit("filled-")
     events.fill(folder / "database", size)
     return folder / "database"
