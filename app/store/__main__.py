@@ -158,6 +158,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         if lock.holds():  # else the folder is gone, and further appends would be lost
             service.stop()
             server.drain()
+            service.bus.remove_view()
         log.info("store process %s ends", os.getpid())
         status = 0
     except Exception:

@@ -354,7 +354,11 @@ class EventBus:
         if self._db is not None:
             self._db.close()
             self._db = None
-        if self._view is not None and self._is_view_open:
+        self.remove_view()
+
+    def remove_view(self) -> None:
+        """Remove the folder of a view, and what killed processes left of theirs. Nobody may read any more."""
+        if self._view is not None:
             self._view.remove()
 
     def _open_anew(self) -> EventRegistry:

@@ -6,20 +6,25 @@ import json
 import os
 import secrets
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from eventvault.database.bus import EventBus
+from eventvault.database.values import ScanQuery
 from eventvault.database.view import DatabaseView
 from eventvault.errors import DiskFailed, NoSpace
 from eventvault.settings import Settings
+from eventvault.store.process.spawn import Spawner
+from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.mounts import fill_bytes, fill_inodes, make_writable, read_only, small_ext4, tiny_disk
 from tests.restoring import drafts, leftovers, make_archive, prefixes
 from tests.service import Reply, Service
-from tests.stores import running_service
+from tests.stores import STORE_COMMAND, running_service, wait_until_gone
 
 pytestmark = pytest.mark.root
 
@@ -257,3 +262,48 @@ def test_a_database_on_a_read_only_disk_is_read_and_goes_on_once_it_can_be_writt
     assert not bus.is_read_only
     assert bus.problem is None
     bus.close()
+
+
+@contextmanager
+def reading_store(settings: Settings) -> Iterator[int]:
+    """A store process that cannot write, and serves reads; yields its id."""
+    spawner = Spawner(settings, STORE_COMMAND, service="reader")
+    client = StoreClient.over(spawner)
+    try:
+        client.ensure()
+        processes.wait_until(lambda: client.status()["store"]["state"] == "read_only", "it does not serve reads", 60)
+        assert len(client.scan(ScanQuery()).events) == 3
+        yield int(client.status()["store"]["pid"])
+    finally:
+        hello = spawner.hello()
+        client.close()
+        if hello is not None:
+            spawner.end("")
+            wait_until_gone(hello.pid)
+
+
+def test_what_reads_were_served_from_is_removed_when_the_store_ends_or_by_the_next_one(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def views() -> int:
+        return len(list(temporary.glob("eventvault-view-*")))
+
+    with running_service(settings) as service:
+        service.append(drafts(3))
+    (settings.storage_dir / "owner.lock").touch()  # as a store process leaves it
+    with read_only(settings.storage_dir):
+        with reading_store(settings):
+            assert views() == 1
+        assert views() == 0
+        with reading_store(settings) as store:
+            os.kill(store, signal.SIGKILL)
+            wait_until_gone(store)
+    assert views() == 1
+    with running_service(settings) as service:
+        assert service.state == "serving"
+        assert views() == 0
