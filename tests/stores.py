@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from eventvault.backups import installation_folder
 from eventvault.errors import EventVaultError, StoreUnavailable
 from eventvault.jobs.port import Jobs
 from eventvault.settings import Settings, load
-from eventvault.store.process import lifeline
+from eventvault.store.process import lifeline, spawn
 from eventvault.store.rpc.client import StoreClient
 from eventvault.store.service import StoreService
 from tests import processes
@@ -102,6 +103,18 @@ def wait_until_gone(pid: int) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         raise
+
+
+def collect_stores(service: str) -> None:
+    """Wait for the stores that this process began for that start of the service, also those that were killed."""
+    for child in [child for child in spawn._children if service in list(child.args)]:
+        try:
+            child.wait(60)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait(60)
+            raise
+    spawn.reap()
 
 
 def folders_beneath(parent: Path) -> dict[str, str]:

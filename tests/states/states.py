@@ -37,7 +37,7 @@ from tests.clock_shim import SettableClock
 from tests.mounts import fill_bytes, fill_inodes, read_only, tiny_disk
 from tests.restoring import drafts, flip, make_archive
 from tests.states.verbs import Surface
-from tests.stores import STORE_COMMAND, folders_beneath, running_service, wait_until_gone
+from tests.stores import STORE_COMMAND, collect_stores, folders_beneath, running_service, wait_until_gone
 
 QUIET = {"AUTO_BACKUP_ENABLED": "false", "SCRUB_INTERVAL": "0", "MAX_BACKUPS": "50"}
 JOBS = {"JOBS_ENABLED": "true", "JOBS_LOCAL_CONCURRENCY": "0"}
@@ -131,6 +131,7 @@ def served(
         spawner.end("", kill_hung=True)
         if hello is not None:
             wait_until_gone(hello.pid)
+        collect_stores(spawner.service)
 
 
 def started(client: StoreClient, *states: str) -> dict[str, Any]:
