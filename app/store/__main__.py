@@ -40,6 +40,7 @@ from eventvault.store.process.ownership import (
     remember_starts,
     service_runs,
     starts_to_serve,
+    watched_master,
 )
 from eventvault.store.process.spawn import SPAWNER_VARIABLE, report_failure
 from eventvault.store.rpc import wire
@@ -139,6 +140,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         settings.storage_dir,
         linger=mode != "standalone",
         owns=lock.holds,
+        service_lives=watched_master(os.environ.get(MASTER_VARIABLE) if mode == "service" else None),
         spawner=int(spawner) if spawner else None,
     )
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,12 +7,14 @@ import random
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from eventvault.store.rpc.server import LINGER_SECONDS
 from tests import processes
 from tests.crash.load import LOST, check_history, exported, loading
 from tests.schedule import series_seed
@@ -95,6 +97,23 @@ def test_a_killed_worker_costs_its_connections_and_nothing_else(
     assert set(load.troubles) <= {LOST}, "a worker that holds no connection at that moment costs nothing at all"
     assert the_store(running) == store
     check_history(exported(running.port), load.acknowledged)
+
+
+def test_a_store_waits_for_workers_that_a_busy_machine_starts_late(service: Callable[..., Service]) -> None:
+    """A master that is stopped starts none."""
+    running = service(workers=2)
+    store, workers = the_store(running), running.workers()
+    running.process.send_signal(signal.SIGSTOP)
+    try:
+        processes.wait_until(lambda: is_stopped(running.process.pid), "the master goes on")
+        processes.kill(workers)
+        time.sleep(LINGER_SECONDS + 2)  # there is nothing to wait for: the store goes on as before
+        assert running.stores() == [store]
+    finally:
+        running.process.send_signal(signal.SIGCONT)
+    full_house(running, 2, set(workers))
+    running.wait_until_ready()
+    assert the_store(running) == store
 
 
 @pytest.mark.parametrize("rounds", [pytest.param(1, id="short"), pytest.param(20, id="long", marks=pytest.mark.soak)])

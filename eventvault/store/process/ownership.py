@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -160,6 +160,17 @@ def master_lives(pid: str | None) -> bool:
     the start of the service that comes next.
     """
     return pid is None or not pid.isdecimal() or birth_of(int(pid)) is not None
+
+
+def watched_master(pid: str | None) -> Callable[[], bool]:
+    """Return what says whether gunicorn's master still lives; it says False if there is none.
+
+    pid: as in `MASTER_VARIABLE`. A later process with the same id is another one.
+    """
+    if pid is None or not pid.isdecimal():
+        return lambda: False
+    master, birth = int(pid), birth_of(int(pid))
+    return lambda: birth is not None and birth_of(master) == birth
 
 
 def announce_start(storage_dir: Path, service: str) -> None:

@@ -27,13 +27,14 @@ log = logging.getLogger("EventBus")
 FIRST_LINGER_SECONDS = 20.0
 """How long a store waits for its first connection."""
 LINGER_SECONDS = 3.0
-"""How long a store without connections waits before it ends."""
+"""How long a store without connections waits before it ends, if no master of its service lives."""
 
 
 class StoreServer:
-    """Serves a StoreService on a Unix socket until it is asked to end, or until nobody is connected.
+    """Serves a StoreService on a Unix socket until it is asked to end, or until nobody is connected or can be.
 
     linger: False for a store that runs without connections too. owns: whether this process is still the owner.
+    service_lives: whether the service lives that starts workers, which connect: on a busy machine that takes a while.
     spawner: the process id of the parent that connects first.
     """
 
@@ -45,6 +46,7 @@ class StoreServer:
         *,
         linger: bool = True,
         owns: Callable[[], bool] = lambda: True,
+        service_lives: Callable[[], bool] = lambda: False,
         spawner: int | None = None,
     ) -> None:
         self._event_log = service.event_log
@@ -55,6 +57,7 @@ class StoreServer:
         self._path = storage_dir / data_folders.SOCKET
         self._linger = linger
         self._owns = owns
+        self._service_lives = service_lives
         self._spawner = spawner
         self._ended = threading.Event()
         self._service_ends = False
@@ -85,7 +88,7 @@ class StoreServer:
     @property
     def service_ends(self) -> bool:
         """Whether the service ends with this store, so that no other one takes over."""
-        return self._service_ends or not self._linger or not self._connections.has_connections
+        return self._service_ends or not self._linger or not self._belongs_to_service()
 
     def drain(self) -> None:
         """Wait until the requests that were read are answered, but not for ever."""
@@ -98,7 +101,7 @@ class StoreServer:
         closed = self._connections.last_closed
         if closed != self._last_closed:
             self._last_closed = self._unused_since = closed
-        if self._connections.has_connections or not self._linger or self._works_for_command():
+        if not self._linger or self._belongs_to_service() or self._works_for_command():
             self._unused_since = time.monotonic()
             self._spawner = None
             return False
@@ -107,6 +110,9 @@ class StoreServer:
             self._spawner = None
             self._unused_since = min(self._unused_since, time.monotonic())
         return time.monotonic() - self._unused_since > LINGER_SECONDS
+
+    def _belongs_to_service(self) -> bool:
+        return self._connections.has_connections or self._service_lives()
 
     def _works_for_command(self) -> bool:
         """Whether an operation runs in a store that a command started: it may have been begun without waiting."""
