@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.order import newest_first
-from eventvault.database.generation import lineage, oldest_first
+from eventvault.database.generation import Generation, StoreIdentity, first_identity, lineage, oldest_first
 from eventvault.errors import (
     ArchiveError,
     ArchiveUnreadable,
@@ -94,6 +96,13 @@ class Recoverer:
     def find_sources(self) -> RecoverySources:
         """What a database that this installation had can be recovered from."""
         return find_recovery_sources(self._catalogue, self._journal)
+
+    def fresh_identity(self) -> StoreIdentity:
+        """Return the identity of a registry that begins anew, later than all that BACKUP_DIR has of ours."""
+        known: Collection[Generation] = ()
+        with suppress(EventVaultError, OSError):
+            known = self._locator.ours(self._locator.sources(doubtful=True)).generations.values()
+        return first_identity(clock.now(), known=known)
 
     def recover(self, sources: RecoverySources) -> None:
         """Recover to the last event that can be restored. Raises DatabaseMissing if there is none, or NoSpace.

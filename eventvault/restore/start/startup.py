@@ -239,11 +239,12 @@ class Startup:
 
     def _create(self, database: Path) -> None:
         """Create an empty registry, also in a folder that cannot be renamed."""
+        identity = self._recoverer.fresh_identity()
         if not database.exists():
-            create_database(database)
+            create_database(database, identity)
             return
         staging = self._settings.storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
-        create_database(staging / data_folders.DATABASE)
+        create_database(staging / data_folders.DATABASE, identity)
         in_place.replace_files(staging / data_folders.DATABASE, database)
         remove_durably(staging)
 

@@ -218,3 +218,19 @@ def test_a_database_that_was_put_back_goes_on_after_all_that_was_recorded_whatev
 
     with running_service(recovering) as service:
         assert prefixes(service) == {"first": 2, "third": 1}
+
+
+def test_a_registry_that_was_begun_anew_is_recovered_rather_than_the_one_before_whatever_the_clock_said(
+    settings: Settings, settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(settings) as service:
+        put(service, 2, "before")
+        service.create_backup()
+    shutil.rmtree(settings.storage_dir)
+    set_clock_back(monkeypatch, days=300)
+    with running_service(settings_with({"AUTO_RECOVER": "empty"})) as service:
+        put(service, 1, "anew")
+    lose_storage_and_record(settings)
+
+    with running_service(settings_with({"AUTO_RECOVER": "true"})) as service:
+        assert prefixes(service) == {"anew": 1}
