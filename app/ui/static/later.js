@@ -5,6 +5,7 @@ import { pause } from "./seen.js";
 
 const RETRY = 2000; // milliseconds
 const TRIES = 3; // that may fail although the service answers
+const WITHIN = 20000; // milliseconds in which the service answers whether it has the files
 
 // load(suffix): returns a promise of the page's component. A browser does not ask again for a module that it did not get,
 // so each try after the first one has another suffix. Once the page is there, later visits have it at once.
@@ -16,7 +17,11 @@ export const later = (load) => {
     const title = useRef(null);
     const hadFocus = useRef(false);
     useEffect(() => {
-      if (loaded || failed.isOld) return undefined;
+      if (failed.isOld) return undefined;
+      if (loaded) {
+        setPage(() => loaded); // it came after this was painted, for an earlier visit
+        return undefined;
+      }
       let isGone = false;
       const noteFocus = () => {
         hadFocus.current = !!title.current && document.activeElement === title.current;
@@ -53,7 +58,7 @@ export const later = (load) => {
 // 404: another version is served by now. 0: nothing answers.
 async function statusOfFiles() {
   try {
-    return (await fetch(import.meta.url, { method: "HEAD", cache: "no-store" })).status;
+    return (await fetch(import.meta.url, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(WITHIN) })).status;
   } catch {
     return 0;
   }

@@ -33,9 +33,11 @@ export function go(page, query = {}, { replace = false } = {}) {
 
 export function useRoute() {
   const [route, setRoute] = useState(present);
+  const { hash } = location;
   useEffect(() => {
     const changed = () => setRoute(present());
     addEventListener("hashchange", changed);
+    if (location.hash !== hash) changed(); // after this was painted
     return () => removeEventListener("hashchange", changed);
   }, []);
   return route;

@@ -173,17 +173,18 @@ function lookSoon(path, present) {
 // `performance.now` has it. every: milliseconds between two looks, 0: one look. Data stays while nothing answers.
 export function useLook(path, every = 0) {
   const [, update] = useState({});
+  const { data, error, at, answeredAt } = path ? lookOf(path) : { data: null, error: null, at: 0, answeredAt: 0 };
   useEffect(() => {
     if (!path) return undefined;
     const present = lookOf(path);
     present.listeners.set(update, every);
+    if (present.answeredAt !== answeredAt || present.error !== error) update({}); // an answer came after this was painted
     if (!present.at || every || clock.now() - present.at > RETRY) look(path);
     return () => {
       present.listeners.delete(update);
       if (!present.listeners.size) forget(path);
     };
   }, [path, every]);
-  const { data, error, at, answeredAt } = path ? lookOf(path) : { data: null, error: null, at: 0, answeredAt: 0 };
   return { data, error, at, answeredAt, again: () => look(path) };
 }
 
