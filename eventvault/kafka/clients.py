@@ -29,6 +29,8 @@ from eventvault.settings import Settings
 
 log = logging.getLogger("KafkaMonitor")
 
+LOGIN_SECONDS = 30.0
+"""How long a client may take to connect and to log in; librdkafka gives a connection up then, and begins anew."""
 _MOST_ERRORS = 100
 _LOOK_SECONDS = 60.0
 """How long a producer looks for changed files after an error: librdkafka repeats the same one after 30 s only."""
@@ -48,11 +50,14 @@ class Admin(AdminClient):
     def __init__(self, settings: Settings) -> None:
         """Raise KafkaRefused if no client can be made, as a file is not as it was at the start."""
         self._newest: KafkaError | None = None
+        self._was_answered = False
+        self._made_at = time.monotonic()
         self._errors = errors = _no_errors()
         properties: dict[str, Any] = {**_made(lambda: config.client(settings)), "error_cb": errors.append}
         _made(lambda: super(Admin, self).__init__(properties))
         self._probe = refusals.probe_of(properties)
         self._token_problem = refusals.token_probe_of(properties)
+        self._may_take_long = "sasl.oauthbearer.token.endpoint.url" not in properties
         self._is_plain = "SSL" not in str(properties.get("security.protocol", "")).upper()
         self._servers = settings.kafka_bootstrap_servers or ""
 
@@ -70,9 +75,20 @@ class Admin(AdminClient):
         """Return what else the client said since the last answer, without secrets; empty if nothing."""
         return "" if self._newest is None else hidden.hide(str(self._newest.str()))
 
-    def forget(self) -> None:
+    def answered(self) -> None:
+        """Forget the errors that the client met before an answer."""
         self._take_errors()
         self._newest = None
+        self._was_answered = True
+
+    @property
+    def is_logging_in(self) -> bool:
+        """Whether the first answer may still come: a new client would begin to connect and to log in again.
+
+        False for a client that gets tokens: a new one asks a token server that failed sooner than librdkafka does.
+        """
+        is_new = time.monotonic() - self._made_at < LOGIN_SECONDS
+        return self._may_take_long and is_new and not self._was_answered and self._newest is None
 
     def _take_errors(self) -> None:
         self.poll(0)

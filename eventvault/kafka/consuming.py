@@ -75,7 +75,9 @@ class Consuming:
         try:
             while not self._stopping.is_set():
                 progress.step()
-                self._topics.check_when_due()
+                if not self._topics.check_when_due():
+                    self._stopping.wait(POLL_SECONDS)
+                    continue
                 self._accept_losses()
                 if messages := self._messages():
                     self._process(messages)

@@ -82,14 +82,17 @@ class FollowedTopics:
     def check_soon(self) -> None:
         self._check_due = 0.0
 
-    def check_when_due(self) -> None:
+    def check_when_due(self) -> bool:
         """Ask the brokers which topics there are, and begin with what is new.
 
+        Returns False while the client is still logging in: there is nothing to read yet, and it is to be called again.
         Raises KafkaUnreachable, or RestartConsumer if a topic is not the one whose offsets are stored.
         """
         if time.monotonic() < self._check_due:
-            return
-        cluster = topics.describe_cluster(self._admin)
+            return True
+        cluster = topics.cluster_once_logged_in(self._admin)
+        if cluster is None:
+            return False
         self._cluster_id = cluster.cluster_id
         names = self._names()
         self._names_now = frozenset(names)
@@ -104,6 +107,7 @@ class FollowedTopics:
         self._check_due = time.monotonic() + CHECK_SECONDS
         self._monitor.connected(cluster.brokers)
         self._report(names)
+        return True
 
     def ask(self, names: Collection[str]) -> Mapping[str, topics.TopicRequest]:
         """Send a request about topics, for `refusals`."""

@@ -45,6 +45,18 @@ def describe_cluster(admin: Admin) -> Cluster:
     return Cluster(cluster.cluster_id, {node.id: f"{node.host}:{node.port}" for node in cluster.nodes})
 
 
+def cluster_once_logged_in(admin: Admin) -> Cluster | None:
+    """Return the cluster, None while the client is still logging in: ask again. Raises KafkaUnreachable."""
+    try:
+        return describe_cluster(admin)
+    except KafkaRefused:
+        raise
+    except KafkaUnreachable:
+        if admin.is_logging_in:
+            return None
+        raise
+
+
 def names(admin: Admin) -> list[str]:
     """Return the names of all topics that the brokers show to this client. Raises KafkaUnreachable."""
     found = answer_of(admin, waits.begun(lambda: admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS)))
@@ -166,7 +178,7 @@ def answer_of(admin: Admin, request: Future[Any]) -> Any:
             hint="check the brokers; it is retried automatically",
         ) from error
     if failure is None:
-        admin.forget()
+        admin.answered()
         return request.result(0)
     if not isinstance(failure, KafkaException):
         raise failure

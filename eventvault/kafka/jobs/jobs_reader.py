@@ -69,7 +69,10 @@ class JobsReader:
         """Begin, go on, or release what was assigned. Raises KafkaUnreachable, or RestartReader for another topic."""
         self._took = self._state.may_take
         if self._cluster_id is None:
-            self._cluster_id = topics.describe_cluster(self._admin).cluster_id
+            cluster = topics.cluster_once_logged_in(self._admin)
+            if cluster is None:
+                return
+            self._cluster_id = cluster.cluster_id
         topic_info = topics.topic_of(topics.ask_topic(self._admin, self._topic), self._cluster_id)
         positions = self._positions
         if positions is not None and (topic_info is None or topic_info.topic_id != positions.topic_info.topic_id):

@@ -66,7 +66,10 @@ class ReportsReader:
     def _check(self) -> None:
         """Look at the topics, and begin to read. Raises KafkaUnreachable, or RestartReader if it is another topic."""
         if self._cluster_id is None:
-            self._cluster_id = topics.describe_cluster(self._admin).cluster_id
+            cluster = topics.cluster_once_logged_in(self._admin)
+            if cluster is None:
+                return
+            self._cluster_id = cluster.cluster_id
         found = self._watch.look(self._cluster_id)
         self._state.is_connected = True
         self._name_missing()

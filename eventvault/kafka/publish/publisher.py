@@ -31,6 +31,7 @@ FLUSH_SECONDS = 1.0
 """How long a stop waits for what is on its road; the next start sends the rest again."""
 REMOVE_SECONDS = 2.0
 """How long a stop waits until what was delivered is removed."""
+_LOGIN_PAUSE_SECONDS = 0.1
 _MARGIN_BYTES = 1024
 _DEFAULT_LARGEST = 1_048_588
 """Kafka's default for `max.message.bytes`, for a broker that does not tell."""
@@ -94,6 +95,10 @@ class Publisher:
         self._monitor.oldest_waits_since(outbox.oldest())
         outbox.count()
         admin = Admin(self._settings)
+        while topics.cluster_once_logged_in(admin) is None:
+            progress.step()
+            if stopping.wait(_LOGIN_PAUSE_SECONDS):
+                return True
         if not self._ensure_topic(admin):
             return False
         largest = _largest_message(admin, self._topic) - _MARGIN_BYTES

@@ -6,9 +6,11 @@ They would do so until Python collects garbage, which the store does seldom. A b
 from __future__ import annotations
 
 import gc
+import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from eventvault.database.bus import EventBus
 from eventvault.database.nonces import Nonces
 from eventvault.database.registry import create_database
 from eventvault.errors import KafkaUnreachable
-from eventvault.kafka import clients, topics
+from eventvault.kafka import clients, refusals, topics
 from eventvault.kafka.accepted_losses import AcceptedLosses
 from eventvault.kafka.broker_bounds import Brokers
 from eventvault.kafka.consuming import Consuming
@@ -31,7 +33,9 @@ from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.kafka.publish.publisher import Publisher
 from eventvault.settings import Settings
-from tests.eventvault.kafka.conftest import MemoryRegistry
+from tests.eventvault.kafka.conftest import Consume, MemoryRegistry
+from tests.kafka_broker import PATIENCE_SECONDS, Kafka
+from tests.processes import wait_until
 
 
 @pytest.fixture
@@ -123,3 +127,74 @@ def test_of_what_got_no_answer_no_client_stays(
         pytest.fail("a broker answered")
     assert made
     assert [client for client in made if client() is not None] == []
+
+
+class SlowRoad:
+    """A port that leads to a broker. Each connection waits on it until one more request has failed."""
+
+    def __init__(self, broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._broker = broker
+        self._failed = 0
+        self._changed = threading.Condition()
+        self._is_open = False
+        self._ask = topics.describe_cluster
+        monkeypatch.setattr(topics, "describe_cluster", self._describe_cluster)
+        monkeypatch.setattr(topics, "REQUEST_TIMEOUT_SECONDS", 1.0)
+        monkeypatch.setattr(refusals, "PROBE_SECONDS", 0.1)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _describe_cluster(self, admin: clients.Admin) -> topics.Cluster:
+        try:
+            cluster = self._ask(admin)
+        except KafkaUnreachable:
+            with self._changed:
+                self._failed += 1
+                self._changed.notify_all()
+            raise
+        with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
+        return cluster
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._lead, args=(connection, self._failed), daemon=True).start()
+
+    def _lead(self, connection: socket.socket, failed: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_open or self._failed > failed, PATIENCE_SECONDS)
+        host, _, port = self._broker.partition(",")[0].rpartition(":")
+        with connection, socket.create_connection((host, int(port)), PATIENCE_SECONDS) as broker:
+            back = threading.Thread(target=pump, args=(broker, connection), daemon=True)
+            back.start()
+            pump(connection, broker)
+            back.join(PATIENCE_SECONDS)
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    """Pass on what comes, until one of them ends."""
+    with suppress(OSError):
+        while piece := source.recv(65536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.kafka
+def test_a_login_that_takes_longer_than_a_request_waits_comes_to_its_end(
+    kafka: Kafka, consume: Consume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new client for each request would connect and log in from the start, and get as far as the one before."""
+    topic = kafka.topic()
+    kafka.send(topic, ['{"id": "1", "type": "t"}'])
+    with closing(SlowRoad(kafka.bootstrap, monkeypatch)) as road:
+        one = consume(road.address, topic)
+        wait_until(lambda: one.registry.types() == ["t"], "the event does not come", PATIENCE_SECONDS)
+        one.consumer.stop()

@@ -43,7 +43,7 @@ class Brokers:
     def heard(self) -> str:
         return ""
 
-    def forget(self) -> None: ...
+    def answered(self) -> None: ...
 
     def incremental_assign(self, places: list[TopicPartition]) -> None:
         self.assigned.update({place.partition: place.offset for place in places})

@@ -97,7 +97,7 @@ def test_a_broker_that_is_away_hides_no_refusal_by_another_one() -> None:
     found = admin.refusal()
     assert found is not None
     assert found.why == "the login fails: k:1/1: Authentication failed"
-    admin.forget()
+    admin.answered()
     assert admin.refusal() is None
 
 
