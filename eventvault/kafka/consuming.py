@@ -96,8 +96,11 @@ class Consuming:
 
     def _messages(self) -> list[Message]:
         first = self._consumer.poll(POLL_SECONDS)
+        if first is None:
+            return []
+        self._renewal.has_read = True
         most = SHARED_MESSAGES if time.monotonic() < self._shared_until else BATCH_MESSAGES
-        return [] if first is None else [first, *self._consumer.consume(most - 1, 0)]
+        return [first, *self._consumer.consume(most - 1, 0)]
 
     def _process(self, messages: Sequence[Message]) -> None:
         errors = [(message, error) for message in messages if (error := message.error()) is not None]

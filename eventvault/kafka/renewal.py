@@ -16,15 +16,21 @@ from eventvault.kafka.waits import ClockWatch
 
 RENEW_SECONDS = 60.0
 """How old a client is at least before it is made anew: the other brokers are interrupted by that."""
+FIRST_RENEW_SECONDS = 10.0
+"""The same for a client that has read nothing, so that nothing is interrupted."""
 SETTLED_SECONDS = 3.0
 """A client that no broker has refused for so long since it was made is refused by none."""
 
 
 class Renewal:
-    """Of one client, from when it is made. is_refused: a login or a certificate is refused."""
+    """Of one client, from when it is made. is_refused: a login or a certificate is refused.
+
+    has_read: a broker has sent it something; its owner says so.
+    """
 
     def __init__(self, probe: Probe = lambda *_: "") -> None:
         self.is_refused = False
+        self.has_read = False
         self._probe = probe
         self._made_at = time.monotonic()
         self._clock = ClockWatch()
@@ -39,7 +45,7 @@ class Renewal:
 
     @property
     def is_due(self) -> bool:
-        is_old = time.monotonic() - self._made_at >= RENEW_SECONDS
+        is_old = time.monotonic() - self._made_at >= (RENEW_SECONDS if self.has_read else FIRST_RENEW_SECONDS)
         return (self.is_refused and is_old) or self._clock.was_set_back()
 
     @property

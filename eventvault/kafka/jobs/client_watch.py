@@ -22,6 +22,7 @@ class ClientWatch:
         self.due = 0.0
         self._on_broken = on_broken
         self._renewal = Renewal()
+        self._renewal.has_read = True  # as far as is known here
 
     def is_due(self) -> bool:
         """Return whether to look at the topic now. Raises RestartReader if the client is to be made anew."""

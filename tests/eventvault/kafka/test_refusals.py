@@ -76,9 +76,12 @@ def test_a_client_is_made_anew_because_of_a_login_or_a_certificate_alone(monkeyp
         (KafkaError._SSL, "ssl://k:1/1: SSL_read: error:0A000415:SSL routines::ssl/tls alert certificate expired"),
     ):  # fmt: skip
         one = Renewal()
+        one.has_read = True
         assert one.note(KafkaError(code, text)) is not None
         assert (one.is_accepted, one.is_due) == (False, False)
-        now[0] += RENEW_SECONDS
+        now[0] += RENEW_SECONDS - 1
+        assert (one.is_accepted, one.is_due) == (False, False)
+        now[0] += 1
         assert (one.is_accepted, one.is_due) == (False, True)
 
 

@@ -20,7 +20,7 @@ from confluent_kafka.admin import ScramMechanism
 
 from eventvault import settings
 from eventvault.errors import KafkaRefused
-from eventvault.kafka import clients, refusals, renewal, topics
+from eventvault.kafka import clients, config, refusals, renewal, topics
 from eventvault.kafka import consuming as run
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.refusals import Refusal
@@ -287,6 +287,23 @@ def test_one_connection_that_is_refused_is_named_until_it_logs_in_with_the_new_p
     until(lambda: one.codes() == [], "health stays degraded")
     kafka.send(topic, events(3, 3))
     until(lambda: one.registry.types() == ["t1", "t2", "t3"], "the new client reads nothing")
+
+
+def test_a_client_that_is_refused_before_it_reads_anything_is_made_anew_within_seconds(
+    secured_kafka: SecuredKafka, consume_as: Consume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The password changed between two logins: that for requests, and that of the client that reads."""
+    monkeypatch.setattr(renewal, "RENEW_SECONDS", 2 * PATIENCE_SECONDS)  # however busy the machine is
+    properties = config.events_consumer
+    old = [{"sasl.password": "falsch-geheim"}]
+    monkeypatch.setattr(config, "events_consumer", lambda settings: properties(settings) | (old.pop() if old else {}))
+    kafka, user = secured_kafka.kafka, secured_kafka.user()
+    topic = kafka.topic()
+    kafka.send(topic, events(1, 1))
+    one = consume_as(secured_kafka.environment(user), topic)
+    until(lambda: one.registry.types() == ["t1"], "no client logs in anew")
+    until(lambda: one.codes() == [], "health stays degraded")
+    assert not old
 
 
 def test_an_authority_that_is_not_trusted_is_named(secured_kafka: SecuredKafka, consume_as: Consume) -> None:
