@@ -30,7 +30,7 @@ SOAK_SECONDS = 6 * 3600
 PROCESS_FIXTURES = frozenset({"kafka", "private_kafka", "nginx", "serve", "store_client"})
 """All tests that use one of these fixtures run real processes."""
 
-SPREAD_MODULES = ("tests/states/test_answers.py", "tests/crash/test_jobs.py")
+SPREAD_MODULES = ("tests/states/test_answers.py", "tests/crash/test_jobs.py", "tests/crash/test_swap_kills.py")
 """Modules of which each test may run in another test process."""
 
 

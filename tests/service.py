@@ -214,10 +214,12 @@ def services(folders: Mapping[str, str], log_folder: Path) -> Iterator[Callable[
             one.wait_until_ready()
         return one
 
-    yield start
-    problems = [problem for one in started for problem in _stop(one)]
-    for one in started:
-        print(f"--- {one.log_file.name}\n{one.log()[-20_000:]}")
+    try:
+        yield start
+    finally:  # of a test that fails within too
+        problems = [problem for one in started for problem in _stop(one)]
+        for one in started:
+            print(f"--- {one.log_file.name}\n{one.log()[-20_000:]}")
     assert not problems, problems
 
 

@@ -74,6 +74,12 @@ def waiting_job(name: str, folder: Path) -> JobRequest:
     return JobRequest(id=name, type="wait", payload=msgspec.Raw(msgspec.json.encode(str(folder / f"{name} may end"))))
 
 
+def begin(jobs: Jobs, name: str, folder: Path) -> None:
+    """Accept a `waiting_job`, and wait until its handler runs: one that is `running` may still wait for an executor."""
+    jobs.accept([waiting_job(name, folder)])
+    wait_until(lambda: any(run.job == name for run in jobs.runs()), f"the handler of {name} does not begin")
+
+
 def let_go(jobs: Jobs, name: str, folder: Path) -> Job:
     """Let a `waiting_job` end. Returns it once it is done."""
     (folder / f"{name} may end").touch()
@@ -104,8 +110,7 @@ def test_a_job_goes_through_the_whole_service(start_jobs: Callable[..., Jobs]) -
 def test_a_job_runs_on_while_dispatcher_and_store_die(start_jobs: Callable[..., Jobs], tmp_path: Path) -> None:
     jobs = start_jobs(EVENTVAULT_TICK_SECONDS="2")  # no lease of this test is to end
     worker = jobs.pid("supervisor")
-    jobs.accept([waiting_job("long", tmp_path)])
-    jobs.wait_for("long", "running")
+    begin(jobs, "long", tmp_path)
     dispatcher = jobs.pid("dispatcher")
     os.kill(jobs.pid("store"), signal.SIGKILL)
     jobs.service.wait_until_ready()
@@ -168,18 +173,15 @@ def test_the_jobs_of_a_killed_worker_and_of_a_killed_executor_run_again(
     start_jobs: Callable[..., Jobs], tmp_path: Path
 ) -> None:
     jobs = start_jobs()
-    jobs.accept([waiting_job("one", tmp_path)])
-    jobs.wait_for("one", "running")
+    begin(jobs, "one", tmp_path)
     os.kill(jobs.pid("supervisor"), signal.SIGKILL)
     assert outcomes(let_go(jobs, "one", tmp_path)) == ["lost", "done"]
-    jobs.accept([waiting_job("two", tmp_path)])
-    jobs.wait_for("two", "running")
+    begin(jobs, "two", tmp_path)
     wait_until(lambda: len(jobs.pids("executor")) == 2, "there are not two executors")
     for pid in jobs.pids("executor"):
         os.kill(pid, signal.SIGKILL)
     assert outcomes(let_go(jobs, "two", tmp_path)) == ["failed", "done"]
-    jobs.accept([waiting_job("three", tmp_path)])
-    jobs.wait_for("three", "running")
+    begin(jobs, "three", tmp_path)
     os.kill(jobs.pid("nursery"), signal.SIGKILL)
     assert outcomes(let_go(jobs, "three", tmp_path)) == ["failed", "done"]
     check(jobs, ["one", "two", "three"])
@@ -189,8 +191,7 @@ def test_a_service_that_ends_gives_its_jobs_back_and_goes_on_later(
     start_jobs: Callable[..., Jobs], tmp_path: Path
 ) -> None:
     jobs = start_jobs(WORKER_DRAIN_SECONDS="0")
-    jobs.accept([waiting_job("long", tmp_path)])
-    jobs.wait_for("long", "running")
+    begin(jobs, "long", tmp_path)
     assert jobs.service.stop() == 0
     again = start_jobs()
     assert outcomes(let_go(again, "long", tmp_path)) == ["returned", "done"]
