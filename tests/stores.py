@@ -58,6 +58,7 @@ def running_client(settings: Settings, command: Sequence[str] = STORE_COMMAND) -
         client.spawner.end("")
         if hello is not None:
             wait_until_gone(hello.pid)
+        spawn.reap()  # also a store that was killed and answered no hello
 
 
 def _ask_again_while_the_machine_is_busy(client: StoreClient) -> None:
