@@ -39,8 +39,14 @@ def catalogue_to_read(settings: Settings) -> Catalogue:
     ours = peek_id(settings.storage_dir) or _peek(folder)
     return Catalogue(
         folder, ours or "", key=lambda: present_key(settings), trust=TrustList(settings).trust,
-        check_folder=lambda: _refuse_writes(folder),
+        generations=lambda: _recorded_generations(folder), check_folder=lambda: _refuse_writes(folder),
     )  # fmt: skip
+
+
+def _recorded_generations(folder: Path) -> list[str]:
+    """Return the generations in the journal's record, oldest first, as nobody has the database open."""
+    record = JournalFolder(folder).read_record()
+    return [generation.id for generation in record.registry.generations] if record is not None else []
 
 
 def _peek(folder: Path) -> str | None:

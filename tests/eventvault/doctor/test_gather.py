@@ -16,6 +16,7 @@ import pytest
 
 from eventvault import data_folders
 from eventvault.doctor import gather as module
+from eventvault.doctor.backups_on_disk import look_at_backups
 from eventvault.doctor.facts import Backups, Database, Facts, Jobs, Start
 from eventvault.doctor.gather import Found, gather, load_settings
 from eventvault.errors import Forbidden
@@ -25,7 +26,7 @@ from eventvault.settings import Settings, load
 from tests import processes
 from tests.eventvault.jobs.rig import START, World, request
 from tests.mounts import CannotMount, mount, read_only
-from tests.restoring import drafts, flip, make_archive, make_foreign_database
+from tests.restoring import drafts, flip, make_archive, make_foreign_database, set_clock_back
 from tests.stores import folders_beneath, running_service
 
 FOLDERS = ("storage", "backups", "restore")
@@ -403,3 +404,19 @@ def test_a_disk_that_hangs_is_named_within_seconds(folder: Path, monkeypatch: py
     assert backups.problem == "its disk does not answer"
     assert "backups" in facts.unanswered
     assert database_of(facts).events == 7
+
+
+def test_the_newest_backup_is_that_of_the_latest_restore_whatever_the_clock_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(settings_of(tmp_path)) as service:
+        service.append(drafts(3, "first"))
+        name = service.create_backup().backup.name
+        service.append(drafts(4, "replaced"))
+        service.create_backup()
+        set_clock_back(monkeypatch, days=300)
+        service.restore(name)
+        service.append(drafts(1, "second"))
+        service.create_backup()
+
+    assert look_at_backups(settings_of(tmp_path)).newest_sequence == 4
