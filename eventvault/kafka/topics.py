@@ -108,7 +108,10 @@ def all_bounds(admin: Admin, partitions: Mapping[str, int]) -> dict[str, dict[in
 
 
 def _bounds(admin: Admin, asked: Sequence[TopicPartition]) -> list[tuple[int, int]]:
-    """Return the first offset and the end of each of these partitions, as `all_bounds` does."""
+    """Return the first offset and the end of each of these partitions, as `all_bounds` does.
+
+    librdkafka answers with a negative offset, and without an error, if the leader of a partition goes away meanwhile.
+    """
     begins, ends = (
         admin.list_offsets(
             dict.fromkeys(asked, which),
@@ -117,7 +120,14 @@ def _bounds(admin: Admin, asked: Sequence[TopicPartition]) -> list[tuple[int, in
         )
         for which in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
     )
-    return [(int(answer_of(admin, begins[each]).offset), int(answer_of(admin, ends[each]).offset)) for each in asked]
+    found = [(int(answer_of(admin, begins[each]).offset), int(answer_of(admin, ends[each]).offset)) for each in asked]
+    for each, bounds_of_it in zip(asked, found, strict=True):
+        if min(bounds_of_it) < 0:
+            raise KafkaUnreachable(
+                f"Kafka does not say where partition {each.partition} of the topic {each.topic} begins and ends",
+                hint="check the brokers; it is retried automatically",
+            )
+    return found
 
 
 def create_topic(

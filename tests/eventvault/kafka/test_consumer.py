@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import OFFSET_INVALID, Producer, TopicPartition
 
 from eventvault import settings
 from eventvault.database.values import AppendResult
 from eventvault.errors import NoSpace
 from eventvault.events.event import EventDraft
 from eventvault.kafka import consuming
+from eventvault.kafka.clients import Admin
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset, checksum, offset_put
@@ -271,6 +273,35 @@ def test_a_stored_offset_that_does_not_fit_the_topic_stops_the_partition(
     one.consumer.start()
     until(lambda: one.codes() == [code], "nothing is noticed")
     assert len(one.registry.drafts) == 3
+
+
+@pytest.mark.kafka
+def test_a_broker_that_does_not_say_where_a_partition_ends_is_asked_again(
+    kafka: Kafka, consume: Consume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka answers so, without an error, if the leader of the partition goes away meanwhile."""
+    ask, unknown = Admin.list_offsets, list[TopicPartition]()
+
+    def answer(self: Admin, asked: dict[TopicPartition, Any], **options: Any) -> dict[TopicPartition, Future[Any]]:
+        answers = ask(self, asked, **options)
+        if len(unknown) < 4:  # two questions, each about both ends
+            unknown.extend(asked)
+            for future in answers.values():
+                future.result(PATIENCE_SECONDS).offset = OFFSET_INVALID
+        return answers
+
+    topic = kafka.topic()
+    kafka.send(topic, events(1, 1))
+    one = consume(kafka.bootstrap, topic)
+    until(lambda: one.registry.types() == ["t1"], "the event does not come")
+    one.consumer.stop()
+    monkeypatch.setattr(Admin, "list_offsets", answer)
+    kafka.send(topic, events(2, 2))
+    again = consume(kafka.bootstrap, topic, one.registry)
+    until(lambda: again.registry.types() == ["t1", "t2"], "the partition does not go on")
+    assert len(unknown) >= 4
+    until(lambda: again.codes() == [], "health stays degraded")
+    again.consumer.stop()
 
 
 @pytest.mark.kafka
