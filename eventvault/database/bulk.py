@@ -23,6 +23,8 @@ _BATCH_EVENTS = 2000
 _BATCH_BYTES = 2 * 2**20
 WAITING_BYTES = 64 * 2**20
 """Twice the write buffer: what waits fills whole memtables."""
+_LARGE_BYTES = 16 * 2**20
+"""After a write of this size LevelDB writes its memtable: it would have two of them in memory, and the next batch."""
 _BATCH_KEYS = 20_000
 _SEQUENCE_BYTES = 9
 """A sequence takes about this much in an array that grows."""
@@ -89,6 +91,11 @@ class BulkWriter:
         self._flush()
         self._wait()
 
+    def settle_keys(self) -> None:
+        """Write all events and their keys, so that they can be read. Raises as `settle` does."""
+        self._is_large = True
+        self.finish()
+
     def finish(self) -> None:
         """Write all events and their keys. Raises as `settle` does."""
         self._flush()
@@ -106,7 +113,12 @@ class BulkWriter:
         self._submit(_write_all, [self._events])
         self._identities.append(self._new_identities)
         self._identity_bytes += self._new_identities.approximate_size()
+        is_large = self._bytes >= _LARGE_BYTES
         self._begin()
+        if is_large:
+            self._is_large = True
+            self._begin_memtable()
+            self._wait()
         if self._identity_bytes >= self._most_waiting:
             self._is_large = True
             self._put_identities()

@@ -10,16 +10,18 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import plyvel
 
 from eventvault import clock, record_size
 from eventvault.damage import as_answer
 from eventvault.database import keys
+from eventvault.database.bulk import BulkWriter, IndexedMembers, bulk_writer
 from eventvault.database.generation import StoreIdentity, first_identity
-from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from eventvault.database.registry import create_database, open_leveldb
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError
-from eventvault.events.event import EventDraft
+from eventvault.events.event import EventDraft, recorded_body
 from eventvault.files import removing_on_failure, sync_tree
 from eventvault.foreign.records import ForeignEvent, derived_id, map_record, original_key
 from eventvault.foreign.report import ImportReport, Renamed, make_report
@@ -28,10 +30,12 @@ from eventvault.system_errors import name_of
 
 BATCH_EVENTS = 1000
 BATCH_BYTES = 4 * 2**20
+"""After so many events, or bytes of them, the clock is read again and the progress is told."""
+MOST_UNREADABLE = 50_000
+"""Identities that are held in memory until LevelDB has them."""
+_WAITING_BYTES = 16 * 2**20
 MAX_LISTED = 100
 """Events with a new id that the report lists; all of them are counted."""
-
-_NONCE = bytes(keys.NONCE_BYTES)
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all of the foreign database's tables on disk."""
@@ -65,8 +69,11 @@ def import_foreign(
         _check_foreign(source)
         create_database(target, identity or first_identity(instant_clock(), "imported"))
         with closing(open_leveldb(target)) as db:
-            importing = _Import(EventRegistry(db, target, instant_clock), progress)
-            importing.run(source)
+            with bulk_writer(db, waiting=_WAITING_BYTES) as writer:
+                importing = _Import(db, writer, instant_clock, progress)
+                importing.run(source)
+            if importing.counts["events"]:
+                db.put(keys.META_ENCODED, b"0")
         sync_tree(target)
         return make_report(importing.counts, importing.renamed, source.torn_notes())
 
@@ -90,68 +97,75 @@ def _records(source: SourceDatabase) -> Iterator[tuple[bytes, bytes]]:
                 hint=f"raise MAX_BODY_BYTES to {len(value)} or more",
             )
         yield key, value
+        del value  # it may be large, and the next one is read
 
 
 class _Import:
     """One import. counts: of the ForeignEvent fields that are true, and `events`, `renamed`."""
 
-    def __init__(self, registry: EventRegistry, progress: Progress | None) -> None:
+    def __init__(self, db: Any, writer: BulkWriter, now: clock.Clock, progress: Progress | None) -> None:
         self.counts: Counter[str] = Counter()
         self.renamed: list[Renamed] = []
-        self._registry = registry
+        self._db = db
+        self._writer = writer
+        self._now = now
         self._progress = progress
-        self._drafts: list[EventDraft] = []
-        self._identities: set[bytes] = set()
-        self._bytes = 0
+        self._recorded = 0
+        self._events = self._bytes = 0
+        """Of the present batch."""
+        self._unreadable: set[bytes] = set()
+        """The identities that LevelDB may not have yet."""
 
     def run(self, source: SourceDatabase) -> None:
         total = source.db.approximate_size(b"", b"\xff" * 64)
         for key, value in _records(source):
+            if not self._events:
+                self._recorded = max(self._now(), self._recorded)
             self._add(key, value)
-            if len(self._drafts) >= BATCH_EVENTS or self._bytes >= BATCH_BYTES:
-                self._flush()
+            del value  # it may be large, and the next one is read
+            if self._events >= BATCH_EVENTS or self._bytes >= BATCH_BYTES:
+                self._events = self._bytes = 0
                 if self._progress is not None:
                     self._progress(min(source.db.approximate_size(b"", key), total), total)
-        self._flush()
         if self._progress is not None:
             self._progress(total, total)
 
     def _add(self, key: bytes, value: bytes) -> None:
         event = map_record(key, value)
-        if self._is_in_use(event.draft):
-            event = self._with_new_id(key, value, event.draft)
+        identity = keys.identity_key(event.draft.id, event.draft.source)
+        if self._is_in_use(identity):
+            event, identity = self._with_new_id(key, value, event.draft)
         self.counts["events"] += 1
         self.counts.update(name for name, value in zip(event._fields[1:], event[1:], strict=True) if value)
-        self._drafts.append(event.draft)
-        self._identities.add(keys.identity_key(event.draft.id, event.draft.source))
-        self._bytes += len(event.draft.body)
+        self._unreadable.add(identity)
+        self._put(event.draft, self.counts["events"])
 
-    def _is_in_use(self, draft: EventDraft) -> bool:
-        identity = keys.identity_key(draft.id, draft.source)
-        return identity in self._identities or self._registry.get_value(identity) is not None
+    def _put(self, draft: EventDraft, sequence: int) -> None:
+        body = recorded_body(draft.body, sequence, self._recorded)
+        self._writer.put(sequence, body, IndexedMembers(draft.id, draft.source, draft.type, draft.subject))
+        self._events += 1
+        self._bytes += len(body)
+        if len(self._unreadable) >= MOST_UNREADABLE:
+            self._writer.settle_keys()
+            self._unreadable.clear()
 
-    def _with_new_id(self, key: bytes, value: bytes, first: EventDraft) -> ForeignEvent:
-        """Return the event with an id from its key; `~2`, `~3`, … follow if another record has that id."""
+    def _is_in_use(self, identity: bytes) -> bool:
+        return identity in self._unreadable or self._db.get(identity, verify_checksums=True) is not None
+
+    def _with_new_id(self, key: bytes, value: bytes, first: EventDraft) -> tuple[ForeignEvent, bytes]:
+        """Return the event with an id from its key, and its identity; `~2`, … follows if another record has that id."""
         number = 1
         while True:
             ending = "" if number == 1 else f"~{number}"
             event = map_record(key, value, new_id=derived_id(key, ending))
-            if not self._is_in_use(event.draft):
+            identity = keys.identity_key(event.draft.id, event.draft.source)
+            if not self._is_in_use(identity):
                 break
             number += 1
         self.counts["renamed"] += 1
         if len(self.renamed) < MAX_LISTED:
             self.renamed.append(Renamed(key=original_key(key), source=first.source, id=first.id, became=event.draft.id))
-        return event
-
-    def _flush(self) -> None:
-        if self._drafts:
-            self._registry.append([AppendBatch(self._drafts, _NONCE)])
-            if self._registry.last_sequence != self.counts["events"]:
-                raise DatabaseError("two foreign records were given the same identity", hint="report this defect")
-        self._drafts = []
-        self._identities.clear()
-        self._bytes = 0
+        return event, identity
 
 
 def _check_foreign(source: SourceDatabase) -> None:

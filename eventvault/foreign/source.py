@@ -66,6 +66,7 @@ class SourceDatabase(NamedTuple):
                         f"a key has {len(row[0])} bytes, more than the {record_size.LONGEST_KEY} that are read",
                     )
                 yield row
+                del row  # it may be large, and the next one is read
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key. Raises ArchiveDamaged."""
