@@ -17,7 +17,7 @@ from app.replies import JSON
 from app.store_retry import retry_while_store_is_away
 from app.streaming import ndjson_response
 from eventvault.database.values import Page, ScanQuery
-from eventvault.errors import GenerationSuperseded, InvalidInput
+from eventvault.errors import GenerationSuperseded, InvalidInput, MomentUnavailable
 from eventvault.events import cursor
 from eventvault.restore.values import Moment
 from eventvault.store.ports.event_log import Lease
@@ -138,7 +138,7 @@ def _read_full_page(store: Store, query: ScanQuery) -> Page:
     """Return a page of `query.limit` events, made of several of the store's pages if those are shorter.
 
     The first page fixes the generation and the last sequence, so a restore meanwhile does not change the page. If that
-    generation is gone, the page ends early.
+    generation, or what its moment was built from, is gone, the page ends early.
     """
     deadline = time.monotonic() + _FILL_SECONDS
     room = _PAGE_BYTES
@@ -151,7 +151,7 @@ def _read_full_page(store: Store, query: ScanQuery) -> Page:
             break
         try:
             page = store.scan(_next_query(query, page, limit=query.limit - len(events), upto=upto))
-        except GenerationSuperseded:
+        except (GenerationSuperseded, MomentUnavailable):
             break
         events = events + page.events
     return msgspec.structs.replace(page, events=events, last_sequence=first.last_sequence)

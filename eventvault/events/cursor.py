@@ -12,6 +12,7 @@ from typing import NamedTuple
 from eventvault.errors import InvalidInput
 
 _LARGEST = 2**63 - 1
+_GENERATION = re.compile(r"[0-9a-f]{16}")
 
 
 class Cursor(NamedTuple):
@@ -32,7 +33,8 @@ def decode(text: str, field: str = "after") -> Cursor:
     """
     plain = re.fullmatch(r"[0-9]{1,19}", text)
     generation, _, digits = ("", "", text) if plain else _decoded(text).rpartition(":")
-    if not re.fullmatch(r"[0-9]{1,19}", digits) or int(digits) > _LARGEST or not (plain or generation):
+    is_cursor = plain or _GENERATION.fullmatch(generation)
+    if not is_cursor or not re.fullmatch(r"[0-9]{1,19}", digits) or int(digits) > _LARGEST:
         raise InvalidInput(
             f"{text[:80]!r} is no cursor",
             hint="give the `next` of an earlier answer or a sequence number, or leave it out",

@@ -261,7 +261,8 @@ def _moment_of(key: str) -> Moment | None:
         return None
     generation, *numbers = found.groups()
     sequence, instant = (int(number) if number else None for number in numbers)
-    return Moment(sequence=sequence, instant=instant, generation=generation)
+    moment = Moment(sequence=sequence, instant=instant, generation=generation)
+    return moment if _key_of(moment) == key else None
 
 
 def _key_of_archive(entry: BackupEntry) -> str:

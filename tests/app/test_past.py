@@ -96,6 +96,7 @@ def test_the_name_of_a_copy_is_not_accepted_as_a_generation(web: FlaskClient, se
         ("/api/events", {"asOf": left.instants[3], "generation": key}),
         ("/api/events/export", {"asOf": left.instants[3], "generation": key}),
         ("/api/events", {"asOf": left.instants[3], "after": cursor.encode(key, 0)}),
+        ("/api/events/types", {"after": cursor.encode(key, 0), "upto": 1}),
         ("/api/backup/diff", {"from": f"{key}@", "to": "now"}),
     ):
         assert web.get(address, query_string=asked).status_code == 422, (address, asked)

@@ -53,13 +53,16 @@ class EventLog(Protocol):
         """
 
     def scan(self, query: ScanQuery) -> Page:
-        """A page of events. Raises GenerationSuperseded for a cursor beyond the fork of a generation that is gone."""
+        """A page of events. Raises GenerationSuperseded for a cursor beyond the fork of a generation that is gone.
+
+        A moment whose database is open no more is built again: it raises what `PastReader.resolve_moment` does.
+        """
 
     def histogram(self, query: HistogramQuery) -> EventHistogram:
-        """How many events were recorded when. Raises GenerationSuperseded as `scan` does."""
+        """How many events were recorded when. Raises what `scan` does."""
 
     def event_types(self, query: TypesQuery) -> EventTypes:
-        """The most frequent types. Raises GenerationSuperseded as `scan` does."""
+        """The most frequent types. Raises what `scan` does."""
 
     def wait_for_events(self, seen: Head | None, seconds: float) -> Head:
         """How far the present generation got: once that is not `seen`, or after so many seconds.

@@ -124,3 +124,9 @@ def test_a_copy_under_way_makes_room_for_no_other_moment(settings: Settings, mon
 def test_a_made_up_key_without_an_end_builds_nothing(settings: Settings) -> None:
     with read_by_two_stores(settings) as read, pytest.raises(GenerationSuperseded):
         read.store.scan(ScanQuery(generation=read.view.generation, after=2))
+
+
+@pytest.mark.parametrize("other", ["{0}-05-", "{0}-5", "{0}-5--", "x{0}-5-", "{0}-5-01"])
+def test_a_key_that_no_store_makes_builds_nothing(settings: Settings, other: str) -> None:
+    with read_by_two_stores(settings) as read, pytest.raises(GenerationSuperseded):
+        read.store.scan(ScanQuery(generation=other.format(f"moment-{read.left}"), upto=5))
