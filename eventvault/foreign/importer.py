@@ -32,7 +32,8 @@ BATCH_EVENTS = 1000
 BATCH_BYTES = 4 * 2**20
 """After so many events, or bytes of them, the clock is read again and the progress is told."""
 MOST_UNREADABLE = 50_000
-"""Identities that are held in memory until LevelDB has them."""
+MOST_UNREADABLE_BYTES = 16 * 2**20
+"""Identities, and bytes of them, that are held in memory until LevelDB has them."""
 _WAITING_BYTES = 16 * 2**20
 MAX_LISTED = 100
 """Events with a new id that the report lists; all of them are counted."""
@@ -115,6 +116,7 @@ class _Import:
         """Of the present batch."""
         self._unreadable: set[bytes] = set()
         """The identities that LevelDB may not have yet."""
+        self._unreadable_bytes = 0
 
     def run(self, source: SourceDatabase) -> None:
         total = source.db.approximate_size(b"", b"\xff" * 64)
@@ -138,6 +140,7 @@ class _Import:
         self.counts["events"] += 1
         self.counts.update(name for name, value in zip(event._fields[1:], event[1:], strict=True) if value)
         self._unreadable.add(identity)
+        self._unreadable_bytes += len(identity)
         self._put(event.draft, self.counts["events"])
 
     def _put(self, draft: EventDraft, sequence: int) -> None:
@@ -145,9 +148,10 @@ class _Import:
         self._writer.put(sequence, body, IndexedMembers(draft.id, draft.source, draft.type, draft.subject))
         self._events += 1
         self._bytes += len(body)
-        if len(self._unreadable) >= MOST_UNREADABLE:
+        if len(self._unreadable) >= MOST_UNREADABLE or self._unreadable_bytes >= MOST_UNREADABLE_BYTES:
             self._writer.settle_keys()
             self._unreadable.clear()
+            self._unreadable_bytes = 0
 
     def _is_in_use(self, identity: bytes) -> bool:
         return identity in self._unreadable or self._db.get(identity, verify_checksums=True) is not None
