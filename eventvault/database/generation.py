@@ -32,8 +32,8 @@ class Generation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 
     reason: why it began (`created`, `restored`, `imported`, …). at: microseconds since the epoch. Decoding checks the
     limits, because a foreign archive may contain any number. replay: Kafka's topics were read again from the fork on; a
-    restore to a moment without that went on where the parent was, in the offsets that it carried over. later_than: the
-    `order` of the newest generation before it, if `at` is not later, as the clock was set back meanwhile; else 0.
+    restore to a moment without that went on where the parent was, in the offsets that it carried over. later_than: 0,
+    unless the clock was behind when it began; then the largest `order` of the generations before it.
     """
 
     id: str
@@ -76,16 +76,16 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         instant: int,
         previous: StoreIdentity | None,
         replay: bool = False,
-        known: Iterable[Generation] = (),
+        begun_before: Iterable[Generation] = (),
     ) -> StoreIdentity:
         """Return this identity in a new generation that forks from the present one.
 
-        previous: the identity of the database that is replaced; its generations are added. known: further generations
-        that began before the new one; they are not added.
+        previous: the identity of the database that is replaced; its generations are added. begun_before: further
+        generations that began before the new one; they are not added.
         """
         others = {} if previous is None else previous.by_id()
         earlier = {**others, **self.by_id()}
-        later_than = _later_than([*earlier.values(), *known], instant)
+        later_than = _later_than([*earlier.values(), *begun_before], instant)
         fork = Generation(new_id(), self.generation, at_sequence, reason, instant, replay, later_than)
         return StoreIdentity(self.store_id, fork.id, (*earlier.values(), fork))
 
@@ -126,9 +126,9 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         return last_common(generations, other, generation) if {generation, other} <= generations.keys() else None
 
 
-def first_identity(instant: int, reason: str = "created", known: Iterable[Generation] = ()) -> StoreIdentity:
-    """known: generations that began before this one, and that are not of its registry."""
-    generation = Generation(new_id(), None, 0, reason, instant, later_than=_later_than(known, instant))
+def first_identity(instant: int, reason: str = "created", begun_before: Iterable[Generation] = ()) -> StoreIdentity:
+    """Return the identity of a new registry. begun_before: generations of other ones that began before its own."""
+    generation = Generation(new_id(), None, 0, reason, instant, later_than=_later_than(begun_before, instant))
     return StoreIdentity(new_id(), generation.id, (generation,))
 
 

@@ -205,7 +205,7 @@ class KafkaMonitor:
             log.error("%s of %s are no events and have no dead letter: %s",
                       ", ".join(positions[:_SHOWN_POSITIONS]), topic, missing)  # fmt: skip
         elif is_due:
-            log.warning("%s of %s to %s", counted(len(positions), "dead letter"), topic, dead_topic)
+            log.warning("dead letters: %s of %s went to %s", counted(len(positions), "message"), topic, dead_topic)
 
     def find_stopped(self, partition: int, topic: str | None) -> Problem:
         """Return why a partition is stopped, as `stopped_problems` does. topic: None if there is one topic only.

@@ -623,6 +623,27 @@ def test_an_answer_shows_that_comes_for_an_earlier_visit(vault: Service, visit: 
     page.locator("#looked").get_by_text("count 3").wait_for()
 
 
+GONE_BETWEEN = """
+async () => {
+  const urlOf = name => new URL(name, document.querySelector("script[type=module][src$='/app.js']").src).href;
+  const { useRoute } = await import(urlOf("route.js"));
+  const { h, render } = await import(urlOf("vendor/preact.mjs"));
+  const place = document.body.appendChild(document.createElement("div"));
+  place.id = "routed";
+  render(h(() => h("p", null, `at ${useRoute().page}`)), place);
+  history.replaceState(null, "", "#/settings");
+}
+"""
+
+
+def test_an_address_counts_that_changes_before_anything_listens(vault: Service, visit: Callable[..., Visit]) -> None:
+    fill(vault)
+    page = visit().page
+    begins(page, vault)
+    page.evaluate(GONE_BETWEEN)
+    page.locator("#routed").get_by_text("at settings").wait_for()
+
+
 def test_a_page_of_a_version_that_is_served_no_more_says_so(vault: Service, visit: Callable[..., Visit]) -> None:
     fill(vault)
     page = visit().page

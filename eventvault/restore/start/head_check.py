@@ -59,10 +59,15 @@ class HeadCheck:
         """
         reason = self._compare(registry, before)
         if reason is not None:
-            last, instant, known = registry.last_sequence, clock.now(), self._recorded_generations(registry.identity)
-            registry.begin_generation(
-                registry.identity.forked(at_sequence=last, reason=reason, instant=instant, previous=None, known=known)
+            present = registry.identity
+            begun = present.forked(
+                at_sequence=registry.last_sequence,
+                reason=reason,
+                instant=clock.now(),
+                previous=None,
+                begun_before=self._recorded_generations(present),
             )
+            registry.begin_generation(begun)
         cut_off.settle_changed(self._cut_off)
         self._update_problems(registry.identity)
 

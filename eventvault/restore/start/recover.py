@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,10 +98,12 @@ class Recoverer:
 
     def fresh_identity(self) -> StoreIdentity:
         """Return the identity of a registry that begins anew, later than all that BACKUP_DIR has of ours."""
-        known: Collection[Generation] = ()
-        with suppress(EventVaultError, OSError):
-            known = self._locator.ours(self._locator.sources(doubtful=True)).generations.values()
-        return first_identity(clock.now(), known=known)
+        before: Collection[Generation] = ()
+        try:
+            before = self._locator.ours(self._locator.sources(doubtful=True)).generations.values()
+        except (EventVaultError, OSError) as error:
+            log.warning("which generations began before is not known: %s", error)
+        return first_identity(clock.now(), begun_before=before)
 
     def recover(self, sources: RecoverySources) -> None:
         """Recover to the last event that can be restored. Raises DatabaseMissing if there is none, or NoSpace.

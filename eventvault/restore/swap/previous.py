@@ -32,8 +32,7 @@ class PreviousDatabase(msgspec.Struct, frozen=True, kw_only=True):
     since the epoch. source: what was restored in its place; moment: to which moment, None for a backup and an undo.
     replaced_by: the generation that replaced it. replacement_events: how many events that one began with; later ones
     were posted since. undone: an undo brought it back, so the registry has all its events again, and it may be removed.
-    later_than: the `order` of the newest one before it, if `replaced_at` is not later, as the clock was set back
-    meanwhile; else 0.
+    later_than: 0, unless the clock was behind when it was replaced; then the largest `order` of those before it.
     """
 
     name: str
