@@ -349,8 +349,13 @@ class EventRegistry:
         return low
 
     def get_value(self, key: bytes) -> bytes | None:
-        """Return the value of a key. LevelDB checks a block's checksum only on request, so it is requested."""
-        value: bytes | None = self._db.get(key, verify_checksums=True)
+        """Return the value of a key. LevelDB checks a block's checksum only on request, so it is requested.
+
+        A block with an event does not go into LevelDB's cache, however small that is: each of its 16 parts may hold one
+        block that is too large for it, and a block holds a whole event.
+        """
+        is_event = key.startswith(keys.EVENT)
+        value: bytes | None = self._db.get(key, verify_checksums=True, fill_cache=not is_event)
         return value
 
     def scan_meta(self, prefix: bytes) -> dict[bytes, bytes]:
@@ -532,7 +537,7 @@ class _GroupWrite:
 
     def _duplicate(self, draft: EventDraft, identity: bytes, stored: bytes, nonce: bytes) -> Appended:
         sequence, nonce_then = keys.read_identity_value(stored)
-        value = self._db.get(keys.event_key(sequence), verify_checksums=True)
+        value = self._db.get(keys.event_key(sequence), verify_checksums=True, fill_cache=False)
         if value is None:
             raise DatabaseDamaged(
                 f"event {sequence} is missing, although its identity is there",
