@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -44,6 +44,21 @@ def correction() -> int:
     """Return by how many microseconds the system clock is ahead of `now`; 0 if it is less than a second."""
     lead = system_now() - now()
     return lead if abs(lead) >= 1_000_000 else 0
+
+
+def later_than(orders: Iterable[int], instant: int) -> int:
+    """Return what something that begins at `instant` notes, so that `order_of` puts it behind what began before.
+
+    orders: of what began before. Returns 0 if `instant` is later than all of them; else the clock is behind, and it is
+    the largest of them.
+    """
+    newest = max(orders, default=0)
+    return newest if newest >= instant else 0
+
+
+def order_of(instant: int, later_than: int) -> int:
+    """Return what things are ordered by that began at `instant` and noted `later_than` then."""
+    return max(instant, later_than + 1)
 
 
 def to_microseconds(instant: datetime) -> int:

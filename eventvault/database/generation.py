@@ -47,7 +47,7 @@ class Generation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     @property
     def order(self) -> int:
         """What generations are ordered by: `at`, or later if the clock was set back before they began."""
-        return max(self.at, self.later_than + 1)
+        return clock.order_of(self.at, self.later_than)
 
 
 class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
@@ -144,8 +144,7 @@ def begun_anew(previous: StoreIdentity | None, instant: int, reason: str) -> Sto
 
 
 def _later_than(earlier: Iterable[Generation], instant: int) -> int:
-    newest = max((generation.order for generation in earlier), default=0)
-    return min(newest, clock.YEAR_10000 - 1) if newest >= instant else 0
+    return min(clock.later_than((generation.order for generation in earlier), instant), clock.YEAR_10000 - 1)
 
 
 def oldest_first(generations: Iterable[Generation]) -> list[Generation]:

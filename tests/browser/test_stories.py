@@ -565,83 +565,64 @@ def test_a_page_whose_files_did_not_come_asks_for_them_again_by_itself(
     until(page, HAS_FOCUS, "Events")
 
 
-VISITED_TWICE = """
+TRIED = """
 async () => {
-  const urlOf = name => new URL(name, document.querySelector("script[type=module][src$='/app.js']").src).href;
-  const { later } = await import(urlOf("later.js"));
-  const { h, render } = await import(urlOf("vendor/preact.mjs"));
-  let come, asked;
-  const files = new Promise(resolve => come = resolve);
-  const isAsked = new Promise(resolve => asked = resolve);
-  const Page = later(() => (asked(), files));
+  const load = name => import(new URL(name, document.querySelector("script[type=module][src$='/app.js']").src).href);
+  const { h, render } = await load("vendor/preact.mjs");
   const place = document.body.appendChild(document.createElement("div"));
-  place.id = "visited";
-  render(h(Page), place);
-  await isAsked;
-  render(null, place);
-  render(h(Page), place);
-  come(() => h("p", null, "It is here."));
-}
-"""
-
-
-def test_a_page_is_shown_whose_files_come_for_an_earlier_visit(vault: Service, visit: Callable[..., Visit]) -> None:
-    fill(vault)
-    page = visit().page
-    begins(page, vault)
-    page.evaluate(VISITED_TWICE)
-    page.locator("#visited").get_by_text("It is here.").wait_for()
-
-
-ANSWERED_BETWEEN = """
-async () => {
-  const urlOf = name => new URL(name, document.querySelector("script[type=module][src$='/app.js']").src).href;
-  const { useLook } = await import(urlOf("service.js"));
-  const { h, render } = await import(urlOf("vendor/preact.mjs"));
+  place.id = "tried";
   let come, asked;
   const answer = new Promise(resolve => come = resolve);
   const isAsked = new Promise(resolve => asked = resolve);
-  const realFetch = window.fetch;
-  window.fetch = (path, options) => path === "/made-up" ? (asked(), answer) : realFetch(path, options);
-  const Count = () => h("p", null, `count ${useLook("/made-up").data?.count}`);
-  const place = document.body.appendChild(document.createElement("div"));
-  place.id = "looked";
-  render(h(Count), place);
-  await isAsked;
-  render(null, place);
-  render(h(Count), place);
-  come(new Response('{"count": 3}', { headers: { "Content-Type": "application/json" } }));
+  const visitTwice = async (Page, found) => {
+    render(h(Page), place);
+    await isAsked;
+    render(null, place);
+    render(h(Page), place);
+    come(found);
+  };
+  %s
 }
 """
+"""Runs a script with the page's own modules. It paints in `place`; `answer` comes for the first of two visits."""
+
+
+def tried(vault: Service, visit: Callable[..., Visit], script: str) -> Any:
+    """Run a script in an open page, and return the element in which it paints."""
+    fill(vault)
+    page = visit().page
+    begins(page, vault)
+    page.evaluate(TRIED % script)
+    return page.locator("#tried")
+
+
+def test_a_page_is_shown_whose_files_come_for_an_earlier_visit(vault: Service, visit: Callable[..., Visit]) -> None:
+    place = tried(vault, visit, """
+      const { later } = await load("later.js");
+      await visitTwice(later(() => (asked(), answer)), () => h("p", null, "It is here."));
+    """)  # fmt: skip
+    place.get_by_text("It is here.").wait_for()
 
 
 def test_an_answer_shows_that_comes_for_an_earlier_visit(vault: Service, visit: Callable[..., Visit]) -> None:
-    fill(vault)
-    page = visit().page
-    begins(page, vault)
-    page.evaluate(ANSWERED_BETWEEN)
-    page.locator("#looked").get_by_text("count 3").wait_for()
-
-
-GONE_BETWEEN = """
-async () => {
-  const urlOf = name => new URL(name, document.querySelector("script[type=module][src$='/app.js']").src).href;
-  const { useRoute } = await import(urlOf("route.js"));
-  const { h, render } = await import(urlOf("vendor/preact.mjs"));
-  const place = document.body.appendChild(document.createElement("div"));
-  place.id = "routed";
-  render(h(() => h("p", null, `at ${useRoute().page}`)), place);
-  history.replaceState(null, "", "#/settings");
-}
-"""
+    place = tried(vault, visit, """
+      const { useLook } = await load("service.js");
+      const realFetch = window.fetch;
+      window.fetch = (path, options) => path === "/made-up" ? (asked(), answer) : realFetch(path, options);
+      const headers = { "Content-Type": "application/json" };
+      const Count = () => h("p", null, `count ${useLook("/made-up").data?.count}`);
+      await visitTwice(Count, new Response('{"count": 3}', { headers }));
+    """)  # fmt: skip
+    place.get_by_text("count 3").wait_for()
 
 
 def test_an_address_counts_that_changes_before_anything_listens(vault: Service, visit: Callable[..., Visit]) -> None:
-    fill(vault)
-    page = visit().page
-    begins(page, vault)
-    page.evaluate(GONE_BETWEEN)
-    page.locator("#routed").get_by_text("at settings").wait_for()
+    place = tried(vault, visit, """
+      const { useRoute } = await load("route.js");
+      render(h(() => h("p", null, `at ${useRoute().page}`)), place);
+      history.replaceState(null, "", "#/settings");
+    """)  # fmt: skip
+    place.get_by_text("at settings").wait_for()
 
 
 def test_a_page_of_a_version_that_is_served_no_more_says_so(vault: Service, visit: Callable[..., Visit]) -> None:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from eventvault import data_folders, small_files
+from eventvault import clock, data_folders, small_files
 from eventvault.files import matching, remove_durably, rename_durably
 from eventvault.printable import is_utf8
 from eventvault.progress import Turn
@@ -48,7 +48,7 @@ class PreviousDatabase(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def order(self) -> int:
-        return max(self.replaced_at, self.later_than + 1)
+        return clock.order_of(self.replaced_at, self.later_than)
 
 
 class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,8 +150,8 @@ def note_previous(storage_dir: Path, new: PreviousDatabase | None, undone: str |
     ]
     present = []
     if new is not None and (storage_dir / new.name).is_dir():
-        newest = max((database.order for database in others), default=0)
-        present = [msgspec.structs.replace(new, later_than=newest if newest >= new.replaced_at else 0)]
+        later_than = clock.later_than((database.order for database in others), new.replaced_at)
+        present = [msgspec.structs.replace(new, later_than=later_than)]
     small_files.write(storage_dir / data_folders.PREVIOUS_DATABASES, _Notes(1, (*marked, *present)))
 
 
