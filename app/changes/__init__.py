@@ -1,1 +1,1 @@
-"""`/api/changes`: a stream that tells each page which parts of it are out of date."""
+"""`/api/changes`: a stream for pages. It says what has changed, so that a page asks for that again."""

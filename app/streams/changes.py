@@ -43,7 +43,7 @@ class ChangeFeed:
     """
 
     def __init__(self, store: Store, answers: SharedAnswers) -> None:
-        """answers: no later request gets one that is older than a change of which a stream tells."""
+        """answers: before a stream tells of a change, the answers made before that change are dropped."""
         self.head: Head | None = None
         self._store = store
         self._answers = answers

@@ -351,8 +351,8 @@ class EventRegistry:
     def get_value(self, key: bytes) -> bytes | None:
         """Return the value of a key. LevelDB checks a block's checksum only on request, so it is requested.
 
-        A block with an event does not go into LevelDB's cache, however small that is: each of its 16 parts may hold one
-        block that is too large for it, and a block holds a whole event.
+        Blocks of events stay out of LevelDB's cache. A block holds a whole event, and each of the 16 parts of the cache
+        may hold one block that is larger than the cache is meant to be.
         """
         is_event = key.startswith(keys.EVENT)
         value: bytes | None = self._db.get(key, verify_checksums=True, fill_cache=not is_event)

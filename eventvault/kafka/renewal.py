@@ -17,7 +17,7 @@ from eventvault.kafka.waits import ClockWatch
 RENEW_SECONDS = 60.0
 """How old a client is at least before it is made anew: the other brokers are interrupted by that."""
 FIRST_RENEW_SECONDS = 10.0
-"""The same for a client that has read nothing, so that nothing is interrupted."""
+"""The same for a client that has read nothing yet: there is nothing to interrupt."""
 SETTLED_SECONDS = 3.0
 """A client that no broker has refused for so long since it was made is refused by none."""
 

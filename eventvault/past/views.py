@@ -42,7 +42,7 @@ _MAX_RESOLVED = 1000
 _UNPACKED = "archive-"
 """Prefix of the keys of databases that were unpacked from an archive."""
 _BUILT = re.compile(r"moment-([0-9a-f]{16})-([0-9]{0,19})-([0-9]{0,19})")
-"""A key of a database that was built of a moment names the moment, so that any store can build it again."""
+"""The key of a database that was built for a moment. It names the moment, so any store can build the database again."""
 
 
 class Views:
@@ -77,10 +77,10 @@ class Views:
         return view or self._in_superseded(identity, moment)
 
     def build_again(self, view: str) -> None:
-        """Build the database of a `PastView` again that another store had built, or that made room for others since.
+        """Build the database of a `PastView` again, unless it is open here.
 
-        A long reader such as an operation that is carried on outlives its store. Whatever else `view` may be is left to
-        its reader, which refuses what it cannot read.
+        Another store may have built it, for an operation that this one carries on, or it was closed to make room for
+        others. If `view` is anything else, nothing is built: its reader refuses what it cannot read.
         """
         if is_id(view) or self._past.has(view):
             return
