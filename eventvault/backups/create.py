@@ -41,7 +41,6 @@ from eventvault.errors import (
     EventVaultError,
     OperationCancelled,
 )
-from eventvault.events import event
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure
 from eventvault.kafka import offsets
 from eventvault.operations.caller import SCHEDULE
@@ -280,7 +279,11 @@ class BackupMaker:
 
     def _manifest(self, registry: EventRegistry, label: str | None, created: int) -> Manifest:
         """Describe the registry as it is now. The archive's name and its files are added later."""
-        identity, last, kafka = registry.identity, registry.last_sequence, registry.scan_meta(keys.KAFKA)
+        # No event is read here: if its block is damaged, the check of the tables shall find that, and name the table.
+        first, identity, last = registry.first_recorded, registry.identity, registry.last_sequence
+        if first is None and last:
+            registry.at(1)  # raises DatabaseDamaged, as it was missing when the database was opened
+        kafka = registry.scan_meta(keys.KAFKA)
         return Manifest(
             store_id=identity.store_id,
             installation=self._catalogue.installation,
@@ -288,7 +291,7 @@ class BackupMaker:
             generations=list(identity.generations),
             first_sequence=1 if last else None,
             last_sequence=last,
-            first_time=clock.format_microseconds(event.recorded_of(registry.at(1))) if last else None,
+            first_time=None if first is None else clock.format_microseconds(first),
             last_time=clock.format_microseconds(registry.last_recorded) if last else None,
             events=last,
             kafka=offsets.describe(kafka),

@@ -340,6 +340,8 @@ class EventRegistry:
         A binary search, because `recordedtime` never decreases with the sequence.
         """
         low, high = 1, upto + 1
+        if upto and self.first_recorded is not None and instant <= self.first_recorded:
+            return low
         while low < high:
             middle = (low + high) // 2
             if event.recorded_of(self.at(middle)) < instant:
