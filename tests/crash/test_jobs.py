@@ -80,6 +80,14 @@ def begin(jobs: Jobs, name: str, folder: Path) -> None:
     wait_until(lambda: any(run.job == name for run in jobs.runs()), f"the handler of {name} does not begin")
 
 
+def kill(jobs: Jobs, part: str) -> None:
+    """Kill the processes of a part, and wait for the end of all executors: one that lives on could end its job."""
+    executors = set(jobs.pids("executor"))
+    for pid in jobs.pids(part):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: executors.isdisjoint(jobs.pids("executor")), f"executors outlive the {part}")
+
+
 def let_go(jobs: Jobs, name: str, folder: Path) -> Job:
     """Let a `waiting_job` end. Returns it once it is done."""
     (folder / f"{name} may end").touch()
@@ -174,15 +182,14 @@ def test_the_jobs_of_a_killed_worker_and_of_a_killed_executor_run_again(
 ) -> None:
     jobs = start_jobs()
     begin(jobs, "one", tmp_path)
-    os.kill(jobs.pid("supervisor"), signal.SIGKILL)
+    kill(jobs, "supervisor")
     assert outcomes(let_go(jobs, "one", tmp_path)) == ["lost", "done"]
     begin(jobs, "two", tmp_path)
     wait_until(lambda: len(jobs.pids("executor")) == 2, "there are not two executors")
-    for pid in jobs.pids("executor"):
-        os.kill(pid, signal.SIGKILL)
+    kill(jobs, "executor")
     assert outcomes(let_go(jobs, "two", tmp_path)) == ["failed", "done"]
     begin(jobs, "three", tmp_path)
-    os.kill(jobs.pid("nursery"), signal.SIGKILL)
+    kill(jobs, "nursery")
     assert outcomes(let_go(jobs, "three", tmp_path)) == ["failed", "done"]
     check(jobs, ["one", "two", "three"])
 
