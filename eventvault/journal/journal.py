@@ -109,8 +109,9 @@ class Journal:
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def start(self) -> None:
-        with contextlib.suppress(OSError):
-            self.folder.remove_temporary()
+        with contextlib.suppress(OSError), self._turn.held_if_free() as is_free:
+            if is_free:  # else a request has the journal written already, and the next start removes them
+                self.folder.remove_temporary()
         self._began = self._last_clean_poll = time.monotonic()  # what came before was a start
         self._thread.start()
 

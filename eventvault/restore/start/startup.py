@@ -14,7 +14,7 @@ from pathlib import Path
 
 from eventvault import clock, data_folders
 from eventvault.audit.deeds import Deed
-from eventvault.backups import names, uploads
+from eventvault.backups import names
 from eventvault.backups.installation_folder import check_folder, has_lost_backups, is_changed
 from eventvault.backups.storage_mount import check_mounted
 from eventvault.damage import as_answer
@@ -31,13 +31,14 @@ from eventvault.errors import (
     DatabaseMissing,
     EventVaultError,
 )
-from eventvault.files import durable_file, make_folder, matching, remove_durably, sync_tree, write_durably
+from eventvault.files import durable_file, make_folder, remove_durably, sync_tree, write_durably
 from eventvault.leveldb.dialect import OtherDialect
 from eventvault.operations.caller import START
 from eventvault.operations.operation import Operation, current
 from eventvault.operations.registry import OperationRegistry
 from eventvault.restore.builder import ArchiveSource, ForeignCopy
 from eventvault.restore.restorer import Restorer
+from eventvault.restore.start.leftovers import Leftovers
 from eventvault.restore.start.lost import is_lost
 from eventvault.restore.start.recover import Recoverer
 from eventvault.restore.swap import carry_over, in_place
@@ -50,7 +51,7 @@ log = logging.getLogger("BackupManager")
 
 
 class Startup:
-    """Ensures that STORAGE_DIR holds the database to open."""
+    """Ensures that STORAGE_DIR holds the database to open. Create it before the store serves."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Startup:
         self._recoverer = recoverer
         self._restorer = restorer
         self._drop_folder = restorer.finisher.drop_folder
+        self._leftovers = Leftovers(settings.storage_dir, settings.backup_dir)
         self._cleaned = False
         self._promoted = False
         self._applied: Deed | None = None
@@ -91,13 +93,13 @@ class Startup:
         if service_starts and not self._promoted:
             self._promote_staged()
             self._finish_pending()
-        if not self._cleaned and self._restorer.running is None:  # what is being built is no leftover
+        if not self._cleaned:
             self._cleaned = True
-            intents.remove_leftovers(self._settings.storage_dir)
+            self._leftovers.remove_from_storage()
             for name in (data_folders.CUT_OFF, data_folders.JOBS_CUT_OFF, data_folders.DAMAGED_TABLES):
                 cut_off.remove_expired(self._settings.storage_dir / name)
             if not is_changed(self._settings):
-                remove_temporary(self._settings.backup_dir)
+                self._leftovers.remove_from_backups()
         self._import_foreign_early()
         if service_starts and self._settings.auto_restore_enabled and not self._restored_dropped:
             self._restored_dropped = True
@@ -287,18 +289,6 @@ class Startup:
                 continue
             return path
         raise AssertionError("the candidates of a name never end")
-
-
-def remove_temporary(backup_dir: Path) -> None:
-    """Remove what killed processes wrote half in BACKUP_DIR. Only the owner of the database may call this.
-
-    Another process writes uploads, and may still do so: their files are removed once they are abandoned.
-    """
-    with contextlib.suppress(OSError):
-        for file in matching(backup_dir, f".*{data_folders.TEMPORARY_SUFFIX}"):
-            with contextlib.suppress(OSError):
-                if not file.name.startswith(data_folders.UPLOAD_PREFIX) or uploads.is_abandoned(file):
-                    file.unlink()
 
 
 def _as_error(error: EventVaultError | OSError) -> EventVaultError:

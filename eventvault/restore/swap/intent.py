@@ -17,7 +17,7 @@ import msgspec
 
 from eventvault import data_folders, small_files
 from eventvault.errors import DatabaseDamaged, NoSpace
-from eventvault.files import matching, remove_durably, rename_durably
+from eventvault.files import remove_durably, rename_durably
 from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.swap import in_place
 from eventvault.restore.swap.previous import PreviousDatabase, note_previous
@@ -179,25 +179,3 @@ def dropped(staged: Intent | None) -> list[str]:
     if staged is None:
         return []
     return [f"a restore of {staged.restored.source} that was staged for the next start was dropped for this one"]
-
-
-def remove_leftovers(storage_dir: Path) -> None:
-    """Remove the folders of killed processes: those that no intent names.
-
-    While the staged restore cannot be read, which a take-over meets, none that it may name is removed.
-    """
-    prefixes = set(data_folders.STORAGE_TEMPORARY_PREFIXES)
-    intents = [read_intent(storage_dir)]
-    try:
-        intents.append(read_intent(storage_dir, data_folders.STAGED_RESTORE))
-    except DatabaseDamaged as error:
-        log.warning("%s", error)
-        prefixes.discard(data_folders.RESTORING_PREFIX)
-    wanted = {Path(intent.staged).parts[0] for intent in intents if intent is not None}
-    patterns = [*(f"{prefix}*" for prefix in prefixes), f".*{data_folders.TEMPORARY_SUFFIX}"]
-    leftovers = [path for pattern in patterns for path in matching(storage_dir, pattern) if path.name not in wanted]
-    for path in leftovers:
-        try:
-            remove_durably(path)
-        except OSError as error:  # on a read-only disk, say: the database can be read nevertheless
-            log.warning("%s cannot be removed before the next start: %s", path, error)

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +17,9 @@ import orjson
 import pytest
 
 from eventvault.archive.source import open_archive
-from eventvault.backups.uploads import ABANDONED_SECONDS
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveDamaged, DatabaseMissing, EventVaultError
 from eventvault.restore.builder import Builder
-from eventvault.restore.start.startup import remove_temporary
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import processes
@@ -427,19 +424,6 @@ def test_a_start_makes_the_folders_and_an_empty_registry(settings: Settings) -> 
     assert settings.restore_dir.is_dir()
     with opened(settings.database):
         pass
-
-
-def test_an_upload_that_lost_its_process_is_removed_after_a_while(tmp_path: Path) -> None:
-    old, young = tmp_path / ".upload.aa.tmp", tmp_path / ".upload.bb.tmp"
-    for path in (old, young):
-        path.touch()
-    then = time.time() - ABANDONED_SECONDS - 60
-    os.utime(old, (then, then))
-
-    remove_temporary(tmp_path)
-
-    assert not old.exists()
-    assert young.exists()
 
 
 def test_an_archive_without_events_is_not_recovered_where_a_newer_one_had_some(

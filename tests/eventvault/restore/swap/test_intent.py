@@ -17,6 +17,7 @@ import pytest
 from eventvault import data_folders, small_files
 from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.operations.operation import Operation
+from eventvault.restore.start.leftovers import Leftovers
 from eventvault.restore.swap import carry_over, in_place
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
@@ -215,22 +216,6 @@ def test_what_the_last_restore_did_is_no_reason_to_refuse_the_next_where_it_cann
         assert service.status()["lastRestore"]["events"] == 3
 
 
-def test_leftovers_of_a_killed_preparation_are_removed_but_what_an_intent_names_is_not(tmp_path: Path) -> None:
-    for name in (".restoring-aa", ".restoring-bb", ".restoring-cc", ".checkpoint-1", ".past-1", "previous-g0"):
-        (tmp_path / name).mkdir()
-    (tmp_path / ".last_restore.json.00.tmp").touch()
-    intents.write_intent(tmp_path, INTENT)
-    staged = msgspec.structs.replace(INTENT, staged=".restoring-cc/event_registry_db")
-    intents.write_intent(tmp_path, staged, data_folders.STAGED_RESTORE)
-
-    intents.remove_leftovers(tmp_path)
-
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
-        ".restoring-aa", ".restoring-cc", "previous-g0",
-    ]  # fmt: skip
-    assert not list(tmp_path.glob("*.tmp"))
-
-
 @pytest.fixture
 def unnoted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreService]:
     """A store that restored `a.tar.gz` by the operation `one`, and whose disk was too full to note it."""
@@ -383,7 +368,7 @@ def test_the_next_staged_restore_counts_although_the_folder_of_the_first_cannot_
         patched.setattr(intents, "remove_durably", fail)
         intents.stage(staged_once, INTENT)
     assert staged_database(staged_once) == staged_once / INTENT.staged
-    intents.remove_leftovers(staged_once)
+    Leftovers(staged_once, staged_once / "backups").remove_from_storage()
     assert temporary_files(staged_once) == [str(staged_once / Path(INTENT.staged).parts[0])]
 
 
