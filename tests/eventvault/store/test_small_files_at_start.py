@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eventvault import data_folders
+from eventvault import data_folders, small_files
 from eventvault.errors import BackupsUnavailable
 from eventvault.operations.registry import Call, OperationRegistry
 from eventvault.problems import Problem
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings, load
+from eventvault.small_files import SmallFileDamaged
 from eventvault.store.ports import methods
 from eventvault.store.process.ownership import remember_starts, starts_to_serve
 from eventvault.store.service import StoreService
@@ -179,6 +181,22 @@ def check_start(installation: Installation, settings: Settings, changed: Path, *
         assert ids(service)[:-1] == installation.expected, changed
 
 
+def use_all_files(settings: Settings) -> None:
+    """Do what reads each small file."""
+    remember_starts(settings.storage_dir, starts_to_serve(settings.storage_dir, SERVICE))
+    with running_service(settings) as service:
+        service.append(drafts(1, "next"))
+        service.create_backup()
+        service.plan_restore(Moment(sequence=22))
+        service.list_undo()
+        service.status()
+    memory = settings.storage_dir / data_folders.RESTORE_MEMORY
+    hidden = memory.rename(memory.with_suffix(".hidden"))
+    with running_service(settings):  # it reads the copy of that file
+        pass
+    hidden.rename(memory)
+
+
 def files_in(settings: Settings) -> list[Path]:
     storage = [settings.storage_dir / name for name in sorted(STORAGE_FILES)]
     return storage + [settings.backup_dir / name for name in sorted(BACKUP_FILES)]
@@ -203,6 +221,46 @@ def test_these_are_all_small_files(installation: Installation) -> None:
     assert small_files_of(installation.settings.storage_dir) | later == STORAGE_FILES
     found = {name for name in small_files_of(installation.settings.backup_dir) if not name.startswith("audit/")}
     assert found == BACKUP_FILES  # a line of the audit is no small file
+
+
+def flips_of(content: bytes) -> Iterator[bytes]:
+    """Yield the content with each of its bits flipped."""
+    flipped = bytearray(content)
+    for position in range(len(content)):
+        for bit in range(8):
+            flipped[position] ^= 1 << bit
+            yield bytes(flipped)
+            flipped[position] ^= 1 << bit
+
+
+@pytest.mark.slow
+def test_each_flipped_bit_of_each_small_file_is_damage_to_whoever_reads_it(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are read as a start, a backup and requests read them."""
+    settings = installation.copy(tmp_path / "copy")
+    readers: dict[Path, Callable[[], Any]] = {}
+
+    def noting(read: Callable[..., Any]) -> Callable[..., Any]:
+        def note_and_read(path: Path, *arguments: Any, **named: Any) -> Any:
+            readers[path] = partial(read, path, *arguments, **named)
+            return read(path, *arguments, **named)
+
+        return note_and_read
+
+    with monkeypatch.context() as noted:
+        noted.setattr(small_files, "read", noting(small_files.read))
+        noted.setattr(small_files, "read_list", noting(small_files.read_list))
+        use_all_files(settings)
+    without_checksum = {folder / data_folders.INSTALLATION for folder in (settings.storage_dir, settings.backup_dir)}
+    contents = {path: path.read_bytes() for path in set(files_in(settings)) - without_checksum}
+    flipped: list[bytes] = []
+    monkeypatch.setattr(small_files, "read_bytes", lambda _path: flipped[-1])
+    for path, content in contents.items():
+        for one in flips_of(content):
+            flipped[:] = [one]
+            with pytest.raises(SmallFileDamaged):
+                readers[path]()
 
 
 @pytest.mark.slow
