@@ -25,13 +25,16 @@ def scan(registry: EventRegistry, query: ScanQuery) -> Page:
     events: list[bytes] = []
     room = PAGE_BYTES
     position = upto + 1 if query.newest_first else first - 1
+    end = first if query.newest_first else upto
     for count, (sequence, value) in enumerate(_candidates(registry, query, first - 1, upto)):
-        if len(events) == query.limit or room <= 0 or count == MAX_CANDIDATES:
+        if len(events) == query.limit or count == MAX_CANDIDATES:
             return Page(events, position, last, registry.identity.generation)
         position = sequence
         if _matches(query, value):
             events.append(value)
             room -= len(value)
+            if room <= 0 and position != end:  # without reading on, as the next event may be as large
+                return Page(events, position, last, registry.identity.generation)
     return Page(events, None, last, registry.identity.generation)
 
 

@@ -420,7 +420,8 @@ class EventRegistry:
         return event.recorded_of(first) if first is not None else None
 
     def _read_last(self) -> tuple[int, int]:
-        with self._rows(prefix=keys.EVENT, reverse=True) as rows:
+        """Return the sequence and the recorded time of the newest event. Its block stays out of LevelDB's cache."""
+        with self._rows(prefix=keys.EVENT, reverse=True, fill_cache=False) as rows:
             for key, value in rows:
                 return keys.sequence_of(key), event.recorded_of(value)
         return 0, 0
