@@ -117,6 +117,10 @@ def _supported_charset(charset: str) -> str:
     return name
 
 
+class RepeatedName(InvalidInput):
+    """An object has a name twice. Readers differ in which of the two values they take."""
+
+
 def parse(text: bytes, what: str = "the body") -> Any:
     """Parse a JSON text in UTF-8. Raises as `read` does, and MalformedInput for a number that Python does not hold."""
     return _read(text, what, any_number=False, max_depth=MAX_DEPTH)[0]
@@ -126,7 +130,7 @@ def read(text: bytes, what: str = "the body", *, max_depth: int = MAX_DEPTH) -> 
     """Parse a JSON text in UTF-8; return the value, and the text without the white space between its tokens.
 
     Numbers that Python does not hold are infinity in the value. Raises MalformedInput that names `what` and the
-    position of the error, TooLarge for more values than fit into memory, or InvalidInput for a repeated name, a lone
+    position of the error, TooLarge for more values than fit into memory, RepeatedName, or InvalidInput for a lone
     surrogate or more levels than `max_depth`.
     """
     return _read(text, what, any_number=True, max_depth=max_depth)
@@ -238,7 +242,7 @@ def _read_carefully(text: bytes, what: str, refusal: Exception | None, max_depth
             hint="send both halves of the pair, or the bytes as data_base64",
         )
     if repeated:
-        raise InvalidInput(
+        raise RepeatedName(
             f"{what} has an object with the name {repeated[0][:80]!r} twice", hint="use each name of an object once"
         )
     if is_deeper(text, max_depth):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -38,7 +39,8 @@ _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class SentEvent(msgspec.Struct, frozen=True):
     """attributes: parsed, with True for `data`; of a text that is no object, its value. text: compact JSON.
 
-    problem: why the text is refused; then there are no attributes.
+    problem: why the text is refused; then there are no attributes, unless all that is wrong is a name that an object
+    in `data` has twice.
     """
 
     attributes: Any
@@ -88,7 +90,12 @@ def read_one(text: bytes, what: str = "the body") -> SentEvent:
         return _event(*json_text.read(text, what, max_depth=_MAX_DEPTH))
     except InvalidInput as error:
         refusal = error.with_traceback(None)  # frees what was parsed
-    return SentEvent({}, b"", _problem(text, refusal))
+    problem = _problem(text, refusal)
+    if isinstance(refusal, json_text.RepeatedName) and problem.field == "data":
+        data = bytes(raw_attributes(text)["data"])
+        with suppress(InvalidInput):  # something else is wrong too, such as another attribute that comes twice
+            return SentEvent(json_text.read(text.replace(data, b"true"))[0], json_text.compact(text), problem)
+    return SentEvent({}, b"", problem)
 
 
 def read_each(texts: Iterable[tuple[str, bytes]]) -> list[AnyEvent]:

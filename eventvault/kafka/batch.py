@@ -29,7 +29,7 @@ class PartitionBatch:
 
     def _read(self, message: Record) -> EventDraft | None:
         try:
-            return to_draft(message)
+            return to_draft(message, strict=True)
         except Unreadable as reason:
             self.letters.append((message, str(reason)))
         except MemoryError:

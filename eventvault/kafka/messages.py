@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from eventvault import clock, json_text
 from eventvault.errors import EventVaultError
 from eventvault.events import ordinary
@@ -76,11 +78,17 @@ def to_drafts(messages: Sequence[Record]) -> list[EventDraft | None]:
     ]
 
 
-def to_draft(message: Record, mode: Mode | None = None) -> EventDraft:
-    """Return the event in a message as a draft. Raises Unreadable. mode: None: as its headers say."""
+def to_draft(message: Record, mode: Mode | None = None, *, strict: bool = False) -> EventDraft:
+    """Return the event in a message as a draft, with its data as it came. Raises Unreadable.
+
+    mode: None: as its headers say. strict: raise Unreadable also if an object in the data of a whole event has a name
+    twice, since readers differ in which value counts. What is stored is read so.
+    """
     if message.problem is not None and mode in (None, "binary"):
         raise Unreadable(message.problem)
     sent = _read(message) if mode is None else _read_as(message, mode)
+    if isinstance(sent, SentEvent) and sent.attributes and not strict:
+        sent = msgspec.structs.replace(sent, problem=None)
     if problems := problems_of([sent]):
         raise Unreadable("; ".join(str(problem) for problem in problems[0])[:_LONGEST_REASON])
     return _draft(sent, message)

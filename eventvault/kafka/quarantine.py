@@ -256,7 +256,7 @@ class Quarantine:
         try:
             content = _content_of(found, fetch)
             record = quarantine_format.record_of(QuarantinedMessage(found.entry, content))
-            draft = to_draft(record, mode)
+            draft = to_draft(record, mode, strict=True)
         except Unreadable as reason:
             return Replayed(place.id, "refused", reason=str(reason))
         except EventVaultError as error:

@@ -120,7 +120,16 @@ def test_what_readers_understand_differently_is_refused(body: str, field: str) -
     (refused,) = cloudevents_http.parse(body.encode(), None, {}).events
     assert [problem.field for problem in sent.problems_of([refused])[0]] == [field]
     with pytest.raises(Unreadable):
-        to_draft(KAFKA._replace(value=body.encode()))
+        to_draft(KAFKA._replace(value=body.encode()), strict=True)
+
+
+def test_a_message_that_nobody_stores_has_its_data_as_it_came() -> None:
+    text = b'{"type":"t","data":{"a":1.0, "a":2.50},"subject":"s"}'
+    draft = to_draft(KAFKA._replace(value=text))
+    assert b'"data":{"a":1.0,"a":2.50}' in draft.body
+    for more in (b'"type":"u"', b'"data":1', b'"subject":{"a":1,"a":2}', b'"data":{"a":1.0, "a":2.50}', b'"N":1'):
+        with pytest.raises(Unreadable):
+            to_draft(KAFKA._replace(value=text[:-1] + b"," + more + b"}"))
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])

@@ -168,10 +168,10 @@ def test_what_readers_understand_differently_becomes_a_dead_letter_and_the_next_
 def test_any_error_in_making_an_event_is_a_dead_letter_and_stops_no_other_message(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def failing(message: Record) -> Any:
+    def failing(message: Record, *, strict: bool) -> Any:
         if message.offset == 7:
             raise error
-        return to_draft(message)
+        return to_draft(message, strict=strict)
 
     def failing_together(_: Sequence[Record]) -> Any:
         raise error
@@ -186,7 +186,7 @@ def test_any_error_in_making_an_event_is_a_dead_letter_and_stops_no_other_messag
 
 @pytest.mark.parametrize("way", ["to_draft", "to_drafts"])
 def test_a_lack_of_memory_is_not_the_messages_fault(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(_: object) -> Any:
+    def failing(_: object, **_options: object) -> Any:
         raise MemoryError
 
     monkeypatch.setattr(batch, way, failing)
@@ -221,7 +221,7 @@ def test_a_batch_makes_of_each_message_what_it_is_by_itself(made: list[tuple[Any
     drafts, letters = [], []
     for message in messages:
         try:
-            drafts.append((message.offset, to_draft(message)))
+            drafts.append((message.offset, to_draft(message, strict=True)))
         except Unreadable as reason:
             letters.append((message, str(reason)))
     assert batch is None or (batch.drafts, batch.letters) == (drafts, letters)
