@@ -93,7 +93,7 @@ class JobsClient(Jobs):
             )
         return JobsUnavailable(
             f"no dispatcher of jobs answers at {self._storage_dir / data_folders.JOBS_SOCKET}",
-            hint="the store starts it by itself, unless JOBS_ENABLED is false; the service's log says more",
+            hint="the store starts it by itself, unless JOBS_ENABLED is false; health and the log say why it ends",
         )
 
 

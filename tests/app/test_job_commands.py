@@ -15,6 +15,7 @@ from app.cli import options
 from app.cli.jobs import submitting
 from eventvault import clock
 from eventvault.audit.deeds import Deeds
+from eventvault.errors import NoSpace
 from eventvault.jobs.audited import audited
 from eventvault.jobs.job import JobError, JobProgress, JobSchedule, JobType
 from eventvault.jobs.memory_jobs import MemoryJobs
@@ -78,6 +79,24 @@ def test_the_unfinished_jobs_are_listed_and_the_others_counted(flask: Flask, job
     ]
     assert [job["id"] for job in json.loads(flask("list", "--state", "done", "--json").stdout)["jobs"]] == ["j-3"]
     assert flask("list", "--state", "cancelled").stdout == "No job is cancelled.\n"
+
+
+def test_jobs_are_listed_while_the_disk_refuses_changes(
+    flask: Flask, jobs: MemoryJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dispatcher answers what it can read, and has no numbers: those of its last turn may not be on disk."""
+
+    def refused() -> None:
+        raise NoSpace("writing to the database of jobs: No space left on device")
+
+    submit(flask, "echo", "--id", "j-1")
+    monkeypatch.setattr(jobs, "status", refused)
+    assert flask("list").stdout.splitlines()[1:] == [
+        flask("list", "--state", "pending").stdout.splitlines()[1],
+        "How many jobs have ended is not known: writing to the database of jobs: No space left on device",
+    ]
+    shown = json.loads(flask("list", "--json").stdout)
+    assert ([job["id"] for job in shown["jobs"]], shown["states"]) == (["j-1"], None)
 
 
 def test_dead_ones_are_listed_with_their_reasons(flask: Flask, jobs: MemoryJobs) -> None:

@@ -22,12 +22,20 @@ from typing import Any
 import pytest
 
 from app import create_app
+from eventvault import data_folders
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import AppendBatch, EventRegistry
 from eventvault.errors import EventVaultError
 from eventvault.events.event import draft
+from eventvault.jobs import wire as jobs_wire
 from eventvault.jobs.client import JobsClient
-from eventvault.rpc import frames
+from eventvault.jobs.database import JobsDatabase
+from eventvault.jobs.dispatcher import Dispatcher
+from eventvault.jobs.job import JobRequest, JobSchedule, JobType
+from eventvault.jobs.local_jobs import LocalJobs
+from eventvault.jobs.memory_transport import MemoryTransport
+from eventvault.jobs.messages import SessionHello
+from eventvault.rpc import frames, sockets
 from eventvault.settings import Settings, load
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc import wire
@@ -49,11 +57,13 @@ AWAY_SECONDS = 0.1
 """How long requests wait for a store that never comes."""
 EVENTS = 8
 TEN_DAYS = 10 * 86_400
+JOB_SECONDS = 30.0 * 86_400
+"""After which a job runs: there is no worker, and no job is to end."""
 
 
 @dataclass
 class Installation:
-    """Three folders with events, two archives, a journal and a previous database, and how they came about."""
+    """Three folders with events, two archives, a journal, a previous database and jobs, and how they came about."""
 
     folder: Path
     backup: str
@@ -73,6 +83,7 @@ def settings_in(folder: Path, **more: str) -> Settings:
 def make_installation(folder: Path, label: str = "first") -> Installation:
     """label: of its first archive. Archives of the same second and label have the same name."""
     settings = settings_in(folder)
+    add_jobs(settings.storage_dir)
     with running_service(settings) as service:
         service.append(drafts(EVENTS))
         backup = service.create_backup(label).backup.name
@@ -84,6 +95,24 @@ def make_installation(folder: Path, label: str = "first") -> Installation:
     (settings.storage_dir / "owner.lock").touch()
     foreign = make_archive(folder / "elsewhere.tar.gz", "elsewhere")
     return Installation(folder, backup, foreign.read_bytes())
+
+
+def add_jobs(storage: Path) -> None:
+    """Leave what a dispatcher leaves that has served: a type, a job that waits, one that was cancelled, a schedule."""
+    storage.mkdir(parents=True, exist_ok=True)
+    transport = MemoryTransport()
+    dispatcher = Dispatcher(JobsDatabase(storage / data_folders.JOBS_DATABASE), transport)
+    dispatcher.open()
+    dispatcher.start()
+    hello = SessionHello(session="s", host="h", version="1", concurrency=0, types=[JobType(name="report")])
+    transport.put([hello])
+    jobs = LocalJobs(dispatcher)
+    requests = [JobRequest(id=name, type="report", delay=JOB_SECONDS) for name in ("waiting", "cancelled")]
+    jobs.submit(requests, "me", ["write"])
+    jobs.cancel(["cancelled"])
+    jobs.put_schedule(JobSchedule(name="nightly", type="report", cron="0 3 * * *"))
+    dispatcher.stop()
+    (storage / data_folders.JOBS_LOCK).touch()
 
 
 @dataclass
@@ -158,6 +187,16 @@ def wait_for_problem(client: StoreClient, code: str, about: str | None = None) -
     processes.wait_until(is_named, f"health does not say {code}")
 
 
+def dispatcher_of(settings: Settings) -> int:
+    """Return the process id of the dispatcher of jobs, once it listens."""
+    processes.wait_until(
+        lambda: sockets.listens(settings.storage_dir, data_folders.JOBS_SOCKET), "no dispatcher of jobs listens"
+    )
+    with closing(sockets.connect(settings.storage_dir, 5.0, data_folders.JOBS_SOCKET)) as connection:
+        frames.send(connection, jobs_wire.request("hello"))
+        return int(jobs_wire.read_reply("hello", frames.receive(connection)).pid)
+
+
 def shorten_waits(given: Given) -> None:
     """Let requests and commands wait less for a store; how long they wait is not what the table is about."""
     given.monkeypatch.setattr("app.store_retry._RETRY_SECONDS", AWAY_SECONDS)
@@ -189,7 +228,6 @@ def fresh(given: Given) -> Iterator[Surface]:
 
 @state("running")
 def running(given: Given) -> Iterator[Surface]:
-    """With the dispatcher of jobs, which no worker has told of a type yet; in some others jobs are switched off."""
     with served(given, given.copy(**JOBS)) as (surface, client):
         started(client, "serving")
         yield surface
@@ -246,7 +284,7 @@ def store_away(given: Given) -> Iterator[Surface]:
 @state("store stuck")
 def store_stuck(given: Given) -> Iterator[Surface]:
     """The disk of STORAGE_DIR does not answer, and the committer makes no step."""
-    with served(given, given.copy(), STUCK) as (surface, client):
+    with served(given, given.copy(**JOBS), STUCK) as (surface, client):
         wait_until_journaled(client)
         hanging = wire.request("append", [draft({"type": "a", "id": "stuck"}, 0)], None, b"nonce---")
         with closing(client.spawner.connect(5.0)) as connection:
@@ -269,11 +307,13 @@ def clock_ahead(given: Given) -> Iterator[Surface]:
 
 def full(given: Given, fill: Callable[[Path], None], inodes: int) -> Iterator[Surface]:
     with tiny_disk(given.folder / "storage", 64, inodes=inodes) as storage:
-        settings = given.copy()
+        settings = given.copy(**JOBS)
         with served(given, settings) as (surface, client):
             store = int(started(client, "serving")["store"]["pid"])
+            dispatcher = dispatcher_of(settings)
             fill(storage)
-            os.kill(store, signal.SIGKILL)
+            for process in (store, dispatcher):
+                os.kill(process, signal.SIGKILL)
             wait_until_gone(store)
             fill(storage)
             started(client, "read_only")
@@ -293,7 +333,7 @@ def inodes_out(given: Given) -> Iterator[Surface]:
 
 @state("read-only storage")
 def read_only_storage(given: Given) -> Iterator[Surface]:
-    settings = given.copy()
+    settings = given.copy(**JOBS)
     with read_only(settings.storage_dir), served(given, settings) as (surface, client):
         started(client, "read_only")
         yield surface
@@ -312,7 +352,7 @@ def database_damaged(given: Given) -> Iterator[Surface]:
 @state("no descriptors")
 def no_descriptors(given: Given) -> Iterator[Surface]:
     """The store can open nothing more. It has served reads before, so LevelDB has its tables open."""
-    with served(given, given.copy(), STORE_COMMAND) as (surface, client):
+    with served(given, given.copy(**JOBS), STORE_COMMAND) as (surface, client):
         wait_until_journaled(client)
         assert surface.web.get("/api/events/export").get_data()
         store = int(client.status()["store"]["pid"])
@@ -366,7 +406,7 @@ def backups_changed(given: Given) -> Iterator[Surface]:
 @state("backups unmounted")
 def backups_unmounted(given: Given) -> Iterator[Surface]:
     """BACKUP_DIR is the empty folder beneath the disk that was mounted there."""
-    settings = given.copy()
+    settings = given.copy(**JOBS)
     with served(given, settings) as (surface, client):
         wait_until_journaled(client)
         settings.backup_dir.rename(given.folder / "disk")
@@ -378,7 +418,7 @@ def backups_unmounted(given: Given) -> Iterator[Surface]:
 @state("rolled back")
 def rolled_back(given: Given) -> Iterator[Surface]:
     """A copy of the database from before the newest events was put back, after it had gone on elsewhere."""
-    settings = given.copy()
+    settings = given.copy(**JOBS)
     shutil.rmtree(settings.database)
     with tarfile.open(settings.backup_dir / given.installation.backup) as archive:
         archive.extractall(settings.storage_dir, filter="data")
@@ -392,7 +432,7 @@ def rolled_back(given: Given) -> Iterator[Surface]:
 
 @state("journal behind")
 def journal_behind(given: Given) -> Iterator[Surface]:
-    settings = given.copy()
+    settings = given.copy(**JOBS)
     with served(given, settings) as (surface, client):
         started(client, "serving")
         journal = settings.backup_dir / "journal"

@@ -62,6 +62,9 @@ def test_reads_answer_wherever_there_is_something_to_read() -> None:
     refused = [(name, verb) for name in table if name not in NOTHING_TO_READ for verb in of_events
                if table[name][verb] != "200"]  # fmt: skip
     assert refused == UNKNOWN_YET
+    of_jobs = [verb for verb in READS if verb.startswith("GET /api/jobs")]
+    without = {name for name in table for verb in of_jobs if table[name][verb] != "200"}
+    assert without == {"fresh", "store away"}  # jobs are switched off, or no store starts a dispatcher
     assert [name for name in table if table[name]["GET /api/health"] != "200"] == []
 
 

@@ -13,6 +13,7 @@ from app.cli.options import json_option, utc_option
 from app.cli.program import in_words_of_program
 from app.jobs.answers import job_json, type_json, view_json
 from eventvault import clock
+from eventvault.errors import EventVaultError
 from eventvault.jobs.job import Attempt, Job, State
 from eventvault.jobs.port import JobView, KnownType
 from eventvault.printable import printable
@@ -37,10 +38,10 @@ def list_jobs(
     wanted = [*states, *(["dead"] if dead else [])]
     with exits.reporting_errors(as_json=as_json):
         jobs = _jobs(wanted, [] if job_type is None else [job_type], limit)
-        counts = current_jobs().status().states
+        counts = _counts()
     times = text.Times(utc=utc)
     exits.print_result(
-        {"jobs": [job_json(job) for job in jobs], "states": counts},
+        {"jobs": [job_json(job) for job in jobs], "states": None if isinstance(counts, EventVaultError) else counts},
         lambda _: in_words_of_program("\n".join(_describe(jobs, wanted, counts, times))),
         as_json=as_json,
     )
@@ -55,14 +56,28 @@ def _jobs(states: list[str], types: list[str], limit: int) -> list[Job]:
     return found
 
 
-def _describe(jobs: list[Job], states: list[str], counts: Mapping[str, int], times: text.Times) -> Iterator[str]:
+def _counts() -> dict[str, int] | EventVaultError:
+    """Return how many jobs there are in each state, or why that is not known, as on a disk that refuses changes."""
+    try:
+        return current_jobs().status().states
+    except EventVaultError as error:
+        return error
+
+
+def _describe(
+    jobs: list[Job], states: list[str], counts: Mapping[str, int] | EventVaultError, times: text.Times
+) -> Iterator[str]:
     if jobs:
         yield dead_table(jobs, times) if states == ["dead"] else _table(jobs)
     elif states:
         yield f"No job is {' or '.join(states)}."
     else:
         yield "No job is unfinished."
-    if not states:
+    if states:
+        return
+    if isinstance(counts, EventVaultError):
+        yield f"How many jobs have ended is not known: {counts.message}"
+    else:
         counted = [f"{counts[state]:,} {state}" for state in ("done", "dead", "cancelled") if counts.get(state)]
         if counted:
             yield ", ".join(counted) + (": flask jobs list --dead" if counts.get("dead") else "")
