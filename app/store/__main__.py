@@ -18,6 +18,7 @@ from pathlib import Path
 
 import eventvault
 from app.dispatcher import COMMAND as DISPATCHER
+from app.freed_memory import bound_freed_memory
 from eventvault import clock, data_folders, folder_abilities
 from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
@@ -54,6 +55,8 @@ log = logging.getLogger("BackupManager")
 STOP_SECONDS = 20.0
 """How long a store that was asked to end has for that. The parts of it have shorter deadlines."""
 _SWITCH_SECONDS = 1e-3
+_FREED_BYTES = 8 * 2**20
+"""More than a commit or a page of events takes, if those are not large."""
 
 
 def main() -> int:
@@ -64,6 +67,7 @@ def main() -> int:
     if arguments.mode == "command" and settings.log_level == "info":
         logging.getLogger().setLevel(logging.WARNING)  # the command itself tells what is done
     sys.setswitchinterval(_SWITCH_SECONDS)
+    bound_freed_memory(_FREED_BYTES)
     try:
         folder_abilities.prepare_folders(settings)
         if arguments.mode == "standalone":

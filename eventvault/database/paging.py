@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eventvault.database import keys
+from eventvault.database.large_reads import LARGE_READS
 from eventvault.database.registry import EventRegistry
 from eventvault.database.values import Page, ScanQuery
 from eventvault.events.event import indexed_of
@@ -33,6 +34,8 @@ def scan(registry: EventRegistry, query: ScanQuery) -> Page:
         if _matches(query, value):
             events.append(value)
             room -= len(value)
+            if room <= 0:
+                LARGE_READS.note(len(value))
             if room <= 0 and position != end:  # without reading on, as the next event may be as large
                 return Page(events, position, last, registry.identity.generation)
     return Page(events, None, last, registry.identity.generation)

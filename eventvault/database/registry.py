@@ -18,6 +18,7 @@ from eventvault.database.existing import open_existing
 from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
 from eventvault.database.identities import Identities
 from eventvault.database.keyed_requests import Answered, Record, StoredAnswer
+from eventvault.database.large_reads import LARGE_READS
 from eventvault.database.outbox import Delivered, Outbox, Removed, Run
 from eventvault.database.values import MOST_CANDIDATES, AppendResult
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput, WriteFailed
@@ -332,6 +333,7 @@ class EventRegistry:
                 f"event {sequence} is missing from {name_of(self._folder)}",
                 hint="restore the newest backup; POST /api/backup/restore",
             )
+        LARGE_READS.note(len(value))
         return value
 
     def first_recorded_at_or_after(self, instant: int, upto: int) -> int:
@@ -423,6 +425,7 @@ class EventRegistry:
         """Return the sequence and the recorded time of the newest event. Its block stays out of LevelDB's cache."""
         with self._rows(prefix=keys.EVENT, reverse=True, fill_cache=False) as rows:
             for key, value in rows:
+                LARGE_READS.note(len(value))
                 return keys.sequence_of(key), event.recorded_of(value)
         return 0, 0
 

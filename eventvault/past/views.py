@@ -23,6 +23,7 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
 from eventvault.database.generation import StoreIdentity, is_id
+from eventvault.database.large_reads import LARGE_READS
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import GenerationSuperseded, MomentUnavailable
 from eventvault.events import event
@@ -97,7 +98,7 @@ class Views:
         """See `eventvault.store.ports.past_reader.PastReader.diff`."""
         for view in (query.one, query.other):
             self.build_again(view.generation)
-        with self._bus.using() as registry:
+        with LARGE_READS.turn(), self._bus.using() as registry:
             identity = registry.identity
             with (
                 self._past.in_use(query.one.generation, query.other.generation),

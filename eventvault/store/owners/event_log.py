@@ -11,6 +11,7 @@ from eventvault.database.bus import EventBus
 from eventvault.database.commit import Done
 from eventvault.database.event_types import count_types
 from eventvault.database.histogram import EdgeMemory, count_by_time
+from eventvault.database.large_reads import LARGE_READS
 from eventvault.database.nonces import Nonces
 from eventvault.database.registry import AppendBatch
 from eventvault.database.values import (
@@ -79,12 +80,12 @@ class EventLogOwner(EventLog):
 
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
         self._lifecycle.check_readable()
-        with self._bus.using() as registry:
+        with LARGE_READS.turn(), self._bus.using() as registry:
             return registry.get(event_id, source, recorded_to)
 
     def scan(self, query: ScanQuery) -> Page:
         self._make_readable(query)
-        with self._bus.using() as present:
+        with LARGE_READS.turn(), self._bus.using() as present:
             return self._past.scan(present, query)
 
     def histogram(self, query: HistogramQuery) -> EventHistogram:

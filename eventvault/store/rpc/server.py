@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eventvault import data_folders, errors
+from eventvault.database.large_reads import LARGE_READS
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.keyed_request import KeyedRequest
@@ -26,6 +27,8 @@ log = logging.getLogger("EventBus")
 
 FIRST_LINGER_SECONDS = 20.0
 """How long a store waits for its first connection."""
+_READS = frozenset({"get", "scan", "diff"})
+"""Methods whose answer holds events: large ones are read for one answer at a time."""
 LINGER_SECONDS = 3.0
 """How long a store without connections waits before it ends, if no master of its service lives."""
 
@@ -124,7 +127,8 @@ class StoreServer:
             self._append(connection, *arguments)
             return
         try:
-            answer = wire.reply(self._call(method, arguments, holder))
+            with LARGE_READS.answering() if method in _READS else contextlib.nullcontext():
+                answer = wire.reply(self._call(method, arguments, holder))
         except OperationBegun as begun:
             answer = wire.reply_begun(begun.operation_id)
         except errors.EventVaultError as error:
