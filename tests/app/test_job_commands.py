@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from click.testing import Result
@@ -91,10 +92,10 @@ def test_jobs_are_listed_while_the_disk_refuses_changes(
 
     submit(flask, "echo", "--id", "j-1")
     monkeypatch.setattr(jobs, "status", refused)
-    assert flask("list").stdout.splitlines()[1:] == [
-        flask("list", "--state", "pending").stdout.splitlines()[1],
-        "How many jobs have ended is not known: writing to the database of jobs: No space left on device",
-    ]
+    row, numbers = flask("list").stdout.splitlines()[1:]
+    assert row.startswith("pending  echo ")
+    assert row.endswith("j-1")
+    assert numbers == "How many jobs have ended is not known: writing to the database of jobs: No space left on device"
     shown = json.loads(flask("list", "--json").stdout)
     assert ([job["id"] for job in shown["jobs"]], shown["states"]) == (["j-1"], None)
 
@@ -156,7 +157,7 @@ def test_a_job_is_shown_with_its_attempts_and_what_they_printed(flask: Flask, jo
 def test_watching_ends_with_the_job(flask: Flask, jobs: MemoryJobs, monkeypatch: pytest.MonkeyPatch) -> None:
     submit(flask, "echo", "--id", "j-1")
     steps = iter([lambda: jobs.start("j-1", JobProgress(0.5)), lambda: jobs.finish("j-1", b'{"rows":3}')])
-    monkeypatch.setattr(submitting.time, "sleep", lambda _: next(steps)())
+    monkeypatch.setattr(submitting, "time", SimpleNamespace(sleep=lambda _: next(steps)()))
     done = flask("watch", "j-1")
     assert (done.exit_code, done.stdout) == (0, 'echo j-1 is done: {"rows":3}\n')
     submit(flask, "echo", "--id", "j-2")
@@ -173,7 +174,7 @@ def test_ctrl_c_leaves_a_watched_job_alone(flask: Flask, jobs: MemoryJobs, monke
         raise KeyboardInterrupt
 
     submit(flask, "echo", "--id", "j-1")
-    monkeypatch.setattr(submitting.time, "sleep", interrupt)
+    monkeypatch.setattr(submitting, "time", SimpleNamespace(sleep=interrupt))  # not in the threads of others
     done = flask("watch", "j-1")
     assert done.exit_code == 130
     assert done.stderr.endswith("The job j-1 goes on.\n")
