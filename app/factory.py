@@ -32,6 +32,7 @@ from app.health.routes import blueprint as health
 from app.jobs.routes import blueprint as jobs_routes
 from app.kafka.routes import blueprint as kafka
 from app.notify.routes import blueprint as notify
+from app.operations import asynchronous
 from app.operations.routes import blueprint as operations
 from app.problems.routes import blueprint as problems
 from app.proxies import behind_proxies
@@ -202,7 +203,7 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
     app.register_blueprint(dashboard)
     for name in COMMANDS:  # for an environment in which the project itself is not installed
         app.cli.add_command(command(name))
-    api = errors.EdgeApi(app, complete=(idempotency.describe, describe_access))
+    api = errors.EdgeApi(app, complete=(asynchronous.describe, idempotency.describe, describe_access))
     api.spec.components.schema("Event", JSON_SCHEMA)
     for blueprint in (
         events, backup, operations, changes, jobs_routes, kafka, problems, notify, audit, health, settings_routes,

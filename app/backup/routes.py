@@ -292,6 +292,7 @@ def get_backup(asked: dict[str, Any], name: str) -> Response:
 @blueprint.doc(summary="Download a backup")
 @blueprint.response(200, _BINARY, content_type=GZIP, description="The archive.")
 @blueprint.alt_response(206, schema=_BINARY, content_type=GZIP, description="The requested range.", success=True)
+@blueprint.alt_response(304, description="The archive is as `If-None-Match` says.", success=True)
 @accepts_parameters()
 def download_backup(name: str) -> Response:
     """Supports `Range`, `If-Range` and `If-None-Match`. The ETag is the archive's SHA-256 if it is known."""

@@ -82,7 +82,7 @@ def post_events() -> Response:
 @blueprint.route("", methods=["GET"])
 @blueprint.doc(summary="List events")
 @blueprint.arguments(ListQuerySchema, location="query", unknown=RAISE)
-@blueprint.response(200, EventsSchema)
+@blueprint.response(200, {"anyOf": [EventsSchema, OneEventSchema]})
 def get_events(asked: dict[str, Any]) -> Response:
     """Answers with a page of events; send its `next` as `after` to get the next page. With `id`: one event, as `event`.
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
+from apispec import APISpec
 from flask import Response, request
 
 from app.edge import current_store
 from app.operations.answers import operation_json
-from app.replies import reply
+from app.operations.schemas import OneOperationSchema
+from app.replies import JSON, reply
 from eventvault.errors import InvalidInput
 from eventvault.operations.caller import Caller, OperationBegun, calling, present_caller
 
@@ -21,6 +23,17 @@ _BOOLEANS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
+_BEGUN = "OperationBegun"
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "Asynchronous": {
+        "name": ASYNC, "in": "query", "schema": {"type": "string", "enum": list(_BOOLEANS)},
+        "description": "`true`: answer 202 once the operation has begun.",
+    },
+    "Prefer": {
+        "name": "Prefer", "in": "header", "schema": {"type": "string"},
+        "description": "`respond-async` is as `async=true`, which goes before it.",
+    },
+}  # fmt: skip
 
 
 def begins_operation(view: Callable[Params, Response]) -> Callable[Params, Response]:
@@ -39,7 +52,23 @@ def begins_operation(view: Callable[Params, Response]) -> Callable[Params, Respo
             accepted.headers["Preference-Applied"] = "respond-async"
         return accepted
 
+    answer._apidoc = {"response": {"responses": {202: [_BEGUN]}}, "success_status_codes": [202]}  # type: ignore[attr-defined]
     return answer
+
+
+def describe(spec: APISpec) -> None:
+    """Add the answer 202, and what asks for it, to each request of the OpenAPI document that begins an operation."""
+    content = {JSON: {"schema": OneOperationSchema}}
+    description = "The operation has begun; `Location` has its address."
+    spec.components.response(_BEGUN, {"description": description, "content": content})
+    for name, parameter in _PARAMETERS.items():
+        spec.components.parameter(name, parameter["in"], parameter)
+    references = [{"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS]
+    for methods in spec.to_dict()["paths"].values():
+        for method, operation in methods.items():
+            if method != "parameters" and _BEGUN in str(operation["responses"].get("202")):
+                others = [each for each in operation.get("parameters", []) if each.get("name") != ASYNC]
+                operation["parameters"] = others + references
 
 
 def accepted_reply(operation_id: str) -> Response:

@@ -80,6 +80,7 @@ def get_operation(operation_id: str) -> Response:
 @blueprint.alt_response(
     206, schema={"type": "string"}, content_type=NDJSON, description="The requested range.", success=True
 )
+@blueprint.alt_response(304, description="The file is as `If-None-Match` says.", success=True)
 @accepts_parameters()
 def get_file(operation_id: str) -> Response:
     """Supports `Range`, `If-Range` and `If-None-Match`. A client that takes gzip gets the compressed file as it is.

@@ -9,8 +9,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app
+from eventvault.jobs.memory_jobs import MemoryJobs
 from eventvault.settings import Settings, load
 from eventvault.store.memory.store import MemoryStore
+from tests.documented_answers import DocumentedAnswers
+from tests.stores import folders_beneath
 
 
 @pytest.fixture
@@ -24,9 +27,20 @@ def store(settings: Settings) -> MemoryStore:
     return MemoryStore(settings.backup_dir)
 
 
+@pytest.fixture(scope="session")
+def documented_answers(tmp_path_factory: pytest.TempPathFactory) -> DocumentedAnswers:
+    """The document is the same for all applications, and costs a second."""
+    settings = load(folders_beneath(tmp_path_factory.mktemp("document")))
+    settings.backup_dir.mkdir()
+    app = create_app(settings, MemoryStore(settings.backup_dir), jobs=MemoryJobs())
+    return DocumentedAnswers(app.test_client().get("/openapi.json").json)
+
+
 @pytest.fixture
-def app(settings: Settings, store: MemoryStore) -> Flask:
-    return create_app(settings, store, shared_seconds=0.0)  # tests change the store behind it
+def app(settings: Settings, store: MemoryStore, documented_answers: DocumentedAnswers) -> Flask:
+    app = create_app(settings, store, shared_seconds=0.0)  # tests change the store behind it
+    documented_answers.install(app)
+    return app
 
 
 @pytest.fixture
