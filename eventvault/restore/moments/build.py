@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -24,6 +25,7 @@ from eventvault.files import folder_size, make_folder, removing_on_failure
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.segment import encode_answers
 from eventvault.kafka.offsets import Offsets
+from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.build_chore import Order
 from eventvault.restore.moments.locate import MomentLocator, check_unchanged
 from eventvault.restore.moments.plan import Live, Plan, Sources
@@ -169,7 +171,21 @@ class MomentBuilder:
             claimed=sources.claimed,
             reason=reason,
             answers=self._unjournaled_answers(plan, sources) if reason is not None else "",
+            journaled=plans.journaled_event_of_base(plan, sources),
+            present=self._present_event_of_base(plan, sources),
         )
+
+    def _present_event_of_base(self, plan: Plan, sources: Sources) -> tuple[int, str] | None:
+        """Return the last event that the plan's archive must share with the open database, with its SHA-256."""
+        live = sources.live
+        if live is None or plan.archive is None:
+            return None
+        common = last_common(sources.generations, live.generation, plan.target.generation)
+        sequence = min(plan.base, live.sequence, common)
+        with suppress(EventVaultError, plyvel.Error), self._bus.using() as registry:
+            check_unchanged(live, registry)
+            return (sequence, hashlib.sha256(registry.at(sequence)).hexdigest()) if sequence else None
+        return None
 
     def _unjournaled_answers(self, plan: Plan, sources: Sources) -> str:
         """What the open database has of the requests whose events come from segments that were written without answers.

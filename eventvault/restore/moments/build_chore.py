@@ -20,7 +20,7 @@ from eventvault.files import make_folder, removing_on_failure, sync_tree
 from eventvault.journal import dead_letters
 from eventvault.journal.segment import decode_answers
 from eventvault.restore.laps import Laps
-from eventvault.restore.moments.replay import cut, note_offsets, put_answers, replay
+from eventvault.restore.moments.replay import check_base, cut, note_offsets, put_answers, replay
 from eventvault.restore.records import as_archive_error, check_together
 from eventvault.restore.unpacked import ArchiveFacts, check_as_needed
 from eventvault.restore.unproven import unproven_database
@@ -38,7 +38,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     are checked, are not read one by one. kafka: offsets at the target, if they are newer than those of segments and
     archive. dead_letters: a journal whose quarantined messages come back, and the installation that wrote them.
     answers: to requests that stored events of segments, which have none of them, as the lines of a segment. published:
-    no event up to this one waits to be published.
+    no event up to this one waits to be published. journaled, present: an event that the archive must have, as a segment
+    (path, sequence) and the open database (sequence, SHA-256) have it.
     """
 
     staging: str
@@ -58,6 +59,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: tuple[str, str] | None = None
     answers: str = ""
     published: int = 0
+    journaled: tuple[str, int] | None = None
+    present: tuple[int, str] | None = None
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +95,8 @@ def _prepare(wanted: Order, staging: Path, laps: Laps) -> dict[str, Any]:
         registry = EventRegistry(db, database)
         store_id = registry.identity.store_id
         upto = _upto(wanted, registry)
+        if wanted.archive is not None:
+            check_base(registry, wanted.archive, wanted.journaled, wanted.present)
         if registry.last_sequence > min(wanted.base, upto):
             cut(db, registry, min(wanted.base, upto))
             registry = EventRegistry(db, database)

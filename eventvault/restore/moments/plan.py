@@ -91,8 +91,13 @@ def choose_conflicting(sources: Sources, generation: str, archive: Path, segment
     """The one to exclude of two files that hold different events: more events stay reachable without it.
 
     With a tie it is the archive. It may be of a copy that is used elsewhere, while segments hold a checksum of the
-    events before them.
+    events before them. So it is the archive, too, if it has events beyond the segment: they do not continue those of
+    the journal.
     """
+    ends = {Path(entry.path): entry.sequence or 0 for entry in sources.archives}
+    lasts = {entry.path: entry.last for entry in sources.segments}
+    if ends.get(archive, 0) > lasts.get(segment, NO_BOUND):
+        return archive
     return max((archive, segment), key=lambda path: reachable(excluding(sources, {path}), generation))
 
 
@@ -187,6 +192,16 @@ def plan(sources: Sources, target: Target) -> Plan | None:
         rank = 2 if live else 0 if exact else 1
         ranked.append(((rank, -base if exact else candidate.bytes_to_read), candidate))
     return min(ranked, key=lambda entry: entry[0])[1] if ranked else None
+
+
+def journaled_event_of_base(plan: Plan, sources: Sources) -> tuple[str, int] | None:
+    """Return (path, sequence): a segment, and the last event that it shares with the plan's archive."""
+    if plan.archive is None:
+        return None
+    held = coverage.in_lineage(sources.segments, lineage(sources.generations, plan.target.generation))
+    shared = [(min(last, plan.base), str(segment.path)) for first, last, segment in held if first <= plan.base]
+    sequence, path = max(shared, default=(0, ""))
+    return (path, sequence) if path else None
 
 
 def latest(sources: Sources, generation: str) -> Plan:

@@ -95,7 +95,8 @@ class PlannedMoment:
         """Exclude the file that is to blame; False if it is not there any more."""
         segment = blamed = Path(error.details.get("segment", ""))
         if "archive" in error.details:
-            archive = Path(error.details["archive"])
+            archive = blamed = Path(error.details["archive"])
+        if {"archive", "segment"} <= error.details.keys():
             blamed = plans.choose_conflicting(self.sources, self.plan.target.generation, archive, segment)
         if not blamed.is_file():
             return False
@@ -117,7 +118,7 @@ def _blocked_by(damage: JournalDamaged, unavailable: MomentUnavailable) -> Journ
     return type(damage)(
         damage.message,
         hint=hint,
-        segment=damage.details["segment"],
+        segment=damage.details.get("segment"),
         window=unavailable.details["window"],
         nearest=nearest,
     )

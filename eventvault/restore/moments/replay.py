@@ -259,6 +259,37 @@ def _check_overlap(
         )
 
 
+def check_base(
+    registry: EventRegistry, archive: str, journaled: tuple[str, int] | None, present: tuple[int, str] | None
+) -> None:
+    """Raise JournalDamaged if the database of an archive has another event than the journal or the open database.
+
+    A replay compares where it begins. But an archive may have events beyond the journal, or be all that a plan uses.
+    journaled: the path of a segment, and one of its events. present: an event and its SHA-256. A segment that cannot
+    be read tells nothing here.
+    """
+    hint = "it was made by a copy of storage/ that was used elsewhere, or one of them was replaced"
+    if journaled is not None:
+        path, sequence = journaled
+        line = _event_of(Path(path), sequence)
+        if line is not None and line != registry.at(sequence):
+            raise JournalDamaged(
+                f"{archive} has another event {sequence} than {path}", hint=hint, segment=path, archive=archive
+            )
+    if present is not None and hashlib.sha256(registry.at(present[0])).hexdigest() != present[1]:
+        raise JournalDamaged(
+            f"{archive} has another event {present[0]} than the present database", hint=hint, archive=archive
+        )
+
+
+def _event_of(path: Path, sequence: int) -> bytes | None:
+    """Return an event of a segment; None if it cannot be read."""
+    with suppress(JournalDamaged, OSError):
+        source = segment.read_header(path)
+        return segment.read_lines(source)[sequence - source.first]
+    return None
+
+
 def note_offsets(db: Any, kafka: Mapping[str, Mapping[str, Any]]) -> None:
     """Put Kafka's offsets, in the form of a segment's header or the journal's record."""
     with db.write_batch(transaction=True) as batch:

@@ -220,6 +220,7 @@ class Recoverer:
             beyond = self._find_beyond(plan.target)
             if beyond.reasons and not doubtful:
                 return None  # an archive with a known problem may have more
+            beyond.reasons.extend(str(error) for error in omissions if beyond.reasons and _is_conflict(error))
             losses = self._accepted_losses(beyond)
             log.info("recovering event %s of generation %s from %s and %s segments", plan.target.sequence,
                      plan.target.generation, plan.source, len(plan.segments))  # fmt: skip
@@ -360,6 +361,11 @@ def _blamed(error: ArchiveError | BackupNotFound, plan: Plan, sources: Sources) 
     if plan.archive is not None and not isinstance(error, JournalDamaged):
         return {Path(plan.archive.path)}
     return {used.path for used in plan.segments}
+
+
+def _is_conflict(error: EventVaultError | str) -> bool:
+    """Return True for two files that hold different events."""
+    return isinstance(error, EventVaultError) and {"segment", "archive"} <= error.details.keys()
 
 
 def _check_archives_readable(sources: RecoverySources) -> None:

@@ -1,0 +1,102 @@
+"""An archive of a copy of the installation that went on elsewhere: it is proven, and it has other events."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eventvault.events import event
+from eventvault.restore.values import Moment
+from eventvault.settings import Settings
+from tests.processes import wait_until
+from tests.restoring import accept_incomplete_recovery, live, problem_codes, put
+from tests.stores import running_service
+
+
+class Copied:
+    """The installation of `settings` with the events shared-0 and shared-1, and a copy of both of its folders."""
+
+    def __init__(self, settings: Settings, copy: Settings) -> None:
+        self.settings = settings
+        self._copy = copy
+        with running_service(settings) as service:
+            put(service, 2, "shared")
+        for ours, theirs in ((settings.storage_dir, copy.storage_dir), (settings.backup_dir, copy.backup_dir)):
+            shutil.copytree(ours, theirs, dirs_exist_ok=True)
+
+    def archive(self, events: int) -> Path:
+        """Copy an archive with so many more events of the copy to the archives of the installation; return its path."""
+        with running_service(self._copy) as service:
+            put(service, events, "elsewhere")
+            archive = Path(service.create_backup("elsewhere").backup.path)
+        return Path(shutil.copy2(archive, self.settings.backup_dir))
+
+
+@pytest.fixture
+def copied(settings_with: Callable[..., Settings], tmp_path: Path) -> Copied:
+    own = {"AUTO_RECOVER": "true", "JOURNAL_INTERVAL": "3600000"}
+    elsewhere = {"STORAGE_DIR": str(tmp_path / "copy" / "storage"), "BACKUP_DIR": str(tmp_path / "copy" / "backups")}
+    return Copied(settings_with(own), settings_with({**own, **elsewhere}))
+
+
+def lose(copied: Copied) -> list[bytes]:
+    """Post three events, and lose `storage/`; returns what was live. The copy has an archive with four events more."""
+    with running_service(copied.settings) as service:
+        put(service, 3, "own")
+        lost = live(service)
+    copied.archive(4)
+    shutil.rmtree(copied.settings.storage_dir)
+    return lost
+
+
+def test_a_recovery_does_not_take_its_events_for_the_lost_ones(copied: Copied) -> None:
+    lost = lose(copied)
+
+    with running_service(copied.settings) as service:
+        (problem,) = [each for each in service.status()["problems"] if each["code"] == "recovery_incomplete"]
+        assert "elsewhere" in problem["message"]
+        assert "has another event 5 than" in problem["message"]
+        (archive,) = copied.settings.backup_dir.glob("*elsewhere.tar.gz")
+        archive.rename(copied.settings.storage_dir.parent / archive.name)
+        wait_until(lambda: service.state == "serving", "it does not recover by itself")
+        assert live(service) == lost
+
+
+def test_a_recovery_that_is_accepted_brings_the_own_events_back(copied: Copied) -> None:
+    lost = lose(copied)
+
+    with running_service(copied.settings) as service:
+        accept_incomplete_recovery(service)
+        assert live(service) == lost
+        assert problem_codes(service) == []
+
+
+def by_sequence(_: list[bytes]) -> Moment:
+    return Moment(sequence=4)
+
+
+def by_instant(events: list[bytes]) -> Moment:
+    return Moment(instant=event.recorded_of(events[3]))
+
+
+@pytest.mark.parametrize("moment", [by_sequence, by_instant])
+@pytest.mark.parametrize("events", [2, 1, 6], ids=["up to the moment", "before it", "beyond the present"])
+@pytest.mark.parametrize("journaled", [True, False], ids=["journal", "no segment"])
+def test_a_moment_has_the_own_events(
+    copied: Copied, moment: Callable[[list[bytes]], Moment], events: int, journaled: bool
+) -> None:
+    """Without a segment only the open database has them."""
+    with running_service(copied.settings) as service:
+        for number in range(3):
+            put(service, 1, f"own-{number}")
+        own = live(service)
+        archive = copied.archive(events)
+        if not journaled:
+            for segment in service.journal.folder.segments()[0]:
+                segment.path.unlink()
+        service.restore_moment(moment(own))
+        assert live(service) == own[:4]
+    assert archive.is_file()
