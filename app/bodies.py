@@ -18,6 +18,8 @@ from eventvault.gzip_format import WBITS
 CHUNK = 256 * 1024
 SMALL_BODY_BYTES = 64 * 1024
 """Bodies up to this size need no budget: all threads together take little for them."""
+_SLICE = 4096
+"""Bytes that are inflated at a time: what is behind a gzip member in them is copied, and a member may have 20 bytes."""
 
 _HELD = "eventvault.held_body"
 _GZIP = ("gzip", "x-gzip")
@@ -44,7 +46,7 @@ def read_body() -> bytes:
         return small + b"".join(iter(read_some, b""))
     body, memory = io.BytesIO(), current_edge().bodies.reservation()
     at_request_end(memory.release)
-    for piece in _decoded():
+    for piece in _decoded(limit):
         size = body.tell() + len(piece)
         if size > limit:
             raise _too_large(limit)
@@ -79,15 +81,25 @@ def read_some(size: int = CHUNK) -> bytes:
         ) from error
 
 
-def _decoded() -> Iterator[bytes]:
+def _decoded(limit: int) -> Iterator[bytes]:
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding in ("", "identity"):
-        return iter(read_some, b"")
+        return _received(limit)
     if coding in _GZIP:
-        return _inflated(iter(read_some, b""))
+        return _inflated(_received(limit))
     raise UnsupportedMediaType(
         f"bodies encoded as {coding[:80]} are not supported", hint="send it with Content-Encoding: gzip, or without"
     )
+
+
+def _received(limit: int) -> Iterator[bytes]:
+    """Yield the body as it arrives. Raises TooLarge: chunks of gzip members that hold nothing have no other end."""
+    size = 0
+    while piece := read_some():
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        yield piece
 
 
 def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -96,14 +108,16 @@ def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
     ended = False
     try:
         for piece in pieces:
-            while piece:
-                if ended:
-                    inflater, ended = zlib.decompressobj(WBITS), False
-                inflated = inflater.decompress(piece, CHUNK)
-                if inflated:
-                    yield inflated
-                ended = inflater.eof
-                piece = inflater.unused_data if ended else inflater.unconsumed_tail
+            for start in range(0, len(piece), _SLICE):
+                rest = piece[start : start + _SLICE]
+                while rest:
+                    if ended:
+                        inflater, ended = zlib.decompressobj(WBITS), False
+                    inflated = inflater.decompress(rest, CHUNK)
+                    if inflated:
+                        yield inflated
+                    ended = inflater.eof
+                    rest = inflater.unused_data if ended else inflater.unconsumed_tail
     except zlib.error as error:
         why = str(error).rpartition(": ")[2]
         raise MalformedInput(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -155,6 +156,22 @@ def test_the_body_limit_applies_to_chunked_and_plain_bodies(server: Server) -> N
     assert (status, json.loads(body)["code"]) == (413, "too_large")
     status, body = server.ask("POST", "/api/events", iter([b'{"type":', b'"a"}']), **{"Transfer-Encoding": "chunked"})
     assert status == 201
+
+
+@pytest.mark.parametrize(
+    "compressed",
+    [
+        pytest.param(gzip.compress(b"", mtime=0) * 15_000, id="members that hold nothing"),
+        pytest.param(b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 300_000, id="a file name"),
+        pytest.param(b"\x1f\x8b\x08\x10" + bytes(6) + b"c" * 300_000, id="a comment"),
+    ],
+)
+def test_chunks_that_inflate_to_nothing_have_the_same_limit(server: Server, compressed: bytes) -> None:
+    """They could go on without end, and take a thread and a processor for so long."""
+    headers = {"Transfer-Encoding": "chunked", "Content-Encoding": "gzip"}
+    pieces = (compressed[start : start + 5000] for start in range(0, len(compressed), 5000))
+    status, body = server.ask("POST", "/api/events", pieces, **headers)
+    assert (status, json.loads(body)["code"]) == (413, "too_large")
 
 
 def test_long_requests_use_at_most_half_of_the_threads(serve: Serve, tmp_path: Path) -> None:
