@@ -172,20 +172,25 @@ class MomentBuilder:
             reason=reason,
             answers=self._unjournaled_answers(plan, sources) if reason is not None else "",
             journaled=plans.journaled_event_of_base(plan, sources),
-            present=self._present_event_of_base(plan, sources),
+            present=self._present_events(plan, sources),
         )
 
-    def _present_event_of_base(self, plan: Plan, sources: Sources) -> tuple[int, str] | None:
-        """Return the last event that the plan's archive must share with the open database, with its SHA-256."""
+    def _present_events(self, plan: Plan, sources: Sources) -> list[tuple[int, str]]:
+        """Return (sequence, SHA-256) of events of the open database that base and target of the plan must have too.
+
+        There are none if the open database lacks the target: it may be an old copy itself that the plan replaces.
+        """
         live = sources.live
-        if live is None or plan.archive is None:
-            return None
-        common = last_common(sources.generations, live.generation, plan.target.generation)
-        sequence = min(plan.base, live.sequence, common)
+        if live is None or plan.live:
+            return []
+        common = min(live.sequence, last_common(sources.generations, live.generation, plan.target.generation))
+        if plan.target.sequence is None or plan.target.sequence > common:
+            return []
         with suppress(EventVaultError, plyvel.Error), self._bus.using() as registry:
             check_unchanged(live, registry)
-            return (sequence, hashlib.sha256(registry.at(sequence)).hexdigest()) if sequence else None
-        return None
+            shared = {min(plan.base, plan.target.sequence), plan.target.sequence} - {0}
+            return [(sequence, hashlib.sha256(registry.at(sequence)).hexdigest()) for sequence in shared]
+        return []
 
     def _unjournaled_answers(self, plan: Plan, sources: Sources) -> str:
         """What the open database has of the requests whose events come from segments that were written without answers.

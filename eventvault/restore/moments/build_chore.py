@@ -38,8 +38,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     are checked, are not read one by one. kafka: offsets at the target, if they are newer than those of segments and
     archive. dead_letters: a journal whose quarantined messages come back, and the installation that wrote them.
     answers: to requests that stored events of segments, which have none of them, as the lines of a segment. published:
-    no event up to this one waits to be published. journaled, present: an event that the archive must have, as a segment
-    (path, sequence) and the open database (sequence, SHA-256) have it.
+    no event up to this one waits to be published. journaled: an event that the archive must have as a segment has it
+    (path, sequence). present: events of the open database (sequence, SHA-256).
     """
 
     staging: str
@@ -60,7 +60,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     answers: str = ""
     published: int = 0
     journaled: tuple[str, int] | None = None
-    present: tuple[int, str] | None = None
+    present: list[tuple[int, str]] = []
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
@@ -95,13 +95,15 @@ def _prepare(wanted: Order, staging: Path, laps: Laps) -> dict[str, Any]:
         registry = EventRegistry(db, database)
         store_id = registry.identity.store_id
         upto = _upto(wanted, registry)
+        present = dict(wanted.present)
         if wanted.archive is not None:
-            check_base(registry, wanted.archive, wanted.journaled, wanted.present)
+            check_base(registry, wanted.archive, wanted.journaled, present, wanted.base)
         if registry.last_sequence > min(wanted.base, upto):
             cut(db, registry, min(wanted.base, upto))
             registry = EventRegistry(db, database)
         segments = [(Path(path), min(last, upto)) for path, last in wanted.segments]
-        last = replay(db, registry, segments, archive=wanted.archive, published=min(wanted.published, upto))
+        published = min(wanted.published, upto)
+        last = replay(db, registry, segments, archive=wanted.archive, published=published, present=present)
         note_offsets(db, wanted.kafka)
         if wanted.dead_letters is not None:
             dead_letters.put_back(db, Path(wanted.dead_letters[0]), wanted.dead_letters[1])

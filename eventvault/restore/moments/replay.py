@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -63,18 +64,20 @@ def replay(
     *,
     archive: str | None = None,
     published: int = 0,
+    present: Mapping[int, str] = MappingProxyType({}),
 ) -> int:
     """Append the events of segments, in order, each up to the sequence beside its path; return the last sequence.
 
     The answers to the requests that stored them come with them, and the keys of those that are to be published.
     archive: the path of the archive that the database was unpacked from. published: up to which event that is known to
-    be done. Checks every segment against the events before it. Raises JournalDamaged if a segment is damaged,
+    be done. Checks every segment against the events before it, and against those of the open database in `present`, as
+    SHA-256 by sequence. Raises JournalDamaged if a segment is damaged,
     forged, missing, or does not continue the events before it; the error names the `archive` too if that may be wrong
     instead.
     """
     with bulk.bulk_writer(db) as writer:
         base = {} if archive is None else {"archive": archive}
-        return _replay(writer, db, registry, segments, base, max(published, _published(segments)))
+        return _replay(writer, db, registry, segments, base, max(published, _published(segments)), present)
 
 
 def _replay(
@@ -84,6 +87,7 @@ def _replay(
     segments: Sequence[tuple[Path, int]],
     base: Mapping[str, str],
     published: int,
+    present: Mapping[int, str],
 ) -> int:
     last = registry.last_sequence
     recorded = registry.at(last)[RECORDED_TIME] if last else b""
@@ -106,6 +110,7 @@ def _replay(
             raise JournalDamaged(
                 f"{path} does not continue event {last}", hint="a segment before it is missing", segment=str(path)
             )
+        _check_present(path, enumerate(wanted, last + 1), present)
         recorded = _append(writer, path, last + 1, wanted, recorded)
         put_answers(db, (answer for answer in answers if last < answer.sequence <= last + len(wanted)), since)
         _put(db, outbox.puts_of(pending, max(last, published), last + len(wanted)))
@@ -260,26 +265,37 @@ def _check_overlap(
 
 
 def check_base(
-    registry: EventRegistry, archive: str, journaled: tuple[str, int] | None, present: tuple[int, str] | None
+    registry: EventRegistry, archive: str, journaled: tuple[str, int] | None, present: Mapping[int, str], base: int
 ) -> None:
     """Raise JournalDamaged if the database of an archive has another event than the journal or the open database.
 
     A replay compares where it begins. But an archive may have events beyond the journal, or be all that a plan uses.
-    journaled: the path of a segment, and one of its events. present: an event and its SHA-256. A segment that cannot
-    be read tells nothing here.
+    journaled: the path of a segment, and one of its events; a segment that cannot be read tells nothing here. present:
+    as in `replay`. base: how many events of the archive are used.
     """
-    hint = "it was made by a copy of storage/ that was used elsewhere, or one of them was replaced"
     if journaled is not None:
         path, sequence = journaled
         line = _event_of(Path(path), sequence)
         if line is not None and line != registry.at(sequence):
-            raise JournalDamaged(
-                f"{archive} has another event {sequence} than {path}", hint=hint, segment=path, archive=archive
-            )
-    if present is not None and hashlib.sha256(registry.at(present[0])).hexdigest() != present[1]:
-        raise JournalDamaged(
-            f"{archive} has another event {present[0]} than the present database", hint=hint, archive=archive
-        )
+            raise _differs(archive, sequence, path, segment=path, archive=archive)
+    for sequence, sha256 in present.items():
+        if sequence <= base and hashlib.sha256(registry.at(sequence)).hexdigest() != sha256:
+            raise _differs(archive, sequence, "the present database", archive=archive)
+
+
+def _check_present(path: Path, events: Iterable[tuple[int, bytes]], present: Mapping[int, str]) -> None:
+    """Raise JournalDamaged if a segment has another event than the open database.
+
+    The journal of a copy of the installation, merged into this one, has segments of the same generation.
+    """
+    for sequence, line in events if present else ():
+        if sequence in present and hashlib.sha256(line).hexdigest() != present[sequence]:
+            raise _differs(str(path), sequence, "the present database", segment=str(path))
+
+
+def _differs(file: str, sequence: int, other: str, **details: str) -> JournalDamaged:
+    hint = "it was made by a copy of storage/ that was used elsewhere, or one of them was replaced"
+    return JournalDamaged(f"{file} has another event {sequence} than {other}", hint=hint, **details)
 
 
 def _event_of(path: Path, sequence: int) -> bytes | None:

@@ -211,6 +211,7 @@ class Recoverer:
             return None
         trusted = self._trusted(everything, generation)
         excluded: set[Path] = set()
+        conflicts: list[str] = []
         while True:
             sources = plans.excluding(trusted, excluded)
             plan = plans.latest(sources, generation)
@@ -218,9 +219,9 @@ class Recoverer:
             if plan.target.sequence == 0 and not was_empty:
                 return None
             beyond = self._find_beyond(plan.target)
+            beyond.reasons.extend(conflicts)
             if beyond.reasons and not doubtful:
                 return None  # an archive with a known problem may have more
-            beyond.reasons.extend(str(error) for error in omissions if beyond.reasons and _is_conflict(error))
             losses = self._accepted_losses(beyond)
             log.info("recovering event %s of generation %s from %s and %s segments", plan.target.sequence,
                      plan.target.generation, plan.source, len(plan.segments))  # fmt: skip
@@ -234,6 +235,7 @@ class Recoverer:
                     self._journal.quarantine(error)  # so that the next try fails before it unpacks anything
                     raise _unreadable_now(error) from error
                 omissions.append(error)
+                conflicts += [str(error)] if _is_conflict(error) else []
                 excluded |= _blamed(error, plan, sources)
                 if "segment" in error.details and Path(error.details["segment"]) in excluded:
                     self._journal.mark_suspect(Path(error.details["segment"]))
@@ -363,9 +365,9 @@ def _blamed(error: ArchiveError | BackupNotFound, plan: Plan, sources: Sources) 
     return {used.path for used in plan.segments}
 
 
-def _is_conflict(error: EventVaultError | str) -> bool:
-    """Return True for two files that hold different events."""
-    return isinstance(error, EventVaultError) and {"segment", "archive"} <= error.details.keys()
+def _is_conflict(error: EventVaultError) -> bool:
+    """Return True for two files that hold different events: without one of them, its events are lost."""
+    return {"segment", "archive"} <= error.details.keys()
 
 
 def _check_archives_readable(sources: RecoverySources) -> None:

@@ -12,7 +12,7 @@ from eventvault.events import event
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from tests.processes import wait_until
-from tests.restoring import accept_incomplete_recovery, live, problem_codes, put
+from tests.restoring import accept_incomplete_recovery, generation, live, problem_codes, put
 from tests.stores import running_service
 
 
@@ -27,12 +27,28 @@ class Copied:
         for ours, theirs in ((settings.storage_dir, copy.storage_dir), (settings.backup_dir, copy.backup_dir)):
             shutil.copytree(ours, theirs, dirs_exist_ok=True)
 
+    def exchange(self, events: int) -> None:
+        """Put the database of the copy, with so many more events, into the place of that of the installation."""
+        with running_service(self._copy) as service:
+            put(service, events, "elsewhere")
+        shutil.rmtree(self.settings.database)
+        shutil.copytree(self._copy.database, self.settings.database)
+
     def archive(self, events: int) -> Path:
         """Copy an archive with so many more events of the copy to the archives of the installation; return its path."""
         with running_service(self._copy) as service:
             put(service, events, "elsewhere")
             archive = Path(service.create_backup("elsewhere").backup.path)
         return Path(shutil.copy2(archive, self.settings.backup_dir))
+
+    def journal(self, events: int) -> None:
+        """Copy the journal of the copy, with so many more events, into that of the installation."""
+        with running_service(self._copy) as service:
+            put(service, events, "elsewhere")
+            for segment in service.journal.folder.segments()[0]:
+                ours = self.settings.backup_dir / segment.path.relative_to(self._copy.backup_dir)
+                if not ours.exists():
+                    shutil.copy2(segment.path, ours)
 
 
 @pytest.fixture
@@ -100,3 +116,41 @@ def test_a_moment_has_the_own_events(
         service.restore_moment(moment(own))
         assert live(service) == own[:4]
     assert archive.is_file()
+
+
+@pytest.mark.parametrize("sequence", [3, 4, 5])
+def test_a_moment_has_the_own_events_although_the_journals_were_merged(copied: Copied, sequence: int) -> None:
+    with running_service(copied.settings) as service:
+        put(service, 3, "own")
+        own = live(service)
+        copied.journal(6)
+        service.restore_moment(Moment(sequence=sequence))
+        assert live(service) == own[:sequence]
+
+
+def test_a_recovery_from_merged_journals_is_refused(copied: Copied) -> None:
+    """The segment of the copy reaches further than the own archive that it contradicts."""
+    with running_service(copied.settings) as service:
+        put(service, 3, "own")
+        service.create_backup()
+    copied.journal(6)
+    shutil.rmtree(copied.settings.storage_dir)
+
+    with running_service(copied.settings) as service:
+        assert problem_codes(service) == ["database_missing", "recovery_incomplete"]
+
+
+@pytest.mark.parametrize("archived", [True, False], ids=["archive", "journal"])
+def test_the_own_events_come_back_if_the_database_is_the_one_of_the_copy(copied: Copied, archived: bool) -> None:
+    with running_service(copied.settings) as service:
+        put(service, 3, "own")
+        if archived:
+            service.create_backup()
+        lost, own = generation(service), live(service)
+    copied.exchange(1)
+
+    with running_service(copied.settings) as service:
+        assert problem_codes(service) == ["rolled_back"]
+        service.restore_moment(Moment(generation=lost, sequence=5))
+        assert live(service) == own
+        assert problem_codes(service) == []
