@@ -48,7 +48,8 @@ log = logging.getLogger("BackupManager")
 
 INCOMPLETE = "recovery_incomplete"
 _COMPLETE_HINT = (
-    "put what is missing back into BACKUP_DIR, and the service recovers by itself; or do without it: accept it with "
+    "put what is missing back into BACKUP_DIR, or, of two files with different events, move the wrong one away, and "
+    "the service recovers by itself; or do without it: accept it with "
     f"POST /api/problems/{INCOMPLETE}/accept or flask problems accept {INCOMPLETE}, and recover again, "
     "unless AUTO_RECOVER=true does so"
 )
