@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from eventvault.doctor.facts import (
 from eventvault.errors import EventVaultError
 from eventvault.problems import CONSEQUENCES, Problem
 from eventvault.settings import DECLARATIONS, load
+from tests.service import PROJECT
 from tests.stores import folders_beneath
 
 NOW = clock.parse("2026-11-28T21:16:00Z")
@@ -314,3 +316,19 @@ def test_a_damaged_database_of_which_nothing_else_is_there_is_not_to_be_restored
     ]
     assert "flask backup restore" in str(mends[0])
     assert "restore" not in str(mends[1])
+
+
+def test_what_does_not_degrade_health_is_a_warning() -> None:
+    calls = [
+        node
+        for module in (PROJECT / "eventvault").rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_bytes()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Problem"
+    ]
+    never = {
+        ast.literal_eval(call.args[0])
+        for call in calls
+        if any(each.arg == "degrades" and ast.unparse(each.value) == "False" for each in call.keywords)
+    }
+    assert "kafka_quarantine" in never
+    assert {code: MENDS[code].state for code in never} == dict.fromkeys(never, "warn")
