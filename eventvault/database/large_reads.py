@@ -41,7 +41,7 @@ class LargeReads:
 
     def answering(self) -> AbstractContextManager[None]:
         """Let the turn of this thread, if it takes one, last until the context is left: until there is an answer."""
-        return self._kept() if self._were_met else _NOTHING
+        return self._lasting() if self._were_met else _NOTHING
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -51,7 +51,7 @@ class LargeReads:
             yield
 
     @contextmanager
-    def _kept(self) -> Iterator[None]:
+    def _lasting(self) -> Iterator[None]:
         with ExitStack() as stack:
             self._of_thread.answering = stack
             try:
