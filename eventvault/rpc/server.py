@@ -53,6 +53,8 @@ class ConnectionServer:
         self._answering = 0
         self._spare: int | None = None
         """A descriptor that is given up for a moment to refuse a connection, when there is no other."""
+        self._reserve()  # now, as it gets a low number, which can be had again under a limit that is lowered
+        self._fails_to_accept = False
         self.last_closed = time.monotonic()
         """When a connection was closed for the last time."""
 
@@ -63,15 +65,17 @@ class ConnectionServer:
     def serve(self, listener: socket.socket, is_over: Callable[[], bool]) -> None:
         """Accept connections until `is_over`, which is asked several times a second."""
         listener.settimeout(_ACCEPT_SECONDS)
-        self._reserve()
         while not is_over():
             try:
                 self._accept(listener)
+                self._fails_to_accept = False
             except TimeoutError:
                 continue
             except (OSError, RuntimeError) as error:
                 # No descriptor or no thread is free; one will be when another connection ends.
-                log.warning("accepting a connection failed: %s", error)
+                if not self._fails_to_accept:
+                    log.warning("accepting a connection failed: %s", error)
+                self._fails_to_accept = True
                 if not self._refuse(listener):
                     time.sleep(_ACCEPT_AGAIN_SECONDS)
 

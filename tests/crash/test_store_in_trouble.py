@@ -12,9 +12,10 @@ from typing import Any
 import plyvel
 import pytest
 
+from app.cli.backup.recover import RecoverCommand
 from eventvault.database import opening
 from eventvault.database.values import ScanQuery
-from eventvault.errors import EventVaultError, TooBusy
+from eventvault.errors import EventVaultError, ServiceRunning, TooBusy
 from eventvault.events.event import EventDraft, draft
 from eventvault.past import pool
 from eventvault.rpc import frames
@@ -247,6 +248,28 @@ def test_a_store_without_free_descriptors_refuses_instead_of_keeping_its_clients
         resource.prlimit(store, resource.RLIMIT_NOFILE, before)
     assert store_client.append(drafts("afterwards")).results[0].sequence == 2
     assert store_client.status()["store"]["pid"] == store
+
+
+def test_a_limit_below_the_descriptors_in_use_lets_a_store_refuse_as_well(store_client: StoreClient) -> None:
+    """The number of the descriptor that it gives up for that is below any limit that a store can live with."""
+    store = int(store_client.status()["store"]["pid"])
+    before = resource.prlimit(store, resource.RLIMIT_NOFILE)
+    used = {int(each.name) for each in Path(f"/proc/{store}/fd").iterdir()}
+    resource.prlimit(store, resource.RLIMIT_NOFILE, (min(set(range(100)) - used), before[1]))
+    for _ in range(3):
+        with closing(StoreClient.over(store_client.spawner)) as another, pytest.raises(TooBusy, match="descriptor"):
+            another.append(drafts("refused"))
+    resource.prlimit(store, resource.RLIMIT_NOFILE, before)
+    assert store_client.append(drafts("afterwards")).results[0].sequence == 1
+
+
+def test_a_recovery_takes_a_store_that_does_not_answer_for_one_that_runs(settings: Settings) -> None:
+    settings.storage_dir.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(settings.storage_dir / "store.sock"))
+        listener.listen()
+        with pytest.raises(ServiceRunning):
+            RecoverCommand(settings).require_sources()
 
 
 @pytest.mark.parametrize("sent", [b"\x10", b"\x10\0\0\0", b"\x10\0\0\0half"])

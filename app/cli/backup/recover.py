@@ -123,7 +123,7 @@ class RecoverCommand:
         if hello is not None and hello.mode == "command":
             self._spawner.end("")
             self._spawner.wait_until_gone(_END_SECONDS)
-        elif hello is not None:
+        elif hello is not None or self._spawner.listens():  # one that is stuck, or has no free descriptor, says nothing
             raise _running()
 
 
