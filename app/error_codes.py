@@ -304,9 +304,10 @@ ANSWERS: dict[str, ErrorCode] = {
         422, NOT_FOUND,
     ),
     "journal_damaged": ErrorCode(
-        "A segment of the journal is damaged, forged or missing, and no other way leads to this moment.",
+        "A segment of the journal is damaged, forged or missing, or an archive has other events than the journal or "
+        "the open database; and no other way leads to this moment.",
         "/data/backups/journal/86ad05ce70457cf8/00000001-00000040.jsonl.gz is damaged: its checksum is wrong",
-        "Restore the moment in `nearest`, or put a good copy of the segment beside it.",
+        "Restore the moment in `nearest`, or put a good copy in the place of the file that the answer names.",
         422, INVALID,
     ),
     "journal_unreadable": ErrorCode(

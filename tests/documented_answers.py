@@ -13,32 +13,41 @@ _REST_OF_A_PATH = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 
 
 class DocumentedAnswers:
-    """document: of the OpenAPI form. Its schemas are compiled when an answer needs them first."""
+    """document: of the OpenAPI form. Its schemas are compiled when an answer needs them first.
+
+    differences: of the answers so far, each in a sentence.
+    """
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
         self._validators: dict[str, Any] = {}
+        self.differences: list[str] = []
 
     def install(self, app: Flask) -> None:
-        """Compare each answer of this application. One that is not documented raises AssertionError in its request."""
-        app.after_request(self.check)
+        """Compare each answer of this application."""
+        app.after_request(self._note_differences)
 
-    def check(self, answer: Response) -> Response:
-        """Return the answer of the present request."""
+    def _note_differences(self, answer: Response) -> Response:
+        try:
+            self._check(answer)
+        except AssertionError as error:  # raised here, it would be an answer 500, which is documented
+            self.differences.append(str(error))
+        return answer
+
+    def _check(self, answer: Response) -> None:
         rule = "" if request.url_rule is None else _REST_OF_A_PATH.sub(r"{\1}", request.url_rule.rule)
         operation = self._document["paths"].get(rule, {}).get(request.method.lower())
         if operation is None:  # an unknown address or method, or a page for people
-            return answer
+            return
         label = f"{request.method} {rule}: {answer.status}"
         documented = operation["responses"].get(str(answer.status_code))
         assert documented is not None or answer.status_code >= 400, f"{label} is not documented"
         content = self._resolved(documented or operation["responses"]["default"]).get("content", {})
         if answer.status_code in (204, 304):
-            return answer
+            return
         assert answer.mimetype in content, f"{label} is {answer.mimetype}, documented are {list(content)}"
         if answer.mimetype == "application/json" and not answer.is_streamed and not answer.content_encoding:
             self._compare(label, content[answer.mimetype]["schema"], answer.get_data())
-        return answer
 
     def _resolved(self, part: dict[str, Any]) -> dict[str, Any]:
         while "$ref" in part:

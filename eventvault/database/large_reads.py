@@ -1,6 +1,7 @@
-"""Lets those who read large events take turns, so that no more of them is in memory than one reader needs.
+"""Lets those who read large events take turns, so that no two of them need the memory for that at once.
 
-That is several times the event: LevelDB holds the block with it, Python the value, and an answer is one more copy.
+That is several times the event: LevelDB holds the block with it, Python the value, and an answer is one more copy. The
+answer alone is left once a turn has ended, until the client has taken it.
 """
 
 from __future__ import annotations

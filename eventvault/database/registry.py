@@ -419,7 +419,10 @@ class EventRegistry:
 
     def _read_first(self) -> int | None:
         first = self.get_value(keys.event_key(1)) if self.last_sequence else None
-        return event.recorded_of(first) if first is not None else None
+        if first is None:
+            return None
+        LARGE_READS.note(len(first))
+        return event.recorded_of(first)
 
     def _read_last(self) -> tuple[int, int]:
         """Return the sequence and the recorded time of the newest event. Its block stays out of LevelDB's cache."""

@@ -33,7 +33,7 @@ def send(connection: socket.socket, body: bytes) -> None:
     if len(body) < _COPIED_BYTES:
         connection.sendall(framed(body))
     else:
-        connection.sendall(_LENGTH.pack(len(body)), socket.MSG_MORE)
+        connection.sendall(_LENGTH.pack(len(body)))
         connection.sendall(body)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,12 @@ def documented_answers(tmp_path_factory: pytest.TempPathFactory) -> DocumentedAn
 
 
 @pytest.fixture
-def app(settings: Settings, store: MemoryStore, documented_answers: DocumentedAnswers) -> Flask:
+def app(settings: Settings, store: MemoryStore, documented_answers: DocumentedAnswers) -> Iterator[Flask]:
     app = create_app(settings, store, shared_seconds=0.0)  # tests change the store behind it
+    documented_answers.differences.clear()
     documented_answers.install(app)
-    return app
+    yield app
+    assert documented_answers.differences == []
 
 
 @pytest.fixture

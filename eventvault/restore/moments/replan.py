@@ -115,10 +115,5 @@ def _blocked_by(damage: JournalDamaged, unavailable: MomentUnavailable) -> Journ
     if nearest:
         last = nearest[0]
         hint = f"the last moment that can be restored without it is event {last['sequence']} of {last['generation']}"
-    return type(damage)(
-        damage.message,
-        hint=hint,
-        segment=damage.details.get("segment"),
-        window=unavailable.details["window"],
-        nearest=nearest,
-    )
+    files = {name: path for name, path in damage.details.items() if name in ("segment", "archive")}
+    return type(damage)(damage.message, hint=hint, **files, window=unavailable.details["window"], nearest=nearest)

@@ -110,7 +110,7 @@ def _replay(
             raise JournalDamaged(
                 f"{path} does not continue event {last}", hint="a segment before it is missing", segment=str(path)
             )
-        _check_present(path, enumerate(wanted, last + 1), present)
+        _check_present(path, wanted, last + 1, present)
         recorded = _append(writer, path, last + 1, wanted, recorded)
         put_answers(db, (answer for answer in answers if last < answer.sequence <= last + len(wanted)), since)
         _put(db, outbox.puts_of(pending, max(last, published), last + len(wanted)))
@@ -283,13 +283,14 @@ def check_base(
             raise _differs(archive, sequence, "the present database", archive=archive)
 
 
-def _check_present(path: Path, events: Iterable[tuple[int, bytes]], present: Mapping[int, str]) -> None:
+def _check_present(path: Path, wanted: Sequence[bytes], first: int, present: Mapping[int, str]) -> None:
     """Raise JournalDamaged if a segment has another event than the open database.
 
     The journal of a copy of the installation, merged into this one, has segments of the same generation.
     """
-    for sequence, line in events if present else ():
-        if sequence in present and hashlib.sha256(line).hexdigest() != present[sequence]:
+    for sequence, sha256 in present.items():
+        is_in_it = first <= sequence < first + len(wanted)
+        if is_in_it and hashlib.sha256(wanted[sequence - first]).hexdigest() != sha256:
             raise _differs(str(path), sequence, "the present database", segment=str(path))
 
 
