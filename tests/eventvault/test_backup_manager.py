@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from eventvault import data_folders
 from eventvault.backup_manager import BackupManager
+from eventvault.errors import StoreUnavailable
 from eventvault.settings import Settings
 from eventvault.store.process import lifeline, spawn
 from eventvault.store.process.spawn import Spawner
@@ -265,6 +266,22 @@ def test_no_store_is_started_for_a_service_whose_master_has_ended(settings: Sett
     assert b"has ended" in ended.stderr
     assert archive.exists()
     assert not settings.database.exists()
+
+
+def test_a_worker_whose_master_has_ended_waits_for_no_store(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for 20 seconds, and held the port of the service for so long."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    monkeypatch.setenv("EVENTVAULT_MASTER", str(ended.pid))
+    tried = tmp_path / "tried"
+    client = BackupManager(settings, [sys.executable, "-c", f"open({str(tried)!r}, 'w')"]).initialize()
+    with pytest.raises(StoreUnavailable):
+        client.append(drafts(1))
+    stop_lifelines(client)
+    client.close()
+    assert not tried.exists()
 
 
 def test_no_store_is_started_for_a_command_while_a_service_runs(settings: Settings, clients: list[StoreClient]) -> None:

@@ -25,11 +25,13 @@ import msgspec
 
 from eventvault import data_folders, environment
 from eventvault.back_off import BackOff
-from eventvault.errors import EventVaultError
+from eventvault.errors import EventVaultError, StoreUnavailable
 from eventvault.file_locks import holding
 from eventvault.files import make_folder
 from eventvault.rpc import frames, sockets
 from eventvault.settings import PROJECT, Settings
+from eventvault.store.process import MASTER_VARIABLE
+from eventvault.store.process.ownership import master_lives
 from eventvault.store.process.relay import relayed_errors
 from eventvault.store.rpc import wire
 
@@ -233,6 +235,9 @@ class Spawner:
                 raise
 
     def _start(self, deadline: float) -> None:
+        """Raises StoreUnavailable in a worker whose gunicorn was killed: it shall end, and not wait for a store."""
+        if self.mode == "service" and not master_lives(os.environ.get(MASTER_VARIABLE)):
+            raise StoreUnavailable("the service that this process belongs to has ended", hint="start the service again")
         if self._starts.due_in:
             time.sleep(max(0.0, min(self._starts.due_in, deadline - time.monotonic())))
             if self._starts.due_in:
