@@ -85,7 +85,8 @@ def kill(jobs: Jobs, part: str) -> None:
     executors = set(jobs.pids("executor"))
     for pid in jobs.pids(part):
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: executors.isdisjoint(jobs.pids("executor")), f"executors outlive the {part}")
+    # Not by their part: one whose parent is about to end does not look like an executor any more.
+    wait_until(lambda: executors.isdisjoint(jobs.service.processes()), f"executors outlive the {part}")
 
 
 def let_go(jobs: Jobs, name: str, folder: Path) -> Job:
