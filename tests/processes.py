@@ -40,6 +40,13 @@ def _is_ending(pid: int) -> bool:
     return False
 
 
+def first_free_descriptor(pid: int) -> int:
+    """Return the lowest number of a descriptor that a process does not have open all the time."""
+    folder = Path("/proc") / str(pid) / "fd"
+    lasting = set.intersection(*({int(each.name) for each in folder.iterdir()} for _ in range(2000)))
+    return next(number for number in range(len(lasting) + 1) if number not in lasting)
+
+
 def command_line(pid: int) -> str:
     return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
 

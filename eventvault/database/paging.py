@@ -36,8 +36,8 @@ def scan(registry: EventRegistry, query: ScanQuery) -> Page:
             room -= len(value)
             if room <= 0:
                 LARGE_READS.note(len(value))
-            if room <= 0 and position != end:  # without reading on, as the next event may be as large
-                return Page(events, position, last, registry.identity.generation)
+                if position != end:  # without reading on, as the next event may be as large
+                    return Page(events, position, last, registry.identity.generation)
     return Page(events, None, last, registry.identity.generation)
 
 

@@ -333,7 +333,6 @@ class EventRegistry:
                 f"event {sequence} is missing from {name_of(self._folder)}",
                 hint="restore the newest backup; POST /api/backup/restore",
             )
-        LARGE_READS.note(len(value))
         return value
 
     def first_recorded_at_or_after(self, instant: int, upto: int) -> int:
@@ -360,6 +359,8 @@ class EventRegistry:
         """
         is_event = key.startswith(keys.EVENT)
         value: bytes | None = self._db.get(key, verify_checksums=True, fill_cache=not is_event)
+        if is_event and value is not None:
+            LARGE_READS.note(len(value))
         return value
 
     def scan_meta(self, prefix: bytes) -> dict[bytes, bytes]:
@@ -419,10 +420,7 @@ class EventRegistry:
 
     def _read_first(self) -> int | None:
         first = self.get_value(keys.event_key(1)) if self.last_sequence else None
-        if first is None:
-            return None
-        LARGE_READS.note(len(first))
-        return event.recorded_of(first)
+        return event.recorded_of(first) if first is not None else None
 
     def _read_last(self) -> tuple[int, int]:
         """Return the sequence and the recorded time of the newest event. Its block stays out of LevelDB's cache."""

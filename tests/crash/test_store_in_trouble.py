@@ -254,9 +254,7 @@ def test_a_limit_below_the_descriptors_in_use_lets_a_store_refuse_as_well(store_
     """The number of the descriptor that it gives up for that is below any limit that a store can live with."""
     store = int(store_client.status()["store"]["pid"])
     before = resource.prlimit(store, resource.RLIMIT_NOFILE)
-    lasting = set.intersection(*({each.name for each in Path(f"/proc/{store}/fd").iterdir()} for _ in range(2000)))
-    first_free = min(set(range(100)) - set(map(int, lasting)))
-    resource.prlimit(store, resource.RLIMIT_NOFILE, (first_free, before[1]))
+    resource.prlimit(store, resource.RLIMIT_NOFILE, (processes.first_free_descriptor(store), before[1]))
     for _ in range(3):
         with closing(StoreClient.over(store_client.spawner)) as another, pytest.raises(TooBusy, match="descriptor"):
             another.append(drafts("refused"))

@@ -367,18 +367,13 @@ def no_descriptors(given: Given) -> Iterator[Surface]:
 def without_free_descriptor(pid: int) -> Iterator[None]:
     """Lower the limit of a store to the descriptors that it uses all the time."""
     processes.wait_until(lambda: len(sockets_of(pid)) == 2, "it has more than its listener and one client")
-    lasting = set.intersection(*(descriptors(pid) for _ in range(2000)))
-    first_free = next(number for number in range(len(lasting) + 1) if number not in lasting)
+    first_free = processes.first_free_descriptor(pid)
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free, before[1]))
     try:
         yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-
-
-def descriptors(pid: int) -> set[int]:
-    return {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
 
 
 def sockets_of(pid: int) -> list[Path]:
