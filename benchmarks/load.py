@@ -134,7 +134,7 @@ class Generator:
         self.statuses: Counter[str] = Counter()
         self.poll = select.epoll()
         self.idle = deque(Client(task["port"]) for _ in range(task["clients"]))
-        """Clients that wait for work. They take turns: the server closes a connection that is not used for long."""
+        """Idle clients. The one that is idle for longest is used next, as the server closes idle connections."""
         self.busy: dict[int, Client] = {}
         for client in self.idle:
             self.poll.register(client.connection, select.EPOLLIN)

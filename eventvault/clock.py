@@ -47,10 +47,10 @@ def correction() -> int:
 
 
 def later_than(orders: Iterable[int], instant: int) -> int:
-    """Return what something that begins at `instant` notes, so that `order_of` puts it behind what began before.
+    """Return the note by which `order_of` puts something that begins at `instant` behind all that began before it.
 
-    orders: of what began before. Returns 0 if `instant` is later than all of them; else the clock is behind, and it is
-    the largest of them.
+    orders: of all that began before it. The note is 0 if `instant` is later than all of them. Else the clock is behind,
+    and the note is the largest of them.
     """
     newest = max(orders, default=0)
     return newest if newest >= instant else 0

@@ -1,1 +1,1 @@
-"""`/api/changes`: a stream for pages. It says what has changed, so that a page asks for that again."""
+"""`/api/changes`: a stream that tells the dashboard what has changed and must be loaded again."""

@@ -31,7 +31,7 @@ class OperationFeed:
     """Safe to use from many threads. It has a thread of its own only between `join` and `leave`."""
 
     def __init__(self, store: Store, answers: SharedAnswers) -> None:
-        """answers: before a stream tells that an operation ended, the answers made before that are dropped."""
+        """answers: older ones are dropped before a stream tells that an operation has ended."""
         self._store = store
         self._answers = answers
         self._threads = SharedThreads({"operations": self._watch})

@@ -1,8 +1,8 @@
 """The retention rules: which archives may be removed, and why the others stay. Plain data; nothing is removed here.
 
-The rules are about good archives that were made here, and no others are removed. An archive that is damaged, uploaded
-or found stays. Generation and sequence decide which one is newer; its time decides its age and its hour, day,
-week, month and year. Where the two disagree, or the clock is not believed, age and calendar remove nothing.
+The rules remove only good archives that were made here. One that is damaged, was uploaded or was found stays.
+Generation and sequence decide which one is newer; its time decides its age and its hour, day, week, month and year.
+Where the two disagree, or the clock is not believed, age and calendar remove nothing.
 
 An archive is good if it is proven and no problem of it is known. Three are never removed: the newest good archive made
 here, the last good one, and the last one that was verified. An archive that was only copied in may be unreadable, and

@@ -1,4 +1,4 @@
-"""Lets those who read large events take turns, so that no two of them need the memory for that at once.
+"""Lets only one thread at a time read events once a large one was met: reading it takes much memory.
 
 That is several times the event: LevelDB holds the block with it, Python the value, and an answer is one more copy. The
 answer alone is left once a turn has ended, until the client has taken it.

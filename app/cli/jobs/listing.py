@@ -57,7 +57,7 @@ def _jobs(states: list[str], types: list[str], limit: int) -> list[Job]:
 
 
 def _counts() -> dict[str, int] | EventVaultError:
-    """Return how many jobs there are in each state, or why that is not known, as on a disk that refuses changes."""
+    """Return how many jobs there are in each state, or why the dispatcher cannot tell, such as a full disk."""
     try:
         return current_jobs().status().states
     except EventVaultError as error:
