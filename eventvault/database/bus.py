@@ -157,6 +157,11 @@ class EventBus:
         return self._registry is not None and not self._writable
 
     @property
+    def is_writable(self) -> bool:
+        """Whether events can be appended."""
+        return self._writable
+
+    @property
     def is_closing(self) -> bool:
         """Whether `using` would wait, as the database is being closed or opened again."""
         return self._closing

@@ -35,8 +35,9 @@ def scratch_folder(storage_dir: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(storage_dir: Path) -> None:
-    """Remove the scratch folders of processes that are gone."""
-    for folder in matching(storage_dir, f"{data_folders.REHEARSAL_PREFIX}*"):
-        with suppress(OSError), holding(folder / _LOCK, 0) as is_free:
-            if is_free:
-                remove_durably(folder)
+    """Remove the scratch folders of processes that are gone. What cannot be removed now waits for the next call."""
+    with suppress(OSError):
+        for folder in matching(storage_dir, f"{data_folders.REHEARSAL_PREFIX}*"):
+            with suppress(OSError), holding(folder / _LOCK, 0) as is_free:
+                if is_free:
+                    remove_durably(folder)

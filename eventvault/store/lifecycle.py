@@ -60,6 +60,8 @@ class Lifecycle:
         self._on_serving = on_serving
         self._each_second = each_second
         self._served = False
+        self._failure: EventVaultError | None = None
+        """Why the newest start failed."""
         self._ticker_error = ""
         self._serving = Turn("beginning to serve")
         """Held while the store begins to serve, so that a stop finds either everything started or nothing."""
@@ -84,7 +86,7 @@ class Lifecycle:
     def try_to_open(self) -> None:
         """The caller holds `swapping`."""
         try:
-            if not self._bus.is_read_only:  # else it was prepared, and a folder that is read must not be replaced
+            if self._bus.registry is None:  # else it was prepared, and a folder that is open must not be replaced
                 self._prepare()
             self.serve()
         except Cancelled:
@@ -103,6 +105,8 @@ class Lifecycle:
             if self._stopping.is_set():
                 raise Cancelled("the store is stopping", hint="send the request again")
             self._open_database()
+            if self._bus.problem is self._failure:
+                self._bus.problem = None
             self.state = "serving"
             if not self._served:
                 self._served = True
@@ -148,7 +152,7 @@ class Lifecycle:
     def _fail(self, error: EventVaultError) -> None:
         if str(error) != str(self._bus.problem):
             log.error("%s (%s)", error, error.hint)
-        self._bus.problem = error
+        self._bus.problem = self._failure = error
         self.state = "failed"
 
     def _tick(self) -> None:
@@ -174,10 +178,14 @@ class Lifecycle:
             self._ticker_error = ""
 
     def _may_open_now(self) -> bool:
-        """Whether to retry: a full disk and a held lock pass, a damaged database does not."""
-        closed = self._bus.registry is None or self._bus.is_read_only
-        open_again = closed and self.state in ("failed", "serving")
-        return open_again and not isinstance(self._bus.problem, DatabaseDamaged)
+        """Whether to retry: a full disk and a held lock pass, a damaged database does not.
+
+        A database that another thread opens again at this moment is not closed. One that is open may belong to a start
+        that failed afterwards.
+        """
+        if self._bus.is_closing or isinstance(self._bus.problem, DatabaseDamaged):
+            return False
+        return self.state == "failed" or (self.state == "serving" and not self._bus.is_writable)
 
 
 def _restoring() -> StoreRestoring:

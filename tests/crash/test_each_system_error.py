@@ -119,13 +119,16 @@ def check(client: StoreClient, acknowledged: set[str], tried: str) -> float:
     began = time.monotonic()
     deadline = began + DEADLINE_SECONDS
     while True:
-        with suppress(EventVaultError):
+        try:
             name = f"check-{time.monotonic_ns()}"
             client.append(drafts(1, name))
             acknowledged.add(f"{name}-0")
             seconds = time.monotonic() - began
             break
-        assert time.monotonic() < deadline, f"{tried}: the service does not go on: {client.status()['problems']}"
+        except EventVaultError as error:
+            if time.monotonic() > deadline:
+                problems = client.status()["problems"]
+                raise AssertionError(f"{tried}: the service does not go on: {error}; {problems}") from error
         time.sleep(0.1)
     missing = acknowledged - set(ids(client))
     assert not missing, f"{tried}: lost {sorted(missing)}"

@@ -84,7 +84,8 @@ def test_damage_that_a_merge_met_refuses_posts_without_a_reopening_and_reads_go_
     fill(bus, 60, "whole")
     bus.close()
     for table in folder.glob("*.ldb"):
-        flip(table, table.stat().st_size // 3)
+        if size := table.stat().st_size:  # a merge that the end interrupts may leave an empty one
+            flip(table, size // 3)
     bus = EventBus(folder)
     stopped: list[None] = []
     bus.on_writes_stopped = lambda: stopped.append(None)
