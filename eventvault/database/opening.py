@@ -9,6 +9,7 @@ is never touched. Which process may open the live database: `eventvault.store.pr
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -23,6 +24,7 @@ import plyvel
 
 from eventvault import data_folders
 from eventvault.damage import as_answer, is_damage
+from eventvault.database import unread_logs
 from eventvault.database.cut_off import cut_torn_ends
 from eventvault.database.mapped import check_if_distrusted
 from eventvault.database.registry import open_leveldb
@@ -36,6 +38,8 @@ from eventvault.system_errors import is_lock_held_here, is_lock_refused, lock_ho
 
 log = logging.getLogger("EventBus")
 
+LISTINGS = 3
+"""How often LevelDB may list the folder of a database in part, until that counts as an error of the disk."""
 ROOM_BYTES = 256 * 1024
 """Room for an opening beyond the size of the files that LevelDB writes anew."""
 _WRITTEN = ("LOCK", "LOG", "LOG.old")
@@ -68,10 +72,11 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
     if any(log.ending is Ending.TORN for log in examination.logs):
         _wait_until_free(folder)  # a log that another process writes ends within a record at any time
         cut_torn_ends(folder, _examine(folder).logs, retain_in)
+        examination = _examine(folder)
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         try:
-            return _open_examined(folder, write_buffer)
+            return _open_examined(folder, examination, write_buffer)
         except plyvel.IOError as error:
             if is_lock_held_here(error):
                 if _end is not None:
@@ -83,6 +88,7 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
                 check_free(folder)
                 raise
             time.sleep(0.05)
+            examination = _examine(folder)
 
 
 def _clear_places(folder: Path) -> None:
@@ -94,11 +100,30 @@ def _clear_places(folder: Path) -> None:
                             rename_to_free(folder / name, data_folders.DAMAGED_SUFFIX))  # fmt: skip
 
 
-def _open_examined(folder: Path, write_buffer: int | None) -> Any:
-    """Open it; damage is what LevelDB finds twice: it takes a folder that it could list in part only for a damaged one.
+def _open_examined(folder: Path, examination: Examination, write_buffer: int | None) -> Any:
+    """Open it, and again if LevelDB passed over a log: it looks at no error of `readdir`, but the examination does."""
+    if unread_logs.put_back_leftovers(folder, examination):
+        examination = _examine(folder)
+    for _ in range(LISTINGS):
+        unread_logs.name_twice(folder, examination)
+        db = _open_listed(folder, write_buffer)
+        try:
+            missing = unread_logs.unread(folder, examination)
+            if not missing:
+                unread_logs.name_once(folder, examination)
+                return db
+        except BaseException:
+            db.close()
+            raise
+        db.close()
+        log.warning("LevelDB did not see %s in %s; the database is opened again", ", ".join(missing), folder)
+        unread_logs.put_back(folder)
+        examination = _examine(folder)
+    raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
 
-    LevelDB looks at no error of `readdir`, but the examination does.
-    """
+
+def _open_listed(folder: Path, write_buffer: int | None) -> Any:
+    """Open it; damage is what LevelDB finds twice, as it takes a folder that it lists in part for a damaged one."""
     try:
         return open_leveldb(folder, write_buffer=write_buffer)
     except plyvel.CorruptionError:

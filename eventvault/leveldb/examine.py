@@ -80,7 +80,7 @@ def examine_database(folder: Path, *, max_record: int | None = None) -> Examinat
         return Examination(folder=str(folder), problems=(error.message,))
     except FileNotFoundError as error:
         return Examination(folder=str(folder), problems=(f"{Path(error.filename or folder).name}: {error.strerror}",))
-    logs = tuple(_examine_log(folder / name, max_record) for name in _needed_logs(names, version))
+    logs = tuple(examine_log(folder / name, max_record) for name in _needed_logs(names, version))
     problems = (*_table_problems(folder, names, version), *_log_problems(logs, version))
     return Examination(
         folder=str(folder), manifest=manifest, comparator=version.comparator, tables=len(version.files), logs=logs,
@@ -141,7 +141,8 @@ def _log_problems(logs: Sequence[LogState], version: Version) -> list[str]:
     return problems
 
 
-def _examine_log(path: Path, max_record: int | None) -> LogState:
+def examine_log(path: Path, max_record: int | None = None) -> LogState:
+    """Read a log. max_record: as for `examine_database`. Raises OSError."""
     records = 0
     first = following = None
     too_short = ""

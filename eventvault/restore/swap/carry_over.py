@@ -18,7 +18,7 @@ from eventvault.database import keys
 from eventvault.database.clone import copy_database
 from eventvault.database.generation import StoreIdentity
 from eventvault.database.opening import open_checked
-from eventvault.database.registry import EventRegistry, open_leveldb
+from eventvault.database.registry import EventRegistry
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew
 from eventvault.files import remove_durably, rename_durably, sync_folder
 from eventvault.kafka import quarantine_format
@@ -117,7 +117,7 @@ def add_quarantine(storage_dir: Path, intent: Intent, registry: EventRegistry) -
     If damage makes it unreadable, a note says so.
     """
     try:
-        with closing(open_leveldb(storage_dir / intent.staged)) as db:
+        with closing(open_checked(storage_dir / intent.staged)) as db:
             _add_quarantine(db, registry)
     except (DatabaseDamaged, plyvel.Error) as error:
         if not is_damage(error):
@@ -188,7 +188,7 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
 
 def replace_offsets(database: Path, chosen: Callable[[Offsets], Offsets]) -> None:
     """Put what `chosen` returns for the offsets of a database in their place. Nobody has the database open."""
-    with closing(open_leveldb(database)) as db, db.write_batch(transaction=True, sync=True) as batch:
+    with closing(open_checked(database)) as db, db.write_batch(transaction=True, sync=True) as batch:
         present = dict(db.iterator(prefix=keys.KAFKA))
         for key in present:
             batch.delete(key)
@@ -215,7 +215,7 @@ def carry_unpublished_at_start(storage_dir: Path, database: Path, intent: Intent
 
 def _carry_into(staged: Path, offsets: Mapping[bytes, bytes], registry: EventRegistry) -> None:
     """The offsets come last: without them everything is consumed again. With them the generation goes on from there."""
-    with closing(open_leveldb(staged)) as db:
+    with closing(open_checked(staged)) as db:
         _carry_quarantine(db, registry)
         identity = EventRegistry(db, staged).identity.continuing()
         with db.write_batch(transaction=True, sync=True) as batch:

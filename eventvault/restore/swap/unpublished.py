@@ -16,8 +16,9 @@ from typing import Any
 from eventvault import clock
 from eventvault.database import keys, outbox
 from eventvault.database.generation import StoreIdentity
+from eventvault.database.opening import open_checked
 from eventvault.database.outbox import NO_EVENT, joined, message_of
-from eventvault.database.registry import EventRegistry, open_leveldb
+from eventvault.database.registry import EventRegistry
 from eventvault.events.event import DEFAULT_SOURCE, encoded, indexed_of
 from eventvault.files import sync_folder
 from eventvault.restore.swap import in_place
@@ -88,7 +89,7 @@ _NO_EVENT = keys.message_key(0, NO_EVENT)[-8:]
 @contextmanager
 def opened(staged: Path) -> Iterator[tuple[Any, EventRegistry]]:
     """Open a database that was built, for changes that are in it before it is swapped in."""
-    with closing(open_leveldb(staged)) as db:
+    with closing(open_checked(staged)) as db:
         yield db, EventRegistry(db, staged)
     sync_folder(staged)  # opening made files and removed some
 
