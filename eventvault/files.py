@@ -95,10 +95,10 @@ def mark_folder(folder: Path) -> str:
 
 
 def names_open_file(path: Path, handle: int) -> bool:
-    """Return True if `path` is still the name of the open file `handle`, whatever its content is now."""
+    """Return True if `path` is still the name of the open file `handle`, whatever its content is. Raises OSError."""
     try:
         return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -246,6 +246,10 @@ class FailingCalls:
         _STATE.pack_into(self._state, 0, 0, 0, call, error, bool(first), 0, first.encode(), b"")
         self._state[0] = 1
 
+    @property
+    def has_first_failed(self) -> bool:
+        return not _STATE.unpack_from(self._state, 0)[4]
+
     def disarm(self) -> tuple[int, str]:
         """Return how many calls were counted, and the one of that number, "" if there were not so many."""
         self._state[0] = 0

@@ -23,9 +23,11 @@ from pathlib import Path
 
 import pytest
 
+from eventvault import data_folders
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings, load
 from eventvault.store.rpc.client import StoreClient
+from tests import processes
 from tests.crash.test_each_system_error import ANSWERS, ERRORS, answer_of, check, seconds_in_words
 from tests.failing_calls import FailingCalls
 from tests.restoring import drafts, ids
@@ -201,6 +203,21 @@ def test_a_store_that_cannot_unlock_its_database_gives_way_to_another(tmp_path: 
         assert answer in ANSWERS | {"done"}
         check(client, before, "unlock")
         assert client.status()["store"]["pid"] != store
+
+
+@pytest.mark.parametrize("call", ["stat64", "fstat64"])
+def test_a_store_that_cannot_look_at_its_lock_file_goes_on(tmp_path: Path, call: str) -> None:
+    """It owns the database still. What it works on would be broken off, if it ended."""
+    settings, failing = settings_in(tmp_path), failing_in(tmp_path)
+    with running_client(settings, failing.command(READY_CHORES)) as client:
+        client.append(drafts(20))
+        store = client.status()["store"]["pid"]
+        for _ in range(2):  # the second look comes from a store that has survived the first one
+            failing.arm(first=f"{call} of {settings.storage_dir / data_folders.OWNER_LOCK}")
+            processes.wait_until(lambda: failing.has_first_failed, "the store does not look at its lock file")
+            failing.disarm()
+        check(client, set(ids(client)), call)
+        assert client.status()["store"]["pid"] == store
 
 
 @pytest.mark.soak

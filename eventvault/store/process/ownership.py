@@ -102,8 +102,14 @@ class OwnerLock:
         return sockets.listens(self._storage_dir, self._socket)
 
     def holds(self) -> bool:
-        """Whether the lock file of this process is still the one in STORAGE_DIR; False if STORAGE_DIR was removed."""
-        return self._handle is not None and names_open_file(self._path, self._handle)
+        """Whether the lock file of this process is still the one in STORAGE_DIR; False if STORAGE_DIR was removed.
+
+        An error of the system does not tell that: the kernel holds the lock for this process all the while.
+        """
+        try:
+            return self._handle is not None and names_open_file(self._path, self._handle)
+        except OSError:
+            return True
 
 
 def _note_holder(handle: int) -> None:
