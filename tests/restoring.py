@@ -41,8 +41,14 @@ def drafts(count: int, prefix: str = "live", **attributes: Any) -> list[EventDra
 
 
 def ids(store: Store) -> list[str]:
-    """The ids of all events, up to a thousand."""
-    return [orjson.loads(value)["id"] for value in store.scan(ScanQuery(limit=1000)).events]
+    """The ids of all events."""
+    found: list[str] = []
+    after: int | None = 0
+    while after is not None:
+        page = store.scan(ScanQuery(after=after, limit=1000))
+        found += [orjson.loads(value)["id"] for value in page.events]
+        after = page.next
+    return found
 
 
 def set_clock_back(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
