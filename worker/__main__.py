@@ -15,10 +15,10 @@ from types import FrameType
 
 from eventvault import environment, file_modes, logs, settings
 from eventvault.errors import EventVaultError, KafkaNotConfigured
-from eventvault.kafka.jobs.worker_transport import KafkaWorkerTransport
 from eventvault.kafka.start_check import check_kafka_settings
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
-from worker import composed, jobs
+from worker import composed
+from worker.protocol import WORKER_NAME
 from worker.supervisor import ModulesNotImported
 
 log = logging.getLogger("worker")
@@ -61,6 +61,8 @@ def _run(loaded: Settings, modules: Sequence[str], *, is_own: bool) -> int:
     has_broker = bool(loaded.kafka_bootstrap_servers) and not is_own
     try:
         if has_broker:
+            from eventvault.kafka.jobs.worker_transport import KafkaWorkerTransport  # here: its client loads slowly
+
             supervisor = composed.supervisor_for(loaded, KafkaWorkerTransport(loaded), modules)
         else:
             supervisor = composed.without_broker(loaded, modules, is_own=is_own)
@@ -68,13 +70,13 @@ def _run(loaded: Settings, modules: Sequence[str], *, is_own: bool) -> int:
         return _refuse(error)
     _drain_on_signals(supervisor.drain)
     source = loaded.kafka_bootstrap_servers if has_broker else f"the dispatcher in {loaded.storage_dir}"
-    log.info("%s takes jobs from %s", jobs.WORKER_NAME, source)
+    log.info("%s takes jobs from %s", WORKER_NAME, source)
     try:
         supervisor.run()
     except ModulesNotImported as error:
         print(f"worker: {error}\nHINT: correct the module, or take it out of WORKER_JOBS", file=sys.stderr)
         return INVALID_SETTINGS_STATUS
-    log.info("%s has drained and ends", jobs.WORKER_NAME)
+    log.info("%s has drained and ends", WORKER_NAME)
     return 0
 
 

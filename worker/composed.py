@@ -12,7 +12,6 @@ from eventvault.errors import InvalidSettings
 from eventvault.jobs.socket_worker_transport import SocketWorkerTransport
 from eventvault.jobs.transport import WorkerTransport
 from eventvault.settings import DECLARATIONS, Address, Settings
-from worker import metrics
 from worker.heartbeat import Heartbeat
 from worker.pool import Pool
 from worker.supervisor import Options, Supervisor
@@ -75,6 +74,8 @@ def supervisor_for(
 
 
 def _serve_metrics(supervisor: Supervisor, address: Address) -> None:
+    from worker import metrics  # here: Prometheus' client loads slowly, and most workers serve no metrics
+
     try:
         metrics.serve(supervisor, address.host, address.port)
     except OSError as error:

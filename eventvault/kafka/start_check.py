@@ -6,7 +6,6 @@ No client is made, because a client has threads, and who checks may fork.
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Iterator, Mapping
 
 from eventvault.errors import InvalidSettings
@@ -36,6 +35,8 @@ def check_kafka_settings(settings: Settings) -> None:
 
 def _problems_of_files(properties: Mapping[str, str]) -> Iterator[str]:
     """Name certificates and keys that cannot be used."""
+    import ssl  # here, as every start loads this module and few have such files
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority, pem = properties.get("ssl.ca.location"), properties.get("ssl.ca.pem")
     if pem is not None:
