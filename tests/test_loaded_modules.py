@@ -10,6 +10,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 NEEDED_BY_FEW = {
+    "app.dispatcher.__main__": {"confluent_kafka", "eventvault.archive", "eventvault.store.ports", "flask", "ssl"},
     "app.store.__main__": {"apscheduler", "asyncio", "confluent_kafka", "flask", "marshmallow", "ssl"},
     "app.store.scheduler": {"flask", "jinja2", "werkzeug"},
     "worker.__main__": {"apispec", "asyncio", "confluent_kafka", "marshmallow", "prometheus_client", "ssl"},

@@ -28,9 +28,9 @@ from eventvault.jobs.socket_transport import SocketTransport
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import settings_of_process
+from eventvault.store.process.detached import report_failure
 from eventvault.store.process.ending import end_if_useless, end_process, end_stuck, end_within
 from eventvault.store.process.ownership import ACQUIRE_SECONDS, OwnerLock, master_lives
-from eventvault.store.process.spawn import report_failure
 from eventvault.store.watchdog import Watchdog
 from eventvault.system_errors import reason_of
 from eventvault.unforeseen import Unforeseen

@@ -25,8 +25,8 @@ from eventvault.back_off import BackOff
 from eventvault.errors import EventVaultError
 from eventvault.problems import Problem
 from eventvault.settings import Settings
+from eventvault.store.process.detached import own_errors, start_detached
 from eventvault.store.process.ownership import birth_of, is_stopped
-from eventvault.store.process.spawn import own_errors, start_detached
 from eventvault.unforeseen import Unforeseen
 
 log = logging.getLogger("jobs")

@@ -31,6 +31,7 @@ from eventvault.notifications.receivers import check_addresses
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import collect_seldom, settings_of_process
+from eventvault.store.process.detached import report_failure
 from eventvault.store.process.dispatcher import DispatcherKeeper
 from eventvault.store.process.ending import end_if_useless, end_process, end_stuck, end_within
 from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
@@ -43,7 +44,7 @@ from eventvault.store.process.ownership import (
     starts_to_serve,
     watched_master,
 )
-from eventvault.store.process.spawn import SPAWNER_VARIABLE, report_failure
+from eventvault.store.process.spawn import SPAWNER_VARIABLE
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.server import StoreServer
 from eventvault.store.service import StoreService

@@ -19,7 +19,6 @@ from typing import Literal
 import msgspec
 
 from eventvault import clock, data_folders, small_files
-from eventvault.archive import reader
 from eventvault.backups import installation_id, names
 from eventvault.backups.installation_key import load_keys
 from eventvault.damage import as_answer
@@ -184,6 +183,8 @@ def _has_signs(settings: Settings, bound: _FolderFile | None) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _has_archive_of(folder: Path, _version: tuple[int, ...], installation: str) -> bool:
+    from eventvault.archive import reader  # late: gunicorn's workers and the dispatcher load this module and read none
+
     archives = sorted(path for path in folder.iterdir() if names.is_name(path.name))
     for path in archives[-MAX_EXAMINED:]:
         with contextlib.suppress(EventVaultError, OSError, ValueError):

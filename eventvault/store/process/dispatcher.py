@@ -23,16 +23,8 @@ from eventvault.jobs import wire
 from eventvault.progress import running
 from eventvault.rpc import frames, sockets
 from eventvault.settings import Settings
-from eventvault.store.process.spawn import (
-    FAILURE_VARIABLE,
-    Starts,
-    ask_to_end,
-    await_answer,
-    end_peer,
-    kill_peer,
-    own_errors,
-    start_detached,
-)
+from eventvault.store.process.detached import FAILURE_VARIABLE, own_errors, start_detached
+from eventvault.store.process.spawn import Starts, ask_to_end, await_answer, end_peer, kill_peer
 from eventvault.unforeseen import Unforeseen
 
 log = logging.getLogger("jobs")

@@ -18,19 +18,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from eventvault import data_folders, environment
+from eventvault import data_folders
 from eventvault.back_off import BackOff
 from eventvault.errors import EventVaultError, StoreUnavailable
 from eventvault.file_locks import holding
 from eventvault.files import make_folder
 from eventvault.rpc import frames, sockets
-from eventvault.settings import PROJECT, Settings
+from eventvault.settings import Settings
 from eventvault.store.process import MASTER_VARIABLE
+from eventvault.store.process.detached import FAILURE_VARIABLE, MAX_FAILURE_BYTES, own_errors, start_detached
 from eventvault.store.process.ownership import master_lives
 from eventvault.store.process.relay import relayed_errors
 from eventvault.store.rpc import wire
@@ -39,9 +40,6 @@ log = logging.getLogger("BackupManager")
 
 SPAWNER_VARIABLE = "EVENTVAULT_SPAWNER"
 """Environment variable of a store: the id of the process that started it and waits for its answer."""
-FAILURE_VARIABLE = "EVENTVAULT_FAILURE"
-"""Environment variable of a store: the descriptor of an open file in which it says why it cannot serve."""
-MAX_FAILURE_BYTES = 4096
 READY_SECONDS = 10.0
 """How long a new store has until it listens at the socket."""
 ANSWER_SECONDS = 3.0
@@ -266,51 +264,6 @@ class Spawner:
         if self.mode != "command" or self.settings.log_format or sys.__stderr__ is None or not sys.__stderr__.isatty():
             return {}
         return {"LOG_FORMAT": "text"}
-
-
-def start_detached(
-    settings: Settings,
-    command: Sequence[str],
-    variables: Mapping[str, str],
-    errors: int | None,
-    *,
-    pass_fds: Sequence[int] = (),
-    with_secrets: bool = True,
-) -> subprocess.Popen[bytes]:
-    """Start a program with a session of its own and with these settings; the secret ones are not in its environment.
-
-    variables: of its environment, besides the settings. errors: where it writes what it has to say. with_secrets: it
-    gets the secret settings, too.
-    """
-    secret = {**(settings.secrets() if with_secrets else {}), **environment.proxies(), **_for_handlers(settings)}
-    with environment.handed_over(secret) as secrets:
-        own = {**variables, environment.SECRETS_VARIABLE: str(secrets)}
-        return subprocess.Popen(  # nosec B603  # no shell, and no word of a client
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            cwd=PROJECT,
-            env=environment.for_child({**settings.to_environment(), **own}),
-            pass_fds=[*pass_fds, secrets],
-            start_new_session=True,
-        )
-
-
-def _for_handlers(settings: Settings) -> dict[str, str]:
-    """Return the variables that WORKER_ENV names, which the local worker of jobs gives to handlers."""
-    return {name: os.environ[name] for name in settings.worker_env if name in os.environ}
-
-
-def own_errors() -> int | None:
-    """The standard error of this process; None if it has none."""
-    return sys.__stderr__.fileno() if sys.__stderr__ else None
-
-
-def report_failure(reason: str) -> None:
-    """Tell the process that started this store why it ends before it listens."""
-    with contextlib.suppress(OSError, KeyError, ValueError):
-        os.write(int(os.environ[FAILURE_VARIABLE]), reason.encode(errors="replace")[:MAX_FAILURE_BYTES])
 
 
 def reap() -> None:

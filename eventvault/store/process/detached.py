@@ -1,0 +1,64 @@
+"""Starts a program that outlives this process, with the settings of this one; it can tell why it ends at once.
+
+The dispatcher of jobs, which knows nothing of the store's ports, starts its worker so too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from eventvault import environment
+from eventvault.settings import PROJECT, Settings
+
+FAILURE_VARIABLE = "EVENTVAULT_FAILURE"
+"""Environment variable of such a process: the descriptor of an open file in which it says why it cannot serve."""
+MAX_FAILURE_BYTES = 4096
+
+
+def start_detached(
+    settings: Settings,
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    errors: int | None,
+    *,
+    pass_fds: Sequence[int] = (),
+    with_secrets: bool = True,
+) -> subprocess.Popen[bytes]:
+    """Start a program with a session of its own and with these settings; the secret ones are not in its environment.
+
+    variables: of its environment, besides the settings. errors: where it writes what it has to say. with_secrets: it
+    gets the secret settings, too.
+    """
+    secret = {**(settings.secrets() if with_secrets else {}), **environment.proxies(), **_for_handlers(settings)}
+    with environment.handed_over(secret) as secrets:
+        own = {**variables, environment.SECRETS_VARIABLE: str(secrets)}
+        return subprocess.Popen(  # nosec B603  # no shell, and no word of a client
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            cwd=PROJECT,
+            env=environment.for_child({**settings.to_environment(), **own}),
+            pass_fds=[*pass_fds, secrets],
+            start_new_session=True,
+        )
+
+
+def _for_handlers(settings: Settings) -> dict[str, str]:
+    """Return the variables that WORKER_ENV names, which the local worker of jobs gives to handlers."""
+    return {name: os.environ[name] for name in settings.worker_env if name in os.environ}
+
+
+def own_errors() -> int | None:
+    """The standard error of this process; None if it has none."""
+    return sys.__stderr__.fileno() if sys.__stderr__ else None
+
+
+def report_failure(reason: str) -> None:
+    """Tell the process that started this one why it ends before it listens."""
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        os.write(int(os.environ[FAILURE_VARIABLE]), reason.encode(errors="replace")[:MAX_FAILURE_BYTES])
