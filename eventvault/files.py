@@ -139,6 +139,18 @@ def temporary_folder() -> Path:
     return Path("/tmp")  # nosec B108  # the name of the folder alone; files in it are made by tempfile
 
 
+def is_there(path: Path) -> bool:
+    """Return True if something has this name, a link that leads nowhere included. Raises OSError.
+
+    `os.path.lexists` says no where the system refuses to tell.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def matching(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the entries of `folder` whose names match, in order; none if there is no such folder. Raises OSError.
 
@@ -238,8 +250,12 @@ def removing_on_failure(*paths: Path) -> Iterator[None]:
 
 
 def sync_tree(folder: Path) -> None:
-    """fsync `folder` and every file and folder below it."""
-    for parent, _, names in os.walk(folder, topdown=False):
+    """fsync `folder` and every file and folder below it. Raises OSError."""
+
+    def refuse(error: OSError) -> None:  # by default, a folder that cannot be listed counts as empty
+        raise error
+
+    for parent, _, names in os.walk(folder, topdown=False, onerror=refuse):
         for name in names:
             handle = open_handle(Path(parent) / name)
             try:

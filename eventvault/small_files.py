@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from eventvault import data_folders
-from eventvault.files import matching, rename_durably, write_durably
+from eventvault.files import is_there, matching, rename_durably, write_durably
 from eventvault.progress import Turn
 from eventvault.regular_files import NotRegular, open_file
 
@@ -64,7 +64,7 @@ def write(path: Path, content: msgspec.Struct, *, replace: bool = True, mode: in
     """
     text = msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
     checksum = b' "checksum": "sha256:%s",\n' % hashlib.sha256(text).hexdigest().encode()
-    if replace and os.path.lexists(path) and not path.is_file():
+    if replace and is_there(path) and not path.is_file():
         quarantine(path)
     write_durably(path, b"{\n" + checksum + text.removeprefix(b"{\n"), replace=replace, mode=mode)
 
@@ -190,10 +190,13 @@ def rename_to_free(path: Path, suffix: str) -> Path:
 
 
 def free_path(path: Path, suffix: str) -> Path:
-    """Return the first path that does not exist: with `suffix` after the file's name, then with a number too."""
+    """Return the first path that does not exist: with `suffix` after the file's name, then with a number too.
+
+    Raises OSError.
+    """
     names = itertools.chain([suffix], (f"{suffix}-{number}" for number in itertools.count(2)))
     candidates = (path.with_name(path.name + name) for name in names)
-    return next(candidate for candidate in candidates if not os.path.lexists(candidate))
+    return next(candidate for candidate in candidates if not is_there(candidate))
 
 
 def quarantined(path: Path) -> list[Path]:
@@ -210,16 +213,26 @@ class QuarantinedFiles:
     """The quarantined files in some folders, which are listed once: later ones are known in this process."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
+        self._unlisted = list(folders)
         self._folders = folders
-        self._found: set[Path] | None = None
+        self._found: set[Path] = set()
 
     def present(self) -> list[Path]:
-        """Return those that still exist. A folder that cannot be listed counts as empty."""
-        if self._found is None:
-            self._found = {path for folder in self._folders for path in _damaged_in(folder)}
+        """Return those that still exist. A folder that cannot be listed counts as empty until it can."""
+        for folder in list(self._unlisted):
+            with contextlib.suppress(OSError):
+                self._found |= set(matching(folder, f"*{data_folders.DAMAGED_SUFFIX}*"))
+                self._unlisted.remove(folder)
         with _quarantined_lock:
             self._found |= {path for path in _quarantined if path.parent in self._folders}
-        return sorted(path for path in self._found if os.path.lexists(path))
+        return sorted(path for path in self._found if _may_be_there(path))
+
+
+def _may_be_there(path: Path) -> bool:
+    try:
+        return is_there(path)
+    except OSError:
+        return True
 
 
 def _without_checksum(path: Path, text: bytes, line: re.Match[bytes]) -> bytes:
@@ -228,13 +241,6 @@ def _without_checksum(path: Path, text: bytes, line: re.Match[bytes]) -> bytes:
     if hashlib.sha256(rest).hexdigest().encode() != line[2]:
         raise SmallFileDamaged(f"{path} is damaged: its checksum is wrong")
     return rest
-
-
-def _damaged_in(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if data_folders.DAMAGED_SUFFIX in path.name]
-    except OSError:
-        return []
 
 
 def _checksum_of(item: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import mmap
 import shutil
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.made_once import folder_until_exit
+from tests.service import PROJECT
 
 _SOURCE = r"""
 #define _GNU_SOURCE
@@ -245,6 +247,23 @@ class FailingCalls:
         """
         _STATE.pack_into(self._state, 0, 0, 0, call, error, bool(first), 0, first.encode(), b"")
         self._state[0] = 1
+
+    def printed_by(self, script: str, *arguments: object, first: str) -> str:
+        """Return what a script of Python prints, in whose process one call fails. first: as for `arm`.
+
+        The call is one behind the line `print(flush=True); input()`.
+        """
+        command = self.command([sys.executable, "-c", script, *map(str, arguments)])
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+            assert process.stdout is not None
+            if process.stdout.readline():
+                self.arm(first=first)
+            printed, errors = process.communicate("\n", timeout=90)
+        self.disarm()
+        assert process.returncode == 0, errors
+        assert self.has_first_failed, "no call failed"
+        return printed.strip()
 
     @property
     def has_first_failed(self) -> bool:

@@ -15,7 +15,7 @@ from eventvault.backups.installation_key import ensure_key, present_key, read_ke
 from eventvault.damage import as_answer
 from eventvault.errors import DiskFailed, EventVaultError, TokensTooNew, TooBusy
 from eventvault.file_locks import holding
-from eventvault.files import FileIdentity, make_folder, matching, remove_durably, write_durably
+from eventvault.files import FileIdentity, is_there, make_folder, matching, remove_durably, write_durably
 from eventvault.settings import Settings
 from eventvault.small_files import SmallFileDamaged
 
@@ -193,7 +193,7 @@ class TokenFiles:
 
 def _make_room(copy: Copy) -> None:
     """Rename what must not be overwritten. Raises OSError."""
-    if copy.condition is Condition.DAMAGED and os.path.lexists(copy.path):
+    if copy.condition is Condition.DAMAGED and is_there(copy.path):
         log.warning("%s; it is now %s", copy.why, small_files.quarantine(copy.path))
     elif copy.condition is Condition.FOREIGN:
         moved = small_files.rename_to_free(copy.path, data_folders.REPLACED_SUFFIX)

@@ -21,7 +21,7 @@ from eventvault import data_folders, small_files
 from eventvault.audit.lines import AUDIT, NOTED, NOTHING, Entry, decode_line, digest_of, encode_line, entry_now
 from eventvault.errors import NoSpace, TooBusy
 from eventvault.file_locks import holding
-from eventvault.files import matching, sync_folder, write_at
+from eventvault.files import is_there, matching, sync_folder, write_at
 from eventvault.regular_files import open_file, open_handle
 from eventvault.system_errors import reporting_no_space
 
@@ -155,7 +155,7 @@ class Chain:
     def _append_to(self, name: str, tail: Tail, raw: Sequence[bytes], torn: bytes = b"") -> Tail:
         """torn: what the file has behind `tail.end`, and what `raw` completes to a line."""
         path = self.folder / name
-        is_new = not os.path.lexists(path)
+        is_new = not is_there(path)
         offset = (tail.end if name == tail.file else 0) + len(torn)
         handle = open_handle(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:

@@ -7,7 +7,6 @@ the turn of the catalogue.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 
 from eventvault import data_folders, small_files
 from eventvault.backups.entry import Pin
-from eventvault.files import FileIdentity
+from eventvault.files import FileIdentity, is_there
 
 
 class Annotation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,5 +97,5 @@ class Annotations:
 
     def _is_needed(self, name: str, annotation: Annotation) -> bool:
         """A pin outlasts its archive: one that was moved away by hand may be moved back."""
-        is_noted = annotation != _NOTHING and os.path.lexists(self._folder / name)
+        is_noted = annotation != _NOTHING and is_there(self._folder / name)
         return annotation.pin is not None or is_noted

@@ -23,7 +23,7 @@ from eventvault.backups import installation_id, names
 from eventvault.backups.installation_key import load_keys
 from eventvault.damage import as_answer
 from eventvault.errors import BackupsChanged, BackupsUnavailable, EventVaultError, NoSpace
-from eventvault.files import make_folder, remove_durably, sync_folder
+from eventvault.files import is_there, make_folder, remove_durably, sync_folder
 from eventvault.problems import Problem
 from eventvault.progress import Turn
 from eventvault.settings import Settings
@@ -131,7 +131,7 @@ def _find_change(settings: Settings) -> str | None:
     if installation_id.has_no_database(settings):
         if bound is None or installation_id.peek_id(settings.backup_dir):
             return None  # what is there may be what the database is recovered from
-    elif bound is not None and bound.folder and not os.path.lexists(settings.backup_dir):
+    elif bound is not None and bound.folder and not is_there(settings.backup_dir):
         moved = _device_above(settings.backup_dir) != bound.device
         return f"{settings.backup_dir} is gone" + (", and so is the file system that it was on" if moved else "")
     return _differs(settings, bound)
@@ -210,7 +210,7 @@ def _bind(settings: Settings, *, accepted: bool = False) -> None:
         bound = _read(settings.storage_dir)
         earlier = bound.folder if bound and not accepted else ""
         try:
-            if os.path.lexists(settings.backup_dir) and not settings.backup_dir.is_dir():  # it may go in a moment
+            if is_there(settings.backup_dir) and not settings.backup_dir.is_dir():  # it may go in a moment
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(settings.backup_dir))
             folder = _make_marked(settings.backup_dir, earlier or secrets.token_hex(8))
         except (OSError, NoSpace):

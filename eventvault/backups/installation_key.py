@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from eventvault import data_folders, small_files
 from eventvault.backups.installation_id import has_no_database, peek_id
 from eventvault.damage import as_answer
 from eventvault.errors import BackupsChanged, BackupsUnavailable, EventVaultError
-from eventvault.files import make_folder, remove_durably
+from eventvault.files import is_there, make_folder, remove_durably
 from eventvault.progress import Turn
 from eventvault.settings import Settings
 from eventvault.small_files import SmallFileDamaged
@@ -161,7 +160,7 @@ def _paths(settings: Settings) -> tuple[Path, Path]:
 def _add(path: Path, key: bytes, settings: Settings) -> None:
     """Write the key to a file that does not exist; a damaged copy is quarantined first."""
     make_folder(path.parent)
-    if os.path.lexists(path):  # a link that leads nowhere too
+    if is_there(path):  # a link that leads nowhere too
         log.warning("%s is damaged; it is now %s", path, small_files.quarantine(path))
     for_group = settings.file_group_read and path.parent == settings.backup_dir
     small_files.write(path, _KeyFile(1, key.hex()), replace=False, mode=0o640 if for_group else 0o600)

@@ -7,7 +7,7 @@ second history while the first one is only out of sight, so such a start is refu
 from __future__ import annotations
 
 import logging
-import os
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -45,7 +45,7 @@ def note_mount(settings: Settings) -> None:
 def check_mounted(settings: Settings) -> None:
     """Raise DatabaseMissing if there is no database and nothing is mounted any more where STORAGE_DIR was."""
     noted = _noted(settings) if has_no_database(settings) else None
-    if noted is None or os.path.ismount(noted) or not _storage(settings).is_relative_to(noted):
+    if noted is None or _is_mount(Path(noted)) or not _storage(settings).is_relative_to(noted):
         return
     raise DatabaseMissing(
         f"{settings.database} is missing, and so is the disk that was mounted at {noted}: nothing is recovered or "
@@ -73,4 +73,13 @@ def _storage(settings: Settings) -> Path:
 
 def _mount_point(settings: Settings) -> Path:
     storage = _storage(settings)
-    return next(folder for folder in (storage, *storage.parents) if os.path.ismount(folder))
+    return next(folder for folder in (storage, *storage.parents) if _is_mount(folder))
+
+
+def _is_mount(folder: Path) -> bool:
+    """As `os.path.ismount`, which says no where the system refuses to tell. Raises OSError."""
+    try:
+        status, above = folder.lstat(), (folder / "..").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not stat.S_ISLNK(status.st_mode) and (status.st_dev != above.st_dev or status.st_ino == above.st_ino)

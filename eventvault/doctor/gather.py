@@ -92,7 +92,7 @@ def _path_of(setting: str, variables: Mapping[str, str]) -> Path:
 def _hanging(paths: Mapping[str, Path]) -> tuple[str, ...]:
     parts = _Parts(time.monotonic() + PROBE_SECONDS)
     for setting, path in paths.items():
-        parts.begin(setting, partial(os.path.lexists, path / "."))
+        parts.begin(setting, partial(os.access, path, os.F_OK))
     for setting in paths:
         parts.end(setting)
     return tuple(parts.unanswered)

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import itertools
 import logging
-import os
 import threading
 import time
 import zlib
@@ -25,7 +24,7 @@ from isal import isal_zlib
 from eventvault import clock
 from eventvault.damage import SYSTEM_ERRORS, advice
 from eventvault.errors import BackupsChanged, EventVaultError
-from eventvault.files import durable_file, make_folder
+from eventvault.files import durable_file, is_there, make_folder
 from eventvault.gzip_format import WBITS
 from eventvault.jobs import keys
 from eventvault.jobs.database import ANEW, JobsDatabase, Snapshot
@@ -96,7 +95,7 @@ def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], boo
     is_stopped: asked now and then. Raises Stopped, NoSpace or OSError.
     """
     make_folder(path.parent)
-    if os.path.lexists(path) and not path.is_file():
+    if is_there(path) and not path.is_file():
         quarantine(path)
     digest, packer = hashlib.sha256(), isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, WBITS)
     jobs = 0

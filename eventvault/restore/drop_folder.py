@@ -24,7 +24,7 @@ from eventvault.archive import reader
 from eventvault.backups import names
 from eventvault.backups.installation_folder import check_folder
 from eventvault.errors import ArchiveAlien, ArchiveIncomplete, ArchiveUnreadable, EventVaultError, NoSpace
-from eventvault.files import FileIdentity, folder_mark, make_folder, mark_folder, rename_durably
+from eventvault.files import FileIdentity, folder_mark, is_there, make_folder, mark_folder, rename_durably
 from eventvault.printable import is_utf8
 from eventvault.problems import Problem
 from eventvault.regular_files import open_file
@@ -175,7 +175,7 @@ class DropFolder:
 
     def peek(self) -> list[Path]:
         """As `candidates`, for whoever only wants to know: nothing is forgotten or written."""
-        if self._hold is not None or not self._enabled or not os.path.lexists(self._folder):
+        if self._hold is not None or not self._enabled or not is_there(self._folder):
             return []
         return self._examine()[0]
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 from eventvault import data_folders
 from eventvault.backup_manager import BackupManager
 from eventvault.errors import StoreUnavailable
+from eventvault.files import is_there
 from eventvault.settings import Settings
 from eventvault.store.process import lifeline, spawn
 from eventvault.store.process.spawn import Spawner
@@ -230,7 +231,7 @@ def test_what_is_in_the_place_of_a_lock_or_the_socket_is_set_aside_and_named(
 
     assert len(named) == len(names)
     for name in names:
-        assert os.path.lexists(settings.storage_dir / f"{name}.damaged")
+        assert is_there(settings.storage_dir / f"{name}.damaged")
         assert any(f"/{name} was damaged" in message for message in named)
 
 

@@ -14,6 +14,7 @@ import pytest
 from eventvault import data_folders, files
 from eventvault.errors import NoSpace
 from eventvault.files import FileIdentity
+from tests.failing_calls import FailingCalls
 
 
 @pytest.fixture
@@ -291,3 +292,33 @@ def test_a_read_that_a_bad_sector_ends_early_is_not_the_end_of_the_file(
         assert files.read_at(file.fileno(), 0, 4) == b"0123"
         with pytest.raises(OSError, match="Input/output error"):
             files.read_at(file.fileno(), 0, 5)
+
+
+LOOK = """
+import sys
+from pathlib import Path
+from eventvault import files
+print(flush=True); input()
+try:
+    print(getattr(files, sys.argv[1])(Path(sys.argv[2])))
+except OSError as error:
+    print("error", error.errno)
+"""
+
+
+@pytest.mark.parametrize(("look", "call"), [("is_there", "lstat64"), ("sync_tree", "opendir")])
+def test_what_the_system_refuses_to_tell_is_not_taken_for_a_no(tmp_path: Path, look: str, call: str) -> None:
+    """A folder that cannot be listed is not an empty one: its files would not be on disk after `sync_tree`."""
+    (tmp_path / "data" / "top" / "sub").mkdir(parents=True)
+    (tmp_path / "data" / "top" / "sub" / "file").write_text("content")
+    failing = FailingCalls(tmp_path / "data", tmp_path)
+    path = tmp_path / "data" / "top" / ("sub" if look == "is_there" else "")
+    printed = failing.printed_by(LOOK, look, path, first=f"{call} of {tmp_path / 'data' / 'top' / 'sub'}")
+    assert printed == f"error {errno.EIO}"
+
+
+def test_a_link_that_leads_nowhere_is_there(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "file").touch()
+    present = [name for name in ("link", "file", "missing", "file/below") if files.is_there(tmp_path / name)]
+    assert present == ["link", "file"]

@@ -13,6 +13,7 @@ import pytest
 
 from eventvault import small_files
 from eventvault.small_files import SmallFileDamaged
+from tests.failing_calls import FailingCalls
 
 
 class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -157,3 +158,47 @@ def test_a_check_takes_what_was_written_and_what_has_no_checksum(tmp_path: Path)
         small_files.check(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         small_files.check(tmp_path / "none.json")
+
+
+QUARANTINE = """
+import sys
+from pathlib import Path
+from eventvault import small_files
+print(flush=True); input()
+try:
+    small_files.quarantine(Path(sys.argv[1]))
+except OSError as error:
+    print("error", error.errno)
+"""
+
+
+def test_a_quarantined_file_is_not_overwritten_where_the_system_does_not_tell_that_it_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "note.json").write_text("later")
+    (folder / "note.json.damaged").write_text("earlier")
+    failing = FailingCalls(folder, tmp_path)
+    printed = failing.printed_by(QUARANTINE, folder / "note.json", first=f"lstat64 of {folder}/note.json.damaged")
+    assert printed == f"error {errno.EIO}"
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "note.json": "later",
+        "note.json.damaged": "earlier",
+    }
+
+
+LIST = """
+import sys
+from pathlib import Path
+from eventvault.small_files import QuarantinedFiles
+files = QuarantinedFiles([Path(sys.argv[1])])
+print(flush=True); input()
+print(len(files.present()), len(files.present()))
+"""
+
+
+def test_quarantined_files_are_found_once_their_folder_can_be_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "top"
+    folder.mkdir(parents=True)
+    (folder / "note.json.damaged").write_text("earlier")
+    failing = FailingCalls(tmp_path / "data", tmp_path)
+    assert failing.printed_by(LIST, folder, first=f"opendir of {folder}") == "0 1"

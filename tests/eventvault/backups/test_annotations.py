@@ -16,6 +16,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry, Pin
 from eventvault.errors import BackupsUnavailable, NoSpace
 from tests.eventvault.archive_folder import Folder
+from tests.failing_calls import FailingCalls
 
 AUDIT = Pin("audit 2026", 99)
 
@@ -231,3 +232,26 @@ def test_annotations_that_the_disk_does_not_give_are_no_damage(folder: Folder, m
         with pytest.raises(BackupsUnavailable, match="annotations"):
             pin(catalogue, with_=Pin("another"))
     assert pins(catalogue) == {"a.tar.gz": AUDIT}
+
+
+NOTE = """
+import sys
+from pathlib import Path
+from eventvault.backups.annotations import Annotations
+print(flush=True); input()
+try:
+    Annotations(Path(sys.argv[1])).change("b.tar.gz", rehearsal={"result": "good"})
+except OSError as error:
+    print("error", error.errno)
+"""
+
+
+def test_what_was_noted_stays_where_the_system_does_not_tell_that_the_archive_is_there(
+    folder: Folder, tmp_path: Path
+) -> None:
+    Annotations(folder.path).change("a.tar.gz", rehearsal={"result": "good"})
+    failing = FailingCalls(folder.path, tmp_path)
+    assert failing.printed_by(NOTE, folder.path, first=f"lstat64 of {folder.path}/a.tar.gz") == f"error {errno.EIO}"
+    annotations = Annotations(folder.path)
+    annotations.refresh()
+    assert annotations.of("a.tar.gz").rehearsal == {"result": "good"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from app.cli.backup.recover import RecoverCommand
 from eventvault import data_folders
+from eventvault.backups.storage_mount import note_mount
 from eventvault.settings import Settings
+from tests.failing_calls import FailingCalls
 from tests.mounts import tiny_disk
 from tests.restoring import drafts, ids, make_foreign_archive, problem_codes
 from tests.stores import running_service
@@ -93,3 +96,30 @@ def test_without_that_sign_a_lost_database_is_recovered(
     with running_service(settings) as service:
         assert ids(service) == ["run-0-0", "run-0-1"]
         assert problem_codes(service) == (["file_damaged"] if sign == "damaged" else [])
+
+
+CHECK = """
+from eventvault.backups.storage_mount import check_mounted
+from eventvault.errors import EventVaultError
+from eventvault.settings import load
+settings = load()
+print(flush=True); input()
+try:
+    check_mounted(settings)
+except EventVaultError as error:
+    print(error.code)
+except OSError as error:
+    print("error", error.errno)
+"""
+
+
+def test_a_disk_that_the_system_does_not_show_for_a_moment_is_not_missing(
+    settings_with: SettingsWith, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_with({**QUICK, "STORAGE_DIR": str(disk)})
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    with tiny_disk(disk, MEGABYTES):
+        note_mount(settings)
+        failing = FailingCalls(disk.parent, tmp_path)
+        assert failing.printed_by(CHECK, first=f"lstat64 of {disk}") == f"error {errno.EIO}"

@@ -20,6 +20,7 @@ from eventvault.doctor.backups_on_disk import look_at_backups
 from eventvault.doctor.facts import Backups, Database, Facts, Jobs, Start
 from eventvault.doctor.gather import Found, gather, load_settings
 from eventvault.errors import Forbidden
+from eventvault.files import is_there
 from eventvault.jobs import unfinished
 from eventvault.jobs.database import JobsDatabase
 from eventvault.settings import Settings, load
@@ -38,7 +39,7 @@ def everything_in(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for top in FOLDERS:
         for path in (folder / top, *sorted((folder / top).rglob("*"))):
-            status = path.lstat() if os.path.lexists(path) else None
+            status = path.lstat() if is_there(path) else None
             is_file = status is not None and stat.S_ISREG(status.st_mode)
             times = status and (status.st_mode, status.st_mtime_ns, status.st_ctime_ns, status.st_nlink)
             found[str(path)] = times, path.read_bytes() if is_file else b""
