@@ -28,7 +28,7 @@ from eventvault.restore.values import Moment
 from eventvault.settings import Settings, load
 from eventvault.store.rpc.client import StoreClient
 from tests import processes
-from tests.crash.test_each_system_error import ANSWERS, ERRORS, answer_of, check, seconds_in_words
+from tests.crash.test_each_system_error import ANSWERS, ERRORS, PROMISED_SECONDS, answer_of, check, seconds_in_words
 from tests.failing_calls import FailingCalls
 from tests.restoring import drafts, ids
 from tests.schedule import series_seed, share
@@ -128,7 +128,12 @@ class Target:
 
 def fail_each(target: Target, chosen: Sequence[tuple[int, str]]) -> int:
     """Return how many faults fired: a run may have fewer calls than the one that was counted."""
-    failures = [failure for case in chosen if (failure := target.fail(*case)).call]
+    failures: list[Failure] = []
+    for call, error in chosen:
+        failure = target.fail(call, error)
+        failures += [failure] if failure.call else []
+        if failure.seconds > PROMISED_SECONDS:
+            print(f"{target.name}, call {call}, {error} at {failure.call}: back after {failure.seconds:.1f} s")
     seconds = seconds_in_words([failure.seconds for failure in failures])
     print(f"{target.name}, {target.count} calls: {len(failures)} of {len(chosen)} faults fired; {seconds}")
     return len(failures)
@@ -181,6 +186,7 @@ def request_in(folder: Path, name: str) -> Iterator[Target]:
     with running_client(settings_in(folder), failing.command(READY_CHORES)) as client:
         client.append(drafts(20))
         yield request(client, failing, name)
+        processes.wait_until(lambda: not client.status()["problems"], "health names a fault that is gone")
 
 
 def test_some_calls_of_each_request_fail(tmp_path: Path) -> None:
