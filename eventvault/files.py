@@ -157,10 +157,9 @@ def matching(folder: Path, pattern: str = "*") -> list[Path]:
     `Path.glob` takes a folder that cannot be listed for an empty one.
     """
     try:
-        paths = sorted(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [path for path in paths if fnmatch.fnmatchcase(path.name, pattern)]
 
 
 def make_folder(folder: Path) -> None:
