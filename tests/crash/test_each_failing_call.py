@@ -131,7 +131,9 @@ def fail_each(target: Target, chosen: Sequence[tuple[int, str]]) -> int:
     failures: list[Failure] = []
     for call, error in chosen:
         failure = target.fail(call, error)
-        failures += [failure] if failure.call else []
+        if not failure.call:
+            continue
+        failures.append(failure)
         if failure.seconds > PROMISED_SECONDS:
             print(f"{target.name}, call {call}, {error} at {failure.call}: back after {failure.seconds:.1f} s")
     seconds = seconds_in_words([failure.seconds for failure in failures])
