@@ -176,10 +176,10 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
 
 
 def _scheduler() -> Scheduler:
-    # Imported here: a store for the command line does without APScheduler, which takes a while to load.
-    from app.store.scheduler import IntervalScheduler
+    # Imported here: a store for the command line does without Flask and APScheduler, which take a while to load.
+    from app.store.scheduler import FlaskScheduler
 
-    return IntervalScheduler()
+    return FlaskScheduler()
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Implements the core's `Scheduler` port with APScheduler.
+"""Implements the core's `Scheduler` port with Flask-APScheduler.
 
 APScheduler reckons by the system clock. A clock that is set would make a job run at once, or wait for as long as the
 clock was set back. So the jobs are moved with the clock.
@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
+from flask import Flask
+from flask_apscheduler import APScheduler
 
 from eventvault import clock
 from eventvault.progress import running
@@ -34,11 +35,14 @@ class _Every(BaseTrigger):
         return following if now < following <= now + self.interval else now + self.interval
 
 
-class IntervalScheduler:
+class FlaskScheduler:
     """Runs each job in a thread, at most once at a time. Missed runs are made up for by one run."""
 
     def __init__(self) -> None:
-        self._scheduler = BackgroundScheduler(timezone=UTC)
+        app = Flask("app.store")
+        app.config.update(SCHEDULER_API_ENABLED=False, SCHEDULER_TIMEZONE="UTC")
+        self._scheduler = APScheduler()
+        self._scheduler.init_app(app)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         """Guards start and stop: APScheduler hangs if it is shut down while it starts."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 
-from app.store.scheduler import IntervalScheduler
+from app.store.scheduler import FlaskScheduler
 from eventvault import clock
 
 
 def test_a_job_runs_until_the_scheduler_stops_and_never_afterwards() -> None:
-    scheduler = IntervalScheduler()
+    scheduler = FlaskScheduler()
     ran = threading.Event()
     late: list[str] = []
 
@@ -23,7 +23,7 @@ def test_a_job_runs_until_the_scheduler_stops_and_never_afterwards() -> None:
 
 
 def test_it_tells_when_a_job_runs_next() -> None:
-    scheduler = IntervalScheduler()
+    scheduler = FlaskScheduler()
     before = clock.now()
     scheduler.every("hourly", 3_600_000, 60_000, lambda: None)
     try:
