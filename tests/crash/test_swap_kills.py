@@ -52,9 +52,11 @@ def killed_at(number: int, calls: str, settings: Settings, *arguments: str) -> b
     return ran.returncode != 0
 
 
-def numbers(step: int) -> Iterator[int]:
-    """Every `step`-th number, from one of the first `step` on."""
-    return itertools.count(seeded().randint(1, step), step)
+def numbers(most: int) -> Iterator[int]:
+    """Ascending numbers without end: one of the first four, and the next is larger by 1 to `most`, as chance has it."""
+    chance = seeded()
+    steps = (chance.randint(1, most) for _ in itertools.repeat(None))
+    return itertools.accumulate(steps, initial=chance.randint(1, min(4, most)))
 
 
 def append(store: StoreService, name: str, count: int) -> None:
@@ -100,25 +102,28 @@ def check(settings: Settings, old: list[str], new: list[str]) -> bool:
 
 
 SERIES = [
-    pytest.param(RENAMES, 2, id="renames"),
-    pytest.param(SYNCS, 4, id="syncs"),
+    pytest.param(RENAMES, 7, id="renames"),
+    pytest.param(SYNCS, 11, id="syncs"),
     pytest.param(RENAMES, 1, id="all renames", marks=pytest.mark.soak),
     pytest.param(SYNCS, 1, id="all syncs", marks=pytest.mark.soak),
     pytest.param(REMOVALS, 1, id="all removals", marks=pytest.mark.soak),
 ]
-"""The calls to be killed at: every one, or every second or fourth one from one of the first on, as chance has it."""
+"""The calls to be killed at, and the largest step to the next one: with 1, it is every one.
+
+A restore makes four renames and four syncs before it is decided, and after that 8 and 12 at least.
+"""
 
 
-@pytest.mark.parametrize(("calls", "step"), SERIES)
+@pytest.mark.parametrize(("calls", "most"), SERIES)
 class TestKilled:
     pytestmark = needs_strace
 
     def test_while_a_request_restores(
-        self, settings: Settings, new: tuple[str, list[str]], calls: str, step: int
+        self, settings: Settings, new: tuple[str, list[str]], calls: str, most: int
     ) -> None:
         name, held = new
         outcomes = []
-        for number in numbers(step):
+        for number in numbers(most):
             with running_service(settings, service_starts=False) as store:
                 append(store, f"since-{number}", 3)
                 old = identities(store)
@@ -130,7 +135,7 @@ class TestKilled:
         assert check(settings, [], held)
 
     def test_while_a_request_restores_and_another_restore_waits_for_the_next_start(
-        self, settings: Settings, new: tuple[str, list[str]], calls: str, step: int
+        self, settings: Settings, new: tuple[str, list[str]], calls: str, most: int
     ) -> None:
         """The next start of the service takes up the one that waits where the request was not done, else never."""
         name, held = new
@@ -138,7 +143,7 @@ class TestKilled:
             append(store, "waiting", 1)
             waiting, staged = store.create_backup().backup.name, identities(store)
         outcomes = []
-        for number in numbers(step):
+        for number in numbers(most):
             with running_service(settings, service_starts=False) as store:
                 append(store, f"since-{number}", 3)
                 store.restore(waiting, staged=True)
@@ -154,7 +159,7 @@ class TestKilled:
         assert set(outcomes) == {False, True}
 
     def test_while_a_request_undoes(
-        self, settings: Settings, new: tuple[str, list[str]], calls: str, step: int
+        self, settings: Settings, new: tuple[str, list[str]], calls: str, most: int
     ) -> None:
         """Old and new take turns: each round undoes what the one before it brought, or tries again."""
         name, held = new
@@ -164,7 +169,7 @@ class TestKilled:
             store.restore(name)
         states = [held, before]
         outcomes = []
-        for number in numbers(step):
+        for number in numbers(most):
             if not killed_at(number, calls, settings, "undo"):
                 break
             swapped = check(settings, *states)
@@ -175,7 +180,7 @@ class TestKilled:
         assert check(settings, [], states[1])
 
     def test_while_a_start_restores_what_lies_in_restore(
-        self, settings: Settings, new: tuple[str, list[str]], calls: str, step: int
+        self, settings: Settings, new: tuple[str, list[str]], calls: str, most: int
     ) -> None:
         """Nobody else starts in between, as the next start of a service would restore too."""
         name, held = new
@@ -184,7 +189,7 @@ class TestKilled:
         inbox = settings.restore_dir / name
         shutil.copy(settings.backup_dir / name, inbox)
         fired = 0
-        for number in numbers(step):
+        for number in numbers(most):
             if not killed_at(number, calls, settings, "start"):
                 break
             fired += 1

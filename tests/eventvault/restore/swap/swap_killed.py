@@ -1,13 +1,15 @@
-"""A swap that dies at its first, second, third, … change of the file system, each in a copy of its own.
+"""A swap that dies at its first and later changes of the file system, each time in a copy of its own.
 
-Run as a program: `swap_killed.py TEMPLATE TARGET`. TEMPLATE holds `storage/`, `restore/` and `intent.json`; for each k
-a copy of it becomes TARGET/k, in which a child process swaps and finishes the intent and dies before its k-th change.
-Ends with the first k that no child reaches: that child completes the restore.
+Run as a program: `swap_killed.py TEMPLATE TARGET SEED MOST`. TEMPLATE holds `storage/`, `restore/` and `intent.json`;
+for each k a copy of it becomes TARGET/k, in which a child process swaps and finishes the intent and dies before its
+k-th change. The next k is larger by 1 to MOST, as chance has it: with 1, it is every one. Ends with the first k that no
+child reaches: that child completes the restore.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sys
 from collections.abc import Callable
@@ -27,8 +29,9 @@ CHANGES = ("rename", "replace", "link", "unlink", "mkdir", "rmdir")
 KILLED = 9
 
 
-def main(template: Path, target: Path) -> None:
-    for number in range(1, 200):
+def main(template: Path, target: Path, chance: random.Random, most: int) -> None:
+    number = 1
+    while number < 200:
         folder = target / str(number)
         shutil.copytree(template, folder, symlinks=True)
         child = os.fork()
@@ -38,6 +41,7 @@ def main(template: Path, target: Path) -> None:
             os._exit(0)
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != KILLED:
             return
+        number += chance.randint(1, most)
 
 
 def die_at(number: int) -> None:
@@ -71,4 +75,4 @@ def swap(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), random.Random(int(sys.argv[3])), int(sys.argv[4]))

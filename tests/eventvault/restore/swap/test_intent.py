@@ -27,6 +27,7 @@ from eventvault.store import lifecycle
 from eventvault.store.service import StoreService
 from tests.eventvault.restore.swap.swap_killed import settings_in
 from tests.restoring import drafts, leftovers, make_archive, make_database, prefixes, temporary_files
+from tests.schedule import series_seed
 from tests.stores import running_service
 
 RESTORED = Restored(source="a.tar.gz", at=1, events=3, not_json=0, duration=1, generation="g")
@@ -52,8 +53,11 @@ def swapped(storage: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("most", [pytest.param(6, id="short"), pytest.param(1, id="long", marks=pytest.mark.soak)])
 @pytest.mark.parametrize("linked", [False, True], ids=["folder", "link"])
-def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp_path: Path, linked: bool) -> None:
+def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(
+    tmp_path: Path, linked: bool, most: int
+) -> None:
     template, target = tmp_path / "template", tmp_path / "killed"
     prepare(template / "storage")
     if linked:  # a folder that is not renamed
@@ -66,10 +70,11 @@ def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp
     intents.write_intent(template / "storage", WAITING, data_folders.STAGED_RESTORE)
     program = Path(__file__).with_name("swap_killed.py")
 
-    subprocess.run([sys.executable, program, template, target], check=True, env={"PYTHONPATH": str(PROJECT)})
+    command = [sys.executable, program, template, target, str(series_seed()), str(most)]
+    subprocess.run(command, check=True, env={"PYTHONPATH": str(PROJECT)})
 
     killed = sorted(target.iterdir(), key=lambda folder: int(folder.name))
-    assert len(killed) > 8
+    assert int(killed[-1].name) > 8
     outcomes = [outcome(folder) for folder in killed]
     assert set(outcomes) == {"live", "restored"}
     assert all((folder / "storage" / "event_registry_db").is_symlink() is linked for folder in killed)
