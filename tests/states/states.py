@@ -298,7 +298,7 @@ def clock_ahead(given: Given) -> Iterator[Surface]:
     clock = SettableClock(given.folder)
     for name, value in clock.environment.items():
         given.monkeypatch.setenv(name, value)
-    with served(given, given.copy(**JOBS), STORE_COMMAND) as (surface, client):
+    with served(given, given.copy(**JOBS)) as (surface, client):
         started(client, "serving")
         clock.set_offset(TEN_DAYS)
         wait_for_problem(client, "clock_ahead")
@@ -352,7 +352,7 @@ def database_damaged(given: Given) -> Iterator[Surface]:
 @state("no descriptors")
 def no_descriptors(given: Given) -> Iterator[Surface]:
     """The store can open nothing more. It has served reads before, so LevelDB has its tables open."""
-    with served(given, given.copy(**JOBS), STORE_COMMAND) as (surface, client):
+    with served(given, given.copy(**JOBS)) as (surface, client):
         wait_until_journaled(client)
         assert surface.web.get("/api/events/export").get_data()
         store = int(client.status()["store"]["pid"])

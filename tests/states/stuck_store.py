@@ -1,6 +1,7 @@
 """`python -m tests.states.stuck_store …`: a store whose committer hangs in the write of the event `stuck`.
 
-Health soon says so. What waits for the committer waits for less than a second, and the store does not end itself.
+Its chores are forks, as those of `quick_chores`. Health soon says that it is stuck. What waits for the committer waits
+for less than a second, and the store does not end itself.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from functools import partial
 from typing import Any
 
 import app.store.__main__ as program
-from eventvault import progress
+from eventvault import chores, progress
 from eventvault.database import commit
 from eventvault.database.registry import EventRegistry
 from eventvault.store import watchdog
+from tests.chore_processes import ChoreServer
 
 SHORT_SECONDS = 0.2
 
@@ -48,6 +50,7 @@ def hang_in_a_write() -> None:
 
 
 if __name__ == "__main__":
+    chores.start_process = ChoreServer().start_process  # type: ignore[assignment]
     shorten_waits()
     hang_in_a_write()
     sys.exit(program.main())
