@@ -26,6 +26,8 @@ from tests import processes
 from tests.chore_processes import ChoreServer
 
 STORE_COMMAND = [sys.executable, "-m", "app.store"]
+READY_CHORES = [sys.executable, "-m", "tests.crash.store_with_ready_chores"]
+"""For tests that are not about the start of chores, each of which is a Python that loads its modules."""
 
 
 @contextmanager

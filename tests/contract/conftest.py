@@ -13,7 +13,7 @@ from eventvault.settings import Settings, load
 from eventvault.store.memory.store import MemoryStore
 from eventvault.store.ports.store import Store
 from tests.served import remote_store, served
-from tests.stores import running_client, running_service
+from tests.stores import READY_CHORES, running_client, running_service
 
 KINDS = ["memory", "owner", "http", pytest.param("process", marks=pytest.mark.process)]
 
@@ -66,7 +66,7 @@ def _running(kind: str, settings: Settings) -> Iterator[Store]:
         with served(app) as url, remote_store(url) as remote:
             yield remote
     else:
-        with running_client(settings) as client:
+        with running_client(settings, READY_CHORES) as client:
             yield client
 
 

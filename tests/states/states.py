@@ -45,11 +45,10 @@ from tests.clock_shim import SettableClock
 from tests.mounts import fill_bytes, fill_inodes, read_only, tiny_disk
 from tests.restoring import drafts, flip, make_archive
 from tests.states.verbs import Surface
-from tests.stores import STORE_COMMAND, collect_stores, folders_beneath, running_service, wait_until_gone
+from tests.stores import READY_CHORES, collect_stores, folders_beneath, running_service, wait_until_gone
 
 QUIET = {"AUTO_BACKUP_ENABLED": "false", "SCRUB_INTERVAL": "0", "MAX_BACKUPS": "50"}
 JOBS = {"JOBS_ENABLED": "true", "JOBS_LOCAL_CONCURRENCY": "0"}
-QUICK_CHORES = [sys.executable, "-m", "tests.states.quick_chores"]
 HELD = [sys.executable, "-m", "tests.states.held_chores", "prepare_restore", "--"]
 """A store whose restores stop before they begin."""
 STUCK = [sys.executable, "-m", "tests.states.stuck_store"]
@@ -142,7 +141,7 @@ def state(name: str) -> Callable[[Callable[[Given], Iterator[Surface]]], State]:
 
 @contextmanager
 def served(
-    given: Given, settings: Settings, command: Sequence[str] = QUICK_CHORES, *, patience: float = 15.0
+    given: Given, settings: Settings, command: Sequence[str] = READY_CHORES, *, patience: float = 15.0
 ) -> Iterator[tuple[Surface, StoreClient]]:
     """A store process, which starts with the first request, and the application in front of it."""
     spawner = Spawner(settings, command, service=f"states-{secrets.token_hex(4)}")

@@ -1,7 +1,7 @@
 """`python -m tests.states.stuck_store …`: a store whose committer hangs in the write of the event `stuck`.
 
-Its chores are forks, as those of `quick_chores`. Health soon says that it is stuck. What waits for the committer waits
-for less than a second, and the store does not end itself.
+Its chores are forks, as those of `tests.crash.store_with_ready_chores`. Health soon says that it is stuck. What waits
+for the committer waits for less than a second, and the store does not end itself.
 """
 
 from __future__ import annotations
