@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import pytest
 
 from tests import processes
 from tests.browser.conftest import Visit, until
-from tests.service import Service
+from tests.service import Service, services
+from tests.stores import folders_beneath
 
 pytestmark = pytest.mark.browser
 
@@ -347,18 +348,27 @@ def test_what_a_shell_began_is_seen_without_polling(vault: Service, visit: Calla
     processes.wait_until(lambda: rows.count() > before, "the backup is not listed")
 
 
+@pytest.fixture(scope="module")
+def hostile_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service whose backup and events have names and data that somebody chose to do harm."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with services(folders_beneath(folder), folder) as start:
+        vault = start(workers=1, environment=SETTINGS)
+        label = "\u202e<img src=x onerror=alert(1)>" + "L" * 900
+        vault.post("/api/backup/create", {"label": label})
+        hostile = [
+            {"type": MOST, "subject": MOST, "source": MOST, "data": {"text": LONG}},
+            {"type": "<script>alert(1)</script>", "subject": "\u202eevil\u2066", "data": "<b>bold</b>"},
+        ]
+        assert vault.post("/api/events", hostile).status == 201
+        yield vault
+
+
 @pytest.mark.parametrize("width", [1280, 320])
 def test_hostile_text_is_shown_as_text_and_breaks_no_page(
-    service: Callable[..., Service], visit: Callable[..., Visit], width: int
+    hostile_vault: Service, visit: Callable[..., Visit], width: int
 ) -> None:
-    vault = service(workers=1, environment=SETTINGS)
-    label = "\u202e<img src=x onerror=alert(1)>" + "L" * 900
-    vault.post("/api/backup/create", {"label": label})
-    hostile = [
-        {"type": MOST, "subject": MOST, "source": MOST, "data": {"text": LONG}},
-        {"type": "<script>alert(1)</script>", "subject": "\u202eevil\u2066", "data": "<b>bold</b>"},
-    ]
-    assert vault.post("/api/events", hostile).status == 201
+    vault = hostile_vault
     here = visit(width, 800)
     page = here.page
     for address in ("#/overview", "#/overview?at=1", "#/backups", "#/events", "#/events?compare=1", "#/operations"):

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,16 @@ def restored_events(running: Service, request: dict[str, Any]) -> list[str]:
     return ids(running)
 
 
-def test_it_serves_its_events_its_archives_and_its_past(service, installation) -> None:
-    installation("used")
-    running = service(workers=1)
+@pytest.fixture(scope="module")
+def going_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Service]]:
+    """The used installation with this program, for tests that only read."""
+    root = unpacked("used", tmp_path_factory.mktemp("going-on"))
+    with services(folders_beneath(root), root) as service:
+        yield root, service(workers=1)
+
+
+def test_it_serves_its_events_its_archives_and_its_past(going_on) -> None:
+    running = going_on[1]
 
     assert ids(running) == EXPECTED["events"]
     assert answer(running.get("/api/health"))["status"] == "ok"
@@ -127,9 +134,8 @@ def test_its_archives_moments_and_previous_database_are_restored(service, instal
     answer(running.post("/api/backup/undo", {"name": EXPECTED["previous"]}), status=404)
 
 
-def test_its_archives_are_downloaded_with_their_sha256_as_etag(service, installation) -> None:
-    root = installation("used")
-    running = service(workers=1)
+def test_its_archives_are_downloaded_with_their_sha256_as_etag(going_on) -> None:
+    root, running = going_on
 
     answer(running.post(f"/api/backup/{FIRST}/verify?records=true"))
     backup = next(it for it in answer(running.get("/api/backup/list"))["backups"] if it["name"] == FIRST)
