@@ -20,7 +20,7 @@ from tests.crash.load import LOST, check_history, exported, loading
 from tests.schedule import series_seed
 from tests.service import Service
 
-SHORT_AND_LONG = [pytest.param(4, id="short"), pytest.param(25, id="long", marks=pytest.mark.soak)]
+SHORT_AND_LONG = [pytest.param(2, id="short"), pytest.param(25, id="long", marks=pytest.mark.soak)]
 
 
 @pytest.fixture

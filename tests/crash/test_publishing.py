@@ -118,7 +118,7 @@ def publishing(service: Callable[..., Service], kafka: Kafka, topic: str) -> Ser
     return service(workers=1, environment={**brokers, "KAFKA_PUBLISH_TOPIC": topic})
 
 
-@pytest.mark.parametrize("kills", [pytest.param(4, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [pytest.param(2, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])
 def test_kills_of_the_store_leave_nothing_unpublished(
     kafka: Kafka, service: Callable[..., Service], kills: int
 ) -> None:

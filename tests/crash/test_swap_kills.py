@@ -204,7 +204,7 @@ class TestKilled:
 
 
 @pytest.mark.parametrize(
-    "rounds", [pytest.param(5, id="short"), pytest.param(share(60), id="long", marks=pytest.mark.soak)]
+    "rounds", [pytest.param(3, id="short"), pytest.param(share(60), id="long", marks=pytest.mark.soak)]
 )
 def test_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], rounds: int) -> None:
     name, held = new
@@ -219,7 +219,7 @@ def test_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], r
 
 
 @pytest.mark.parametrize(
-    "rounds", [pytest.param(5, id="short"), pytest.param(share(180), id="long", marks=pytest.mark.soak)]
+    "rounds", [pytest.param(3, id="short"), pytest.param(share(180), id="long", marks=pytest.mark.soak)]
 )
 def test_a_restore_to_a_moment_killed_at_any_instant(
     settings_with: Callable[..., Settings], new: tuple[str, list[str]], rounds: int
@@ -252,7 +252,7 @@ def check_announcements(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    "rounds", [pytest.param(5, id="short"), pytest.param(share(60), id="long", marks=pytest.mark.soak)]
+    "rounds", [pytest.param(3, id="short"), pytest.param(share(60), id="long", marks=pytest.mark.soak)]
 )
 def test_an_undo_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], rounds: int) -> None:
     name, states = new[0], [new[1]]

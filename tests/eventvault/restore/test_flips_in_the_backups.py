@@ -25,7 +25,7 @@ from tests.stores import folders_beneath, running_service
 LACKS = {"recovery_incomplete", "database_missing", "rolled_back"}
 """The codes of problems that name events which are missing."""
 SHORT_AND_LONG = [
-    pytest.param(6, id="short"),
+    pytest.param(3, id="short"),
     *(pytest.param(share(100), id=f"long-{part}", marks=pytest.mark.soak) for part in range(1, 11)),
 ]
 """The long form makes 2,000 flips."""
