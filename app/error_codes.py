@@ -833,7 +833,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     ),
     "rolled_back": ErrorCode(
         "Archives or the journal hold events that the database has lost.",
-        "the database ended at event 40 of generation 86ad05ce70457cf8, but more events were recorded before",
+        "the database has generation 86ad05ce70457cf8 up to event 40, but more events were recorded before",
         "Do the restore that the hint names, or [accept it](problems.md).",
     ),
     "recovery_incomplete": ErrorCode(

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = [
     "tests.schedule",
     "tests.stores",
+    "tests.copies",
     "tests.service",
     "tests.command_line",
     "tests.kafka_broker",

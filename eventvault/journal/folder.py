@@ -107,6 +107,14 @@ class JournalFolder:
         names = (path.name.removesuffix(data_folders.DAMAGED_SUFFIX) for path in self._files_of(generation))
         return max((segments.parse_name(name)[1] for name in names if segments.is_name(name)), default=0)
 
+    def named(self, generation: str) -> list[tuple[int, int, Path]]:
+        """Return (first, last, path) of a generation's segments by their names; no file is read."""
+        return [
+            (*segments.parse_name(path.name), path)
+            for path in self._files_of(generation)
+            if segments.is_name(path.name)
+        ]
+
     def read_generation(self, generation: str) -> Generation | None:
         """Return a generation as one of its segments describes it; None if none can be read."""
         for path in self._files_of(generation):

@@ -2,7 +2,9 @@
 
 A database that lacks recorded events is an old copy, or lost the end of its log. What archives and journal continue
 without a hole is replayed. Else new events must not get the sequences of those: a generation begins where the database
-ends, and health says `rolled_back` with the restore that brings the rest back, until that is done or accepted.
+ends, and health says `rolled_back` with the restore that brings the rest back, until that is done or accepted. So it is
+if the database has other events than were recorded, as a copy does that was used elsewhere, but that generation begins
+after the last event that both have.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from eventvault.database.values import Head, ScanQuery
 from eventvault.errors import EventVaultError
 from eventvault.problems import OpenProblems, Problem
 from eventvault.restore.moments.plan import Sources
+from eventvault.restore.start.fork_point import Fork, ForkFinder
 from eventvault.restore.start.head_replay import HeadReplay
 from eventvault.restore.start.recorded import Beyond, Recorded, RecordedHistory
 
@@ -46,6 +49,7 @@ class HeadCheck:
         self._history = history
         self._chores = chores
         self._problems = problems
+        self._forks = ForkFinder(storage_dir, chores, history)
         self._cut_off = storage_dir / data_folders.CUT_OFF
         self._checked: set[str] = set()
         """Generations that began unchecked and turned out to lack nothing."""
@@ -57,12 +61,12 @@ class HeadCheck:
         If BACKUP_DIR cannot be read, and this process does not know either, a generation begins too: nothing else is
         safe, and it costs only an entry in the list of generations. Raises what writing to the database raises.
         """
-        reason = self._compare(registry, before)
-        if reason is not None:
+        fork = self._compare(registry, before)
+        if fork is not None:
             present = registry.identity
             begun = present.forked(
-                at_sequence=registry.last_sequence,
-                reason=reason,
+                at_sequence=fork.sequence,
+                reason=fork.reason,
                 instant=clock.now(),
                 previous=None,
                 begun_before=self._recorded_generations(present),
@@ -89,8 +93,8 @@ class HeadCheck:
                 except (EventVaultError, OSError) as error:  # the events are there, so the request has succeeded
                     log.warning("health goes on naming generation %s: %s", problem.about, error)
 
-    def _compare(self, registry: EventRegistry, before: Head | None) -> str | None:
-        """Replay what can be replayed, and return the reason for a generation to begin, if there is one.
+    def _compare(self, registry: EventRegistry, before: Head | None) -> Fork | None:
+        """Replay what can be replayed, and return where a generation begins and why, if it must.
 
         An error of BACKUP_DIR is no reason to keep the database closed, but one of the database is: the next opening
         continues the replay.
@@ -109,21 +113,26 @@ class HeadCheck:
                         registry.last_sequence, error)  # fmt: skip
             recorded = Recorded(0)
             if changed <= registry.last_sequence and not 0 < known <= registry.last_sequence:
-                return UNCHECKED
+                return Fork(UNCHECKED, registry.last_sequence)
         if sources is not None:
             log.warning("the database ends at event %s, but event %s was recorded before: replaying what is there",
                         registry.last_sequence, recorded.last)  # fmt: skip
             HeadReplay(self._storage_dir, self._chores, registry, sources, self._history.proof()).run()
             self._history.put_dead_letters_back(registry)
             log.warning("the database now ends at event %s", registry.last_sequence)
+        fork = self._forks.find(registry, recorded.heads)
+        if fork is not None and fork.reason == ROLLED_BACK:
+            log.error("the database has other events after event %s of generation %s than were recorded",
+                      fork.sequence, generation)  # fmt: skip
+            return fork
         if registry.last_sequence < max(recorded.last, known) or recorded.latest is not None:
             log.error("the database ends at event %s of generation %s, but more was recorded before",
                       registry.last_sequence, generation)  # fmt: skip
-            return ROLLED_BACK
+            return Fork(ROLLED_BACK, registry.last_sequence)
         if registry.last_sequence < changed:
             log.error("the end of the database's log is damaged, and nothing else has its events")
-            return LOG_DAMAGED
-        return None
+            return Fork(LOG_DAMAGED, registry.last_sequence)
+        return None if 0 < known <= registry.last_sequence else fork
 
     def _recorded_generations(self, identity: StoreIdentity) -> list[Generation]:
         """Return the generations that BACKUP_DIR tells of, which began before the one that begins now."""
@@ -191,10 +200,10 @@ def _is_covered(problem: Problem, query: ScanQuery) -> bool:
 
 
 def _describe(begun: Generation, beyond: Beyond | None) -> Problem:
-    ended = f"the database ended at event {begun.fork_sequence} of generation {begun.parent}"
-    message = f"{ended}, but more events were recorded before"
+    present = f"the database has generation {begun.parent} up to event {begun.fork_sequence}"
+    message = f"{present}, but more events were recorded before"
     if begun.reason == LOG_DAMAGED:
-        message = f"{ended}: the end of its log is damaged, and the events there are lost"
+        message = f"{present}: the end of its log is damaged, and the events there are lost"
     details = {"forkSequence": begun.fork_sequence, **(beyond._asdict() if beyond is not None else {})}
     message, hint = message + _describe_gap(begun, beyond), _hint(begun, beyond)
     return Problem(CODE, message, hint, about=begun.id, since=begun.at, details=details)

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.chores import Chores
 from eventvault.damage import is_damage
 from eventvault.database import keyed_requests, keys, outbox
+from eventvault.database.generation import StoreIdentity
 from eventvault.database.keyed_requests import StoredAnswer
 from eventvault.database.opening import open_checked
 from eventvault.database.outbox import Runs, joined
@@ -148,28 +149,16 @@ class HeadReplay:
         return digest.hexdigest()
 
     def _parts_of_archive(self, entry: BackupEntry) -> Generator[_Part]:
-        staging = self._storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
-        identity, last = self._registry.identity, self._registry.last_sequence
-        order = Order(
-            staging=str(staging), archive=entry.path, facts=ArchiveFacts.of(entry, self._proof),
-            base=entry.sequence or 0, sequence=entry.sequence, generation=identity.generation,
-            store_id=identity.store_id, generations=list(identity.generations),
-        )  # fmt: skip
-        try:
-            self._chores.run("prepare_moment", order=msgspec.to_builtins(order))
-            database = staging / data_folders.DATABASE
-            with closing(open_checked(database)) as db:
-                archived = EventRegistry(db, database)
-                behind = archived.scan_meta(keys.KAFKA)
-                for first in range(max(1, last), archived.last_sequence + 1, _BATCH_EVENTS):
-                    upto = min(first + _BATCH_EVENTS - 1, archived.last_sequence)
-                    lines = [value for _, value in archived.events(first - 1, upto)]
-                    answers = list(archived.answers(first, upto))
-                    pending = joined(archived.outbox.runs(first - 1, upto))
-                    last_behind = behind if upto == archived.last_sequence else {}
-                    yield _Part(entry.name, first, lines, answers, last_behind, pending)
-        finally:
-            remove_durably(staging)
+        last = self._registry.last_sequence
+        with unpacked_archive(self._storage_dir, self._chores, self._registry.identity, entry, self._proof) as archived:
+            behind = archived.scan_meta(keys.KAFKA)
+            for first in range(max(1, last), archived.last_sequence + 1, _BATCH_EVENTS):
+                upto = min(first + _BATCH_EVENTS - 1, archived.last_sequence)
+                lines = [value for _, value in archived.events(first - 1, upto)]
+                answers = list(archived.answers(first, upto))
+                pending = joined(archived.outbox.runs(first - 1, upto))
+                last_behind = behind if upto == archived.last_sequence else {}
+                yield _Part(entry.name, first, lines, answers, last_behind, pending)
 
     def _continues(self, part: _Part) -> bool:
         """Return whether the part begins at the next event or before it, and both have the same events until there."""
@@ -192,6 +181,29 @@ class HeadReplay:
             last += count
             self._registry.append_recorded(puts, last, event.recorded_of(lines[count - 1]))
             lines = lines[count:]
+
+
+@contextmanager
+def unpacked_archive(
+    storage_dir: Path, chores: Chores, identity: StoreIdentity, entry: BackupEntry, proof: Proof
+) -> Iterator[EventRegistry]:
+    """Unpack an archive of the present generation beneath `storage_dir`, and yield its events.
+
+    Raises an ArchiveError for one that is damaged or not proven by `proof`, NoSpace, or Cancelled.
+    """
+    staging = storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
+    order = Order(
+        staging=str(staging), archive=entry.path, facts=ArchiveFacts.of(entry, proof),
+        base=entry.sequence or 0, sequence=entry.sequence, generation=identity.generation,
+        store_id=identity.store_id, generations=list(identity.generations),
+    )  # fmt: skip
+    try:
+        chores.run("prepare_moment", order=msgspec.to_builtins(order))
+        database = staging / data_folders.DATABASE
+        with closing(open_checked(database)) as db:
+            yield EventRegistry(db, database)
+    finally:
+        remove_durably(staging)
 
 
 def _fitting(lines: Sequence[bytes]) -> int:

@@ -5,26 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from eventvault.archive import reader
 from eventvault.archive.proof import Proof
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.heads import ArchiveHeads
-from eventvault.database.generation import Generation, StoreIdentity, lineage, oldest_first
+from eventvault.backups.heads import ArchiveHead, ArchiveHeads
+from eventvault.database.generation import UNCHECKED, Generation, StoreIdentity, lineage, oldest_first
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError
-from eventvault.journal import coverage, dead_letters
+from eventvault.journal import coverage, dead_letters, segment
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.plan import Sources
+from eventvault.restore.moments.replay import lines_of
 
 
 class Recorded(NamedTuple):
-    """last: the last event that was recorded of a generation. latest: the generation that came after it, if any."""
+    """last: the last event that was recorded of a generation. latest: the generation that came after it, if any.
+
+    heads: the furthest archive of each generation.
+    """
 
     last: int
     latest: Generation | None = None
+    heads: Mapping[str, ArchiveHead] = MappingProxyType({})
 
 
 class Beyond(NamedTuple):
@@ -72,7 +78,20 @@ class RecordedHistory:
             recorded.append(heads[present].sequence)
         generations |= self._unknown_generations(generations, {name: head.archive for name, head in heads.items()})
         recorded += [fork.fork_sequence for fork in generations.values() if fork.parent == present]
-        return Recorded(max(recorded), _latest(generations, identity, present))
+        return Recorded(max(recorded), _latest(generations, identity, present), heads)
+
+    def segments_named(self, generation: str) -> list[tuple[int, int, Path]]:
+        """Return (first, last, path) of a generation's segments, also those of other installations, by their names."""
+        return self._journal.named(generation)
+
+    def lines_if_ours(self, path: Path) -> list[bytes] | None:
+        """Return the events of a segment; None for one of another installation. Raises JournalDamaged too."""
+        source = segment.read_header(path)
+        return lines_of(source) if source.header.installation == self._catalogue.installation else None
+
+    def end_of(self, archive: ArchiveHead) -> str | None:
+        """Return `recordedtime` of an archive's last event, as printed. Raises ArchiveError or BackupNotFound too."""
+        return reader.read_manifest(self._folder / archive.archive).last_time
 
     def check_dead_letters(self) -> None:
         """Raise why a file with quarantined messages cannot be read: then they cannot be put back."""
@@ -87,7 +106,7 @@ class RecordedHistory:
         segments = self._journal.segments_of(self._catalogue.installation)
         entries = [entry for entry in self._heads.entries() if entry.origin_proven and not entry.problem]
         record = self._journal.read_record()
-        generations = {segment.generation: segment.header.generation for segment in segments} | identity.by_id()
+        generations = {each.generation: each.header.generation for each in segments} | identity.by_id()
         generations |= record.registry.by_id() if record is not None else {}
         archives = {entry.generation: entry.name for entry in entries if entry.generation is not None}
         generations |= self._unknown_generations(generations, archives)
@@ -97,6 +116,9 @@ class RecordedHistory:
         """Return what can be restored of the history that the generation `begun` does not continue."""
         sources = self.sources(identity)
         earlier = begun.parent or begun.id
+        if begun.reason != UNCHECKED:  # what began unchecked went on with the events of the database itself
+            line = (name for name, _ in lineage(sources.generations, earlier))
+            earlier = next((name for name in line if sources.generations[name].reason != UNCHECKED), earlier)
         latest = _latest(sources.generations, identity, earlier)
         generation = earlier if latest is None else latest.id
         reach = plans.reachable(sources, generation)

@@ -4,58 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from eventvault.events import event
 from eventvault.restore.values import Moment
-from eventvault.settings import Settings
+from tests.copies import Copied
 from tests.processes import wait_until
 from tests.restoring import accept_incomplete_recovery, generation, live, problem_codes, put
 from tests.stores import running_service
-
-
-class Copied:
-    """The installation of `settings` with the events shared-0 and shared-1, and a copy of both of its folders."""
-
-    def __init__(self, settings: Settings, copy: Settings) -> None:
-        self.settings = settings
-        self._copy = copy
-        with running_service(settings) as service:
-            put(service, 2, "shared")
-        for ours, theirs in ((settings.storage_dir, copy.storage_dir), (settings.backup_dir, copy.backup_dir)):
-            shutil.copytree(ours, theirs, dirs_exist_ok=True)
-
-    def exchange(self, events: int) -> None:
-        """Put the database of the copy, with so many more events, into the place of that of the installation."""
-        with running_service(self._copy) as service:
-            put(service, events, "elsewhere")
-        shutil.rmtree(self.settings.database)
-        shutil.copytree(self._copy.database, self.settings.database)
-
-    def archive(self, events: int) -> Path:
-        """Copy an archive with so many more events of the copy to the archives of the installation; return its path."""
-        with running_service(self._copy) as service:
-            put(service, events, "elsewhere")
-            archive = Path(service.create_backup("elsewhere").backup.path)
-        return Path(shutil.copy2(archive, self.settings.backup_dir))
-
-    def journal(self, events: int) -> None:
-        """Copy the journal of the copy, with so many more events, into that of the installation."""
-        with running_service(self._copy) as service:
-            put(service, events, "elsewhere")
-            for segment in service.journal.folder.segments()[0]:
-                ours = self.settings.backup_dir / segment.path.relative_to(self._copy.backup_dir)
-                if not ours.exists():
-                    shutil.copy2(segment.path, ours)
-
-
-@pytest.fixture
-def copied(settings_with: Callable[..., Settings], tmp_path: Path) -> Copied:
-    own = {"AUTO_RECOVER": "true", "JOURNAL_INTERVAL": "3600000"}
-    elsewhere = {"STORAGE_DIR": str(tmp_path / "copy" / "storage"), "BACKUP_DIR": str(tmp_path / "copy" / "backups")}
-    return Copied(settings_with(own), settings_with({**own, **elsewhere}))
 
 
 def lose(copied: Copied) -> list[bytes]:
