@@ -163,9 +163,11 @@ class Supervisor:
         self._on_turn(self)
 
     def _seconds_to_next(self, now: float) -> float:
-        due = [now + LONGEST_WAIT, self._beat_at]
+        due = [now + LONGEST_WAIT]
         if self._partition is not None:
-            due.append(self._receive_at)
+            due += [self._receive_at, self._beat_at]
+        elif self._declared is not None:
+            due.append(self._open_at)
         if (next_due := self.pool.next_due()) is not None:
             due.append(next_due)
         if self._drain_until is not None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,23 @@ from tests.worker.worker_harness import (
     wait_until_dead,
 )
 from worker import pool
-from worker.supervisor import ModulesNotImported
+from worker.supervisor import ModulesNotImported, Supervisor
 
 pytestmark = pytest.mark.process
 
 BEGUN_WITHIN = 1.5
 """Seconds in which a handler begins, and ends what it does when it is stopped, on a busy machine too."""
+
+
+class AbsentDispatcher(FakeTransport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = True
+        self.tries = 0
+
+    def open(self, session: str) -> int:
+        self.tries += 1
+        return super().open(session)
 
 
 @pytest.fixture(scope="module")
@@ -380,6 +392,20 @@ def test_a_worker_waits_for_a_dispatcher_that_is_away() -> None:
             time.sleep(0.005)
         worker.transport.away = False
         worker.hello()
+
+
+def test_a_worker_sleeps_until_it_asks_an_absent_dispatcher_again() -> None:
+    transport = AbsentDispatcher()
+    turns: list[int] = []
+
+    def count_until_third_try(supervisor: Supervisor) -> None:
+        turns.append(transport.tries)
+        if transport.tries == 3:
+            supervisor.drain()
+
+    new_supervisor(transport, on_turn=count_until_third_try).run()
+
+    assert len(turns) < 100, Counter(turns)  # an event or a second each, from the start on; else many thousands
 
 
 def test_the_services_own_worker_ends_if_no_dispatcher_comes() -> None:

@@ -191,6 +191,7 @@ def new_supervisor(
     transport: FakeTransport, *, concurrency: int = 2, drain_seconds: float = 0.4, grace_seconds: float = 0.2,
     jobs_per_process: int = 1000, variables: Mapping[str, str] | None = None, unreachable_seconds: float = inf,
     modules: Sequence[str] = ("tests.worker.handlers_for_executors",),
+    on_turn: Callable[[Supervisor], None] = lambda _: None,
 ) -> Supervisor:  # fmt: skip
     environment = {"PATH": os.environ["PATH"], **(variables or {})}
     options = Options(
@@ -207,6 +208,7 @@ def new_supervisor(
             modules=list(modules), variables=environment, log_level="info",
         ),
         options,
+        on_turn,
     )  # fmt: skip
 
 
