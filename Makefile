@@ -16,7 +16,7 @@ help:
 	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
 	@echo 'make worker       run a worker for jobs'
 	@echo 'make test         run every check and every test'
-	@echo 'make test-fast    run the checks and the short tests without real processes, within a minute'
+	@echo 'make test-fast    run the checks and the short tests without real processes, in about a minute'
 	@echo 'make lint         run ruff, mypy and bandit'
 	@echo 'make format       format the code'
 	@echo 'make soak         run the long tests'
@@ -45,8 +45,8 @@ test: $(VENV)/dev.installed
 # memory. `make test` runs them on a disk, and five times as many examples of each property.
 IN_MEMORY = $$([ "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 ] 2>/dev/null && echo TMPDIR=/dev/shm)
 
-# Nothing in them waits, so one test process a processor is enough, and one more for the chores of the others.
-test-fast: TEST_PROCESSES = $$(( $$(nproc) + 1 ))
+# Nothing in them waits, so one test process a processor is enough: each of them collects all tests.
+test-fast: TEST_PROCESSES = $$(nproc)
 test-fast: $(VENV)/dev.installed
 	@$(MAKE) --no-print-directory --jobs 3 lint
 	@env $(IN_MEMORY) $(PYTEST) -m 'not (soak or slow or process or kafka or browser)' \

@@ -61,6 +61,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_every_layer_imports_only_what_its_contract_allows() -> None:
     outcome = lint_imports(PROJECT)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr

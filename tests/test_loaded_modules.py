@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).resolve().parents[1]
 NEEDED_BY_FEW = {
     "app.dispatcher.__main__": {"confluent_kafka", "eventvault.archive", "eventvault.store.ports", "flask", "ssl"},

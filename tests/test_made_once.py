@@ -12,6 +12,8 @@ import pytest
 
 from tests.service import PROJECT
 
+pytestmark = pytest.mark.slow
+
 MAKERS = {
     "a clock": "from tests.clock_shim import SettableClock; SettableClock(folder)",
     "failing calls": "from tests.failing_calls import FailingCalls; FailingCalls(folder, folder)",

@@ -35,6 +35,7 @@ def fail_on(kind: str, folder: Path) -> None:
         raise ZeroDivisionError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", mounts.KINDS)
 def test_a_mount_is_gone_after_a_test_that_failed(tmp_path: Path, kind: str) -> None:
     with pytest.raises((ZeroDivisionError, mounts.CannotMount)) as failure:
@@ -46,6 +47,7 @@ def test_a_mount_is_gone_after_a_test_that_failed(tmp_path: Path, kind: str) -> 
     processes.wait_until(lambda: not loop_devices(tmp_path), f"loop devices: {loop_devices(tmp_path)}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ext4", "limited"])
 def test_a_mount_is_gone_after_its_process_was_killed(tmp_path: Path, kind: str) -> None:
     command = [sys.executable, "-c", MOUNT_AND_WAIT, kind, str(tmp_path)]

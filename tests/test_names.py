@@ -37,6 +37,7 @@ def private_names(source: str) -> list[tuple[int, str]]:
     return [(line, name) for line, name in names(ast.parse(source)) if words(name) & PRIVATE_WORDS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_name_has_a_private_word(room: str) -> None:
     paths = sorted((PROJECT / room).rglob("*.py"))

@@ -14,6 +14,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 _KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}")
 
 
+@pytest.mark.slow
 def test_no_file_of_the_project_has_a_token_or_a_private_key() -> None:
     if not (PROJECT / ".git").exists():
         pytest.skip("this is no checkout")

@@ -209,10 +209,12 @@ def test_thread_pools_are_used_in_chores_and_for_requests_only(found: dict[str, 
     assert found["pools"] == []
 
 
+@pytest.mark.slow
 def test_every_file_is_opened_by_the_helper(found: dict[str, list[str]]) -> None:
     assert found["opens"] == []
 
 
+@pytest.mark.slow
 def test_no_plain_lock_stands_around_files_processes_or_sockets(found: dict[str, list[str]]) -> None:
     assert found["locks"] == []
 

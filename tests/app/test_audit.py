@@ -58,6 +58,7 @@ def test_each_deed_is_two_lines(web: FlaskClient, backup: str) -> None:
     assert (ended["state"], ended["result"]) == ("ended", "done")
 
 
+@pytest.mark.slow
 def test_the_list_is_in_pages(web: FlaskClient, backup: str) -> None:
     web.put(f"/api/backup/{backup}/pin")
     first = web.get("/api/audit?limit=3").json
@@ -139,6 +140,7 @@ def audit(settings: Settings, service: StoreService) -> Command:
     return partial(in_process(settings, service), "audit")
 
 
+@pytest.mark.slow
 def test_show_has_a_row_for_each_deed_newest_first(audit: Command, service: StoreService) -> None:
     shown = audit("show", "--utc")
     assert shown.exit_code == 0, shown.output
@@ -147,6 +149,7 @@ def test_show_has_a_row_for_each_deed_newest_first(audit: Command, service: Stor
     assert [(row[2], row[3], row[-1]) for row in rows[1:]] == [("cron", "delete", "done"), ("cron", "create", "done")]
 
 
+@pytest.mark.slow
 def test_show_stays_narrow_whatever_one_label_is(
     audit: Command, service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +161,7 @@ def test_show_stays_narrow_whatever_one_label_is(
     assert [row for row in rows if len(row) > 160 and "l" * 500 not in row] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "actions"),
     [
@@ -176,6 +180,7 @@ def test_show_takes_what_is_wanted(audit: Command, arguments: list[str], actions
         assert "Nothing like that" in audit("show", *arguments).output
 
 
+@pytest.mark.slow
 def test_show_says_that_a_deed_was_begun_again_as_a_store_was_killed(
     audit: Command, service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +196,7 @@ def test_show_says_that_a_deed_was_begun_again_as_a_store_was_killed(
     assert [deed["result"] for deed in deeds] == ["done", "begun again"]
 
 
+@pytest.mark.slow
 def test_verify_counts_the_lines_of_a_whole_chain(audit: Command) -> None:
     done = audit("verify")
     assert (done.exit_code, done.output) == (0, "4 lines in 1 file: the chain is whole.\n")
@@ -199,6 +205,7 @@ def test_verify_counts_the_lines_of_a_whole_chain(audit: Command) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_verify_names_the_first_bad_line_and_exits_1(audit: Command, settings: Settings) -> None:
     (path,) = files_of(settings.backup_dir / "audit")
     path.write_bytes(path.read_bytes().replace(b'"cron"', b'"open"', 1))
@@ -208,11 +215,13 @@ def test_verify_names_the_first_bad_line_and_exits_1(audit: Command, settings: S
     assert json.loads(audit("verify", "--json").output)["code"] == "audit_broken"
 
 
+@pytest.mark.slow
 def test_verify_says_what_it_cannot_tell(audit: Command, settings: Settings) -> None:
     (settings.storage_dir / "audit.json").unlink()
     assert "lines that are cut off do not show" in audit("verify").output
 
 
+@pytest.mark.slow
 def test_trusting_is_a_deed(settings: Settings, service: StoreService) -> None:
     run = in_process(settings, service)
     added = run("backup", "trust", "a" * 64)
@@ -225,6 +234,7 @@ def test_trusting_is_a_deed(settings: Settings, service: StoreService) -> None:
     assert [line.details for line in found if line.state == "begun"] == [{"trusted": True}, {"trusted": False}]
 
 
+@pytest.mark.slow
 def test_a_download_by_command_is_a_deed(settings: Settings, service: StoreService, tmp_path: Path) -> None:
     name = service.create_backup("second").backup.name
     done = in_process(settings, service)("backup", "download", name, "-o", str(tmp_path / "copy.tar.gz"))
@@ -233,6 +243,7 @@ def test_a_download_by_command_is_a_deed(settings: Settings, service: StoreServi
     assert [(line.who, line.target, line.result) for line in found] == [("shell", name, None), ("shell", name, "done")]
 
 
+@pytest.mark.slow
 def test_changes_of_tokens_are_deeds_without_a_secret(settings: Settings, service: StoreService) -> None:
     run = in_process(settings, service)
     made = run("tokens", "create", "admin", "--scope", "admin", "--json")

@@ -34,6 +34,7 @@ def left_over(settings: Settings) -> list[str]:
     return [path.name for path in settings.backup_dir.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "content_type", "label"),
     [
@@ -116,6 +117,7 @@ def test_the_newest_backup_comes_first(web: FlaskClient) -> None:
     assert names(web) == made[::-1]
 
 
+@pytest.mark.slow
 def test_the_exported_metadata_sums_up_the_backups(web: FlaskClient) -> None:
     empty = web.get("/api/backup/export-metadata").json["metadata"]
     assert empty == {"backupCount": 0, "totalSize": 0, "oldestBackup": None, "newestBackup": None, "backups": []}
@@ -129,6 +131,7 @@ def test_the_exported_metadata_sums_up_the_backups(web: FlaskClient) -> None:
     assert [metadata["newestBackup"], metadata["oldestBackup"]] == created
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content_type", ["application/json", FORM, None])
 def test_a_restore_applies_at_once(web: FlaskClient, backup: str, content_type: str | None) -> None:
     web.post("/api/events", json={"type": "a", "id": "later"})
@@ -174,6 +177,7 @@ def test_an_invalid_body_of_a_restore_is_refused(web: FlaskClient, body: dict[st
     assert web.post("/api/backup/restore", json=body).status_code == status
 
 
+@pytest.mark.slow
 def test_a_backup_is_shown_with_its_manifest(web: FlaskClient, backup: str) -> None:
     answer = web.get(f"/api/backup/{backup}")
     assert answer.json["backup"]["name"] == backup
@@ -212,6 +216,7 @@ def test_a_download_needs_no_file_system_with_locks(
     assert web.get(f"/api/backup/{backup}/download", buffered=True).data == archive
 
 
+@pytest.mark.slow
 def test_a_download_has_the_sha_256_once_it_is_known(web: FlaskClient, backup: str, archive: bytes) -> None:
     path = f"/api/backup/{backup}/download"
     before = web.head(path, buffered=True)
@@ -257,6 +262,7 @@ def test_an_archive_is_locked_while_it_is_being_sent(web: FlaskClient, backup: s
     assert not locked()
 
 
+@pytest.mark.slow
 def test_an_upload_is_listed(web: FlaskClient, archive: bytes, settings: Settings) -> None:
     answer = web.post("/api/backup/upload?name=mine.tar.gz", data=archive, content_type="application/gzip")
 
@@ -266,6 +272,7 @@ def test_an_upload_is_listed(web: FlaskClient, archive: bytes, settings: Setting
     assert left_over(settings) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["", "?name=other.tar.gz"])
 def test_a_form_with_a_file_is_an_upload_too(web: FlaskClient, archive: bytes, settings: Settings, query: str) -> None:
     import io
@@ -279,6 +286,7 @@ def test_a_form_with_a_file_is_an_upload_too(web: FlaskClient, archive: bytes, s
     assert left_over(settings) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [
@@ -300,6 +308,7 @@ def test_of_a_path_the_last_part_names_the_upload(
     assert (settings.backup_dir / "up.tar.gz").read_bytes() == archive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["C:\\folder/", "C:\\up.zip", "/"])
 def test_a_path_without_an_archives_name_is_refused(web: FlaskClient, settings: Settings, path: str) -> None:
     body = PART % f'file"; filename="{path}'.encode() + b"abc\r\n--x--\r\n"
@@ -382,6 +391,7 @@ def test_the_last_good_backup_is_deleted_only_with_force(web: FlaskClient, backu
     assert web.delete(f"/api/backup/{backup}").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_pinned_backup_is_not_deleted(web: FlaskClient, backup: str) -> None:
     web.post("/api/backup/create")
     assert web.put(f"/api/backup/{backup}/pin").json["backup"]["pinned"] is True
@@ -390,6 +400,7 @@ def test_a_pinned_backup_is_not_deleted(web: FlaskClient, backup: str) -> None:
     assert web.delete(f"/api/backup/{backup}").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_pin_may_have_a_reason_and_an_end(web: FlaskClient, backup: str) -> None:
     pin = {"reason": "audit 2026", "until": "2999-01-31T00:00:00.000Z"}
     asked = {"reason": "audit 2026", "until": "2999-01-31T01:00:00+01:00"}
@@ -422,6 +433,7 @@ def test_a_pin_that_cannot_be_is_refused_with_the_member_that_is_wrong(
     assert web.get("/api/backup/list").json["backups"][0]["pin"] is None
 
 
+@pytest.mark.slow
 def test_a_backup_is_verified_on_request(web: FlaskClient, backup: str) -> None:
     answer = web.post(f"/api/backup/{backup}/verify")
     assert (answer.status_code, answer.json["backup"]["name"], answer.json["success"]) == (200, backup, True)
@@ -441,6 +453,7 @@ def test_a_damaged_backup_is_reported_and_marked(web: FlaskClient, backup: str) 
     assert web.get("/api/backup/list").json["backups"][0]["problem"] == answer.json["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["{}", "{}/download", "{}/pin"])
 @pytest.mark.parametrize("name", [".hidden.tar.gz", "a%5Cb.tar.gz", "a%00.tar.gz"])
 def test_a_name_in_an_address_must_not_be_a_path_either(web: FlaskClient, path: str, name: str) -> None:
@@ -475,6 +488,7 @@ def test_an_undo_without_a_restore_is_a_conflict_with_a_hint(web: FlaskClient) -
     assert web.get("/api/backup/undo").json == {"success": True, "undo": []}
 
 
+@pytest.mark.slow
 def test_an_undo_of_an_unknown_previous_database_is_not_found(web: FlaskClient, backup: str) -> None:
     web.post("/api/backup/restore", json={"backupName": backup})
 
@@ -503,6 +517,7 @@ def lines_of(answer: TestResponse) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.data.splitlines()]
 
 
+@pytest.mark.slow
 def test_two_moments_are_compared(web: FlaskClient) -> None:
     left = lost_events(web)
     web.post("/api/events", json={"type": "a", "id": "4"})
@@ -519,6 +534,7 @@ def test_two_moments_are_compared(web: FlaskClient) -> None:
     assert len(lines_of(web.get(f"/api/backup/diff?from={left}@2"))) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "status"),
     [
@@ -546,6 +562,7 @@ def test_selected_past_events_are_copied_to_the_present(web: FlaskClient) -> Non
     assert [each["id"] for each in web.get("/api/events").json["events"]] == ["3"]
 
 
+@pytest.mark.slow
 def test_events_posted_again_after_a_restore_are_not_copied_twice(web: FlaskClient) -> None:
     left = lost_events(web)
     web.post("/api/events", json={"type": "a", "id": "3"})
@@ -565,6 +582,7 @@ def test_selected_past_events_are_exported(web: FlaskClient, backup: str) -> Non
         assert [each["id"] for each in found] == ["kept"], moment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [
@@ -607,6 +625,7 @@ def test_the_refusal_of_an_uploads_name_says_why_and_what_to_do(web: FlaskClient
     assert "list" not in answer.json["hint"], "the name of a backup that is there would be refused too"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

@@ -28,6 +28,8 @@ from tests.command_line import in_process
 from tests.restoring import drafts, flip
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 Backup = Callable[..., Result]
 
 

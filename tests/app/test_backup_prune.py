@@ -17,6 +17,7 @@ def made(web: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names[::-1]
 
 
+@pytest.mark.slow
 def test_a_dry_run_answers_with_the_plan_and_removes_nothing(web: FlaskClient, made: list[str]) -> None:
     answer = web.post("/api/backup/prune", json={"dryRun": True})
     assert (answer.status_code, answer.json["success"], answer.json["dryRun"]) == (200, True, True)

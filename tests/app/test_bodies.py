@@ -34,6 +34,7 @@ def post(web: FlaskClient, body: bytes, **headers: str) -> tuple[int, dict]:
     return answer.status_code, answer.json
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP"])
 @pytest.mark.parametrize(
     ("body", "content_type", "count"),
@@ -65,6 +66,7 @@ def test_several_gzip_members_are_one_body(web: FlaskClient) -> None:
     assert post(web, members)[1]["accepted"] == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -93,6 +95,7 @@ def test_other_requests_may_be_compressed_too(web: FlaskClient, path: str) -> No
     assert web.post(path, data=compress(b'{"unknown": 1}'), headers=GZIP).json["fields"].keys() >= {"unknown"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part", [b"[],", b"{},", b'{"a":1},', b'"ab",', b"[[]],", b"1,", b'{"a":{"b":[]}},', b"[1,2],"]
 )
@@ -104,6 +107,7 @@ def test_values_that_would_fill_the_memory_are_refused_without_being_parsed(part
     assert json_text.memory_to_parse(text) > json_text.MAX_VALUE_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -146,6 +150,7 @@ def attributes(number: int) -> bytes:
     return b'{"type":"a",' + b",".join(b'"_%x":1' % each for each in range(number)) + b"}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -165,6 +170,7 @@ def test_an_answer_names_the_first_problems_only(web: FlaskClient, body: bytes) 
     assert json.loads(answer.data)["fields"]
 
 
+@pytest.mark.slow
 def test_an_answer_to_any_request_names_the_first_members_only(web: FlaskClient) -> None:
     members = b"{" + b",".join(b'"%d%b":1' % (number, b"x" * 200) for number in range(400)) + b"}"
     answer = web.post("/api/backup/create", data=members, headers={"Content-Type": "application/json"})
@@ -200,6 +206,7 @@ def test_a_budget_that_does_not_become_free_is_said() -> None:
     assert budget.take(50) == 50
 
 
+@pytest.mark.slow
 def test_requests_whose_bodies_find_no_memory_are_too_busy_and_later_ones_are_not(
     app: Flask, web: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +227,7 @@ def test_requests_whose_bodies_find_no_memory_are_too_busy_and_later_ones_are_no
     assert bodies.take(BODIES * LIMIT) == BODIES * LIMIT
 
 
+@pytest.mark.slow
 def test_large_bodies_are_parsed_within_the_budget(
     app: Flask, web: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_head_without_a_body_is_sent(pair: Pair) -> None:
     assert b"".join(client.recv(1) for _ in range(18)) == b"continue head next"
 
 
+@pytest.mark.slow
 def test_the_head_comes_before_a_long_part_of_a_body(pair: Pair) -> None:
     connection, client = pair
     connection.hold_head()
@@ -108,6 +109,7 @@ def test_a_client_that_sends_nothing_is_given_up(pair: Pair) -> None:
         connection.recv(1)
 
 
+@pytest.mark.slow
 def test_a_client_that_sends_enough_is_waited_for(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_socket, "MIN_BODY_RATE", 1)
     pair[0].begin_request(b"", 5, patient=True)
@@ -115,12 +117,14 @@ def test_a_client_that_sends_enough_is_waited_for(pair: Pair, monkeypatch: pytes
     assert received_slowly(pair, pieces, 0.02) == pieces
 
 
+@pytest.mark.slow
 def test_a_client_that_sends_too_little_is_given_up(pair: Pair) -> None:
     pair[0].begin_request(b"", 0.3, patient=True)
     with pytest.raises(TimeoutError):
         received_slowly(pair, [b"x"] * 30, 0.05)
 
 
+@pytest.mark.slow
 def test_however_much_was_sent_a_pause_is_bounded(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_socket, "MAX_SILENCE_SECONDS", 0.1)
     connection, client = pair
@@ -133,6 +137,7 @@ def test_however_much_was_sent_a_pause_is_bounded(pair: Pair, monkeypatch: pytes
         connection.recv(1)
 
 
+@pytest.mark.slow
 def test_the_time_in_which_nobody_waits_for_the_client_does_not_count(pair: Pair) -> None:
     connection, client = pair
     connection.begin_request(b"", 0.2, patient=True)
@@ -141,6 +146,7 @@ def test_the_time_in_which_nobody_waits_for_the_client_does_not_count(pair: Pair
     assert connection.recv(1) == b"x"
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_nothing_is_disconnected(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_socket, "TAKE_SECONDS", 0.3)
     connection, client = pair
@@ -151,6 +157,7 @@ def test_a_client_that_takes_nothing_is_disconnected(pair: Pair, monkeypatch: py
         read_all(client)
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_a_little_at_a_time_gets_all(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_socket, "TAKE_SECONDS", 5)
     connection, client = pair
@@ -164,6 +171,7 @@ def test_a_client_that_takes_a_little_at_a_time_gets_all(pair: Pair, monkeypatch
     assert count == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patient", [True, False])
 def test_without_a_place_a_client_has_less_time(
     pair: Pair, waits: Waits, monkeypatch: pytest.MonkeyPatch, patient: bool
@@ -179,6 +187,7 @@ def test_without_a_place_a_client_has_less_time(
         assert time.monotonic() - began < client_socket.TAKE_SECONDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["recv", "sendall"])
 def test_a_stop_ends_a_wait_that_has_begun(pair: Pair, waits: Waits, what: str) -> None:
     connection, _ = pair
@@ -192,6 +201,7 @@ def test_a_stop_ends_a_wait_that_has_begun(pair: Pair, waits: Waits, what: str) 
     timer.join()
 
 
+@pytest.mark.slow
 def test_an_answer_is_broken_off_soon_after_its_client_lost_the_permission(pair: Pair) -> None:
     connection, client = pair
     allowed = threading.Event()

@@ -12,6 +12,8 @@ import pytest
 from app import error_codes
 from tests.service import PROJECT
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import resource
 import sys
@@ -74,6 +76,7 @@ def test_an_output_that_is_not_whole_is_an_error(tmp_path: Path, arguments: list
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_beneath_the_output_is_no_space() -> None:
     with Path("/dev/full").open("wb") as output:
         done = demo("show", "x", output=output.fileno())
@@ -97,6 +100,7 @@ def test_a_stream_that_is_closed_or_full_stops_no_command(closed: str) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["show", "--json"], ["nothing", "--json"], ["show", "x", "--json", "--what"]])
 def test_a_wrong_command_line_is_an_object_too(arguments: list[str]) -> None:
     done = demo(*arguments)
@@ -106,6 +110,7 @@ def test_a_wrong_command_line_is_an_object_too(arguments: list[str]) -> None:
     assert answer["hint"].endswith(" --help shows what it takes")
 
 
+@pytest.mark.slow
 def test_an_error_that_no_command_expects_is_reported_all_the_same() -> None:
     done = demo("fail")
     assert (done.returncode, done.stderr) == (error_codes.CONFLICT, "it is not allowed\nHINT: ask\n")
@@ -113,5 +118,6 @@ def test_an_error_that_no_command_expects_is_reported_all_the_same() -> None:
     assert (as_json.returncode, json.loads(as_json.stdout)["code"]) == (error_codes.CONFLICT, "forbidden")
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_130_wherever_it_comes() -> None:
     assert demo("stop").returncode == 130

@@ -120,6 +120,7 @@ def test_hints_name_the_program_that_was_called(settings: Settings, store: Memor
         assert f"HINT: `{called} backup undo --list` lists them" in run("backup", "undo", "x", "--yes").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("called", ["flask", "eventvault"])
 def test_no_help_names_a_program_that_was_not_called(called: str, settings: Settings, store: MemoryStore) -> None:
     other = "flask" if called == "eventvault" else "eventvault"
@@ -176,6 +177,7 @@ def test_the_page_has_the_exit_statuses() -> None:
         assert f"| {status} | {name} | {meaning} |" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--help", "backup --help", "backup list --help", "backup restore --help"])
 def test_help_loads_nothing_that_it_does_not_need(words: str) -> None:
     program = (

@@ -60,6 +60,7 @@ def test_where_nothing_can_be_read_nothing_is_offered(backups: Path, monkeypatch
     assert offered() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "answer"), [("eventvault ba", "backup"), ("eventvault backup show b", ARCHIVES[0])])
 def test_a_tab_loads_nothing_that_it_does_not_need(
     backups: Path, settings_environment: dict[str, str], line: str, answer: str

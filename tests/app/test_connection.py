@@ -81,6 +81,7 @@ except EventVaultError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("place", ["folder", "socket", "above"])

@@ -318,6 +318,7 @@ def test_a_damaged_database_of_which_nothing_else_is_there_is_not_to_be_restored
     assert "restore" not in str(mends[1])
 
 
+@pytest.mark.slow
 def test_what_does_not_degrade_health_is_a_warning() -> None:
     calls = [
         node

@@ -22,6 +22,7 @@ def test_docs_lead_to_the_index_and_the_reference_has_an_address_of_its_own(clie
     assert "unsafe-inline" not in client.get("/docs/").headers["Content-Security-Policy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_each_page_is_shown_and_its_links_lead_somewhere(client: FlaskClient, name: str) -> None:
     address = "/docs/" if name == site.INDEX else f"/docs/{name}"
@@ -61,6 +62,7 @@ def test_the_search_has_the_sections_that_people_look_for(client: FlaskClient, w
     assert any(all(each in f"{section['title']} {section['text']}".lower() for each in words) for section in sections)
 
 
+@pytest.mark.slow
 def test_each_picture_is_shown_somewhere_small_and_served(client: FlaskClient) -> None:
     shown: set[str] = set()
     for name in DOCUMENTS.names:

@@ -31,6 +31,7 @@ def let_publish(store: MemoryStore, upto: int) -> None:
         store.state.changed.notify_all()
 
 
+@pytest.mark.slow
 def test_the_answer_comes_once_kafka_has_all_events(web: FlaskClient, store: MemoryStore) -> None:
     timer = threading.Timer(0.2, let_publish, (store, 2))
     began = time.monotonic()
@@ -44,6 +45,7 @@ def test_the_answer_comes_once_kafka_has_all_events(web: FlaskClient, store: Mem
     assert (again.status_code, again.json["kafka"], again.json["duplicates"]) == (200, "published", 1)
 
 
+@pytest.mark.slow
 def test_an_event_that_kafka_does_not_take_is_not_called_published(web: FlaskClient, store: MemoryStore) -> None:
     store.state.refused = (2,)
     let_publish(store, 3)
@@ -56,6 +58,7 @@ def test_an_event_that_kafka_does_not_take_is_not_called_published(web: FlaskCli
     assert (other.status_code, other.json["kafka"]) == (201, "published")
 
 
+@pytest.mark.slow
 def test_after_a_while_it_is_pending_and_the_events_are_stored(
     web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,11 +68,13 @@ def test_after_a_while_it_is_pending_and_the_events_are_stored(
     assert web.get("/api/events/1").status_code == 200
 
 
+@pytest.mark.slow
 def test_without_the_word_nobody_waits(web: FlaskClient) -> None:
     answer = web.post("/api/events", json={"type": "a"})
     assert (answer.status_code, "kafka" in answer.json) == (201, False)
 
 
+@pytest.mark.slow
 def test_an_unknown_word_is_refused_and_nothing_is_stored(web: FlaskClient) -> None:
     answer = web.post("/api/events?durability=paper", json={"type": "a"})
     assert (answer.status_code, list(answer.json["fields"])) == (422, ["durability"])
@@ -84,6 +89,7 @@ def test_where_nothing_is_published_nothing_can_wait_for_it(settings: Settings, 
     assert web.get("/api/events").json["events"] == []
 
 
+@pytest.mark.slow
 def test_a_restore_in_between_leaves_it_pending(
     web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,8 @@ from flask.testing import FlaskClient
 
 from app.edge import MAX_LONG_CALLS, Edge
 
+pytestmark = pytest.mark.slow
+
 NOW = "2999-01-01T00:00:00Z"
 LONG = [
     ("/api/backup/create", {}),

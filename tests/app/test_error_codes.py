@@ -110,10 +110,12 @@ def test_the_codes_of_commands_over_http_are_declared_and_no_others() -> None:
     assert set(REMOTE) == of_commands_over_http() - of_the_framework() - of_the_core()
 
 
+@pytest.mark.slow
 def test_the_codes_of_health_are_declared_and_no_others() -> None:
     assert set(PROBLEMS) == of_health() - of_the_core()
 
 
+@pytest.mark.slow
 def test_the_codes_of_attempts_are_declared_and_no_others() -> None:
     assert set(ATTEMPTS) == of_attempts() - of_the_core()
 
@@ -149,6 +151,7 @@ def test_each_error_of_the_core_has_a_status_of_each_kind() -> None:
     ] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", DECLARED)
 def test_each_code_has_a_cause_an_example_and_a_cure(code: str) -> None:
     declared = DECLARED[code]
@@ -181,6 +184,7 @@ def test_nothing_lists_a_folder_in_a_form_that_hides_errors() -> None:
     assert [str(path) for path in paths if re.search(r"\.r?glob\((?!.task/)", path.read_text())] == []
 
 
+@pytest.mark.slow
 def test_no_error_is_told_by_a_word_of_its_text() -> None:
     """`errno`, F_GETLK and the classes of LevelDB's errors decide; a path may have any word in it."""
     told = re.compile(r"""["'][^"'\n]*["'] (?:not )?in (?:str\(error|text_of\(|error\.args|reason_of\(|text\b)""")

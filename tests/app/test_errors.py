@@ -54,6 +54,7 @@ def test_a_422_names_the_fields(web: FlaskClient) -> None:
     assert set(answer.json["fields"]) == {"limit", "from"}
 
 
+@pytest.mark.slow
 def test_an_unexpected_exception_is_logged_and_answered_with_a_reference(
     app: Flask, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -98,6 +98,7 @@ def stored(service: StoreService) -> list[Any]:
     return [orjson.loads(value) for value in service.scan(ScanQuery(limit=1000)).events]
 
 
+@pytest.mark.slow
 def test_an_import_says_how_many_events_are_in(events: Events, service: StoreService) -> None:
     Path("a.ndjson").write_bytes(ndjson(*orders_of(5)))
     done = events("import", "a.ndjson")
@@ -110,12 +111,14 @@ def test_an_import_says_how_many_events_are_in(events: Events, service: StoreSer
     assert [event["id"] for event in stored(service)] == ["o1", "o2", "o3", "o4", "o5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd.compress], ids=["plain", "gzip", "zstd"])
 def test_an_import_reads_compressed_files_whatever_their_names(events: Events, pack: Callable[..., bytes]) -> None:
     Path("a.txt").write_bytes(pack(ndjson(*orders_of(3))))
     assert answer(events("import", "a.txt", "--json"))["new"] == 3
 
 
+@pytest.mark.slow
 def test_an_import_reads_an_array_of_cloudevents(events: Events) -> None:
     Path("a.json").write_bytes(orjson.dumps(orders_of(3), option=orjson.OPT_INDENT_2))
     assert answer(events("import", "a.json", "--json"))["new"] == 3
@@ -123,6 +126,7 @@ def test_an_import_reads_an_array_of_cloudevents(events: Events) -> None:
     assert answer(events("import", "b.json", "--format", "cloudevents", "--json"))["events"] == 4
 
 
+@pytest.mark.slow
 def test_an_import_of_a_table_by_a_mapping_or_a_file_with_one(events: Events, service: StoreService) -> None:
     Path("a.csv").write_text("kind;n\nx;1.50\ny;2\n")
     Path("map.json").write_text('{"type": "kind", "data.n": {"column": "n", "as": "number"}}')
@@ -133,6 +137,7 @@ def test_an_import_of_a_table_by_a_mapping_or_a_file_with_one(events: Events, se
     assert again["new"] == 2
 
 
+@pytest.mark.slow
 def test_an_import_lists_what_it_rejected_and_exits_8(events: Events) -> None:
     Path("a").write_bytes(b'{"type":"a"}\n' + b"{\n" * 3 + b'{"type":1}\n{"type":2}\n')
     done = events("import", "a", "--rejects", "bad.ndjson")
@@ -150,6 +155,7 @@ def test_an_import_lists_what_it_rejected_and_exits_8(events: Events) -> None:
     assert (again["success"], again["rejected"], again["resumedAt"]) == (True, 5, 6)
 
 
+@pytest.mark.slow
 def test_an_import_of_a_file_that_is_cut_off_says_so_and_exits_8(events: Events) -> None:
     packed = gzip.compress(ndjson(*orders_of(5000)))
     Path("a.gz").write_bytes(packed[: len(packed) // 2])
@@ -161,6 +167,7 @@ def test_an_import_of_a_file_that_is_cut_off_says_so_and_exits_8(events: Events)
     assert answer(events("import", "a.gz", "--json"))["events"] == 5000
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_three_events_and_imports_nothing(events: Events, service: StoreService) -> None:
     Path("a").write_bytes(b"{\n" + ndjson({"type": "a"}, *orders_of(5)))
     done = events("import", "a", "--dry-run")
@@ -172,6 +179,7 @@ def test_a_dry_run_shows_three_events_and_imports_nothing(events: Events, servic
     assert [each["line"] for each in shown["rejected"]] == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
@@ -229,6 +237,7 @@ def test_filters_select_events(orders: Events, options: list[str], numbers: list
         assert [orjson.loads(line)["data"]["number"] for line in tailed.stdout.splitlines()] == numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "unpack"), [("a.gz", gzip.decompress), ("a.zst", zstd.decompress)])
 def test_an_export_is_compressed_by_its_name_and_can_be_imported(
     orders: Events, name: str, unpack: Callable[..., bytes]
@@ -254,6 +263,7 @@ def exports(service: StoreService) -> list[Line]:
     return [line for line in service.read_audit(limit=1000).lines if line.action == "export"]
 
 
+@pytest.mark.slow
 def test_the_audit_has_an_export_as_one_over_http(new_orders: Events, service: StoreService) -> None:
     printed = new_orders("export", "--as-of", "#7")
     written = answer(new_orders("export", "-o", "a.gz", "--type", "order.paid", "--json"))
@@ -284,6 +294,7 @@ def test_the_audit_has_what_ended_an_export(
     assert (ended.state, ended.result, ended.details["bytes"]) == ("ended", result, 5)
 
 
+@pytest.mark.slow
 def test_an_export_of_a_future_that_was_left_behind(new_orders: Events, service: StoreService) -> None:
     generation = service.scan(ScanQuery(limit=1)).generation
     service.restore_moment(Moment(sequence=4))
@@ -352,6 +363,7 @@ def test_get_prints_the_event_byte_for_byte(orders: Events, ordered: StoreServic
     assert orders("get", "o3", "--source", "s0", "--as-of", "2100-01-01").exit_code in (0, 3)
 
 
+@pytest.mark.slow
 def test_post_stores_an_event_once(events: Events, service: StoreService) -> None:
     arguments = ("post", "order.created", "--subject", "orders/1", "--id", "x", "--data", '{"total": 19.90}')
     assert events(*arguments).stdout == "#1 on disk\n"
@@ -374,6 +386,7 @@ def test_post_reads_data_and_whole_events_from_files_and_standard_input(events: 
     assert len(stored(service)) == 6
 
 
+@pytest.mark.slow
 def test_diff_shows_what_only_one_of_two_moments_has(new_orders: Events, service: StoreService) -> None:
     assert new_orders("diff", "now", "now").stdout.splitlines()[-1] == "both share the first 10 events"
     service.restore_moment(Moment(sequence=7))
@@ -398,6 +411,7 @@ def test_diff_shows_what_only_one_of_two_moments_has(new_orders: Events, service
     assert new_orders("diff", f"{generation}@", "now", "--exit-code").exit_code == 1
 
 
+@pytest.mark.slow
 def test_backup_diff_is_the_same_and_takes_names_of_backups(
     new_orders: Events, service: StoreService, settings: Settings
 ) -> None:
@@ -408,6 +422,7 @@ def test_backup_diff_is_the_same_and_takes_names_of_backups(
     assert done.stdout.splitlines()[1].split() == ["only", "in", "now", "1", "1", "later"]
 
 
+@pytest.mark.slow
 def test_hostile_text_cannot_control_a_terminal(
     events: Events, service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,6 +446,7 @@ def test_hostile_text_cannot_control_a_terminal(
     assert events("get", "\u200fx").stdout_bytes == service.get("\u200fx") + b"\n"
 
 
+@pytest.mark.slow
 def test_rejects_with_hostile_text_are_harmless_on_a_terminal(events: Events) -> None:
     Path("a").write_bytes(ndjson({"type": "a", f"{HOSTILE}": 1}))
     done = events("import", "a")

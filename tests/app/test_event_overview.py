@@ -66,6 +66,7 @@ def test_an_invalid_order_or_bound_is_refused(web: FlaskClient, query: str, fiel
     assert (answer.status_code, list(answer.json["fields"])) == (422, [field])
 
 
+@pytest.mark.slow
 def test_a_cursor_backwards_of_a_superseded_generation_is_refused_beyond_the_fork(web: FlaskClient) -> None:
     web.post("/api/events", json=[{"type": "a"}, {"type": "a"}])
     name = web.post("/api/backup/create").json["name"]

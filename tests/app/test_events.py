@@ -88,6 +88,7 @@ def test_one_invalid_event_rejects_the_whole_request(web: FlaskClient) -> None:
     assert web.get("/api/events").json["lastSequence"] == 0
 
 
+@pytest.mark.slow
 def test_the_invalid_fields_of_a_single_event_have_no_index(web: FlaskClient) -> None:
     assert set(web.post("/api/events", json={"type": ""}).json["fields"]) == {"type"}
 
@@ -221,6 +222,7 @@ def test_instants_may_have_any_offset_and_are_inclusive(web: FlaskClient, settin
     assert ids(web.get("/api/events?to=2026-01-31T07:00:00-05:00")) == ["0"]
 
 
+@pytest.mark.slow
 def test_an_export_has_one_event_per_line(web: FlaskClient, store: MemoryStore) -> None:
     fill(store, 2500)
     answer = web.get("/api/events/export", buffered=True)
@@ -238,6 +240,7 @@ def test_an_export_can_be_posted_again(web: FlaskClient, store: MemoryStore) -> 
     assert not any("differs" in result for result in answer.json["results"])
 
 
+@pytest.mark.slow
 def test_a_running_export_is_not_changed_by_a_restore(web: FlaskClient, store: MemoryStore) -> None:
     fill(store, 10)
     name = store.create_backup().backup.name
@@ -283,6 +286,7 @@ def paging(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> list[Callable
     return between
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_page_that_is_being_read_is_not_changed_by_a_restore(
     web: FlaskClient, store: MemoryStore, paging: list[Callable[[], object]], kept: bool
@@ -334,6 +338,7 @@ def recorded(web: FlaskClient, name: str) -> str:
     return instant
 
 
+@pytest.mark.slow
 def test_as_of_lists_the_registry_as_it_was(web: FlaskClient) -> None:
     instants = [recorded(web, name) for name in ("1", "2", "3")]
 
@@ -471,6 +476,7 @@ def test_an_append_that_may_have_landed_is_answered_with_all_ids(
     assert (len(set(sent)), sent[1]) == (3, "mine")
 
 
+@pytest.mark.slow
 def test_a_long_page_finds_a_place_or_is_refused_before_it_begins(web: FlaskClient, store: MemoryStore) -> None:
     store.append([event.draft({"type": "long", "data": "x" * 100_000}, clock.now())])
     answers = [web.get("/api/events?type=long", buffered=False) for _ in range(MAX_LONG_ANSWERS)]

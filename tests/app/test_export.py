@@ -38,6 +38,7 @@ def lines(answer: TestResponse) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in answer.data.splitlines()]
 
 
+@pytest.mark.slow
 def test_an_export_is_a_file_that_its_operation_has(web: FlaskClient, there: list[dict[str, Any]]) -> None:
     exported = export(web).json
 
@@ -50,6 +51,7 @@ def test_an_export_is_a_file_that_its_operation_has(web: FlaskClient, there: lis
     assert (exported["events"], exported["lastSequence"], exported["bytes"]) == (20, 20, len(answer.data))
 
 
+@pytest.mark.slow
 def test_one_that_nobody_waits_for_is_fetched_when_it_has_succeeded(
     web: FlaskClient, there: list[dict[str, Any]]
 ) -> None:
@@ -82,6 +84,7 @@ def test_what_is_not_known_is_refused(web: FlaskClient, body: object) -> None:
     assert web.get("/api/operations").json["operations"] == []
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_gzip_gets_the_file_as_it_is(web: FlaskClient, there: list[dict[str, Any]]) -> None:
     exported = export(web).json
 
@@ -133,6 +136,7 @@ def test_a_full_disk_is_found_before_it_begins(
     assert web.get("/api/operations").json["operations"] == []
 
 
+@pytest.mark.slow
 def test_a_repeated_export_writes_one_file(web: FlaskClient, there: list[dict[str, Any]], settings: Settings) -> None:
     answers = [web.post("/api/events/export", headers={"Idempotency-Key": "k"}) for _ in range(2)]
 

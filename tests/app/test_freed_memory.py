@@ -49,6 +49,7 @@ def output_of(script: str) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 def test_after_large_answers_many_threads_hold_little_memory() -> None:
     """Without bounds, they held some 200 MB, however often `malloc_trim` was called."""
     assert int(output_of(ANSWER_IN_MANY_THREADS)) < 40 * 2**20

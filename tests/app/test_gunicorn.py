@@ -158,6 +158,7 @@ def test_the_body_limit_applies_to_chunked_and_plain_bodies(server: Server) -> N
     assert status == 201
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "compressed",
     [
@@ -210,6 +211,7 @@ def test_a_body_that_ends_early_is_malformed(server: Server) -> None:
         assert b"Traceback" not in answer
 
 
+@pytest.mark.slow
 def test_an_upload_that_ends_early_leaves_no_file(server: Server) -> None:
     folder = server.temporary.parent / "backups"
     before = set(folder.iterdir())
@@ -227,12 +229,14 @@ def test_a_header_of_a_peer_moves_no_route(server: Server, name: bytes) -> None:
     assert server.raw(b"GET /api/health/live HTTP/1.1\r\n" + end).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.slow
 def test_ids_with_slashes_arrive_whole(server: Server) -> None:
     assert server.ask("POST", "/api/events", b'{"type":"a","id":"/a/b"}')[0] == 201
     for path in ("%2Fa%2Fb", "/a/b", "%2Fa/b"):
         assert server.ask("GET", f"/api/events/{path}")[0] == 200
 
 
+@pytest.mark.slow
 def test_events_with_the_longest_attributes_can_be_read(server: Server) -> None:
     texts = {name: sign * LONGEST_TEXT for name, sign in zip(("id", "source", "type", "subject"), "🗄🗃🗂📇", strict=True)}
     assert server.ask("POST", "/api/events", json.dumps(texts, ensure_ascii=False).encode())[0] == 201
@@ -248,6 +252,7 @@ def test_events_with_the_longest_attributes_can_be_read(server: Server) -> None:
         assert (status, texts["id"] in answer.decode()) == (200, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "status", "code"),
     [

@@ -28,6 +28,7 @@ def test_a_fresh_installation_is_ok(web: FlaskClient) -> None:
     assert (answer.json["store"]["events"], answer.json["store"]["lastSequence"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_the_latest_backup_is_an_entry_of_the_list(web: FlaskClient, backup: str) -> None:
     assert web.get("/api/health").json["backup"]["latest"] == web.get("/api/backup/list").json["backups"][0]
 
@@ -37,12 +38,14 @@ def test_how_many_backups_each_rule_keeps_is_shown(web: FlaskClient, backup: str
     assert web.get("/api/health").json["backup"]["keptBy"] == {"newest": 1, "pinned": 1, "last-good": 1}
 
 
+@pytest.mark.slow
 def test_the_last_restore_is_shown(web: FlaskClient, backup: str) -> None:
     web.post("/api/backup/restore", json={"backupName": backup})
     last = web.get("/api/health").json["lastRestore"]
     assert (last["source"], last["events"], last["notJson"]) == (backup, 1, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "status", "codes"),
     [

@@ -150,6 +150,7 @@ def test_a_backup_with_another_body_or_query_is_refused(web: FlaskClient, body: 
     assert len(names(web)) == 1
 
 
+@pytest.mark.slow
 def test_a_key_counts_for_one_method_and_path(web: FlaskClient, backup: str) -> None:
     def pin(method: str) -> TestResponse:
         return web.open(f"/api/backup/{backup}/pin", method=method, headers={"Idempotency-Key": "k"})
@@ -199,6 +200,7 @@ def test_while_the_first_request_runs_another_one_is_refused(
     assert create(web, "k").data == first.data
 
 
+@pytest.mark.slow
 def test_a_failure_does_not_count(web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(store, "create_backup", lambda *_: (_ for _ in ()).throw(NoSpace("full", hint="free some")))
@@ -207,6 +209,7 @@ def test_a_failure_does_not_count(web: FlaskClient, store: MemoryStore, monkeypa
     assert create(web, "k", {"label": "small"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_streamed_answer_takes_no_key(web: FlaskClient, backup: str) -> None:
     body = {"backupName": backup, "into": "export"}
     refused = web.post("/api/backup/restore", json=body, headers={"Idempotency-Key": "k"})
@@ -221,6 +224,7 @@ def upload(web: FlaskClient, content: bytes, name: str = "up.tar.gz", *, form: b
     return web.post(f"/api/backup/upload?name={name}", data=content, headers=headers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [False, True])
 def test_a_repeated_upload_is_entered_once(web: FlaskClient, archive: bytes, *, form: bool) -> None:
     first = upload(web, archive, form=form)

@@ -224,6 +224,7 @@ def test_nothing_is_retried_if_nobody_can_answer_or_the_answer_is_no(
     assert flask("retry", "--dead", "--yes").stdout == "There is none.\n"
 
 
+@pytest.mark.slow
 def test_ids_are_changed_without_a_question(flask: Flask, jobs: MemoryJobs) -> None:
     for number in range(3):
         submit(flask, "echo", "--id", f"j-{number}")
@@ -288,6 +289,7 @@ def remote(settings: Settings, store: MemoryStore, jobs: MemoryJobs) -> Iterator
         yield RemoteJobs.over(client)
 
 
+@pytest.mark.slow
 def test_commands_work_over_http_too(settings: Settings, store: MemoryStore, jobs: MemoryJobs, remote: Jobs) -> None:
     run = partial(in_process(settings, store, jobs=remote), "jobs")
     submit(run, "echo", '{"n": 1}', "--id", "a/1", "--delay", "5m", "--priority", "3")

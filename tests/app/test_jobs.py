@@ -83,6 +83,7 @@ def test_a_payload_comes_back_digit_for_digit(web: FlaskClient) -> None:
     assert text.replace(b": ", b":").replace(b", ", b",") in web.get("/api/jobs/exact").data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "fields"),
     [
@@ -115,6 +116,7 @@ def test_of_several_jobs_each_that_is_wrong_is_named_and_none_is_accepted(web: F
     assert web.get("/api/jobs").json["jobs"] == []
 
 
+@pytest.mark.slow
 def test_an_unknown_type_is_refused_with_the_known_ones(web: FlaskClient) -> None:
     answer = web.post("/api/jobs", json={"type": "exprt"})
     assert (answer.status_code, answer.json["code"]) == (422, "job_type_unknown")
@@ -171,6 +173,7 @@ def test_a_list_is_filtered_and_paged_newest_first(web: FlaskClient, jobs: Memor
         assert web.get(f"/api/jobs?{wrong}").status_code == 422, wrong
 
 
+@pytest.mark.slow
 def test_a_job_shows_its_progress_its_attempts_and_its_result_but_no_token(web: FlaskClient, jobs: MemoryJobs) -> None:
     done, dead = submit(web), submit(web)
     jobs.start(done, JobProgress(0.5, "half"))
@@ -203,6 +206,7 @@ def test_cancelling_says_what_became_of_each(web: FlaskClient, jobs: MemoryJobs)
         assert web.post("/api/jobs/cancel", json=body).status_code == 422, body
 
 
+@pytest.mark.slow
 def test_a_retry_gives_dead_and_cancelled_jobs_all_their_tries(web: FlaskClient, jobs: MemoryJobs) -> None:
     dead, cancelled, waiting = submit(web), submit(web), submit(web)
     jobs.start(dead)

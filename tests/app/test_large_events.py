@@ -14,6 +14,8 @@ from eventvault.settings import Settings
 from tests.restoring import drafts
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def large(settings: Settings) -> Iterator[FlaskClient]:

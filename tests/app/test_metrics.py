@@ -10,6 +10,8 @@ from eventvault.errors import StoreUnavailable
 from eventvault.problems import Problem
 from eventvault.store.memory.store import MemoryStore
 
+pytestmark = pytest.mark.slow
+
 
 def scraped(web: FlaskClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     families = text_string_to_metric_families(web.get("/metrics", buffered=True).text)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+pytestmark = pytest.mark.slow
+
 BAD = [
     ({}, "backupName"),
     ({"pointInTime": "2024-12-27T12:00:00"}, "pointInTime"),

@@ -30,6 +30,7 @@ def test_each_address_is_answered_for(web: FlaskClient, receivers: dict[str, str
     ]
 
 
+@pytest.mark.slow
 def test_where_nobody_is_to_be_notified_that_is_said(web: FlaskClient) -> None:
     answer = web.post("/api/notify/test")
     assert (answer.status_code, answer.json["code"]) == (409, "notify_not_configured")

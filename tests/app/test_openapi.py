@@ -33,6 +33,8 @@ from eventvault.store.memory.store import MemoryStore
 from tests.schedule import series_seed, share
 from tests.stores import folders_beneath
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
@@ -52,6 +54,7 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
         yield schemathesis.openapi.from_wsgi("/openapi.json", app)
 
 
+@pytest.mark.slow
 def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
     document = web.get("/openapi.json").json
     assert document["openapi"].startswith("3.1")
@@ -74,6 +77,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
     } == set(document["paths"])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_who_ask_at_once_get_the_whole_document(app: Flask) -> None:
     """It is made when it is asked for first."""
     with ThreadPoolExecutor(8) as pool:

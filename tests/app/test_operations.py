@@ -109,6 +109,7 @@ def test_what_fails_later_has_the_error_that_the_request_would_have_had(web: Fla
     assert {**done["error"], "success": False} == waited.json
 
 
+@pytest.mark.slow
 def test_a_dry_run_changes_nothing_and_is_answered_at_once(web: FlaskClient, backup: str) -> None:
     answer = web.post("/api/backup/restore?async=true", json={"backupName": backup, "dryRun": True})
     assert (answer.status_code, answer.json["dryRun"]) == (200, True)
@@ -162,6 +163,7 @@ def test_a_cancel_is_accepted_and_may_be_repeated(web: FlaskClient, store: Memor
     processes.wait_until(lambda: web.get(address).json["operation"]["endedAt"], "it does not end")
 
 
+@pytest.mark.slow
 def test_a_result_of_another_version_is_null(web: FlaskClient, store: MemoryStore, backup: str) -> None:
     store.operations._records.write(
         "a" * 16,

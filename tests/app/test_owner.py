@@ -38,6 +38,7 @@ def owned(settings_environment: dict[str, str], tmp_path: Path) -> dict[str, str
     return {**os.environ, **settings_environment, "PYTHONPATH": str(PROJECT)}
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 @pytest.mark.parametrize("missing", [(), ("RESTORE_DIR",), ("RESTORE_DIR", "STORAGE_DIR")])

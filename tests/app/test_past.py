@@ -18,6 +18,8 @@ from tests.eventvault.past.past_moments import forget_kept, generation_of, post
 from tests.restoring import drafts
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def service(settings: Settings) -> Iterator[StoreService]:

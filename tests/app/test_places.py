@@ -33,6 +33,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_download_has_the_archives_name_in_a_header_that_every_server_sends(
     web: FlaskClient, archive: bytes, name: str

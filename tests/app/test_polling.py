@@ -31,6 +31,7 @@ def names(answer: Any) -> list[str]:
     return [backup["name"] for backup in answer.json["backups"]]
 
 
+@pytest.mark.slow
 def test_the_list_is_read_page_by_page(web: FlaskClient, made: list[str]) -> None:
     read, address = [], "/api/backup/list?limit=3"
     while True:
@@ -43,6 +44,7 @@ def test_the_list_is_read_page_by_page(web: FlaskClient, made: list[str]) -> Non
     assert read == [made[:3], made[3:6], made[6:]]
 
 
+@pytest.mark.slow
 def test_the_plain_list_has_all_of_them(web: FlaskClient, made: list[str]) -> None:
     answer = web.get("/api/backup/list")
     assert (names(answer), answer.json["next"]) == (made, None)
@@ -89,6 +91,7 @@ def test_an_unchanged_answer_is_not_sent_again(
     assert (later.status_code, later.headers["ETag"] != tag) == (200, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", [*POLLED, "/api/settings", "/api/backup/timeline", "/openapi.json"])
 def test_long_json_is_compressed_for_who_takes_it(web: FlaskClient, made: list[str], address: str) -> None:
     plain, packed = web.get(address), web.get(address, headers=GZIP)
@@ -145,6 +148,7 @@ def test_what_was_changed_is_seen_at_once(shared: Flask, store: MemoryStore) -> 
     assert seen() == (1, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["/api/operations", "/api/operations/{id}", "/api/operations/{id}/stream"])
 def test_who_reads_that_an_operation_has_ended_finds_what_it_changed(
     shared: Flask, store: MemoryStore, address: str
@@ -163,6 +167,7 @@ def test_who_reads_that_an_operation_has_ended_finds_what_it_changed(
     assert count() == 1
 
 
+@pytest.mark.slow
 def test_all_who_ask_share_one_answer_of_the_store(
     shared: Flask, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def problems(store: MemoryStore) -> list[Problem]:
     return store.problems.waiting
 
 
+@pytest.mark.slow
 def test_a_problem_is_accepted_once(web: FlaskClient, problems: list[Problem]) -> None:
     health: Any = web.get("/api/health").json
     assert health["status"] == "degraded"
@@ -55,6 +56,7 @@ def test_the_body_names_one_of_several(web: FlaskClient, problems: list[Problem]
     assert [problem.about for problem in problems] == [None, "events/1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["none", "ROLLED_BACK", "a%2Fb", "%00"])
 def test_an_unknown_code_is_not_found(web: FlaskClient, code: str) -> None:
     assert web.post(ADDRESS.format(code)).status_code == 404

@@ -31,6 +31,7 @@ def test_a_trusted_proxy_names_the_client(settings_environment: dict[str, str], 
         assert answer(environment, store, "10.0.0.7", proxies, **forwarded) == (200, "198.51.100.4", "https")
 
 
+@pytest.mark.slow
 def test_nobody_else_is_believed(settings_environment: dict[str, str], store: MemoryStore) -> None:
     environment = {**settings_environment, "ALLOW_UNAUTHENTICATED": "true"}
     forwarded = {"For": "127.0.0.1", "Proto": "https"}
@@ -38,6 +39,7 @@ def test_nobody_else_is_believed(settings_environment: dict[str, str], store: Me
         assert answer(environment, store, "10.0.0.7", proxies, **forwarded) == (200, "10.0.0.7", "http")
 
 
+@pytest.mark.slow
 def test_without_tokens_a_proxy_here_serves_no_client_of_another_machine(
     settings_environment: dict[str, str], store: MemoryStore
 ) -> None:
@@ -61,5 +63,6 @@ def test_the_setting_is_shown_and_handed_on_as_networks(settings_environment: di
     assert shown["TRUSTED_PROXIES"] == "unix,10.0.0.7/32,fd00::/8"
 
 
+@pytest.mark.slow
 def test_without_the_setting_nothing_runs_for_it(app: Flask, web: FlaskClient) -> None:
     assert web.get("/api/health/live", headers={"X-Forwarded-For": "198.51.100.4"}).status_code == 200

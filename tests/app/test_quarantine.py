@@ -81,6 +81,7 @@ def test_a_replay_says_what_became_of_each_message(web: FlaskClient, store: Memo
     assert web.get("/api/events/1").status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("three")
 @pytest.mark.parametrize(
     ("body", "status", "code"),
@@ -128,6 +129,7 @@ def test_a_replay_of_another_event_with_the_same_id_is_refused_and_stays(web: Fl
     assert "events/0@2" in ids_of(store)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("three")
 @pytest.mark.parametrize(
     "query",

@@ -41,6 +41,7 @@ def routes(app: Flask) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_route_refuses_an_unknown_parameter(app: Flask, web: FlaskClient) -> None:
     there = routes(app)
     assert len(there) > 15
@@ -51,6 +52,7 @@ def test_every_route_refuses_an_unknown_parameter(app: Flask, web: FlaskClient) 
         assert answer.json["hint"]
 
 
+@pytest.mark.slow
 def test_every_route_that_changes_something_refuses_an_unknown_member_of_the_body(app: Flask, web: FlaskClient) -> None:
     for method, path in routes(app):
         if method == "GET" or path.endswith("/upload"):
@@ -64,6 +66,7 @@ def test_every_route_that_changes_something_refuses_an_unknown_member_of_the_bod
             assert answer.json["hint"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", ["", " ", "{}"])
 def test_a_route_without_options_takes_an_empty_body(web: FlaskClient, backup: str, body: str) -> None:
     answer = web.post(f"/api/backup/{backup}/verify", data=body, content_type="application/json")
@@ -77,6 +80,7 @@ def test_a_delete_with_its_options_in_the_body_deletes_nothing(web: FlaskClient,
     assert [entry["name"] for entry in web.get("/api/backup/list").json["backups"]] == [backup]
 
 
+@pytest.mark.slow
 def test_every_route_refuses_a_repeated_parameter(app: Flask, web: FlaskClient) -> None:
     for method, path in routes(app):
         answer = web.open(f"{path}?name=a&name=b", method=method)
@@ -95,6 +99,7 @@ def test_a_restore_with_its_options_in_the_address_restores_nothing(web: FlaskCl
     assert len(web.get("/api/events").json["events"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["dryRun=true", "name=foo"])
 def test_an_undo_with_options_in_the_address_undoes_nothing(web: FlaskClient, backup: str, query: str) -> None:
     web.post("/api/backup/restore", json={"backupName": backup})

@@ -155,6 +155,7 @@ def test_the_headers_of_an_event_are_joined_so_that_a_repeated_one_can_be_told()
     assert serving.join_repeated_event_headers([]) == []
 
 
+@pytest.mark.slow
 def test_no_request_waits_while_all_that_was_loaded_is_searched_for_garbage(
     settings_environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ def listed(web: FlaskClient) -> dict[str, Any]:
     return {each["name"]: each for each in answer["settings"]}
 
 
+@pytest.mark.slow
 def test_each_setting_is_listed_with_value_default_source_and_unit(web: FlaskClient, settings: Settings) -> None:
     found = listed(web)
 
@@ -49,5 +50,6 @@ def test_a_secret_is_never_shown(settings_environment: dict[str, str], monkeypat
         assert core.describe(load({**settings_environment, **environment}))[-1]["value"] == shown
 
 
+@pytest.mark.slow
 def test_unknown_parameters_are_refused(web: FlaskClient) -> None:
     assert web.get("/api/settings?name=PORT").status_code == 422

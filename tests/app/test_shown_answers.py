@@ -67,6 +67,7 @@ ACCEPTING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ACCEPTING)
 def test_each_problem_is_accepted_as_a_page_says(web: FlaskClient, store: MemoryStore, line: str) -> None:
     request = request_of(line)
@@ -118,6 +119,7 @@ def test_each_part_of_health_has_the_members_that_a_page_shows(settings_environm
     assert shown.keys() == monitor.snapshot().keys()
 
 
+@pytest.mark.slow
 def test_the_report_of_the_doctor_has_what_the_page_shows(settings: Settings) -> None:
     shown = members_shown(block("docs/doctor.md", '{"success": true'))
     with running_service(settings) as service:
@@ -128,6 +130,7 @@ def test_the_report_of_the_doctor_has_what_the_page_shows(settings: Settings) ->
         assert shown[name].keys() <= report[name].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["docs/migration.md", "docs/from-cron-and-tar.md"])
 def test_a_database_that_was_packed_as_a_page_says_is_restored(settings: Settings, tmp_path: Path, page: str) -> None:
     database = tmp_path / "old" / "storage" / "event_registry_db"
@@ -145,6 +148,7 @@ def test_a_database_that_was_packed_as_a_page_says_is_restored(settings: Setting
         assert orjson.loads(service.get("42"))["type"] == "order.created"
 
 
+@pytest.mark.slow
 def test_a_record_becomes_the_event_of_the_page(settings: Settings, tmp_path: Path) -> None:
     key, value = re.findall(r"^(?:key|value) +(.*)$", block("docs/migration.md", "key    !events"), re.MULTILINE)
     with plyvel.DB(str(tmp_path / "event_registry_db"), create_if_missing=True) as old:
@@ -163,6 +167,7 @@ def test_the_mapping_of_the_page_is_one() -> None:
     assert len(parse_file(text.encode()).fields) == len(json.loads(text))
 
 
+@pytest.mark.slow
 def test_a_small_file_has_the_checksum_that_the_page_computes(settings: Settings) -> None:
     with running_service(settings) as service:
         service.append(drafts(1))
@@ -178,6 +183,7 @@ def test_a_small_file_has_the_checksum_that_the_page_computes(settings: Settings
     assert re.sub(r"\d+", "1", catalogue.splitlines()[2]) == form
 
 
+@pytest.mark.slow
 def test_an_archive_of_format_1_is_checked_by_hand(tmp_path: Path) -> None:
     if shutil.which("jq") is None or shutil.which("xxd") is None:
         pytest.skip("there is no jq or no xxd, which the page uses")
@@ -197,6 +203,7 @@ def test_an_archive_of_format_1_is_checked_by_hand(tmp_path: Path) -> None:
     assert computed.split()[0] == digest
 
 
+@pytest.mark.slow
 def test_the_audit_is_verified_as_the_page_says(settings: Settings) -> None:
     with running_service(settings) as service:
         for _ in range(8):
@@ -267,6 +274,7 @@ def test_each_addition_to_compose_fits() -> None:
                 assert service["command"][:3] == compose["services"][name]["command"][:3]
 
 
+@pytest.mark.slow
 def test_a_command_takes_its_settings_from_the_file_of_the_unit(
     tmp_path: Path, settings_environment: dict[str, str]
 ) -> None:

@@ -249,6 +249,7 @@ def test_each_command_names_what_there_is(page: str) -> None:
             pytest.fail(f"{line}\n{error}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_each_request_goes_to_a_route(app: Flask, page: str) -> None:
     routes = app.url_map.bind("localhost")

@@ -17,6 +17,8 @@ from tests.app.test_gunicorn import Server
 from tests.slow_clients import KINDS, LARGE_PAGE, connected, large_events
 from tests.stores import folders_beneath
 
+pytestmark = pytest.mark.slow
+
 COUNT = 130
 Connections = Callable[[int, str, int], object]
 POST = b"POST /api/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -41,6 +41,7 @@ def test_create_prints_the_token_alone_on_standard_output(run, settings: Setting
     assert second.stderr == "grafana may read /metrics.\nThis token is not shown again.\n"
 
 
+@pytest.mark.slow
 def test_list_shows_each_token(run, settings: Settings) -> None:  # type: ignore[no-untyped-def]
     assert "There is no token" in run("list").stdout
     made = TokenChanges(settings).create("cron", "backup+read", by="shell", expires="2099-11-28T12:00:00Z")
@@ -131,6 +132,7 @@ def test_no_token_is_printed_where_it_could_not_be_written(run, settings: Settin
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_page_shows_commands_that_work(run, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("app.cli.options.can_ask", lambda: True)
     page = (PROJECT / "docs" / "access.md").read_text()

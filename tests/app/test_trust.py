@@ -29,6 +29,8 @@ from tests.restoring import drafts, flip, forge_archive, ids, make_foreign_archi
 from tests.shown import blocks
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 Trust = Callable[..., Result]
 
 

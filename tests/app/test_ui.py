@@ -35,6 +35,7 @@ def test_the_page_is_asked_for_each_time_and_its_files_never_again(client: Flask
     assert script.data == (STATIC / "app.js").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_gzip_gets_it(client: FlaskClient, version: str) -> None:
     packed = client.get(f"/ui/{version}/style.css", headers={"Accept-Encoding": "gzip"})
     assert packed.headers["Content-Encoding"] == "gzip"
@@ -58,6 +59,7 @@ def test_each_file_that_the_page_and_its_modules_name_is_there(client: FlaskClie
             assert (module.parent / target).is_file(), f"{module.name} imports {target}"
 
 
+@pytest.mark.slow
 def test_the_page_names_what_it_begins_with_and_nothing_of_the_pages_that_are_opened_later(client: FlaskClient) -> None:
     page = client.get("/").get_data(as_text=True)
     named = set(re.findall(r'modulepreload" href="/ui/[0-9a-f]+/([^"]+)"', page))

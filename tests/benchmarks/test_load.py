@@ -44,6 +44,7 @@ def server() -> Iterator[ThreadingHTTPServer]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_every_request_is_sent_in_turn_and_counted_by_its_answer(server: ThreadingHTTPServer) -> None:
     bodies = [b"x" * 100_000, b"refuse", b"hang up", b"y"]
     requests = [http_request("POST", "/", body) for body in bodies]
@@ -55,11 +56,13 @@ def test_every_request_is_sent_in_turn_and_counted_by_its_answer(server: Threadi
     assert sorted(seen) == sorted(bodies * 10)
 
 
+@pytest.mark.slow
 def test_requests_are_sent_at_the_requested_rate(server: ThreadingHTTPServer) -> None:
     load = measure(server.server_port, [http_request("POST", "/", b"x")], clients=4, seconds=0.5, rate=100)
     assert load.statuses == {"201": 50}
 
 
+@pytest.mark.slow
 def test_a_connection_that_the_server_closes_while_it_is_idle_is_made_again() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     with socket.create_server(("127.0.0.1", 0)) as listener:

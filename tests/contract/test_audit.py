@@ -23,6 +23,7 @@ def newest(store: Store, action: str) -> tuple[Line, Line]:
     return first, last
 
 
+@pytest.mark.slow
 def test_a_deed_is_its_callers_and_has_its_operations_id(store: Store) -> None:
     store.append(drafts("audited"))
     with calling(Caller("tester")):
@@ -32,6 +33,7 @@ def test_a_deed_is_its_callers_and_has_its_operations_id(store: Store) -> None:
     assert store.get_operation(first.operation).started_by == "tester"
 
 
+@pytest.mark.slow
 def test_one_that_nobody_waits_for_is_in_it_too(store: Store) -> None:
     operation_id = begun(store, "begun")
     ended(store, operation_id)
@@ -39,6 +41,7 @@ def test_one_that_nobody_waits_for_is_in_it_too(store: Store) -> None:
     assert (first.operation, first.who, last.result) == (operation_id, "tester", "done")
 
 
+@pytest.mark.slow
 def test_changes_that_are_no_operations_are_deeds_too(store: Store) -> None:
     name = store.create_backup().backup.name
     with calling(Caller("tester")):
@@ -61,6 +64,7 @@ def test_a_deed_that_fails_has_the_code_of_its_error(store: Store) -> None:
     assert newest(store, "accept")[1].result == "failed"
 
 
+@pytest.mark.slow
 def test_a_restore_and_its_undo_rewind_nothing_of_it(store: Store) -> None:
     store.append(drafts("before", "behind"))
     before = store.read_audit(after=0, limit=1).last
@@ -87,6 +91,7 @@ def test_another_process_notes_its_deeds(store: Store) -> None:
     assert newest(store, "download")[0].who == "cron"
 
 
+@pytest.mark.slow
 def test_lines_are_in_pages(store: Store) -> None:
     store.create_backup()
     page = store.read_audit(after=1, limit=1)

@@ -14,6 +14,8 @@ from eventvault.errors import ArchiveError, BackupExists, BackupNotFound, Backup
 from eventvault.store.ports.store import Store
 from tests.contract.events import drafts, unique
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_plan_of_a_deletion_says_what_protects_an_archive_and_deletes_nothing(empty_store: Store) -> None:
     empty_store.append(drafts("a"))

@@ -44,6 +44,7 @@ def test_what_was_appended_can_be_had_by_its_id(store: Store) -> None:
         store.get(unique("b"))
 
 
+@pytest.mark.slow
 def test_where_no_id_is_as_asked_the_first_that_begin_so_are_named(store: Store) -> None:
     begin = unique("begin")
     (before,) = store.append(drafts(unique("other"))).results
@@ -65,6 +66,7 @@ def test_where_no_id_is_as_asked_the_first_that_begin_so_are_named(store: Store)
     assert candidates(f"{begin}-8x") == candidates("") == candidates(begin, recorded_to=before.recorded) == []
 
 
+@pytest.mark.slow
 def test_an_id_means_the_event_that_was_there_by_then(store: Store) -> None:
     event_id = unique("a")
     (before,) = store.append(drafts(unique("other"))).results
@@ -109,6 +111,7 @@ def test_pages_are_bounded_and_continue(store: Store) -> None:
     assert len(first.events) + len(second.events) + len(third.events) == 12
 
 
+@pytest.mark.slow
 def test_a_cursor_beyond_the_fork_is_refused_and_one_before_it_goes_on(empty_store: Store) -> None:
     empty_store.append(drafts("a", "b"))
     name = empty_store.create_backup().backup.name
@@ -122,6 +125,7 @@ def test_a_cursor_beyond_the_fork_is_refused_and_one_before_it_goes_on(empty_sto
         empty_store.scan(ScanQuery(after=3, generation=old))
 
 
+@pytest.mark.slow
 def test_a_scan_with_a_fixed_end_is_served_to_its_end_across_a_restore(empty_store: Store) -> None:
     empty_store.append(drafts("a", "b"))
     name = empty_store.create_backup().backup.name
@@ -174,6 +178,7 @@ def test_a_key_with_another_content_is_refused(store: Store) -> None:
     assert last_sequence(store) == last
 
 
+@pytest.mark.slow
 def test_a_restore_rewinds_the_keys_with_their_events_and_an_undo_brings_them_back(empty_store: Store) -> None:
     empty_store.append(drafts("a"), keyed("before"))
     name = empty_store.create_backup().backup.name
@@ -190,6 +195,7 @@ def test_a_restore_rewinds_the_keys_with_their_events_and_an_undo_brings_them_ba
     assert ids(empty_store) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_the_restore_of_a_moment_rewinds_the_keys_to_it(empty_store: Store) -> None:
     empty_store.append(drafts("a"), keyed("before"))
     empty_store.append(drafts("b"), keyed("after"))
@@ -217,6 +223,7 @@ def all_pages(store: Store, query: ScanQuery) -> list[int]:
         query = msgspec.structs.replace(query, **bound)
 
 
+@pytest.mark.slow
 def test_the_newest_come_first_on_request(store: Store) -> None:
     last = last_sequence(store)
     store.append(drafts(*(unique("n") for _ in range(7)), subject=(subject := unique("s"))))
@@ -238,6 +245,7 @@ def test_events_between_two_sequences_are_the_same_in_both_orders(store: Store) 
         assert all_pages(store, ScanQuery(after=after, before=before, limit=2, newest_first=True)) == wanted[::-1]
 
 
+@pytest.mark.slow
 def test_a_cursor_backwards_is_refused_beyond_the_fork_and_goes_on_before_it(empty_store: Store) -> None:
     old, name = forked(empty_store)
     empty_store.restore(name)
@@ -259,6 +267,7 @@ def recorded(store: Store, after: int = 0) -> list[int]:
     return [event.recorded_of(value) for value in store.scan(ScanQuery(after=after, limit=1000)).events]
 
 
+@pytest.mark.slow
 def test_a_histogram_counts_every_event_in_one_bucket(empty_store: Store) -> None:
     for number in range(6):
         empty_store.append(drafts(f"a{number}", f"b{number}", type="x" if number % 2 else "y"))
@@ -275,12 +284,14 @@ def test_a_histogram_counts_every_event_in_one_bucket(empty_store: Store) -> Non
     assert (sum(part.counts), part.before) == (len(inside), sum(time < times[4] for time in times))
 
 
+@pytest.mark.slow
 def test_a_histogram_of_one_instant_counts_the_events_of_that_instant(empty_store: Store) -> None:
     (first,) = empty_store.append(drafts("a")).results
     found = empty_store.histogram(HistogramQuery(buckets=5, recorded_from=first.recorded, recorded_to=first.recorded))
     assert (found.counts, found.before) == ([0, 0, 0, 0, 1], 0)
 
 
+@pytest.mark.slow
 def test_a_histogram_without_events_is_zero(empty_store: Store) -> None:
     assert empty_store.histogram(HistogramQuery(buckets=3)).counts == [0, 0, 0]
     far = clock.now() + 10**12
@@ -291,12 +302,14 @@ def test_a_histogram_without_events_is_zero(empty_store: Store) -> None:
     assert (earlier.counts, earlier.before, earlier.recorded_to) == ([0, 0, 0], 0, 5)
 
 
+@pytest.mark.slow
 def test_a_histogram_ends_with_the_last_event_that_it_is_asked_for(empty_store: Store) -> None:
     empty_store.append(drafts("a", "b", "c"))
     assert sum(empty_store.histogram(HistogramQuery(buckets=4, upto=2)).counts) == 2
     assert sum(empty_store.histogram(HistogramQuery(buckets=4, upto=0)).counts) == 0
 
 
+@pytest.mark.slow
 def test_a_histogram_asked_for_again_has_what_was_appended_since(empty_store: Store) -> None:
     empty_store.append(drafts("a"))
     (time,) = recorded(empty_store)
@@ -306,6 +319,7 @@ def test_a_histogram_asked_for_again_has_what_was_appended_since(empty_store: St
     assert sum(empty_store.histogram(query).counts) == 3
 
 
+@pytest.mark.slow
 def test_a_histogram_of_an_earlier_generation_has_its_events(empty_store: Store) -> None:
     old, name = forked(empty_store)
     before = empty_store.histogram(HistogramQuery(buckets=3))
@@ -318,6 +332,7 @@ def test_a_histogram_of_an_earlier_generation_has_its_events(empty_store: Store)
         empty_store.histogram(HistogramQuery(buckets=3, generation="0" * 16, upto=4))
 
 
+@pytest.mark.slow
 def test_types_are_counted_and_the_most_frequent_comes_first(empty_store: Store) -> None:
     assert empty_store.event_types(TypesQuery()).types == []
     empty_store.append([*drafts("1", "2", type="a\0b"), *drafts("3", "4", "5", type="a"), *drafts("6", type="ä")])
@@ -332,6 +347,7 @@ def test_types_are_counted_and_the_most_frequent_comes_first(empty_store: Store)
     assert empty_store.event_types(TypesQuery(limit=1)).counted == 6
 
 
+@pytest.mark.slow
 def test_types_between_two_sequences_are_counted(empty_store: Store) -> None:
     empty_store.append([*drafts("1", "2", type="a"), *drafts("3", "4", type="b"), *drafts("5", type="a")])
 
@@ -343,6 +359,7 @@ def test_types_between_two_sequences_are_counted(empty_store: Store) -> None:
     assert counted(5, None) == counted(4, 2) == []
 
 
+@pytest.mark.slow
 def test_a_wait_ends_with_the_next_event(empty_store: Store) -> None:
     empty_store.append(drafts("a"))
     head = empty_store.wait_for_events(None, 30)
@@ -364,6 +381,7 @@ def test_a_wait_for_kafka_ends_in_time(store: Store) -> None:
     assert store.wait_for_published(got, 0.05) == got
 
 
+@pytest.mark.slow
 def test_a_wait_ends_with_a_restore(empty_store: Store) -> None:
     old, name = forked(empty_store)
     head = empty_store.wait_for_events(None, 0)
@@ -374,6 +392,7 @@ def test_a_wait_ends_with_a_restore(empty_store: Store) -> None:
     assert (generation != old, sequence) == (True, 2)
 
 
+@pytest.mark.slow
 def test_a_reader_goes_on_where_it_is_and_after_a_restore_at_the_fork(empty_store: Store) -> None:
     old, name = forked(empty_store)
     assert empty_store.resume(None) == Resumption(old, 4)

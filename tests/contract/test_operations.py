@@ -12,6 +12,8 @@ from eventvault.operations.entry import OperationEntry, OperationQuery
 from eventvault.store.ports.store import Store
 from tests.contract.events import drafts
 
+pytestmark = pytest.mark.slow
+
 
 def ended(store: Store, operation_id: str) -> OperationEntry:
     """Watch it to its end."""

@@ -20,6 +20,8 @@ from eventvault.store.ports.store import Store
 from tests.contract.events import drafts, ids
 from tests.restoring import make_archive
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_moment_of_the_past_is_read_as_it_was(empty_store: Store) -> None:
     empty_store.append(drafts("a"))

@@ -11,6 +11,8 @@ from eventvault.restore.values import Moment
 from eventvault.store.ports.store import Store
 from tests.contract.events import drafts, ids, unique
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_rehearsal_restores_nothing_and_says_what_a_restore_would_do(empty_store: Store) -> None:
     empty_store.append(drafts("a"))

@@ -15,6 +15,8 @@ from eventvault.restore.values import Moment
 from eventvault.store.ports.store import Store
 from tests.contract.events import drafts, ids, unique
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_restore_brings_back_what_was_there(empty_store: Store) -> None:
     empty_store.append(drafts("a"))

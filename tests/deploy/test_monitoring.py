@@ -102,10 +102,12 @@ def case(series: dict[str, str | None], *looks: tuple[str, int, int]) -> dict[st
     }
 
 
+@pytest.mark.slow
 def test_a_service_that_is_well_fires_no_alert(tmp_path: Path) -> None:
     promtool("test", "rules", cases(tmp_path, case({}, *((alert, 230, 0) for alert in sorted(alerts())))))
 
 
+@pytest.mark.slow
 def test_each_alert_fires_in_its_case_once_it_has_lasted(tmp_path: Path) -> None:
     assert CASES.keys() == alerts()
     tests = [case(one.series, (alert, one.quiet, 0), (alert, one.fires, 1)) for alert, one in CASES.items()]

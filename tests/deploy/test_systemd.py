@@ -44,6 +44,7 @@ def analyzed(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 @needs_systemd
 def test_systemd_has_nothing_to_say_against_the_unit(unit: Path) -> None:
     done = analyzed("verify", str(unit))

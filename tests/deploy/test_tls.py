@@ -21,6 +21,8 @@ from tests.ports import free_port
 from tests.service import PROJECT
 from tests.upstream import PATIENCE, Upstream
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "ev_0123abcd_" + "S7" * 19
 """Looks like a token."""
 
@@ -124,6 +126,7 @@ class TestNginx:
         with running_nginx(tmp_path / "nginx", [upstream.server_port]) as running:
             yield running
 
+    @pytest.mark.slow
     def test_it_starts_without_a_certificate_and_takes_it_once_it_is_there(self, bare: Front) -> None:
         plain = http.client.HTTPConnection("127.0.0.1", bare.plain, timeout=PATIENCE)
         plain.request("GET", "/api/health/live")
@@ -139,6 +142,7 @@ class TestNginx:
         assert connection.getresponse().status == 200
         connection.close()
 
+    @pytest.mark.slow
     def test_a_renewed_certificate_is_served_without_a_reload(self, bare: Front) -> None:
         shown = []
         for _ in range(2):

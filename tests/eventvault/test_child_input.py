@@ -25,6 +25,7 @@ def output_of(child: subprocess.Popen[bytes]) -> bytes:
             return child.communicate(timeout=0.01)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 10, 1_000_000])
 def test_all_of_it_arrives_after_many_time_outs(size: int) -> None:
     child = begin(LATE)

@@ -62,6 +62,7 @@ def is_idle_for_disks(pid: int) -> bool:
     return bool(ctypes.CDLL(None).syscall(call, 1, pid) >> 13 == 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("less_urgent", [NICENESS, 0, IDLE_NICENESS])
 def test_a_chore_is_so_many_steps_less_urgent_than_whoever_began_it(less_urgent: int, tmp_path: Path) -> None:
     archive = tmp_path / "archive.tar.gz"
@@ -180,6 +181,7 @@ print("marshmallow" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_neither_a_store_nor_its_chores_load_what_only_events_of_others_need() -> None:
     """It would take a fifth of the time that a store takes to start, and more of a chore's."""
     command = [sys.executable, "-c", LOADED]
@@ -187,11 +189,13 @@ def test_neither_a_store_nor_its_chores_load_what_only_events_of_others_need() -
     assert done.stdout == "False\n"
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_chore_is_limited_and_that_of_mapped_tables_is_not() -> None:
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, cwd=PROJECT, check=True)
     assert done.stdout == "limited, and a large file can be mapped\n"
 
 
+@pytest.mark.slow
 def test_arguments_that_no_pipe_holds_arrive_at_a_chore_that_reads_them_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chores_module, "CHORE_SECONDS", 30.0)
     late = """import sys, time; time.sleep(1); sys.stdout.write('{"result": {"read": %s}}' % len(sys.stdin.read()))"""
@@ -203,6 +207,7 @@ def test_arguments_that_no_pipe_holds_arrive_at_a_chore_that_reads_them_late(mon
     assert Chores().run("write_archive", text="x" * 300_000)["read"] > 300_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["stopped", "asleep"])
 def test_a_chore_that_makes_no_step_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> None:
     monkeypatch.setattr(chores_module, "STEP_SECONDS", 0.05)
@@ -225,6 +230,7 @@ def test_a_chore_that_makes_no_step_is_ended(monkeypatch: pytest.MonkeyPatch, tm
     assert started[0].wait(60) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("works", ["while :; do :; done", "while read line < /dev/zero; do :; done & wait"])
 def test_a_chore_that_works_is_waited_for_and_makes_steps(monkeypatch: pytest.MonkeyPatch, works: str) -> None:
     monkeypatch.setattr(chores_module, "STEP_SECONDS", 0.05)
@@ -256,6 +262,7 @@ def test_a_chore_that_works_is_waited_for_and_makes_steps(monkeypatch: pytest.Mo
     assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_the_work_of_a_process_that_ends_meanwhile_can_be_asked_for() -> None:
     for _ in range(200):
         child = subprocess.Popen(["true"])

@@ -15,16 +15,19 @@ FIRST, LAST = clock.parse("1970-01-01T00:00:00Z"), clock.parse("9999-12-31T23:59
 instants = st.integers(FIRST, LAST)
 
 
+@pytest.mark.slow
 @given(instants)
 def test_microseconds_survive_being_written_and_read(instant: int) -> None:
     assert clock.parse(clock.format_microseconds(instant)) == instant
 
 
+@pytest.mark.slow
 @given(instants)
 def test_milliseconds_are_cut_not_rounded(instant: int) -> None:
     assert clock.parse(clock.format_milliseconds(instant)) == instant - instant % 1000
 
 
+@pytest.mark.slow
 @given(instants)
 def test_a_datetime_is_the_same_instant(instant: int) -> None:
     assert clock.to_microseconds(clock.from_microseconds(instant)) == instant

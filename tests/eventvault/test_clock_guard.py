@@ -229,6 +229,7 @@ def test_a_folder_in_the_place_of_the_note_stops_no_start(machine: Machine, tmp_
     assert machine.guard(tmp_path).now() == START
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(steps=st.lists(st.tuples(st.integers(0, 60 * SECOND), st.integers(-20 * YEAR, 20 * YEAR)), max_size=20))
 def test_no_single_reading_moves_time_ahead_by_more_than_five_minutes(

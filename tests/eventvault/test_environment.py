@@ -56,6 +56,7 @@ def test_a_descriptor_that_nobody_handed_over_changes_nothing(number: str) -> No
     assert ran.stdout == "goes on\n"
 
 
+@pytest.mark.slow
 def test_a_hidden_variable_is_in_the_program_and_its_forks_but_not_in_proc() -> None:
     program = """
 import os, pathlib, subprocess

@@ -48,6 +48,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "x.lock"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_a_lock_that_another_program_holds_is_waited_for_until_the_deadline(path: Path, exclusive: bool) -> None:
     with held_by_another_program(path), path.open("rb") as file:
@@ -113,6 +114,7 @@ def test_nobody_else_keeps_them_from_it(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.slow
 def test_the_lock_is_free_once_its_process_is_killed(path: Path) -> None:
     program = "import sys; from eventvault.file_locks import *\nfrom pathlib import Path\n"
     program += "with holding(Path(sys.argv[1]), 5) as locked:\n print(locked, flush=True)\n sys.stdin.read()"

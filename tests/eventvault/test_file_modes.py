@@ -16,6 +16,8 @@ from eventvault.settings import Settings
 from tests.restoring import put
 from tests.stores import folders_beneath, running_service
 
+pytestmark = pytest.mark.slow
+
 
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)

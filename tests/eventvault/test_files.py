@@ -306,6 +306,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("look", "call"), [("is_there", "lstat64"), ("sync_tree", "opendir")])
 def test_what_the_system_refuses_to_tell_is_not_taken_for_a_no(tmp_path: Path, look: str, call: str) -> None:
     """A folder that cannot be listed is not an empty one: its files would not be on disk after `sync_tree`."""

@@ -43,6 +43,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_no_obstacle(made: Settings) -> 
     folder_abilities.check_storage(replace(made, storage_dir=deep))
 
 
+@pytest.mark.slow
 def test_a_folder_without_sockets_is_named_with_what_it_lacks(made: Settings, tmp_path: Path) -> None:
     with without_sockets(tmp_path / "share") as share, pytest.raises(InvalidSettings) as caught:
         folder_abilities.check_storage(replace(made, storage_dir=share))

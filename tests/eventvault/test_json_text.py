@@ -80,6 +80,7 @@ def test_whole_numbers_keep_all_their_digits() -> None:
     assert json_text.parse(b"123456789012345678901234567890") == 123456789012345678901234567890
 
 
+@pytest.mark.slow
 @given(JSON_TEXTS)
 def test_any_json_text_is_read_and_only_its_white_space_goes(text: Text) -> None:
     value, compact = json_text.read(text.sent.encode())
@@ -123,6 +124,7 @@ def test_the_same_name_in_two_objects_is_not_repeated(text: str) -> None:
 NAMES = st.lists(st.sampled_from(["a", "b", ":", "\\u003a", "\\u0061", '\\"', "::"]), min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @given(NAMES, st.sampled_from(['{"x":%s}', "[%s]", "%s"]), st.sampled_from(["1", '":"', '"\\u003a"', "1e400", "{}"]))
 def test_a_repeated_name_is_found_however_many_colons_there_are(names: list[str], form: str, value: str) -> None:
     text = form % ("{" + ",".join(f'"{name}":{value}' for name in names) + "}")

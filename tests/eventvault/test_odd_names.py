@@ -42,6 +42,7 @@ def problems(service: Any) -> dict[str, str]:
     return {problem["code"]: problem["message"] for problem in service.status()["problems"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD_NAMES)
 @pytest.mark.parametrize("content", ["good", "junk"])
 def test_a_file_in_restore_is_refused_and_named_and_the_service_starts(
@@ -65,6 +66,7 @@ def test_a_file_in_restore_is_refused_and_named_and_the_service_starts(
         assert problems(service) == {}
 
 
+@pytest.mark.slow
 def test_a_good_archive_beside_it_is_restored(live: Settings) -> None:
     for name in ODD_NAMES:
         make_archive(live.storage_dir.parent / "a.tar.gz", "odd").rename(path_of(live.restore_dir, name))
@@ -75,6 +77,7 @@ def test_a_good_archive_beside_it_is_restored(live: Settings) -> None:
         assert len([problem for problem in service.status()["problems"] if problem["code"] == "restore_refused"]) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["\U0001f600.tar.gz", "Gro\u0308sse.tar.gz", "бэкап.tar.gz", "line\nbreak.tar.gz", "n" * 248 + ".tar.gz"]
 )
@@ -88,6 +91,7 @@ def test_any_name_in_utf8_is_restored(live: Settings, name: str) -> None:
     assert [path.name for path in (live.restore_dir / "restored").iterdir()] == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), os.mkfifo, lambda path: path.symlink_to("/nowhere")])
 def test_what_is_no_regular_file_is_left_alone(live: Settings, make: Callable[[Path], None]) -> None:
     for folder in (live.restore_dir, live.backup_dir):
@@ -98,6 +102,7 @@ def test_what_is_no_regular_file_is_left_alone(live: Settings, make: Callable[[P
         assert "restore_refused" not in problems(service)
 
 
+@pytest.mark.slow
 def test_files_in_backups_are_named_in_health_and_all_else_goes_on(live: Settings) -> None:
     for name in [*ODD_NAMES, b"line\nbreak.tar.gz", b"back\\slash.tar.gz", b"a note \xe4.txt", b".hidden \xe4.tar.gz"]:
         path_of(live.backup_dir, name).write_bytes(b"x")
@@ -114,6 +119,7 @@ def test_files_in_backups_are_named_in_health_and_all_else_goes_on(live: Setting
         assert problems(service) == {}
 
 
+@pytest.mark.slow
 def test_what_a_list_leaves_out_is_in_the_next_answer_of_health(live: Settings) -> None:
     with running_service(live) as service:
         for name in list(ODD_NAMES)[:3]:
@@ -125,6 +131,7 @@ def test_what_a_list_leaves_out_is_in_the_next_answer_of_health(live: Settings) 
             service.list_backups()
 
 
+@pytest.mark.slow
 def test_files_and_folders_among_our_own_hinder_nothing(live: Settings) -> None:
     odd = b"\xe4 1-2.jsonl.gz"
     with running_service(live) as service:
@@ -154,6 +161,7 @@ def test_files_and_folders_among_our_own_hinder_nothing(live: Settings) -> None:
             assert problems(service) == {}
 
 
+@pytest.mark.slow
 def test_a_tar_of_another_program_may_hold_any_names(live: Settings) -> None:
     database = make_foreign_database(live.storage_dir.parent / "node")
     with tarfile.open(live.restore_dir / "node.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as archive:

@@ -89,6 +89,7 @@ def test_health_says_where_a_thread_waits() -> None:
     thread.join(60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["computes", "reads files", "makes steps"])
 def test_whoever_works_is_waited_for_beyond_the_deadline(work: str) -> None:
     holders = list[Activity]()
@@ -114,6 +115,7 @@ def test_whoever_works_is_waited_for_beyond_the_deadline(work: str) -> None:
                  lambda: holders[0] if holders else None, deadline)  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worker", ["nobody", "one that waits", "one that rests"])
 def test_whoever_makes_no_step_is_waited_for_until_the_deadline(worker: str) -> None:
     holders = list[Activity]()
@@ -131,6 +133,7 @@ def test_whoever_makes_no_step_is_waited_for_until_the_deadline(worker: str) -> 
     assert not caller.waits
 
 
+@pytest.mark.slow
 def test_a_chain_of_waits_makes_steps_as_its_end_does() -> None:
     """A waits for B, which waits for C: what C does is a step of all of them."""
     turn, chain, swapped = Turn("swap"), list[Activity](), threading.Event()
@@ -192,6 +195,7 @@ def test_a_result_comes_or_the_wait_ends(monkeypatch: pytest.MonkeyPatch) -> Non
         result_of(failed, "it", lambda: None)
 
 
+@pytest.mark.slow
 def test_the_end_of_a_thread_is_waited_for_until_the_deadline() -> None:
     with in_a_thread(lambda ended: ended.wait(60)) as thread, pytest.raises(TooBusy, match="the thread"):
         wait_for_thread(thread, "the thread", lambda: None, SOON)

@@ -11,6 +11,8 @@ from eventvault.errors import TooBusy
 from eventvault.restartable_thread import RestartableThread
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_no_thread_works_beside_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restartable_thread, "STOP_SECONDS", 0.05)

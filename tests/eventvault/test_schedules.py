@@ -194,6 +194,7 @@ def walk(expression: str, elapsed: list[datetime], walls: list[datetime]) -> lis
     return sorted(found)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(CHANGES), minutes, hours, days)
 def test_every_firing_is_that_of_a_walk_through_all_minutes(
@@ -209,6 +210,7 @@ def test_every_firing_is_that_of_a_walk_through_all_minutes(
     assert found == [clock.to_microseconds(each) for each in walk(expression, elapsed, walls)]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.sampled_from(CHANGES), minutes, hours, st.integers(-6 * 60, 6 * 60))
 def test_from_any_moment_the_next_firing_is_the_same(change: tuple[str, str], minute: str, hour: str, at: int) -> None:
@@ -296,6 +298,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(steps, st.sampled_from(["0 * * * *", "*/7 2,3 * * *", "30 2 * * *"]))
 def test_whatever_the_clock_does_no_firing_is_run_twice_and_none_before_its_time(moves: list[int], text: str) -> None:

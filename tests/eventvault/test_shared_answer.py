@@ -54,6 +54,7 @@ def test_an_answer_counts_for_all_who_ask_until_it_is_too_old() -> None:
     assert shared.get(max_age=0.5, patience=LONG) == 2
 
 
+@pytest.mark.slow
 def test_those_who_ask_while_it_is_made_get_the_same_answer() -> None:
     slow = Slow()
     shared = SharedAnswer("test", slow, Clock())

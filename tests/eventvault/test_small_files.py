@@ -51,6 +51,7 @@ def test_a_file_is_json_and_its_checksum_is_that_of_all_lines_but_the_second(pat
     }
 
 
+@pytest.mark.slow
 def test_each_flipped_bit_and_each_missing_end_is_damage(path: Path) -> None:
     small_files.write(path, NOTE)
     content = path.read_bytes()
@@ -172,6 +173,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_quarantined_file_is_not_overwritten_where_the_system_does_not_tell_that_it_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -196,6 +198,7 @@ print(len(files.present()), len(files.present()))
 """
 
 
+@pytest.mark.slow
 def test_quarantined_files_are_found_once_their_folder_can_be_listed(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "top"
     folder.mkdir(parents=True)

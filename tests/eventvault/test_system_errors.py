@@ -98,6 +98,7 @@ def test_another_error_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
         (tmp_path / "missing").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_lock_that_another_process_holds_is_refused_and_its_holder_is_named(tmp_path: Path) -> None:
     plyvel.DB(str(tmp_path / "db"), create_if_missing=True).close()
     with held(tmp_path / "db") as process:

@@ -24,6 +24,7 @@ def test_a_token_is_a_prefix_an_id_and_a_secret_of_190_bits_with_a_checksum() ->
     assert token_text.is_whole(token)
 
 
+@pytest.mark.slow
 def test_no_two_tokens_are_the_same() -> None:
     assert len({new_token() for _ in range(1000)}) == 1000
 

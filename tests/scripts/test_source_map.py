@@ -20,6 +20,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_page_is_current() -> None:
     assert source_map.PAGE.read_text() == source_map.page(), "run `make docs`"
 

@@ -102,6 +102,7 @@ _steps = some.lists(
 )
 
 
+@pytest.mark.slow
 @given(_steps)
 def test_a_token_starts_at_most_once_and_has_one_outcome(steps: list[tuple[str, int]]) -> None:
     session = Session("s")

@@ -34,6 +34,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("header", "status"),
     [
@@ -66,6 +67,7 @@ def test_the_header_has_one_token(web: FlaskClient, admin: str, header: str, sta
         assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "query",
     ["token={}", "access_token={}", "x={}", "{}", "a=1&Token=short", "a=1&t%6Fken=short", "q=%65{rest}", "a=b%20{}"],
@@ -107,6 +109,7 @@ def test_closed_means_closed_to_this_machine_too(web: FlaskClient, admin: str) -
     assert web.get("/api/events", headers=bearer(admin)).status_code == 200
 
 
+@pytest.mark.slow
 def test_tokens_win_over_allow_unauthenticated(settings_environment: dict[str, str], store: MemoryStore) -> None:
     settings = load({**settings_environment, "ALLOW_UNAUTHENTICATED": "true"})
     web = create_app(settings, store).test_client()
@@ -124,11 +127,13 @@ def test_a_closed_service_answers_other_machines_and_under_any_name_to_a_token(w
     assert web.get("/api/health/live", headers={"Host": "192.168.1.2:5050"}, **far).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_page_of_another_site_may_not_use_a_token(web: FlaskClient, admin: str) -> None:
     for header in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         assert web.get("/api/events", headers={**bearer(admin), **header}).status_code == 403
 
 
+@pytest.mark.slow
 def test_a_disabled_service_answers_other_machines_no_more(web: FlaskClient, settings: Settings, admin: str) -> None:
     far: dict[str, Any] = {"environ_base": {"REMOTE_ADDR": "192.168.1.9"}}
     assert web.get("/api/events", headers=bearer(admin), **far).status_code == 200
@@ -137,6 +142,7 @@ def test_a_disabled_service_answers_other_machines_no_more(web: FlaskClient, set
     assert web.get("/api/events", headers=bearer(admin), **far).status_code == 403
 
 
+@pytest.mark.slow
 def test_operations_are_started_by_the_name_of_the_token(web: FlaskClient, admin: str, cron: str) -> None:
     assert web.post("/api/backup/create", headers=bearer(cron)).status_code == 200
     assert web.post("/api/backup/create?async=true", headers=bearer(admin)).status_code == 202
@@ -144,6 +150,7 @@ def test_operations_are_started_by_the_name_of_the_token(web: FlaskClient, admin
     assert {operation["startedBy"] for operation in operations} == {"cron", "admin"}
 
 
+@pytest.mark.slow
 def test_a_backup_token_sees_the_operations_that_it_began_and_no_others(
     web: FlaskClient, admin: str, cron: str
 ) -> None:
@@ -161,6 +168,7 @@ def test_a_backup_token_sees_the_operations_that_it_began_and_no_others(
             assert is_own or answer.json["code"] == "operation_not_found"
 
 
+@pytest.mark.slow
 def test_idempotency_keys_are_those_of_a_token(web: FlaskClient, admin: str, settings: Settings) -> None:
     other = TokenChanges(settings).create("other", "admin", by="shell").text
     key = {"Idempotency-Key": "one"}
@@ -176,6 +184,7 @@ def test_idempotency_keys_are_those_of_a_token(web: FlaskClient, admin: str, set
     assert post(admin) != post(other)
 
 
+@pytest.mark.slow
 def test_a_request_that_is_refused_leaves_no_credential_for_the_next(app: Flask, web: FlaskClient, admin: str) -> None:
     names = []
     app.after_request_funcs.setdefault(None, []).append(lambda response: names.append(_name()) or response)
@@ -189,6 +198,7 @@ def _name() -> str:
     return present_credential().name
 
 
+@pytest.mark.slow
 def test_a_worker_reads_the_tokens_when_it_starts(
     settings_environment: dict[str, str], store: MemoryStore, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_foreign_origin_is_refused(web: FlaskClient, origin: str) -> None:
     assert status(web, Host="localhost:5050", Origin=origin) == 403
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("host", "origin"),
     [
@@ -74,6 +75,7 @@ def test_an_origin_of_the_service_itself_is_served(web: FlaskClient, host: str, 
     assert status(web, Host=host, Origin=origin) == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "host",
     [
@@ -141,6 +143,7 @@ def test_a_page_that_asks_for_a_websocket_gets_an_ordinary_answer_if_it_is_of_th
     assert status(web, Connection="Upgrade", Upgrade="websocket", Origin=origin) == expected
 
 
+@pytest.mark.slow
 def test_unknown_paths_are_checked_too(web: FlaskClient) -> None:
     assert web.get("/nowhere", headers={"Host": "evil.example"}).status_code == 403
 

@@ -180,6 +180,7 @@ def test_what_is_not_in_the_table_needs_admin(closed: Closed) -> None:
     assert need_of("POST", "/api/new") == Need(frozenset({"admin"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("name", sorted(NEEDS))
 def test_endpoints_and_tokens(closed: Closed, name: str, column: str) -> None:
@@ -201,6 +202,7 @@ def test_endpoints_and_tokens(closed: Closed, name: str, column: str) -> None:
         assert set(answer.json["scope"].split(" or ")) <= MAY.get(name, {"admin"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", COOKIES)
 @pytest.mark.parametrize("name", sorted(NEEDS.keys() - {"DELETE /api/session"}))
 def test_endpoints_and_cookies(closed: Closed, name: str, column: str) -> None:

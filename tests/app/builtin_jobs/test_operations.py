@@ -35,6 +35,7 @@ def own_store(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "_store", lambda: service)
 
 
+@pytest.mark.slow
 def test_the_newest_backup_is_verified_and_its_operation_names_the_job(service: StoreService) -> None:
     outcome = run_job("verify", {}, job_id="j-1")
     assert outcome.error is None
@@ -43,6 +44,7 @@ def test_the_newest_backup_is_verified_and_its_operation_names_the_job(service: 
     assert (newest.kind, newest.started_by, newest.state) == ("verify", "job:j-1", "succeeded")
 
 
+@pytest.mark.slow
 def test_what_is_not_there_or_damaged_ends_the_job(service: StoreService) -> None:
     missing = run_job("verify", {"backup": "backup_2020-01-01_000000.tar.gz"})
     assert missing.error is not None
@@ -55,6 +57,7 @@ def test_what_is_not_there_or_damaged_ends_the_job(service: StoreService) -> Non
     service.delete_backup(damaged.name, force=True)
 
 
+@pytest.mark.slow
 def test_a_restore_is_rehearsed() -> None:
     outcome = run_job("rehearse", {})
     assert outcome.error is None

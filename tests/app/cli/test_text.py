@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from app.cli import text
 
 
@@ -10,6 +12,7 @@ def test_columns_end_where_their_longest_cell_ends() -> None:
     assert shown.splitlines() == ["  N  NAME  WHAT", "  1  a     x", "200  abc"]
 
 
+@pytest.mark.slow
 def test_a_long_cell_ends_its_line_and_moves_no_other_row() -> None:
     long = "l" * 500
     rows = [("cron", "short", "done"), ("cron", long, "done"), (long, "b", "done"), (long, long, long)]

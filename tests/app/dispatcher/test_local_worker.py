@@ -51,6 +51,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_one_that_dies_is_started_again(
     start: Callable[..., LocalWorker], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ def test_one_that_does_not_stay_is_a_problem_of_health(
     assert "log" in problem.hint
 
 
+@pytest.mark.slow
 def test_its_thread_survives_what_nobody_foresaw(
     start: Callable[..., LocalWorker], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +100,7 @@ def test_its_thread_survives_what_nobody_foresaw(
     assert worker._unforeseen.count == 2
 
 
+@pytest.mark.slow
 def test_one_that_a_signal_has_stopped_is_replaced(
     start: Callable[..., LocalWorker], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +112,7 @@ def test_one_that_a_signal_has_stopped_is_replaced(
     wait_until(lambda: noted(settings) != first, "no other one is started")
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_watched_is_ended_before_the_next_one_begins(
     start: Callable[..., LocalWorker], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +134,7 @@ def test_one_that_cannot_be_watched_is_ended_before_the_next_one_begins(
     assert is_alive(noted(settings))
 
 
+@pytest.mark.slow
 def test_the_next_dispatcher_of_the_service_adopts_it(
     start: Callable[..., LocalWorker], settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,6 +148,7 @@ def test_the_next_dispatcher_of_the_service_adopts_it(
     wait_until(lambda: not is_alive(pid), "it does not end with the dispatcher that adopted it")
 
 
+@pytest.mark.slow
 def test_another_start_of_the_service_ends_it(start: Callable[..., LocalWorker], settings: Settings) -> None:
     start("earlier")
     pid = noted(settings)

@@ -54,6 +54,7 @@ def test_a_damaged_small_file_is_named_until_somebody_removes_it(
     assert opening.jobs().status().problems == []
 
 
+@pytest.mark.slow
 def test_while_the_disk_refuses_it_jobs_are_read_and_later_it_is_opened(
     settings: Settings, opening: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +80,7 @@ def test_while_the_disk_refuses_it_jobs_are_read_and_later_it_is_opened(
     assert (settings.storage_dir / data_folders.JOBS_DATABASE).is_dir()
 
 
+@pytest.mark.slow
 def test_no_database_is_made_where_the_disk_of_storage_is_not_mounted(opening: Opening, settings: Settings) -> None:
     """Else jobs would be accepted beneath it, and the copy of those that are out of sight replaced."""
     settings.backup_dir.mkdir()

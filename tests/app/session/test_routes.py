@@ -96,6 +96,7 @@ def test_the_cookie_alone_opens_downloads_and_streams(page: Page, path: str, sta
     assert page.ask(path, key="") == status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -120,6 +121,7 @@ def test_a_wrong_key_opens_not_even_a_download(page: Page) -> None:
     assert page.ask("/api/events/export", key="wrong") == 401
 
 
+@pytest.mark.slow
 def test_the_key_alone_opens_nothing(page: Page) -> None:
     assert page.ask("/api/settings", cookie="") == 401
     assert page.ask("/api/events/export", cookie="") == 401
@@ -132,17 +134,20 @@ def test_a_cookie_of_no_session_opens_nothing_and_is_no_wrong_token(page: Page, 
         assert page.ask("/api/events/export", cookie=cookie, key="") == 401
 
 
+@pytest.mark.slow
 def test_two_cookies_of_the_name_open_nothing(page: Page) -> None:
     assert page.ask("/api/settings", cookie=f"{page.cookie}; {page.cookie}") == 401
     assert page.ask("/api/settings", cookie=f"__Host-ev=x; {page.cookie}") == 401
 
 
+@pytest.mark.slow
 def test_a_stale_cookie_is_no_obstacle_where_no_token_is_needed(page: Page) -> None:
     for cookie in (page.cookie, "__Host-ev=stale"):
         for path in ("/docs/", "/openapi.json", "/api/health/live", "/api/health"):
             assert page.ask(path, cookie=cookie, key="") == 200
 
 
+@pytest.mark.slow
 def test_health_says_all_to_a_session_and_its_state_to_the_cookie_alone(page: Page) -> None:
     headers = {"Cookie": page.cookie, "X-EventVault-Session": page.key}
     assert "backup" in page.browser.get("/api/health", headers=headers).json
@@ -154,6 +159,7 @@ def test_other_cookies_of_the_host_do_not_matter(page: Page) -> None:
     assert page.ask("/api/settings", cookie="a=b") == 401
 
 
+@pytest.mark.slow
 def test_an_authorization_header_counts_and_not_the_session(page: Page) -> None:
     assert page.ask("/api/settings", Authorization="Bearer wrong") == 401
     assert page.ask("/api/settings", cookie="__Host-ev=stale", Authorization=f"Bearer {READER}") == 200
@@ -174,6 +180,7 @@ def test_a_page_of_another_site_signs_nobody_in_or_out(page: Page) -> None:
     assert page.ask("/api/settings") == 200
 
 
+@pytest.mark.slow
 def test_signing_out_ends_the_session_and_clears_the_cookie(page: Page) -> None:
     headers = {"Cookie": page.cookie, "X-EventVault-Session": page.key}
     answer = page.browser.delete("/api/session", headers=headers)
@@ -183,12 +190,14 @@ def test_signing_out_ends_the_session_and_clears_the_cookie(page: Page) -> None:
     assert page.ask("/api/session", "DELETE") == 401
 
 
+@pytest.mark.slow
 def test_a_token_has_no_session_to_end(page: Page) -> None:
     answer = page.browser.delete("/api/session", headers={"Authorization": f"Bearer {READER}"})
     assert (answer.status_code, answer.json["code"]) == (404, "session_not_found")
     assert page.ask("/api/settings") == 200
 
 
+@pytest.mark.slow
 def test_signing_in_again_ends_the_session_that_the_browser_had(page: Page) -> None:
     answer = page.browser.post("/api/session", json={"token": READER}, headers={"Cookie": page.cookie})
     assert answer.status_code == 200
@@ -198,16 +207,19 @@ def test_signing_in_again_ends_the_session_that_the_browser_had(page: Page) -> N
     )
 
 
+@pytest.mark.slow
 def test_sessions_of_one_token_end_one_by_one(page: Page) -> None:
     other = Page(page.browser)
     assert page.ask("/api/session", "DELETE") == 200
     assert other.ask("/api/settings") == 200
 
 
+@pytest.mark.slow
 def test_the_key_of_another_session_does_not_fit(page: Page) -> None:
     assert page.ask("/api/settings", key=Page(page.browser).key) == 401
 
 
+@pytest.mark.slow
 def test_a_session_ends_with_its_token(app: Flask, browser: FlaskClient, settings: Settings) -> None:
     made = TokenChanges(settings).create("laptop", "read", by="shell")
     page = Page(browser, made.text)
@@ -244,6 +256,7 @@ def test_a_session_is_over_twelve_hours_after_its_last_use(
     assert page.ask("/api/settings") == 401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [None, {}, {"token": ""}, {"token": 1}, {"token": None}, {"token": "x" * 1000}, {"token": "x", "more": 1}, []],
@@ -253,6 +266,7 @@ def test_a_body_without_a_token_is_invalid_and_no_wrong_token(browser: FlaskClie
         assert browser.post("/api/session", json=body).status_code in (400, 422)
 
 
+@pytest.mark.slow
 def test_a_wrong_token_signs_nobody_in(browser: FlaskClient) -> None:
     answers = [browser.post("/api/session", json={"token": "wrong"}) for _ in range(11)]
     assert [answer.status_code for answer in answers] == [401] * 10 + [429]
@@ -285,12 +299,14 @@ def test_over_plain_http_only_a_browser_of_this_machine_signs_in(
     assert status == 200 or answer.json["code"] == "tls_needed"
 
 
+@pytest.mark.slow
 def test_an_idempotency_key_is_refused_as_the_answer_would_be_stored(page: Page) -> None:
     answer = page.browser.post("/api/session", json={"token": READER}, headers={"Idempotency-Key": "1"})
     assert answer.status_code == 422
     assert page.ask("/api/session", "DELETE", Idempotency_Key="1") == 422
 
 
+@pytest.mark.slow
 def test_without_tokens_there_is_nobody_to_sign_in(settings_environment: dict[str, str], store: MemoryStore) -> None:
     web = create_app(load(settings_environment), store).test_client()
     assert web.post("/api/session", json={"token": READER}).status_code == 401
@@ -339,6 +355,7 @@ def test_the_audit_has_who_signed_in_and_out_and_no_secret(page: Page, store: Me
     assert page.key not in str(lines)
 
 
+@pytest.mark.slow
 def test_wrong_tokens_are_counted_in_the_store(
     browser: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

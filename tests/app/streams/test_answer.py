@@ -14,6 +14,7 @@ from app.edge import MAX_STREAMS, current_edge
 from app.streams import writer
 
 
+@pytest.mark.slow
 def test_a_stream_is_sent_from_the_thread_of_its_request(web: FlaskClient) -> None:
     web.post("/api/events", json={"type": "a", "id": "first"})
     answer = web.get("/api/events/stream?after=0&type=a", buffered=False)
@@ -26,6 +27,7 @@ def test_a_stream_is_sent_from_the_thread_of_its_request(web: FlaskClient) -> No
     answer.close()
 
 
+@pytest.mark.slow
 def test_such_a_stream_sends_comments_and_ends_after_its_time(
     web: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

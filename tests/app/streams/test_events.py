@@ -102,6 +102,7 @@ def test_new_events_come_as_messages(store: FlakyStore, follow: type[Reader]) ->
     assert ids(text) == ["2"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_behind_gets_everything_in_order(
     store: FlakyStore, follow: type[Reader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_piece_ends_at_its_size(store: FlakyStore, follow: type[Reader], monke
     assert ids(reader.read_until(b'"id":"19"')) == [str(number) for number in range(2, 21)]
 
 
+@pytest.mark.slow
 def test_threads_end_with_the_last_stream(store: FlakyStore, event_feed: EventFeed) -> None:
     before = set(threading.enumerate())
     source = EventSource(event_feed, ScanQuery(), store.resume(None))

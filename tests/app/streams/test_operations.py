@@ -116,6 +116,7 @@ def test_who_hears_of_an_end_finds_what_it_changed(
     assert answers.get(health) == 560
 
 
+@pytest.mark.slow
 def test_a_store_that_takes_over_may_carry_an_interrupted_operation_on(
     scripted: ScriptedStore, source: OperationSource
 ) -> None:
@@ -159,6 +160,7 @@ def test_a_stream_of_a_backup_ends_with_what_came_of_it(web: FlaskClient) -> Non
     assert web.get(address, headers={"Last-Event-ID": "running"}).get_data().endswith(b"\n\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["f" * 16, "x", "..%2Fclock", "a" * 70_000])
 def test_a_stream_of_an_unknown_operation_is_not_found(web: FlaskClient, name: str) -> None:
     answer = web.get(f"/api/operations/{name}/stream")

@@ -109,6 +109,7 @@ def test_a_stream_in_chunks_ends_whole(clients: Clients) -> None:
     assert (source.closed, clients.released) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_stream_ends_whole_once_its_client_may_not_go_on(clients: Clients) -> None:
     allowed = threading.Event()
     allowed.set()
@@ -140,12 +141,14 @@ def test_a_stream_ends_with_its_client(clients: Clients) -> None:
     assert (source.closed, clients.released, connection.is_broken) == (1, 1, False)
 
 
+@pytest.mark.slow
 def test_a_silent_stream_sends_comments(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "COMMENT_SECONDS", 0.01)
     client, _ = clients.follow(Numbers())
     assert read(client, 22) == b": comment\n\n: comment\n\n"
 
 
+@pytest.mark.slow
 def test_a_stream_is_ended_after_its_time_however_much_there_is_to_send(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +167,7 @@ def test_a_stream_is_ended_after_its_time_however_much_there_is_to_send(
     assert not reader.is_alive()
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_nothing_is_dropped_and_keeps_no_other_waiting(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +186,7 @@ def test_a_client_that_takes_nothing_is_dropped_and_keeps_no_other_waiting(
     assert read(client, 100) == b"y" * 100
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_slowly_gets_everything(clients: Clients) -> None:
     source = Numbers(*[b"%d" % (number % 10) * 2**20 for number in range(12)])
     client, connection = clients.follow(source)

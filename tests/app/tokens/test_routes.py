@@ -27,6 +27,7 @@ def status_with(web: FlaskClient, token: str) -> int:
     return web.get("/api/events", headers={"Authorization": f"Bearer {token}"}).status_code
 
 
+@pytest.mark.slow
 def test_a_token_that_was_made_over_http_is_valid_at_once_until_it_is_revoked(
     web: FlaskClient, admin: dict[str, str]
 ) -> None:
@@ -44,6 +45,7 @@ def test_a_token_that_was_made_over_http_is_valid_at_once_until_it_is_revoked(
     assert web.delete(f"/api/tokens/{made.json['id']}", headers=admin).json == revoked.json
 
 
+@pytest.mark.slow
 def test_the_list_has_all_but_the_tokens_themselves(web: FlaskClient, admin: dict[str, str]) -> None:
     made = make(web, admin, name="reader", scope="read").json
     answer = web.get("/api/tokens", headers=admin)
@@ -54,6 +56,7 @@ def test_the_list_has_all_but_the_tokens_themselves(web: FlaskClient, admin: dic
     ]
 
 
+@pytest.mark.slow
 def test_a_token_is_replaced(web: FlaskClient, admin: dict[str, str]) -> None:
     old = make(web, admin, name="reader", scope="read").json
     new = make(web, admin, rotate="reader")
@@ -65,6 +68,7 @@ def test_a_token_is_replaced(web: FlaskClient, admin: dict[str, str]) -> None:
     assert [status_with(web, each["token"]) for each in (old, new.json, newest)] == [401, 401, 200]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("members", "fields"),
     [
@@ -89,6 +93,7 @@ def test_what_is_not_valid_is_named(
     assert len(web.get("/api/tokens", headers=admin).json["tokens"]) == 1
 
 
+@pytest.mark.slow
 def test_conflicts_and_what_is_not_there(web: FlaskClient, admin: dict[str, str]) -> None:
     assert make(web, admin, name="admin", scope="read").json["code"] == "token_exists"
     assert make(web, admin, rotate="nobody-here").json["code"] == "token_not_found"
@@ -106,6 +111,7 @@ def test_no_answer_with_a_token_is_kept_for_a_key(
     assert not list((settings.storage_dir / "operations").glob("*.key"))
 
 
+@pytest.mark.slow
 def test_the_last_admin_token_may_be_revoked_and_the_service_stays_closed(
     web: FlaskClient, admin: dict[str, str]
 ) -> None:

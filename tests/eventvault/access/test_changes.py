@@ -339,6 +339,7 @@ def test_a_file_of_a_later_version_is_not_changed_and_keeps_the_service_closed(
     assert [path.read_bytes() for path in copies(settings)] == before
 
 
+@pytest.mark.slow
 def test_tokens_of_another_installation_are_not_valid_here_and_can_be_adopted(
     settings: Settings, now: Clock, tmp_path: Path, settings_environment: dict[str, str]
 ) -> None:
@@ -437,6 +438,7 @@ def test_a_file_that_cannot_be_read_is_not_replaced(
     assert [token["name"] for token in changes.list_tokens()] == ["first"]
 
 
+@pytest.mark.slow
 def test_two_that_make_tokens_at_once_both_succeed(settings: Settings, now: Clock) -> None:
     def make(number: int) -> str:
         return TokenChanges(settings, now).create(f"token-{number}", "read", by="shell").text

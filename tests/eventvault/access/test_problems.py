@@ -66,6 +66,7 @@ def test_a_file_of_api_tokens_that_is_not_valid_is_named(settings_environment: d
     assert codes(load({**settings_environment, "API_TOKENS_FILE": str(path)})) == ["tokens_file_invalid"]
 
 
+@pytest.mark.slow
 def test_health_names_them_and_a_copy_that_was_mended_until_its_remains_are_removed(settings: Settings) -> None:
     TokenChanges(settings).create("a", "read", by="shell")
     _damage(settings)

@@ -34,6 +34,7 @@ def test_the_first_one_is_told_at_once_and_those_that_follow_together() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_ten_thousand_in_a_second_are_told_in_few_calls_and_take_no_memory() -> None:
     told: list[Refusals] = []
     counter = RefusalCounter(told.append, 0.2)

@@ -34,6 +34,7 @@ def test_without_tokens_the_service_is_open(settings: Settings) -> None:
     assert not TokenRegister(settings).present().closed
 
 
+@pytest.mark.slow
 def test_a_new_token_and_a_revocation_hold_within_a_second(settings: Settings) -> None:
     assert module.LOOK_SECONDS < 1
     register, changes = TokenRegister(settings), TokenChanges(settings)
@@ -46,6 +47,7 @@ def test_a_new_token_and_a_revocation_hold_within_a_second(settings: Settings) -
     assert register.present().closed
 
 
+@pytest.mark.slow
 def test_an_idle_worker_serves_no_revoked_token_at_its_next_request(settings: Settings) -> None:
     changes = TokenChanges(settings)
     made = changes.create("cron", "read", by="shell")
@@ -75,6 +77,7 @@ def test_a_wrong_token_is_refused_with_the_reason(settings: Settings, change, wh
     assert made.text not in raised.value.message + raised.value.hint
 
 
+@pytest.mark.slow
 def test_files_that_vanish_under_a_running_service_do_not_open_it(settings: Settings) -> None:
     changes, register = TokenChanges(settings), TokenRegister(settings)
     made = changes.create("cron", "read", by="shell")
@@ -89,6 +92,7 @@ def test_files_that_vanish_under_a_running_service_do_not_open_it(settings: Sett
     assert register.present().closed
 
 
+@pytest.mark.slow
 def test_the_copy_that_lacks_something_is_written_by_a_worker(settings: Settings) -> None:
     made = TokenChanges(settings).create("cron", "read", by="shell")
     copy = settings.backup_dir / data_folders.TOKENS
@@ -123,6 +127,7 @@ def test_the_file_of_api_tokens_is_read_again_when_it_changes(
     assert register.present().closed
 
 
+@pytest.mark.slow
 def test_a_look_that_hangs_holds_requests_up_once_and_not_for_long() -> None:
     hangs, looked = threading.Event(), []
     begun = threading.Event()
@@ -181,6 +186,7 @@ def test_the_last_use_of_a_token_is_noted(settings: Settings) -> None:
     processes.wait_until(lambda: changes.list_tokens()[0]["lastUsed"] is not None, "the use is not noted")
 
 
+@pytest.mark.slow
 def test_a_token_that_another_process_made_just_now_counts_at_once(settings: Settings) -> None:
     register = TokenRegister(settings)
     TokenChanges(settings).create("first", "read", by="shell")

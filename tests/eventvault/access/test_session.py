@@ -65,6 +65,7 @@ def test_the_key_and_the_digests_in_the_file_are_no_cookies(sessions: Sessions, 
     assert sessions.find(noted["cookie"]) is None
 
 
+@pytest.mark.slow
 def test_all_workers_know_a_session_at_once_and_its_end_too(sessions: Sessions, another_worker: Sessions) -> None:
     for _ in range(50):
         new = sessions.begin(TOKEN)
@@ -182,6 +183,7 @@ def test_without_the_file_nobody_is_signed_in(sessions: Sessions, tmp_path: Path
     assert sessions.find(cookie) is None
 
 
+@pytest.mark.slow
 def test_workers_that_write_at_once_lose_no_session(tmp_path: Path, clock: Clock) -> None:
     workers = [Sessions(tmp_path, clock) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:

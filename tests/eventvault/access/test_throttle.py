@@ -120,6 +120,7 @@ def test_an_address_is_one_however_it_is_written(one: str, other: str, *, same: 
     assert (address_group(one) == address_group(other)) is same
 
 
+@pytest.mark.slow
 def test_ten_thousand_wrong_tokens_a_second_take_no_memory_from_one_address_and_from_many(clock: Clock) -> None:
     gate = Throttle(clock, sets=16)
     fill(gate)
@@ -145,6 +146,7 @@ def test_of_many_addresses_that_share_their_slots_one_that_is_blocked_stays(cloc
     assert gate.note_wrong(ADDRESS) == 59
 
 
+@pytest.mark.slow
 def test_all_processes_count_together(gate: Throttle) -> None:
     for _ in range(10):
         child = os.fork()

@@ -94,6 +94,7 @@ def real(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["gnu", "posix", "ustar", "v7"])
 @pytest.mark.parametrize("start", ["storage", "event_registry_db", "here"])
 def test_a_plain_tar_of_a_database_is_taken(form, start, real, tmp_path):
@@ -135,6 +136,7 @@ def test_what_is_harmless_is_ignored_and_said(unpacked):
     assert answer.manifest is None
 
 
+@pytest.mark.slow
 def test_of_many_ignored_files_the_first_are_named_and_the_rest_counted(unpacked):
     answer, files = unpacked(gzip.compress(tar_of({**DATABASE, **{f"{n}.txt": b"" for n in range(200)}})))
     assert files == DATABASE
@@ -257,6 +259,7 @@ def test_an_extended_header_of_any_claimed_size_is_not_read_into_memory(kind, un
         unpacked(gzip.compress(entry("x", 2**21, type=kind).tobuf() + bytes(2**21) + tar_of(DATABASE)))
 
 
+@pytest.mark.slow
 def test_too_many_headers_and_entries_are_refused(unpacked, monkeypatch):
     monkeypatch.setattr(tar_entries, "MAX_FILES", 20)
     monkeypatch.setattr(tar_entries, "_MAX_HEADERS", 80)
@@ -409,6 +412,7 @@ def test_an_archive_of_ours_with_a_broken_mark_is_never_taken_as_a_foreign_one(o
         unpacked(neither)
 
 
+@pytest.mark.slow
 def test_an_archive_of_ours_that_was_packed_anew_is_checked_against_its_manifest(own_bytes, unpacked, database_files):
     whole = gzip.decompress(own_bytes)
     answer, files = unpacked(gzip.compress(whole))

@@ -44,6 +44,7 @@ def run(archive: Path, folder: Path, blocks: list[str]) -> subprocess.CompletedP
     return subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_good_archive_passes_and_gives_one_file(archive: Path, tmp_path: Path) -> None:
     done = run(archive, tmp_path / "by-hand", commands())
     assert (done.returncode, done.stdout, done.stderr) == (0, "MANIFEST-000004\n", "")

@@ -55,6 +55,7 @@ def test_the_readers_of_the_archive_package_count_too(archive: Path) -> None:
         pytest.fail("claimed while it is being read")
 
 
+@pytest.mark.slow
 def test_a_reader_in_another_process_counts_until_it_ends(archive: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", READER, str(archive)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -80,6 +81,7 @@ def test_a_missing_archive_is_said_so(tmp_path: Path, how: Callable[[Path], Abst
         pytest.fail("opened")
 
 
+@pytest.mark.slow
 def test_an_archive_that_was_replaced_before_the_lock_was_had_is_not_the_one_that_was_asked_for(
     archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ from eventvault.archive.writer import WrittenArchive
 from tests import format_1, restoring
 from tests.processes import open_beneath
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tables(staging: Path) -> Path:
@@ -80,6 +82,7 @@ def test_only_content_counts_not_the_name(first, tables, about, tmp_path):
     assert_whole(tmp_path / "second.tar.gz", tables, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_members_come_from_any_archive(first, tables, about, tmp_path):
     (tables / "000030.ldb").write_bytes(random.Random(9).randbytes(1_000_000))
     for name in ("000020", "000023"):
@@ -102,6 +105,7 @@ def test_an_archive_of_another_store_is_not_used(first, tables, about, tmp_path)
     assert_whole(tmp_path / "second.tar.gz", tables, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_small_archive_takes_nothing_from_a_larger_one_and_the_other_way_it_does(first, tables, about, tmp_path):
     small = msgspec.structs.replace(about, compression="small")
 
@@ -147,6 +151,7 @@ def replace_by_noise(path: Path) -> None:
 HARMS = [cut, cut_half, flip, flip_manifest, delete, replace_by_noise]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("harm", HARMS)
 def test_an_earlier_archive_that_was_harmed_is_passed_over(harm, known, first, tables, about, tmp_path):
@@ -159,6 +164,7 @@ def test_an_earlier_archive_that_was_harmed_is_passed_over(harm, known, first, t
     assert [each.name for each in unusable] == ([] if harm is delete else ["first.tar.gz"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("moment", [1, 2, 4])
 def test_an_earlier_archive_that_is_harmed_meanwhile_does_no_harm(harm, moment, first, tables, about, tmp_path):
@@ -178,6 +184,7 @@ def test_an_earlier_archive_that_is_harmed_meanwhile_does_no_harm(harm, moment, 
     reader.verify(tmp_path / "second.tar.gz")
 
 
+@pytest.mark.slow
 def test_the_next_archive_that_has_a_member_steps_in(first, tables, about, tmp_path):
     write(tmp_path / "second.tar.gz", tables, about)
     flip(tmp_path / "second.tar.gz")
@@ -294,6 +301,7 @@ def test_few_archives_are_opened(first, tables, about, tmp_path, monkeypatch):
     assert looked == [first]
 
 
+@pytest.mark.slow
 def test_archives_that_can_give_nothing_do_not_stand_before_one_that_can(first, tables, about, tmp_path):
     others = []
     for number in range(2 * earlier_module.MAX_ARCHIVES):
@@ -316,6 +324,7 @@ def test_no_more_than_a_few_archives_are_open_at_once(first, tables, about):
         assert open_beneath(folder) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("table", ["000020.ldb", "000021.ldb", "000023.ldb"])
 def test_members_of_format_1_are_compared_with_the_file_that_they_claim_to_hold(

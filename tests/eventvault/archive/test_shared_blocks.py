@@ -18,6 +18,8 @@ from eventvault.archive.reuse import reusable_members
 from eventvault.archive.writer import WrittenArchive
 from eventvault.errors import ArchiveDamaged
 
+pytestmark = pytest.mark.slow
+
 
 def never(_name: str, _offset: int) -> None:
     """When members were read: never."""

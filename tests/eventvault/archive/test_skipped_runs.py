@@ -18,6 +18,8 @@ from eventvault.errors import ArchiveDamaged, ArchiveError
 from tests import format_1
 from tests.restoring import flip
 
+pytestmark = pytest.mark.slow
+
 WRITERS: dict[str, Callable[[Path, Path, Manifest], object]] = {
     "format 1": format_1.write_archive,
     "format 2": writer.write_archive,
@@ -45,6 +47,7 @@ def without(path: Path, file: StoredFile) -> dict[int, tuple[int, int]]:
     return {file.offset: (size, isal_zlib.crc32(tail))}
 
 
+@pytest.mark.slow
 def test_what_is_skipped_is_not_read_and_the_rest_is(tables: Path, about: Manifest, tmp_path: Path) -> None:
     path = tmp_path / "a.tar.gz"
     digest = writer.write_archive(path, tables, about).digest

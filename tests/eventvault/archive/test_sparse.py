@@ -40,6 +40,7 @@ def sparse_file(path: Path, parts: list[tuple[int, bytes]]) -> None:
         file.truncate(max(file.tell(), parts[-1][0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("parts", MAPS)
 def test_sparse_files_come_out_as_they_went_in(command: str, parts: list[tuple[int, bytes]], tmp_path: Path) -> None:
@@ -118,6 +119,7 @@ def refused(tmp_path: Path) -> Callable[[bytes, type[ArchiveError]], str]:
     return unpack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", WRONG)
 def test_a_map_that_cannot_be_is_damage(what: str, refused: Callable[[bytes, type[ArchiveError]], str]) -> None:
     refused(WRONG[what], ArchiveDamaged)
@@ -136,6 +138,7 @@ def test_holes_that_would_fill_the_disk_are_refused_before_they_are_written(
     assert "holes" in refused(entries[form], ArchiveUnsafe)
 
 
+@pytest.mark.slow
 def test_holes_of_several_files_are_added_and_count_for_the_disk(
     refused: Callable[[bytes, type[ArchiveError]], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

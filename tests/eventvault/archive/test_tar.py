@@ -16,6 +16,7 @@ def with_checksum(block: bytearray, total: int | None = None) -> bytes:
     return bytes(block)
 
 
+@pytest.mark.slow
 @undisturbed
 @given(
     name=st.from_regex(r"[A-Za-z0-9._-]{1,80}/?", fullmatch=True),
@@ -101,6 +102,7 @@ def test_no_pax_header_does_more_than_raise_a_value_error(content):
         pass
 
 
+@pytest.mark.slow
 @undisturbed
 @given(st.binary(min_size=512, max_size=512), st.booleans())
 def test_no_block_does_more_than_raise_a_value_error(block, right_sum):

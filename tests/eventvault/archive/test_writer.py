@@ -65,6 +65,7 @@ EXTRACTORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", EXTRACTORS)
 def test_any_tar_extracts_identical_bytes(program, large_archive, tmp_path):
     command = EXTRACTORS[program]
@@ -78,6 +79,7 @@ def test_any_tar_extracts_identical_bytes(program, large_archive, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["INDEX.json", "event_registry_db", "manifest.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["gzip", "pigz"])
 def test_any_gzip_finds_it_whole(program, large_archive):
     if shutil.which(program) is None:
@@ -86,6 +88,7 @@ def test_any_gzip_finds_it_whole(program, large_archive):
     assert done.stderr == b""
 
 
+@pytest.mark.slow
 def test_the_tar_metadata_say_nothing_of_the_machine(large_archive, about):
     with tarfile.open(large_archive) as archive:
         entries = archive.getmembers()
@@ -99,6 +102,7 @@ def test_the_tar_metadata_say_nothing_of_the_machine(large_archive, about):
     assert names[-2:] == ["manifest.json", "INDEX.json"]
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes(staging, about, tmp_path):
     writer.write_archive(tmp_path / "own.tar.gz", staging, about)
     os.utime(staging / "CURRENT", (1, 1))
@@ -111,6 +115,7 @@ def test_the_same_folder_gives_the_same_bytes(staging, about, tmp_path):
     assert (written.size, written.digest) == (len(content), f"blake3:{closing.digest.hex()}")
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_makes_no_difference(large, about, tmp_path, monkeypatch):
     contents = set()
     for threads in (1, 2, 4):
@@ -120,6 +125,7 @@ def test_the_number_of_threads_makes_no_difference(large, about, tmp_path, monke
     assert len(contents) == 1
 
 
+@pytest.mark.slow
 def test_small_is_no_larger_than_tar_czf_and_fast_not_much_larger(about, tmp_path):
     folder = tmp_path / "db" / "event_registry_db"
     events.fill(folder, 8 * 2**20)
@@ -134,6 +140,7 @@ def test_small_is_no_larger_than_tar_czf_and_fast_not_much_larger(about, tmp_pat
     assert sizes["store"] >= events.folder_size(folder)
 
 
+@pytest.mark.slow
 def test_what_the_disk_changed_is_found_before_the_archive_has_its_name(large, about, tmp_path, monkeypatch):
     """The read-back is from the file, not from what is in memory."""
     real = os.fsync
@@ -149,6 +156,7 @@ def test_what_the_disk_changed_is_found_before_the_archive_has_its_name(large, a
     assert [path.name for path in tmp_path.iterdir()] == ["staging"]
 
 
+@pytest.mark.slow
 def test_the_manifest_names_each_file_with_its_size_and_checksum(staging, about, tmp_path, database_files):
     written = writer.write_archive(tmp_path / "a.tar.gz", staging, about)
     assert {file.name: (file.size, file.blake3) for file in written.manifest.files} == {
@@ -166,6 +174,7 @@ def test_an_archive_that_is_there_is_never_overwritten(staging, about, tmp_path)
     assert hidden(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_name_that_is_taken_meanwhile_is_not_overwritten_either(staging, about, tmp_path):
     path = tmp_path / "taken.tar.gz"
     with pytest.raises(FileExistsError):
@@ -174,6 +183,7 @@ def test_a_name_that_is_taken_meanwhile_is_not_overwritten_either(staging, about
     assert hidden(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_nothing_is_left(largest_file, large, about, tmp_path):
     with largest_file(100_000), pytest.raises(NoSpace, match=r"full\.tar\.gz"):
         writer.write_archive(tmp_path / "full.tar.gz", large, about)
@@ -186,6 +196,7 @@ def test_a_manifest_that_would_not_be_read_again_is_not_written(staging, about, 
     assert not (tmp_path / "a.tar.gz").exists()
 
 
+@pytest.mark.slow
 def test_progress_ends_at_the_size_of_the_folder(large, about, tmp_path):
     seen = []
     writer.write_archive(tmp_path / "a.tar.gz", large, about, progress=lambda *step: seen.append(step))
@@ -286,6 +297,7 @@ def test_many_files_take_little_memory(count, about, tmp_path):
     assert int(done.stdout) < (20 + 60 * count / 100_000) * 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["MAX_INDEX_BYTES", "_MAX_MEMBERS"])
 def test_an_index_that_would_be_too_long_is_found_before_anything_is_written(
     limit, large, about, tmp_path, monkeypatch
@@ -296,6 +308,7 @@ def test_an_index_that_would_be_too_long_is_found_before_anything_is_written(
     assert not list(tmp_path.glob("*.tar.gz*"))
 
 
+@pytest.mark.slow
 def test_an_index_is_no_longer_than_was_foreseen(large_archive):
     sizes = {path.name: path.stat().st_size for path in large_archive.with_name("large").iterdir()}
     with tarfile.open(large_archive) as tar:
@@ -311,6 +324,7 @@ def test_a_manifest_in_parts_is_the_manifest(count, about):
     assert b"".join(manifest.encode_in_parts(complete)) == whole
 
 
+@pytest.mark.slow
 def test_what_was_written_is_verified_and_unpacked(large_archive, tmp_path):
     assert reader.verify(large_archive) == reader.unpack(large_archive, tmp_path / "out")
     assert content_of(tmp_path / "out/event_registry_db") == content_of(large_archive.with_name("large"))
@@ -346,6 +360,7 @@ SPOILED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SPOILED)
 def test_what_does_not_inflate_to_the_file_is_found_before_the_archive_has_a_name(
     what, large, about, tmp_path, monkeypatch
@@ -356,6 +371,7 @@ def test_what_does_not_inflate_to_the_file_is_found_before_the_archive_has_a_nam
     assert [path.name for path in tmp_path.iterdir()] == ["staging"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SPOILED)
 def test_what_does_not_inflate_to_the_file_is_found_later_too(what, large, about, tmp_path, monkeypatch):
     path = tmp_path / "a.tar.gz"

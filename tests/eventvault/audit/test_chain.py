@@ -221,6 +221,7 @@ def test_two_services_with_one_backup_dir_write_one_chain(tmp_path: Path) -> Non
     assert len([line for line in audit.lines() if line.action == "pin"]) == 24
 
 
+@pytest.mark.slow
 def test_the_end_of_a_long_file_is_found_from_the_note_and_without_it(audit: Audit) -> None:
     audit.chain.append([entry(number) for number in range(3000)])
     audit.anew().append([entry(3000)])

@@ -106,6 +106,7 @@ def test_entries_wait_in_memory_where_no_folder_takes_them(log: AuditLog, audit:
     assert numbers(audit) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_disk_that_does_not_answer_delays_one_deed_and_no_further_one(
     audit: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

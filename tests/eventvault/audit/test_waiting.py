@@ -55,6 +55,7 @@ def test_a_torn_entry_spoils_no_other_and_is_named(path: Path) -> None:
     assert about.details == {DAMAGED: {"bytes": 11, "text": '{"at":"2026'}}
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_an_entry_is_named_or_changes_nothing(path: Path) -> None:
     waiting = WaitingEntries(path)
     waiting.append(entry(1))

@@ -246,6 +246,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_what_was_noted_stays_where_the_system_does_not_tell_that_the_archive_is_there(
     folder: Folder, tmp_path: Path
 ) -> None:

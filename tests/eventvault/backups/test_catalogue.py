@@ -59,6 +59,7 @@ def test_the_newest_is_first_by_manifest_by_name_and_by_the_time_of_the_file(fol
     assert [clock.format_milliseconds(entry.created)[17:] for entry in entries] == ["01.000Z", "00.500Z", "00.000Z"]
 
 
+@pytest.mark.slow
 def test_many_new_archives_are_read_once_however_many_ask(folder: Folder) -> None:
     first = folder.put("0.tar.gz")
     for number in range(1, MANY_NEW + 20):
@@ -246,6 +247,7 @@ def test_a_catalogue_that_cannot_be_read_is_kept_for_a_look(folder: Folder) -> N
     assert (folder.path / ".catalogue.json.damaged").read_bytes() == b"{spoilt"
 
 
+@pytest.mark.slow
 def test_each_flipped_bit_of_the_catalogue_is_detected_and_its_archives_are_read_again(folder: Folder) -> None:
     folder.put("a.tar.gz")
     folder.catalogue().record_created("a.tar.gz", digest=f"blake3:{ROOT.hex()}", verified=9)

@@ -139,6 +139,7 @@ def test_a_list_does_not_wait_while_the_catalogue_is_being_written(
     assert [entry.pinned for entry in catalogue.entries()] == [True]
 
 
+@pytest.mark.slow
 def test_many_threads_lose_no_change(folder: Folder) -> None:
     names = [f"{number}.tar.gz" for number in range(24)]
     for name in names:

@@ -23,6 +23,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import drafts, flip, make_foreign_archive, make_foreign_database
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def service(settings: Settings) -> Iterator[StoreService]:

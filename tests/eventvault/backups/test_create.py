@@ -44,6 +44,8 @@ from tests.restoring import (
 )
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 NAME = re.compile(r"backup_\d{4}-\d\d-\d\d_\d{6}(_[a-z0-9-]{1,60})?(_\d+)?\.tar\.gz")
 
 

@@ -9,6 +9,8 @@ from eventvault.settings import Settings
 from tests.restoring import drafts
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("spoil", [b"", b"\xff\xfe", b"{", b"\0" * 4096], ids=["empty", "no text", "cut", "zeros"])
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def test_that_beside_the_archives_counts(settings: Settings) -> None:
     assert installation_of(settings) == "theirs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["storage_dir", "backup_dir"])
 @pytest.mark.parametrize("name", [data_folders.INSTALLATION, data_folders.CHECKED_INSTALLATION])
 def test_no_flipped_bit_of_a_file_with_the_id_changes_the_id(settings: Settings, folder: str, name: str) -> None:
@@ -120,6 +121,7 @@ def test_a_backup_folder_that_cannot_be_written_keeps_nobody_from_serving(settin
     assert (settings.backup_dir / data_folders.INSTALLATION).read_text() == first
 
 
+@pytest.mark.slow
 def test_the_journal_tells_it_where_backups_were_copied_without_hidden_files(
     settings_with: Callable[..., Settings],
 ) -> None:

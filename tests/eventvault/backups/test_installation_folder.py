@@ -23,6 +23,8 @@ from tests.restoring import drafts, flip, ids, prefixes
 from tests.service import PROJECT
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"JOURNAL_INTERVAL": "3600000", "AUTO_BACKUP_ENABLED": "false"}
 """The journal writes when it is asked to: none of its rounds begins before the folder is replaced and ends after it."""
 

@@ -54,6 +54,7 @@ def elsewhere(settings_with: Callable[..., Settings], tmp_path: Path) -> Setting
     return settings
 
 
+@pytest.mark.slow
 def test_a_start_makes_one_key_of_32_bytes_in_both_folders_for_the_owner_alone(settings: Settings) -> None:
     with running_service(settings):
         pass
@@ -64,6 +65,7 @@ def test_a_start_makes_one_key_of_32_bytes_in_both_folders_for_the_owner_alone(s
         assert key.hex() in path.read_text()
 
 
+@pytest.mark.slow
 def test_two_installations_have_different_keys(settings: Settings, elsewhere: Settings) -> None:
     assert ensure_key(settings) != ensure_key(elsewhere)
 
@@ -76,6 +78,7 @@ def test_a_key_that_is_gone_from_one_folder_is_copied_from_the_other(settings: S
     assert key.hex() in key_file(settings, lost).read_text()
 
 
+@pytest.mark.slow
 def test_an_installation_of_0_1_0_gets_its_key_with_its_next_backup(settings: Settings) -> None:
     with running_service(settings) as service:
         service.append(drafts(1))
@@ -85,6 +88,7 @@ def test_an_installation_of_0_1_0_gets_its_key_with_its_next_backup(settings: Se
         assert all(path.exists() for path in key_files(settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO, errno.ESTALE, errno.ENOMEM])
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_key_that_cannot_be_read_is_neither_replaced_nor_copied(
@@ -129,6 +133,7 @@ def test_no_key_is_made_while_the_backup_folder_is_no_folder(settings: Settings)
     assert not key_file(settings, "storage_dir").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_copy_beside_the_archives_is_replaced_by_the_key(settings: Settings) -> None:
     with running_service(settings) as service:
         service.append(drafts(1))
@@ -161,6 +166,7 @@ def test_a_damaged_key_beside_the_database_is_refused_until_somebody_moves_it(se
         assert ensure_key(settings) == key
 
 
+@pytest.mark.slow
 def test_backups_of_another_installation_copied_over_ours_stop_new_backups_and_change_nothing(
     settings: Settings, elsewhere: Settings
 ) -> None:
@@ -194,6 +200,7 @@ def test_backups_of_another_installation_copied_over_ours_stop_new_backups_and_c
     assert [path.read_bytes() for path in key_files(settings)] == [key, key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_key", [True, False], ids=["", "from 0.1.0"])
 def test_backups_of_another_installation_are_not_taken_for_ours_if_only_they_have_a_key(
     settings: Settings, elsewhere: Settings, with_key: bool
@@ -228,6 +235,7 @@ def test_backups_of_another_installation_are_not_taken_for_ours_if_only_they_hav
     assert ensure_key(settings) != ensure_key(elsewhere)
 
 
+@pytest.mark.slow
 def test_a_service_that_was_set_up_anew_for_its_old_backups_yields_to_their_key(
     settings: Settings, elsewhere: Settings
 ) -> None:
@@ -247,6 +255,7 @@ def test_a_service_that_was_set_up_anew_for_its_old_backups_yields_to_their_key(
     assert ensure_key(settings) == ensure_key(elsewhere)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("all_lost", [True, False])
 def test_a_lost_database_is_recovered_under_the_key_that_lies_beside_the_archives(
     settings_with: Callable[..., Settings], settings: Settings, elsewhere: Settings, all_lost: bool
@@ -266,6 +275,7 @@ def test_a_lost_database_is_recovered_under_the_key_that_lies_beside_the_archive
     assert replaced == [] if all_lost else ours.hex() in replaced[0]
 
 
+@pytest.mark.slow
 def test_an_interrupted_swap_is_no_lost_database(settings: Settings, elsewhere: Settings) -> None:
     key = ensure_key(settings)
     identity = installation_of(settings)
@@ -306,6 +316,7 @@ def test_a_renewal_that_ends_in_between_leaves_one_key(
     assert all(key.hex() in path.read_text() for path in key_files(settings))
 
 
+@pytest.mark.slow
 def test_no_key_is_renewed_while_the_folders_have_different_ones(settings: Settings, elsewhere: Settings) -> None:
     ensure_key(settings)
     shutil.copy(key_file(elsewhere, "backup_dir"), key_file(settings, "backup_dir"))

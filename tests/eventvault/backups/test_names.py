@@ -44,6 +44,7 @@ def test_a_slug_keeps_what_can_be_read(label: str, expected: str) -> None:
     assert slug(label) == expected
 
 
+@pytest.mark.slow
 @given(st.text(max_size=300), st.integers(0, 4_000_000_000_000_000), st.integers(0, 3))
 def test_each_name_that_is_made_is_valid_and_gives_its_instant_back(label: str, instant: int, number: int) -> None:
     name = next(itertools.islice(candidates(instant, label), number, None))

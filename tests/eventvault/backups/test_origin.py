@@ -45,6 +45,7 @@ def made(settings: Settings) -> Path:
         return Path(service.create_backup().backup.path)
 
 
+@pytest.mark.slow
 def test_a_backup_is_proven_from_its_making_on(settings: Settings) -> None:
     with running_service(settings) as service:
         service.append(drafts(3))
@@ -54,12 +55,14 @@ def test_a_backup_is_proven_from_its_making_on(settings: Settings) -> None:
         assert proven(service) == {entry.name: True}
 
 
+@pytest.mark.slow
 def test_the_seal_proves_a_backup_without_the_catalogue(settings: Settings, made: Path) -> None:
     (settings.backup_dir / data_folders.CATALOGUE).unlink()
     with running_service(settings) as service:
         assert proven(service) == {made.name: True}
 
 
+@pytest.mark.slow
 def test_the_folder_carried_to_a_new_machine_proves_its_backups(
     settings_with: Callable[..., Settings], settings: Settings, made: Path, tmp_path: Path
 ) -> None:
@@ -72,6 +75,7 @@ def test_the_folder_carried_to_a_new_machine_proves_its_backups(
         assert proven(service) == {made.name: True}
 
 
+@pytest.mark.slow
 def test_an_archive_of_another_installation_is_not_proven_whatever_its_manifest_says(
     settings_with: Callable[..., Settings], made: Path, tmp_path: Path
 ) -> None:
@@ -83,6 +87,7 @@ def test_an_archive_of_another_installation_is_not_proven_whatever_its_manifest_
         assert proven(service) == {made.name: False}
 
 
+@pytest.mark.slow
 def test_our_archive_that_somebody_changed_and_sealed_again_is_not_proven(
     settings: Settings, made: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +101,7 @@ def test_our_archive_that_somebody_changed_and_sealed_again_is_not_proven(
         assert proven(service) == {made.name: False}
 
 
+@pytest.mark.slow
 def test_rotation_leaves_an_archive_that_another_key_proved_for_a_while(
     settings_with: Callable[..., Settings], made: Path, tmp_path: Path
 ) -> None:
@@ -122,12 +128,14 @@ def test_rotation_leaves_an_archive_that_another_key_proved_for_a_while(
         assert len(service.list_backups()) == 2
 
 
+@pytest.mark.slow
 def test_an_archive_that_was_moved_on_with_its_seal_stays_proven(settings: Settings, made: Path) -> None:
     made.rename(made.with_name("renamed.tar.gz"))
     with running_service(settings) as service:
         assert proven(service) == {"renamed.tar.gz": True}
 
 
+@pytest.mark.slow
 def test_nothing_is_proven_by_a_seal_while_the_key_cannot_be_read(settings: Settings, made: Path) -> None:
     (settings.backup_dir / data_folders.CATALOGUE).unlink()
     key = settings.storage_dir / data_folders.INSTALLATION_KEY
@@ -303,6 +311,7 @@ def as_0_1_0_writes_it(folder: Folder) -> None:
     path.write_bytes(msgspec.json.encode(document))
 
 
+@pytest.mark.slow
 def test_an_archive_of_format_1_that_was_not_made_here_is_not_proven(settings: Settings, tmp_path: Path) -> None:
     staging = tmp_path / "staging"
     staging.mkdir()
@@ -316,6 +325,7 @@ def test_an_archive_of_format_1_that_was_not_made_here_is_not_proven(settings: S
         assert service.status()["backup"]["notProven"] == 1
 
 
+@pytest.mark.slow
 def test_the_chore_that_writes_an_archive_gets_the_key_as_an_argument(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ from eventvault.store.service import StoreService
 from tests.eventvault.backups.test_schedule import Scheduled
 from tests.restoring import drafts
 
+pytestmark = pytest.mark.slow
+
 
 class Heard:
     """Writes down what it is told, and fails after that."""
@@ -53,6 +55,7 @@ def fail_with(service: StoreService, monkeypatch: pytest.MonkeyPatch, error: Exc
     monkeypatch.setattr(service.chores, "run", run)
 
 
+@pytest.mark.slow
 def test_scheduled_backups_are_heard_of_from_their_start_to_their_end(scheduled: Scheduled) -> None:
     runs, backups = Heard(scheduled.service.schedule.outcomes), Heard(scheduled.service.backups.outcomes)
 
@@ -77,6 +80,7 @@ def test_a_scheduled_backup_that_fails(scheduled: Scheduled, error: Exception, m
     assert all("full" in call or "space" in call for call in [runs.calls[1], *backups.calls])
 
 
+@pytest.mark.slow
 def test_a_requested_backup_is_none_of_the_schedule(scheduled: Scheduled, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, backups = Heard(scheduled.service.schedule.outcomes), Heard(scheduled.service.backups.outcomes)
 

@@ -22,6 +22,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import drafts
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def service(settings_with: Callable[..., Settings]) -> Iterator[StoreService]:

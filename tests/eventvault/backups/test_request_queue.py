@@ -93,6 +93,7 @@ def test_a_caller_that_cancels_stops_waiting_and_the_others_get_the_backup() -> 
     assert maker.labels == ["a", "a"]
 
 
+@pytest.mark.slow
 def test_a_backup_that_all_have_cancelled_is_never_made() -> None:
     maker = Maker()
     with ThreadPoolExecutor(3) as pool:

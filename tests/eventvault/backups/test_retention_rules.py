@@ -103,6 +103,7 @@ def left_by(plan: RetentionPlan, case: Case) -> list[BackupEntry]:
     return [each for each in case.entries if each.name not in plan.removed]
 
 
+@pytest.mark.slow
 @given(cases())
 def test_what_no_plan_ever_removes(case: Case) -> None:
     plan = case.plan()
@@ -113,6 +114,7 @@ def test_what_no_plan_ever_removes(case: Case) -> None:
     assert any(each.verified for each in good(case.entries)) == any(each.verified for each in good(left))
 
 
+@pytest.mark.slow
 @given(cases())
 def test_each_archive_stays_with_a_reason_or_goes(case: Case) -> None:
     plan = case.plan()
@@ -123,6 +125,7 @@ def test_each_archive_stays_with_a_reason_or_goes(case: Case) -> None:
         assert len(set(reasons)) == len(reasons), name
 
 
+@pytest.mark.slow
 @given(cases())
 def test_a_second_plan_removes_nothing(case: Case) -> None:
     plan = case.plan()
@@ -131,6 +134,7 @@ def test_a_second_plan_removes_nothing(case: Case) -> None:
     assert (again.retained, again.excess) == (plan.retained, plan.excess)
 
 
+@pytest.mark.slow
 @given(cases(), st.randoms(use_true_random=False))
 def test_a_plan_does_not_depend_on_the_order_of_the_list(case: Case, chance: random.Random) -> None:
     shuffled = list(case.entries)
@@ -138,6 +142,7 @@ def test_a_plan_does_not_depend_on_the_order_of_the_list(case: Case, chance: ran
     assert case.plan(shuffled) == case.plan()
 
 
+@pytest.mark.slow
 @given(cases(limits=False, future=False), st.sampled_from([-10 * YEAR, -HOUR, HOUR, 10 * YEAR]))
 def test_a_clock_that_is_wrong_removes_nothing_that_a_right_one_would_not(case: Case, shift: int) -> None:
     """The clock may be believed although it is wrong: here it is not held."""
@@ -145,6 +150,7 @@ def test_a_clock_that_is_wrong_removes_nothing_that_a_right_one_would_not(case: 
     assert set(case.plan(is_clock_held=True).removed) <= set(case.plan(is_clock_held=False).removed)
 
 
+@pytest.mark.slow
 @given(cases(limits=False))
 def test_while_the_clock_is_not_believed_calendar_and_age_remove_nothing(case: Case) -> None:
     removed = set(case.plan(is_clock_held=True).removed)
@@ -153,6 +159,7 @@ def test_while_the_clock_is_not_believed_calendar_and_age_remove_nothing(case: C
     assert removed == (set() if any(case.rules.calendar.values()) else set(alone.removed))
 
 
+@pytest.mark.slow
 @given(cases(limits=False), st.integers(0, 13), st.sampled_from([-10 * YEAR, -HOUR, HOUR, 10 * YEAR]))
 def test_an_archive_that_is_dated_wrongly_removes_nothing_that_it_would_not_otherwise(
     case: Case, place: int, shift: int
@@ -170,6 +177,7 @@ def test_an_archive_that_is_dated_wrongly_removes_nothing_that_it_would_not_othe
     assert set(case.plan(wrong).removed) <= set(case.plan(straight).removed)
 
 
+@pytest.mark.slow
 @given(cases())
 def test_the_newest_good_archives_stay_unless_a_limit_says_otherwise(case: Case) -> None:
     plan = case.plan()
@@ -179,6 +187,7 @@ def test_the_newest_good_archives_stay_unless_a_limit_says_otherwise(case: Case)
     assert {each.name for each in ours[:1]}.isdisjoint(plan.removed)
 
 
+@pytest.mark.slow
 @given(cases())
 def test_the_limit_of_size_holds_but_for_those_that_must_not_go(case: Case) -> None:
     plan = case.plan()
@@ -193,6 +202,7 @@ def test_the_limit_of_size_holds_but_for_those_that_must_not_go(case: Case) -> N
         assert all(each.pinned or each in newest or "last-good" in plan.retained[each.name] for each in ours)
 
 
+@pytest.mark.slow
 @given(cases())
 def test_the_limit_of_size_removes_no_more_than_it_must(case: Case) -> None:
     """With the newest of those that it removes, the others would be too large."""
@@ -215,6 +225,7 @@ def size_of(entries: list[BackupEntry], runs: dict[str, dict[int, int]]) -> int:
     return sum(each.size - sum(runs[each.name].values()) for each in entries) + sum(shared.values())
 
 
+@pytest.mark.slow
 @given(cases(), st.randoms(use_true_random=False))
 def test_bytes_become_free_once_whatever_goes_first(case: Case, chance: random.Random) -> None:
     going = list(case.entries)

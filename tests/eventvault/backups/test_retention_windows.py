@@ -48,6 +48,7 @@ def test_the_table_has_rows() -> None:
     assert len(rows()) >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chosen", "archives", "age"), rows(), ids=lambda text: text)
 def test_the_documentation_says_which_window_follows_from_which_rules(chosen: str, archives: str, age: str) -> None:
     rules = rules_of(settings.load(dict(each.split("=") for each in chosen.split())))

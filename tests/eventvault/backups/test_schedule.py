@@ -88,6 +88,7 @@ def test_it_is_asked_for_once_with_the_interval_of_the_settings(scheduled: Sched
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_store_that_is_stopped_while_it_starts_schedules_nothing_afterwards(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_store_that_is_stopped_while_it_starts_schedules_nothing_afterwards(
     assert one.service.state == "stopping"
 
 
+@pytest.mark.slow
 def test_the_newest_backup_of_an_earlier_run_counts(settings: Settings) -> None:
     one = Scheduled(settings)
     one.service.initialize()
@@ -130,6 +132,7 @@ def test_the_newest_backup_of_an_earlier_run_counts(settings: Settings) -> None:
     assert delay < HOUR
 
 
+@pytest.mark.slow
 def test_it_backs_up(scheduled: Scheduled) -> None:
     scheduled.service.append(drafts(2))
 
@@ -141,6 +144,7 @@ def test_it_backs_up(scheduled: Scheduled) -> None:
     assert scheduled.job["lastRun"]
 
 
+@pytest.mark.slow
 def test_it_is_skipped_and_said_so_when_nothing_changed(scheduled: Scheduled, caplog: pytest.LogCaptureFixture) -> None:
     scheduled.service.append(drafts(2))
     scheduled.scheduler.run()
@@ -162,6 +166,7 @@ def test_an_empty_registry_is_not_backed_up(scheduled: Scheduled) -> None:
     assert "skipped" in scheduled.job["lastOutcome"]
 
 
+@pytest.mark.slow
 def test_a_restore_is_a_change(scheduled: Scheduled) -> None:
     scheduled.service.append(drafts(2))
     scheduled.scheduler.run()
@@ -173,6 +178,7 @@ def test_a_restore_is_a_change(scheduled: Scheduled) -> None:
     assert len(scheduled.service.list_backups()) == 2
 
 
+@pytest.mark.slow
 def test_one_that_was_deleted_by_hand_is_made_again(scheduled: Scheduled, settings: Settings) -> None:
     scheduled.service.append(drafts(2))
     scheduled.scheduler.run()
@@ -183,6 +189,7 @@ def test_one_that_was_deleted_by_hand_is_made_again(scheduled: Scheduled, settin
     assert len(scheduled.service.list_backups()) == 1
 
 
+@pytest.mark.slow
 def test_a_failure_degrades_health_until_a_backup_is_made(scheduled: Scheduled) -> None:
     run = scheduled.service.chores.run
 
@@ -206,6 +213,7 @@ def test_a_failure_degrades_health_until_a_backup_is_made(scheduled: Scheduled) 
     assert scheduled.service.status()["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_backup_folder_that_is_no_folder_fails_the_run_and_it_recovers(
     scheduled: Scheduled, settings: Settings
 ) -> None:
@@ -222,6 +230,7 @@ def test_a_backup_folder_that_is_no_folder_fails_the_run_and_it_recovers(
     assert len(scheduled.service.list_backups()) == 1
 
 
+@pytest.mark.slow
 def test_a_backup_folder_that_was_deleted_comes_back_with_the_next_run_after_that_was_accepted(
     scheduled: Scheduled, settings: Settings
 ) -> None:
@@ -238,6 +247,7 @@ def test_a_backup_folder_that_was_deleted_comes_back_with_the_next_run_after_tha
     assert scheduled.service.status()["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_catalogue_that_cannot_be_read_at_the_start_keeps_nobody_from_serving(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +270,7 @@ def test_a_catalogue_that_cannot_be_read_at_the_start_keeps_nobody_from_serving(
         one.service.bus.close()
 
 
+@pytest.mark.slow
 def test_it_can_be_switched_off(settings_with: Callable[..., Settings]) -> None:
     one = Scheduled(settings_with({"AUTO_BACKUP_ENABLED": "false"}))
     one.service.initialize()
@@ -287,6 +298,7 @@ def test_cron_stays_on_when_the_interval_is_switched_off(settings_with: Callable
         one.service.bus.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b'{"format": 1}', b"\0" * 100])
 def test_a_damaged_note_of_the_schedule_is_named_and_stops_nothing(
     settings_with: Callable[..., Settings], content: bytes
@@ -323,6 +335,7 @@ class Heard:
         self.words.append(error.code)
 
 
+@pytest.mark.slow
 def test_each_one_is_told_of_when_it_begins_and_ends(scheduled: Scheduled) -> None:
     heard = Heard(scheduled)
     scheduled.service.append(drafts(1))
@@ -347,6 +360,7 @@ def late(scheduled: Scheduled) -> dict[str, Any] | None:
     return next((problem for problem in problems if problem["code"] == "backup_late"), None)
 
 
+@pytest.mark.slow
 def test_one_that_is_due_for_half_its_interval_and_not_made_is_late_until_it_is(scheduled: Scheduled) -> None:
     begun, goes_on = threading.Event(), threading.Event()
     run, interval = scheduled.service.chores.run, scheduled.service.schedule._interval
@@ -390,6 +404,7 @@ def interrupted(settings: Settings, *, is_repeated: bool) -> Scheduled:
     return other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_repeated", [False, True])
 def test_one_that_was_interrupted_is_repeated_at_once_and_then_after_a_whole_interval(
     settings: Settings, is_repeated: bool
@@ -402,6 +417,7 @@ def test_one_that_was_interrupted_is_repeated_at_once_and_then_after_a_whole_int
         other.service.bus.close()
 
 
+@pytest.mark.slow
 def test_one_that_was_interrupted_counts_as_due_in_the_next_store_until_one_is_made(settings: Settings) -> None:
     other = interrupted(settings, is_repeated=False)
     try:

@@ -40,6 +40,7 @@ def record_readers(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> li
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("which", ["the same archive", "another archive"])
 @pytest.mark.parametrize("records", [False, True])
@@ -70,6 +71,7 @@ def test_a_request_to_verify_does_not_wait_for_the_scrub(
     assert service.status()["jobs"]["scrub"]["lastOutcome"] == f"{names[0]} is good"
 
 
+@pytest.mark.slow
 def test_the_scrub_tells_the_sha_256_of_the_file_and_nothing_forgets_it(service: StoreService) -> None:
     append_random(service, 20)
     made = service.create_backup().backup
@@ -80,6 +82,7 @@ def test_the_scrub_tells_the_sha_256_of_the_file_and_nothing_forgets_it(service:
     assert service.verify_backup(made.name).sha256 == sha256
 
 
+@pytest.mark.slow
 def test_the_scrub_reads_records_only_where_they_were_not_read_before(
     service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +102,7 @@ def test_the_scrub_reads_records_only_where_they_were_not_read_before(
     assert service.status()["jobs"]["scrub"]["lastOutcome"] == "copied.tar.gz is good"
 
 
+@pytest.mark.slow
 def test_the_scrub_finds_damage_although_the_records_were_read_before(service: StoreService) -> None:
     append_random(service, 20)
     made = service.create_backup().backup
@@ -115,6 +119,7 @@ def test_the_scrub_finds_damage_although_the_records_were_read_before(service: S
     assert "nothing to check" in service.status()["jobs"]["scrub"]["lastOutcome"]
 
 
+@pytest.mark.slow
 def test_the_scrub_survives_what_cannot_be_checked(service: StoreService, settings: Settings) -> None:
     append_random(service, 1)
     service.create_backup()

@@ -45,6 +45,7 @@ def use(settings: Settings, disk: Path, *, restarts: int = 1) -> None:
                 service.create_backup()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recover", ["true", "false", "empty"])
 def test_nothing_is_recovered_or_begun_beneath_a_disk_that_is_not_mounted(
     settings_on: SettingsWith, disk: Path, recover: str
@@ -63,6 +64,7 @@ def test_nothing_is_recovered_or_begun_beneath_a_disk_that_is_not_mounted(
         assert problem_codes(service) == (["database_missing"] if recover == "false" else [])
 
 
+@pytest.mark.slow
 def test_an_operator_recovers_where_the_disk_is_gone_for_good(settings_on: SettingsWith, disk: Path) -> None:
     settings = settings_on()
     use(settings, disk)
@@ -74,6 +76,7 @@ def test_an_operator_recovers_where_the_disk_is_gone_for_good(settings_on: Setti
         assert (len(ids(service)), problem_codes(service)) == (2, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", ["elsewhere", "removed", "damaged", "never mounted"])
 def test_without_that_sign_a_lost_database_is_recovered(
     settings_with: SettingsWith, disk: Path, tmp_path: Path, sign: str
@@ -113,6 +116,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_the_system_does_not_show_for_a_moment_is_not_missing(
     settings_with: SettingsWith, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def upload(service: StoreService) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_an_upload_that_could_not_be_entered_leaves_its_name_free(
     service: StoreService, upload: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,6 +53,7 @@ def test_an_upload_that_could_not_be_entered_leaves_its_name_free(
     assert service.adopt_upload(str(upload), "a.tar.gz").origin == "uploaded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["both names are there", "the temporary name is gone"])
 def test_a_store_that_takes_over_finishes_an_upload_that_had_its_name(
     service: StoreService, upload: Path, moment: str
@@ -68,6 +70,7 @@ def test_a_store_that_takes_over_finishes_an_upload_that_had_its_name(
     assert service.adopt_upload(str(upload), "a.tar.gz") == entry
 
 
+@pytest.mark.slow
 def test_another_archive_of_the_same_bytes_is_there_already(service: StoreService, upload: Path) -> None:
     (service.settings.backup_dir / "a.tar.gz").write_bytes(upload.read_bytes())
 
@@ -77,6 +80,7 @@ def test_another_archive_of_the_same_bytes_is_there_already(service: StoreServic
     assert upload.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entered", [True, False])
 def test_a_client_that_sends_its_archive_again_gets_the_entry_of_the_first_one(
     service: StoreService, upload: Path, *, entered: bool
@@ -96,6 +100,7 @@ def test_a_client_that_sends_its_archive_again_gets_the_entry_of_the_first_one(
     assert named.exists()
 
 
+@pytest.mark.slow
 def test_an_upload_that_was_noted_takes_no_name_that_another_archive_has(service: StoreService, upload: Path) -> None:
     again = upload.with_name(".upload.3c4d.tmp")
     shutil.copyfile(upload, again)

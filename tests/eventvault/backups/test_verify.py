@@ -19,6 +19,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import append_random, flip, make_archive
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def service(settings: Settings) -> Iterator[StoreService]:

@@ -18,6 +18,8 @@ from eventvault.errors import EventVaultError, OutcomeUnknown, TooBusy
 from eventvault.events import event
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.slow
+
 Answers = dict[str, AppendResult | EventVaultError]
 
 

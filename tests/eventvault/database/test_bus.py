@@ -250,6 +250,7 @@ def test_what_kafka_has_queued_is_not_written_after_events_were_lost(
     assert bus.committer.append(again).last_sequence == 2 + with_posts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["swap", "reopen", "reopen_after"])
 def test_a_reader_that_does_not_end_keeps_nobody_waiting_without_end(
     bus: EventBus, monkeypatch: pytest.MonkeyPatch, how: str

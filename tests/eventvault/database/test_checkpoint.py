@@ -90,6 +90,7 @@ def test_it_begins_again_when_a_compaction_removed_a_table_in_between(
     assert numbers(copy.folder) == list(range(between.next))
 
 
+@pytest.mark.slow
 def test_it_gives_up_after_a_bounded_number_of_tries_and_leaves_nothing(
     tmp_path: Path, live: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +211,7 @@ def test_tables_are_linked_and_cost_no_space_where_links_can_be_made(tmp_path: P
     assert all(table.samefile(tmp_path / "db" / table.name) for table in tables)
 
 
+@pytest.mark.slow
 def test_what_the_copy_is_used_for_never_reaches_the_original(tmp_path: Path, live: Any) -> None:
     copy = take(tmp_path)
     other = open_small(copy.folder)

@@ -160,6 +160,7 @@ def test_few_generations_are_all_remembered() -> None:
     assert without_forgotten(identity, set()) == identity
 
 
+@pytest.mark.slow
 def test_of_many_generations_the_oldest_without_a_reference_are_forgotten() -> None:
     identity = registry_of(6000)
     assert has_many_generations(identity)
@@ -171,6 +172,7 @@ def test_of_many_generations_the_oldest_without_a_reference_are_forgotten() -> N
     assert {each.id for each in identity.generations if each.reason == "rolled back"} <= kept.keys()
 
 
+@pytest.mark.slow
 def test_of_very_many_that_something_refers_to_the_oldest_are_forgotten_too() -> None:
     identity = registry_of(20_000)
     shorter = without_forgotten(identity, identity.by_id().keys())

@@ -14,6 +14,7 @@ from tests.stores import running_service
 DAY = 86_400_000_000
 
 
+@pytest.mark.slow
 def test_it_is_told_from_the_events_of_the_last_days(settings: Settings) -> None:
     now, seconds = [0], [0.0]
     with running_service(settings) as service:

@@ -60,6 +60,7 @@ def plainly_counted(values: list[bytes], begin: int, end: int, buckets: int) -> 
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_counts_are_those_of_a_plain_count(registry: CountingRegistry, seed: int) -> None:
     numbers, values, edges = random.Random(seed), stored(registry), Edges()

@@ -65,6 +65,7 @@ def numbered(*numbers: int) -> list[str]:
     return [f"{number:06}" for number in numbers]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=8))
 def test_many_keys_are_made_as_each_one_is(pairs: list[tuple[str, str]]) -> None:
     ids, sources = [each for each, _ in pairs], [source for _, source in pairs]

@@ -18,6 +18,8 @@ from eventvault.database.values import ScanQuery
 from tests.processes import own_memory
 from tests.restoring import make_database
 
+pytestmark = pytest.mark.slow
+
 EVENTS = 32
 LARGE = 4 * 2**20
 

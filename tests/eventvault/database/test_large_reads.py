@@ -27,6 +27,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import drafts, make_database
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 30
 WHILE = 0.2
 

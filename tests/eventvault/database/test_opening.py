@@ -42,6 +42,7 @@ def database(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_database_that_another_process_holds_is_waited_for_and_its_holder_named(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +54,7 @@ def test_a_database_that_another_process_holds_is_waited_for_and_its_holder_name
         pass
 
 
+@pytest.mark.slow
 def test_an_error_of_the_look_for_a_database_does_not_make_it_a_missing_one(database: Path, tmp_path: Path) -> None:
     failing = FailingCalls(database.parent, tmp_path)
     failing.arm(first=f"access of {database / 'CURRENT'}")
@@ -177,6 +179,7 @@ def test_a_folder_that_leveldb_could_list_in_part_only_is_not_damaged(
 UNREADABLE = [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ESTALE, errno.EACCES, errno.EINTR, errno.EROFS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["CURRENT", "MANIFEST", ".log", ".ldb"])
 @pytest.mark.parametrize("number", UNREADABLE)
 def test_what_cannot_be_read_at_a_start_is_no_damage_and_opens_once_it_can_be(

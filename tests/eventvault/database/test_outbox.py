@@ -171,6 +171,7 @@ class Model:
         assert all(first - before > 1 for (_, before), (first, _) in pairwise(runs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps", [pytest.param(150, id="short"), pytest.param(2000, id="long", marks=pytest.mark.soak)]
 )
@@ -220,6 +221,7 @@ def posted_before() -> list[tuple[str, str]]:
     return [(name.partition(".")[0], name) for name in EXPECTED["waiting"]]
 
 
+@pytest.mark.slow
 def test_what_waited_under_the_program_before_is_published_by_this_one(earlier: Settings) -> None:
     topic = Topic()
     with running_service(earlier) as service:
@@ -233,6 +235,7 @@ def test_what_waited_under_the_program_before_is_published_by_this_one(earlier: 
     assert_in_order(topic, posted)
 
 
+@pytest.mark.slow
 def test_an_archive_of_the_program_before_publishes_what_waited_and_nothing_else(earlier: Settings) -> None:
     topic = Topic()
     with running_service(earlier) as service:
@@ -243,6 +246,7 @@ def test_an_archive_of_the_program_before_publishes_what_waited_and_nothing_else
     assert_in_order(topic, posted)
 
 
+@pytest.mark.slow
 def test_after_a_loss_what_waited_under_the_program_before_is_published(earlier: Settings) -> None:
     topic = Topic()
     with running_service(earlier) as service:

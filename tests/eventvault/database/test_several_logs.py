@@ -18,6 +18,8 @@ from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb.examine import examine_database
 from tests.schedule import series_seed
 
+pytestmark = pytest.mark.slow
+
 PAGE = 4096
 Harm = Callable[[random.Random, Path], None]
 

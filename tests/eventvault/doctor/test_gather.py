@@ -30,6 +30,8 @@ from tests.mounts import CannotMount, mount, read_only
 from tests.restoring import drafts, flip, make_archive, make_foreign_database, set_clock_back
 from tests.stores import folders_beneath, running_service
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = ("storage", "backups", "restore")
 JOBS = {"JOBS_ENABLED": "true"}
 

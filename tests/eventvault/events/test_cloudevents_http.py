@@ -127,6 +127,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 URI = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"'), min_size=1)
 
 
+@pytest.mark.slow
 @given(text=TEXT, source=URI, schema=TEXT.map(quote).filter(bool))
 def test_the_same_attributes_are_the_same_in_binary_and_structured_mode(text: str, source: str, schema: str) -> None:
     """The SDK's newer half percent-encodes as the binding says."""

@@ -13,6 +13,7 @@ from eventvault.events import cursor
 from eventvault.events.cursor import Cursor
 
 
+@pytest.mark.slow
 @settings(deadline=None, database=None)
 @given(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), st.integers(0, 2**63 - 1))
 def test_a_cursor_comes_back_as_it_went(generation: str, sequence: int) -> None:
@@ -44,6 +45,7 @@ def test_anything_else_is_invalid(text: str) -> None:
     assert "after" in caught.value.details["fields"]
 
 
+@pytest.mark.slow
 @settings(deadline=None, database=None)
 @given(st.text(max_size=30))
 def test_no_text_breaks_it(text: str) -> None:

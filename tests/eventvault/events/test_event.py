@@ -26,6 +26,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_many_drafts_take_about_as_much_memory_as_their_text() -> None:
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     with subprocess.Popen(

@@ -152,6 +152,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return text
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(mutated())
 @example(b'{"type":"a"},{"type":"b"}')
@@ -251,6 +252,7 @@ def test_texts_with_and_without_white_space_are_recognised_together(first: Any) 
     assert None not in check([forms[number % 3]({**FULL, "id": str(number)}) for number in range(200)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["id", "source", "type", "subject", "dataschema"])
 def test_a_character_that_the_schema_refuses_is_found_in_each_attribute(name: str) -> None:
     """All of one and two bytes in UTF-8, and some of more: in the midst of others."""

@@ -76,6 +76,7 @@ def test_many_events_are_told_apart_by_index() -> None:
     assert validate_many([{"type": "a"}]) == {}
 
 
+@pytest.mark.slow
 def test_several_problems_of_one_event_are_all_said() -> None:
     assert {problem.field for problem in validate({"type": 1, "time": "no", "Bad": 2})} >= {"type", "time"}
 
@@ -92,6 +93,7 @@ _VALUES = st.one_of(_TEXTS, st.none(), st.booleans(), st.integers(), st.floats(a
 _NAMES = st.one_of(st.sampled_from([*EventSchema().fields, "sequence", "ext", "userId"]), st.text(max_size=3))
 
 
+@pytest.mark.slow
 @settings(deadline=None, database=None)
 @given(st.dictionaries(_NAMES, _VALUES, max_size=5))
 def test_the_compiled_form_agrees_with_the_declaration(attributes: dict[str, Any]) -> None:

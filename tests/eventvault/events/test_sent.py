@@ -45,6 +45,7 @@ def data_of(value: bytes) -> str:
     return bytes(raw_attributes(value)["data"]).decode()
 
 
+@pytest.mark.slow
 @given(JSON_TEXTS)
 def test_data_comes_out_as_it_went_in_over_http(text: Text) -> None:
     for form in STRUCTURED.values():
@@ -55,6 +56,7 @@ def test_data_comes_out_as_it_went_in_over_http(text: Text) -> None:
     assert [data_of(lines[index]) for index in (0, 2)] == [text.compact, text.compact]
 
 
+@pytest.mark.slow
 @given(JSON_TEXTS)
 def test_data_comes_out_as_it_went_in_over_kafka(text: Text) -> None:
     for name in STRUCTURED.keys() - {"array"}:
@@ -65,6 +67,7 @@ def test_data_comes_out_as_it_went_in_over_kafka(text: Text) -> None:
     assert data_of(event.recorded_body(binary.body, 1, 1)) == text.compact
 
 
+@pytest.mark.slow
 @given(JSON_TEXTS)
 def test_an_export_that_is_posted_elsewhere_keeps_its_bytes(text: Text) -> None:
     (value,) = stored(STRUCTURED["one"] % text.sent)
@@ -72,6 +75,7 @@ def test_an_export_that_is_posted_elsewhere_keeps_its_bytes(text: Text) -> None:
     assert again == value
 
 
+@pytest.mark.slow
 @given(JSON_TEXTS)
 def test_an_event_of_any_text_passes_the_strict_check_of_archives_made_elsewhere(text: Text) -> None:
     for form in (*STRUCTURED.values(), '{"\\u0074ype":"\\u0074","\\u0069d":"1","data":%s}'):
@@ -79,6 +83,7 @@ def test_an_event_of_any_text_passes_the_strict_check_of_archives_made_elsewhere
             assert StrictEvents(1).check(sequence, value).type == "t"
 
 
+@pytest.mark.slow
 @given(JSON_TEXTS)
 def test_the_same_text_sent_again_does_not_differ(text: Text) -> None:
     (value,) = stored(STRUCTURED["one"] % text.sent)
@@ -147,6 +152,7 @@ def test_refused_events_are_named_by_their_index(content_type: str) -> None:
     assert {index: found[0].field for index, found in problems.items()} == {1: "data", 2: "type", 4: "event"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
 def test_of_many_refused_events_some_are_described(content_type: str) -> None:
     each = ['{"type":"t"}', *['{"type":"t","data":{"a":1,"a":1}}'] * 50_000]

@@ -40,6 +40,7 @@ def state(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_node_database_is_told_from_ours_without_being_touched(tmp_path: Path, name: str) -> None:
     source = unpacked(name, tmp_path)
@@ -60,6 +61,7 @@ def test_a_new_database_of_ours_is_ours(tmp_path: Path) -> None:
     assert state(tmp_path / "ours") == before
 
 
+@pytest.mark.slow
 def test_a_used_database_of_ours_is_ours(tmp_path: Path) -> None:
     source = make_foreign(tmp_path / "foreign", {b"%04d" % n: b"{}" for n in range(50)})
     import_foreign(source, tmp_path / "ours")
@@ -68,6 +70,7 @@ def test_a_used_database_of_ours_is_ours(tmp_path: Path) -> None:
     assert not is_foreign(tmp_path / "ours")
 
 
+@pytest.mark.slow
 def test_records_that_look_a_little_like_ours_are_foreign(tmp_path: Path) -> None:
     assert is_foreign(make_foreign(tmp_path / "foreign", {b"mschema": b"1", b"x": b"mstore mschema"}))
 
@@ -85,6 +88,7 @@ def test_a_damaged_database_is_left_to_whoever_opens_it(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
 
 
+@pytest.mark.slow
 def test_damage_that_hides_whose_it_is_is_refused(tmp_path: Path) -> None:
     source = unpacked("in_its_folder", tmp_path)
     table = max(source.glob("*.ldb"), key=lambda path: path.stat().st_size)
@@ -98,6 +102,7 @@ def test_damage_that_hides_whose_it_is_is_refused(tmp_path: Path) -> None:
 HOLDER = "import plyvel, sys; db = plyvel.DB(sys.argv[1]); print(flush=True); sys.stdin.read()"
 
 
+@pytest.mark.slow
 def test_a_foreign_database_that_its_program_still_holds_is_refused(tmp_path: Path) -> None:
     source = make_foreign(tmp_path / "foreign", {b"k": b"1"})
     with subprocess.Popen(
@@ -111,6 +116,7 @@ def test_a_foreign_database_that_its_program_still_holds_is_refused(tmp_path: Pa
     assert is_foreign(source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [b"\x01\x04k", b"\x01\x01k\x7fv", b"\x01\x01k", b"\x00\x80", b"\x01"])
 def test_a_batch_that_is_cut_off_under_a_right_checksum_is_damage(tmp_path: Path, batch: bytes) -> None:
     source = make_foreign(tmp_path / "foreign", {b"k": b"1"})

@@ -89,6 +89,7 @@ def content_of(event: bytes) -> bytes | None:
     return event[start : event.rindex(b',"sequence":')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)
 def test_every_record_of_a_node_archive_becomes_an_event_in_key_order(
     name: str, tmp_path: Path, written: list[Written]
@@ -123,6 +124,7 @@ def assert_nothing_dropped(record: Written, event: dict[str, Any], value: bytes)
         assert json.loads(content) == parsed["data"], record.kind
 
 
+@pytest.mark.slow
 def test_what_is_odd_in_a_node_archive_is_counted_and_named(tmp_path: Path, written: list[Written]) -> None:
     report, events = imported(unpacked("in_storage", tmp_path), tmp_path / "target")
     kinds = {
@@ -138,6 +140,7 @@ def test_what_is_odd_in_a_node_archive_is_counted_and_named(tmp_path: Path, writ
     assert "records with a time that cannot be read, left without time, the whole record in data: 6" in report.notes
 
 
+@pytest.mark.slow
 def test_deleted_records_stay_deleted_and_overwritten_ones_are_the_new(tmp_path: Path) -> None:
     import_foreign(unpacked("in_its_folder", tmp_path), tmp_path / "target")
     with opened(tmp_path / "target") as registry:
@@ -146,6 +149,7 @@ def test_deleted_records_stay_deleted_and_overwritten_ones_are_the_new(tmp_path:
         assert [orjson.loads(registry.get(f"over-{n}"))["data"] for n in (1, 2, 3, 4)] == ["new", "new", "again", "new"]
 
 
+@pytest.mark.slow
 def test_a_torn_log_costs_its_last_record_only(tmp_path: Path, written: list[Written]) -> None:
     report, events = imported(unpacked("torn_log", tmp_path), tmp_path / "target")
     keys = [orjson.loads(value)["originalkey"] for value in events]
@@ -153,6 +157,7 @@ def test_a_torn_log_costs_its_last_record_only(tmp_path: Path, written: list[Wri
     assert any("ends within a record" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_an_import_says_the_same_each_time(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     one = imported(unpacked("at_the_top", tmp_path), tmp_path / "one")
@@ -177,6 +182,7 @@ def test_the_identity_and_the_clock_are_the_given_ones(tmp_path: Path) -> None:
         assert orjson.loads(registry.at(1))["recordedtime"] == "2024-12-27T12:00:00.123456Z"
 
 
+@pytest.mark.slow
 def test_the_same_identity_in_other_batches_becomes_an_event_of_its_own(tmp_path: Path) -> None:
     records = {b"%05d" % n: b'{"id":"%d","type":"t"}' % (n % BATCH_EVENTS) for n in range(2 * BATCH_EVENTS + 5)}
     report, events = imported(make_foreign(tmp_path / "foreign", records), tmp_path / "target")
@@ -199,6 +205,7 @@ def test_an_id_that_was_derived_already_is_numbered(tmp_path: Path) -> None:
     assert original_value(orjson.loads(events[2]))["id"] == "x"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [0.01, 0.3, 0.6, 0.9])
 def test_a_damaged_table_is_refused_and_nothing_stays_behind(tmp_path: Path, part: float) -> None:
     source = unpacked("in_its_folder", tmp_path)
@@ -247,6 +254,7 @@ def test_a_target_that_is_there_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "target" / "mine").exists()
 
 
+@pytest.mark.slow
 def test_progress_is_told_and_ends_at_the_whole(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     import_foreign(
@@ -270,6 +278,7 @@ except NoSpace as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL_DISK, unpacked("in_its_folder", tmp_path), tmp_path / "target"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FIXTURE.parents[2])

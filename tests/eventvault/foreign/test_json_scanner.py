@@ -70,6 +70,7 @@ def test_a_name_that_comes_twice_further_inside_is_not_said() -> None:
     assert read_document(b'{ "a":{"b":1,"b":2}, "b":[{"a":1}]}') == Document({"a": b'{"b":1,"b":2}', "b": b'[{"a":1}]'})
 
 
+@pytest.mark.slow
 @given(JSON, st.sampled_from([None, 0, 2]), st.booleans())
 def test_any_document_comes_apart_and_together_again(value: object, indent: int | None, plain: bool) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=plain).encode("utf-8", "surrogatepass")
@@ -86,6 +87,7 @@ def test_any_document_comes_apart_and_together_again(value: object, indent: int 
         assert document.members is None
 
 
+@pytest.mark.slow
 @given(st.text(alphabet='{}[]:,"\\u0dD8 \n1eE+-.tfn', max_size=12))
 def test_json_is_what_the_standard_library_takes_for_json(text: str) -> None:
     def refuse(_: str) -> None:

@@ -180,6 +180,7 @@ def test_the_original_key_is_text_or_base64(key: bytes, text: str) -> None:
     assert original_key(key) == text
 
 
+@pytest.mark.slow
 @given(
     st.sets(st.binary(max_size=20) | st.text(max_size=20).map(lambda text: text.encode("utf-8", "replace")), min_size=2)
 )
@@ -201,6 +202,7 @@ KNOWN_VALUES = {name: (TIME if name.startswith("time") else st.text(max_size=6))
 RECORDS = st.fixed_dictionaries({}, optional=KNOWN_VALUES) | st.dictionaries(st.sampled_from(KNOWN) | st.text(), VALUE)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=12), RECORDS | VALUE)
 def test_any_json_comes_back_from_a_valid_event(key: bytes, record: Any) -> None:
     value = json.dumps(record).encode()
@@ -215,6 +217,7 @@ def test_any_json_comes_back_from_a_valid_event(key: bytes, record: Any) -> None
         assert same(taken_apart(back, event), taken_apart(record, event))
 
 
+@pytest.mark.slow
 @given(
     st.binary(max_size=12),
     st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")),

@@ -66,6 +66,7 @@ def test_an_element_that_is_too_long_is_rejected_and_not_held(step: int, filling
     assert second.digest
 
 
+@pytest.mark.slow
 def test_an_element_of_many_megabytes_is_read_in_bounded_memory() -> None:
     def chunks():  # type: ignore[no-untyped-def]
         yield b'[{"data":"'

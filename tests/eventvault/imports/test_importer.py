@@ -134,6 +134,7 @@ def test_a_file_that_was_changed_in_front_of_the_note_is_imported_anew(run: Run,
     assert (done.rejected, done.new) == ((1, 0) if ids else (0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("batches", range(5))
 @pytest.mark.parametrize("error", [NoSpace("full"), KeyboardInterrupt()], ids=["full disk", "Ctrl-C"])
@@ -152,6 +153,7 @@ def test_an_import_that_was_interrupted_goes_on_and_each_event_is_in_once(
     assert done.rejected == 2
 
 
+@pytest.mark.slow
 def test_after_a_restore_the_import_begins_anew(run: Run, store: MemoryStore) -> None:
     name = store.create_backup().backup.name
     run(lines(30))
@@ -285,6 +287,7 @@ def test_a_pipe_that_is_another_one_is_refused_once_and_then_begins_anew(
     assert len(data(store)) == 40
 
 
+@pytest.mark.slow
 def test_a_file_that_breaks_off_is_imported_up_to_there_and_goes_on_once_it_is_whole(
     run: Run, store: MemoryStore, tmp_path: Path
 ) -> None:

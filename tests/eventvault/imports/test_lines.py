@@ -44,6 +44,7 @@ def test_a_line_that_is_too_long_is_rejected_by_its_number_and_not_held() -> Non
         assert second.digest == hashlib.sha256(long + b"\r\n").hexdigest()
 
 
+@pytest.mark.slow
 def test_a_line_of_many_megabytes_is_read_in_bounded_memory() -> None:
     def chunks(count: int):  # type: ignore[no-untyped-def]
         yield b'{"n":1}\n'

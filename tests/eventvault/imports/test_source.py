@@ -70,6 +70,7 @@ def test_a_wrong_checksum_of_a_member_is_named() -> None:
     assert "damaged" in broken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PACKERS)
 def test_a_bomb_is_inflated_in_bounded_memory(kind: str) -> None:
     packed = PACKERS[kind](bytes(2**26))
@@ -81,6 +82,7 @@ def test_a_bomb_is_inflated_in_bounded_memory(kind: str) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_no_piece_is_larger_than_a_chunk() -> None:
     assert max(map(len, Source(Trickle(gzip.compress(bytes(2**22)))).chunks())) <= CHUNK
 
@@ -99,6 +101,7 @@ def test_utf_16_is_refused_with_the_command_that_converts_it(mark: bytes) -> Non
     assert "iconv" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_an_import_is_named_after_its_first_bytes() -> None:
     beginning = bytes(NAMING_BYTES)
     names = {Source(Trickle(content)).digest for content in (beginning + b"a", beginning + b"b", beginning[1:])}

@@ -83,6 +83,7 @@ def requests(*payloads: str, **more: Any) -> list[JobRequest]:
     return [JobRequest(type="t", payload=msgspec.Raw(text.encode()), **more) for text in payloads]
 
 
+@pytest.mark.slow
 def test_jobs_are_submitted_with_ids_and_payloads_as_they_were_sent(client: JobsClient, jobs: FakeJobs) -> None:
     first, second = submitting.submit(client, requests('{"a" : 1.50}', "[]"), "open", ["write"])
     assert not first.duplicate
@@ -90,6 +91,7 @@ def test_jobs_are_submitted_with_ids_and_payloads_as_they_were_sent(client: Jobs
     assert bytes(client.job(first.id).payload or b"") == b'{"a" : 1.50}'
 
 
+@pytest.mark.slow
 def test_errors_arrive_as_they_were_raised(client: JobsClient, jobs: FakeJobs) -> None:
     jobs.fail = InvalidInput("no", hint="yes", fields={"payload.a": ["is missing"]})
     with pytest.raises(InvalidInput) as caught:
@@ -99,12 +101,14 @@ def test_errors_arrive_as_they_were_raised(client: JobsClient, jobs: FakeJobs) -
         client.job("x")
 
 
+@pytest.mark.slow
 def test_what_is_put_and_counted_comes_back(client: JobsClient, jobs: FakeJobs) -> None:
     schedule = JobSchedule(name="nightly", type="t", cron="0 3 * * *", payload=msgspec.Raw(b'{"b": [1]}'))
     assert client.put_schedule(schedule) == msgspec.structs.replace(schedule, next=7)
     assert client.status() == STATUS
 
 
+@pytest.mark.slow
 def test_a_request_waits_for_the_next_dispatcher_and_is_accepted_once(tmp_path: Path, client: JobsClient) -> None:
     fake = FakeJobs()
     answers: list[list[SubmitResult]] = []
@@ -121,6 +125,7 @@ def test_a_request_waits_for_the_next_dispatcher_and_is_accepted_once(tmp_path: 
     assert len(fake.submitted) == 1
 
 
+@pytest.mark.slow
 def test_who_sends_an_id_learns_that_it_is_there(client: JobsClient, jobs: FakeJobs) -> None:
     asked = requests("1", id="mine")
     assert [client.submit(asked, "open", [])[0].duplicate for _ in range(2)] == [False, True]
@@ -131,6 +136,7 @@ def test_without_a_dispatcher_the_error_says_so(tmp_path: Path) -> None:
         JobsClient(tmp_path, patience=0.05).submit(requests("1"), "open", [])
 
 
+@pytest.mark.slow
 def test_a_change_that_nobody_answers_may_have_taken_effect(tmp_path: Path) -> None:
     with (
         silent_dispatcher(tmp_path),
@@ -140,6 +146,7 @@ def test_a_change_that_nobody_answers_may_have_taken_effect(tmp_path: Path) -> N
         hasty.submit(requests("1"), "open", [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_there", [False, True])
 def test_the_status_keeps_its_deadline(tmp_path: Path, client: JobsClient, is_there: bool) -> None:
     began = time.monotonic()
@@ -148,6 +155,7 @@ def test_the_status_keeps_its_deadline(tmp_path: Path, client: JobsClient, is_th
     assert time.monotonic() - began < 12, "health asks within a second; this one waits for a request's patience"
 
 
+@pytest.mark.slow
 def test_a_dispatcher_without_a_database_says_why(tmp_path: Path, client: JobsClient) -> None:
     def refuse() -> Jobs:
         raise JobsUnavailable("the database of jobs is damaged", hint="see the log")
@@ -165,6 +173,7 @@ def test_it_ends_for_its_own_service_only(tmp_path: Path) -> None:
         assert server._is_over()
 
 
+@pytest.mark.slow
 def test_it_ends_when_no_store_has_come_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path, FakeJobs, has_store=False):
         with sockets.connect(tmp_path, 60, "jobs.sock") as store:
@@ -176,6 +185,7 @@ def test_it_ends_when_no_store_has_come_for_a_while(tmp_path: Path, monkeypatch:
         wait_until(lambda: not sockets.listens(tmp_path, "jobs.sock"), "it still listens")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nonsense", [b"", b"\xff" * 20, b'["no-such-method",[]]', b'["submit",[1]]', b"[]"])
 def test_nonsense_ends_only_its_connection(tmp_path: Path, client: JobsClient, jobs: FakeJobs, nonsense: bytes) -> None:
     with sockets.connect(tmp_path, 5, "jobs.sock") as connection:

@@ -26,6 +26,8 @@ from eventvault.small_files import read_bytes
 from tests.eventvault.jobs.rig import MemoryDatabase, World, request
 from tests.schedule import series_seed, share
 
+pytestmark = pytest.mark.slow
+
 JOBS = 300
 CORRUPT = plyvel.CorruptionError(b"Corruption: block checksum mismatch: /data/storage/jobs_db/000012.ldb")
 
@@ -115,6 +117,7 @@ def _is_right(jobs: LocalJobs, job_id: str, payload: bytes) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flips", [pytest.param(25, id="short"), pytest.param(share(2000), id="long", marks=pytest.mark.soak)]
 )
@@ -379,6 +382,7 @@ def test_a_database_that_lost_a_file_says_how_to_go_on(folder: Path, name: str) 
     assert folder.exists()
 
 
+@pytest.mark.slow
 def test_a_dispatcher_that_follows_one_which_a_bad_sector_ended_reads_the_tables_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

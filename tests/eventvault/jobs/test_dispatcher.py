@@ -57,6 +57,7 @@ def reopenings(world: World, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_a_database_that_fails_again_and_again_is_opened_again_ever_more_seldom(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +120,7 @@ def test_what_came_is_accepted_although_nothing_can_be_sent(world: World, monkey
     check_database(world.database)
 
 
+@pytest.mark.slow
 def test_while_nothing_can_be_sent_that_is_tried_ever_more_seldom(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

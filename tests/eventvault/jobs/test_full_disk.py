@@ -66,6 +66,7 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
+@pytest.mark.slow
 def test_a_full_disk_refuses_submissions_and_loses_no_outcome(
     disk: Path, jobs: LocalJobs, worker: MemoryWorkerTransport
 ) -> None:

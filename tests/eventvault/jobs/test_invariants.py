@@ -15,6 +15,8 @@ from eventvault.jobs.queue import Limits
 from tests.eventvault.jobs.checks import check_database, check_runs
 from tests.eventvault.jobs.rig import Worker, World, foreign_job, request
 
+pytestmark = pytest.mark.slow
+
 TYPES = ("report", "invoice", "nobody")
 WORKERS = ((("report",), 1), (("report", "invoice"), 2))
 SCHEDULE = JobSchedule(name="nightly", type="report", cron="*/5 * * * *")

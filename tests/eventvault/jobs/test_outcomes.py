@@ -64,6 +64,7 @@ def test_a_dead_letter_has_the_headers_of_a_webhook_only_if_they_came_by_a_topic
     assert json.loads(message.value or b"")["payload"] == {"url": "u", "headers": {"Authorization": shown}}
 
 
+@pytest.mark.slow
 @given(st.none() | st.binary(max_size=60) | st.sampled_from([b'{"id": "a", "type": 5}', b'{"id": ""}', b"[1]"]))
 def test_a_message_that_is_no_job_has_an_outcome_and_a_dead_letter_as_it_was(value: bytes | None) -> None:
     submitted = Submitted(b"key", value, (("h", None),), Position("jobs", 3, 8))

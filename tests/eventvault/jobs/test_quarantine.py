@@ -40,6 +40,7 @@ def quarantined(world: World, partition: int = 0) -> list[int]:
     return [int.from_bytes(key[-8:], "big") for key in world.database.keys_of(prefix)]
 
 
+@pytest.mark.slow
 def test_a_flood_reads_each_message_that_makes_room_once(world: World) -> None:
     assert isinstance(world.database, CountingDatabase)
     send(world, range(1_000))

@@ -176,6 +176,7 @@ def test_the_longest_name_of_a_schedule_makes_ids_that_are_possible() -> None:
     assert len(id_of_firing("n" * MAX_SCHEDULE_NAME_LENGTH, clock.now())) == MAX_NAME_LENGTH
 
 
+@pytest.mark.slow
 def test_the_next_firing_is_found_once_however_many_schedules_fire(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     monkeypatch.setattr(schedule, "min", lambda *values, **more: found.append(1) or min(*values, **more), raising=False)

@@ -74,6 +74,7 @@ def test_a_message_may_have_members_that_are_unknown() -> None:
     assert refused.value.details["fields"] == {"colour": ["Unknown field."]}
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_any_bytes_are_read_or_refused_in_words(text: bytes) -> None:
     with suppress(InvalidInput, MalformedInput):
@@ -90,6 +91,7 @@ MEMBERS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(MEMBERS)
 def test_the_document_says_what_is_taken(members: dict[str, object]) -> None:
     """A whole number that is written as 1.0 is one for JSON Schema, and for msgspec too."""

@@ -23,6 +23,8 @@ from eventvault.rpc import frames
 from tests.eventvault.jobs.serving import serving
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.slow
+
 REPLY = wire.reply(None)
 
 

@@ -166,6 +166,7 @@ def test_any_bytes_are_a_job_or_quarantined_and_the_dispatcher_goes_on(values: l
     assert world.dispatcher.positions()[0].offset == len(values) + 1
 
 
+@pytest.mark.slow
 def test_jobs_whose_worker_comes_a_minute_later_are_all_done(world: World) -> None:
     """As at a first start, when the topic has jobs already and the worker is still being built."""
     send(world, *({"id": f"j{number}", "type": "report"} for number in range(1_000)))

@@ -31,6 +31,8 @@ from tests.eventvault.jobs.transport_ends import (
     work_for,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["memory", "socket", pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.process])])
 def ends(
@@ -66,6 +68,7 @@ def test_each_message_arrives_as_it_was_sent(ends: TransportEnds) -> None:
     assert reports_of(dispatcher, lambda found: len(found) == len(reports)) == reports
 
 
+@pytest.mark.slow
 def test_each_session_gets_its_own_work_in_order(ends: TransportEnds) -> None:
     dispatcher = ends.start_dispatcher()
     workers = [ends.make_worker() for _ in range(3)]
@@ -77,6 +80,7 @@ def test_each_session_gets_its_own_work_in_order(ends: TransportEnds) -> None:
         assert tokens == [f"t{other}" for other in range(number, 300, 3)]
 
 
+@pytest.mark.slow
 def test_reports_of_many_arrive_in_the_order_of_each_session(ends: TransportEnds) -> None:
     dispatcher = ends.start_dispatcher()
     workers = [ends.make_worker() for _ in range(3)]
@@ -91,6 +95,7 @@ def test_reports_of_many_arrive_in_the_order_of_each_session(ends: TransportEnds
         assert [each.token for each in found if each.session == f"s{number}"] == [str(n) for n in range(500)]
 
 
+@pytest.mark.slow
 def test_the_largest_payload_arrives(ends: TransportEnds) -> None:
     dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
@@ -99,6 +104,7 @@ def test_the_largest_payload_arrives(ends: TransportEnds) -> None:
     assert work_for(worker, 1, dispatcher) == [run("s1", "t1", payload)]
 
 
+@pytest.mark.slow
 def test_what_is_sent_to_a_session_that_nobody_has_is_dropped(ends: TransportEnds) -> None:
     dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
@@ -106,6 +112,7 @@ def test_what_is_sent_to_a_session_that_nobody_has_is_dropped(ends: TransportEnd
     assert work_for(worker, 1, dispatcher) == [run("s1", "t2")]
 
 
+@pytest.mark.slow
 def test_ticks_come_once_each_in_order(ends: TransportEnds) -> None:
     ticks = ticks_of(ends.start_dispatcher(), 4)
     assert [tick.number for tick in ticks] == list(range(ticks[0].number, ticks[0].number + len(ticks)))
@@ -130,6 +137,7 @@ def test_a_receive_that_waits_is_ended_by_another_thread(ends: TransportEnds) ->
     waker.join(PATIENCE_SECONDS)
 
 
+@pytest.mark.slow
 def test_a_worker_can_wait_for_its_transport_in_a_selector(ends: TransportEnds) -> None:
     dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
@@ -146,6 +154,7 @@ def test_a_worker_can_wait_for_its_transport_in_a_selector(ends: TransportEnds) 
     assert worker.fileno() == descriptor
 
 
+@pytest.mark.slow
 def test_a_session_that_is_opened_anew_gets_nothing_of_the_one_before(ends: TransportEnds) -> None:
     dispatcher, worker = ends.start_dispatcher(), ends.make_worker()
     meet(dispatcher, worker, "s1")
@@ -165,6 +174,7 @@ def test_a_worker_that_closes_has_reported_all(ends: TransportEnds) -> None:
     assert len(found) == 501
 
 
+@pytest.mark.slow
 def test_a_worker_and_the_next_dispatcher_find_each_other(ends: TransportEnds) -> None:
     first, worker = ends.start_dispatcher(), ends.make_worker()
     positions: list[Any] = []
@@ -202,6 +212,7 @@ def test_messages_are_published_whether_somebody_reads_them_or_not(ends: Transpo
     assert dispatcher.publish([]) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_wrong_with_a_transport_that_works(ends: TransportEnds) -> None:
     dispatcher = ends.start_dispatcher()
     ticks_of(dispatcher, 1)

@@ -55,6 +55,7 @@ def taken_over(path: Path) -> World:
     return world
 
 
+@pytest.mark.slow
 def test_unfinished_jobs_come_back_held_and_run_after_a_resume(path: Path) -> None:
     assert unfinished.write(path, filled().database, START) == 2
     world = taken_over(path)
@@ -175,6 +176,7 @@ def test_large_payloads_are_taken_over_a_few_at_a_time(path: Path, monkeypatch: 
     assert len(turns) == 2
 
 
+@pytest.mark.slow
 def test_the_copy_of_another_database_is_not_replaced_before_it_was_taken_over(path: Path) -> None:
     """Its disk may have been away when this database was made."""
     unfinished.write(path, filled().database, START)
@@ -276,6 +278,7 @@ def plain(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes())
 
 
+@pytest.mark.slow
 def test_of_a_damaged_file_no_line_is_taken_over_that_was_altered(path: Path, plain: bytes) -> None:
     """Bits of every second byte of the text, as a flipped bit of the gzip member may change any of it."""
     right, head = list(unfinished.read(path)), plain.index(b"\n")

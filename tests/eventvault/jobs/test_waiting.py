@@ -28,6 +28,7 @@ def job(order: int, run_at: int, job_type: str = "report") -> Job:
     return Job(id=f"j{order}", type=job_type, order=order, state="pending", created=0, run_at=run_at, digest="")
 
 
+@pytest.mark.slow
 @given(steps=STEPS, page=st.integers(1, 4))
 @settings(max_examples=300, deadline=None)
 def test_the_next_job_is_the_first_one_whatever_was_added_and_removed(steps: list[tuple[str, int]], page: int) -> None:
@@ -56,6 +57,7 @@ def test_the_next_job_is_the_first_one_whatever_was_added_and_removed(steps: lis
                 queues.remove(changes, model.pop(first.order))
 
 
+@pytest.mark.slow
 def test_a_million_jobs_need_the_memory_of_some_pages() -> None:
     database = MemoryDatabase()
     changes, queues = Changes(database), WaitingQueues()

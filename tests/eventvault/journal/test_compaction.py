@@ -13,6 +13,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import generation, live, put
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3_600 * 10**9
 
 

@@ -47,6 +47,7 @@ def test_segments_that_are_merged_while_they_are_looked_at_are_all_seen(
     assert [(each.first, each.last) for each in journal.segments()[0]] == [(1, 3)]
 
 
+@pytest.mark.slow
 def test_a_generation_that_is_removed_while_it_is_looked_at_is_gone(
     backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

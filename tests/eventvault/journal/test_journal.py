@@ -27,6 +27,8 @@ from tests import processes
 from tests.restoring import drafts, make_archive
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def quick(settings_with: Callable[..., Settings]) -> Settings:
@@ -92,6 +94,7 @@ def test_a_stop_writes_what_is_left(settings_with: Callable[..., Settings]) -> N
     assert (found[0].first, found[-1].last) == (1, last)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_another_store_ended(quick: Settings) -> None:
     for number in range(3):
         with running_service(quick) as service:
@@ -101,6 +104,7 @@ def test_it_goes_on_where_another_store_ended(quick: Settings) -> None:
         assert len(segments(service)) == 3
 
 
+@pytest.mark.slow
 def test_what_a_backup_holds_already_is_not_journaled_again(settings: Settings) -> None:
     with running_service(settings) as service:
         service.append(drafts(4))
@@ -127,6 +131,7 @@ def test_a_journal_that_was_deleted_is_written_again(service: StoreService) -> N
     processes.wait_until(is_whole, "it is not written again")
 
 
+@pytest.mark.slow
 def test_large_amounts_are_cut_into_chunks(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 1000)
     service.append(drafts(50))
@@ -135,6 +140,7 @@ def test_large_amounts_are_cut_into_chunks(service: StoreService, monkeypatch: p
     assert journaled(service) == events(service)
 
 
+@pytest.mark.slow
 def test_a_restore_from_outside_is_journaled_from_its_beginning(quick: Settings) -> None:
     quick.restore_dir.mkdir(parents=True)
     make_archive(quick.restore_dir / "backup_2024-12-27_120000.tar.gz", events=7)
@@ -144,6 +150,7 @@ def test_a_restore_from_outside_is_journaled_from_its_beginning(quick: Settings)
         assert segments(service)[0].first == 1
 
 
+@pytest.mark.slow
 def test_the_last_events_before_a_restore_are_journaled_too(settings_with: Callable[..., Settings]) -> None:
     with running_service(settings_with({"JOURNAL_INTERVAL": "3600000"})) as service:
         service.append(drafts(3))
@@ -177,6 +184,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(service: StoreS
     assert journaled(service) == events(service)
 
 
+@pytest.mark.slow
 def test_small_segments_are_merged_and_never_absent(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventvault.journal.journal.SURVEY_SECONDS", 0.05)
     for number in range(40):
@@ -216,6 +224,7 @@ def test_what_a_killed_merge_left_is_removed(service: StoreService) -> None:
     processes.wait_until(lambda: [(each.first, each.last) for each in segments(service)] == [(1, 3)], "they are there")
 
 
+@pytest.mark.slow
 def test_segments_of_another_installation_stay_as_they_are(
     service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +254,7 @@ def test_segments_of_another_installation_stay_as_they_are(
     assert len([each for each in segments(service) if each.generation == generation.id]) == len(theirs)
 
 
+@pytest.mark.slow
 def test_many_merges_keep_no_event_waiting(
     settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

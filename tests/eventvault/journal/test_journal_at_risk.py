@@ -35,6 +35,7 @@ def wait_for_risk(service: StoreService) -> None:
     processes.wait_until(lambda: service.status()["journal"]["secondsAtRisk"] > 0.2, "nothing is said to be at risk")
 
 
+@pytest.mark.slow
 def test_what_is_in_a_segment_is_not_at_risk_while_others_are_merged(
     settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +61,7 @@ def test_what_is_in_a_segment_is_not_at_risk_while_others_are_merged(
     assert at_risk[0] <= 0.001  # as it is rounded
 
 
+@pytest.mark.slow
 def test_what_a_journal_never_looked_at_is_at_risk(quick: Settings) -> None:
     with running_service(quick) as service:
         service.append(drafts(1))
@@ -71,6 +73,7 @@ def test_what_a_journal_never_looked_at_is_at_risk(quick: Settings) -> None:
         assert service.status()["journal"]["lastSequence"] is None
 
 
+@pytest.mark.slow
 def test_what_comes_after_a_restore_is_at_risk_though_more_was_kept_before_it(quick: Settings) -> None:
     with running_service(quick) as service:
         service.append(drafts(1))
@@ -87,6 +90,7 @@ def test_what_comes_after_a_restore_is_at_risk_though_more_was_kept_before_it(qu
         assert service.status()["journal"]["lastSequence"] is None
 
 
+@pytest.mark.slow
 def test_a_clock_that_was_set_back_hides_no_risk(quick: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with running_service(quick) as service:
         real = clock.now
@@ -102,6 +106,7 @@ def test_a_clock_that_was_set_back_hides_no_risk(quick: Settings, monkeypatch: p
         monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_a_registry_without_events_risks_nothing(quick: Settings) -> None:
     with running_service(quick):
         pass
@@ -122,6 +127,7 @@ def test_a_journal_that_is_not_started_says_what_is_at_risk(quick: Settings) -> 
         assert journal.status()["state"] == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("interval", "seconds", "degraded"), [
     ("1000", 9.0, False), ("1000", 11.0, True), ("10", 11.0, True), ("60000", 599.0, False), ("60000", 601.0, True),
 ])  # fmt: skip
@@ -141,6 +147,7 @@ def test_health_is_degraded_once_too_much_is_at_risk(
         assert service.status()["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_what_was_at_risk_before_the_store_began_is_no_delay_of_its_journal(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +168,7 @@ def test_the_time_in_which_the_process_was_stopped_delays_no_journal(
     assert (journal.lag is not None) == degraded
 
 
+@pytest.mark.slow
 def test_a_journal_that_hangs_is_named_and_stops_neither_posts_nor_a_restore_nor_the_stop(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

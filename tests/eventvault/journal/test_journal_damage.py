@@ -19,6 +19,8 @@ from tests import processes
 from tests.restoring import drafts, flip, live, problem_codes
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def recovering(settings_with: Callable[..., Settings]) -> Settings:

@@ -21,6 +21,8 @@ from tests import processes
 from tests.restoring import drafts
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def recovering(settings_with: Callable[..., Settings]) -> Settings:

@@ -18,6 +18,8 @@ from tests import processes
 from tests.restoring import drafts, flip, live, problem_codes, put, put_in_the_way
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 EVENTS = 5
 
 

@@ -146,6 +146,7 @@ def test_it_is_readable_without_this_program(written: Segment) -> None:
     )
 
 
+@pytest.mark.slow
 def test_each_flipped_bit_and_each_missing_end_is_found_or_harmless(written: Segment) -> None:
     whole, good = written.path.read_bytes(), segment.read_content(written)
     found = 0
@@ -188,6 +189,7 @@ def test_a_segment_under_anothers_name_or_generation_is_refused(written: Segment
         segment.read_header(elsewhere / written.path.name)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_inflated(written: Segment) -> None:
     header = gzip.decompress(written.path.read_bytes()).split(b"\n", 1)[0]
     written.path.write_bytes(gzip.compress(header + b"\n") + gzip.compress(bytes(50_000_000)))

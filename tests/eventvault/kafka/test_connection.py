@@ -51,6 +51,7 @@ def problems(**environment: str) -> list[str]:
     return list(caught.value.details["problems"])
 
 
+@pytest.mark.slow
 def test_each_setting_is_the_property_of_the_same_name(write: Write, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     own = authority.issue("eventvault", password="key-geheim")
@@ -147,6 +148,7 @@ def test_a_secret_file_that_cannot_be_used_is_named(write: Write, tmp_path: Path
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_file", [False, True])
 @pytest.mark.parametrize("name", ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location"])
 def test_a_certificate_or_key_that_anybody_may_replace_is_refused(
@@ -225,6 +227,7 @@ def test_a_property_is_given_in_one_place(write: Write) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_certificate_with_another_key_or_a_wrong_password_is_refused(tmp_path: Path, write: Write) -> None:
     authority = Authority(tmp_path)
     one, other = authority.issue("one", password="geheim-1"), authority.issue("other")
@@ -260,6 +263,7 @@ def met_an_error(producer: WatchedProducer, heard: list[KafkaError]) -> None:
     wait_until(lambda: producer.poll(0.05) >= 0 and heard != [], "the client says nothing of its broker")
 
 
+@pytest.mark.slow
 def test_a_producer_that_meets_an_error_looks_whether_its_files_are_others(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +334,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_makes_no_wait_of_a_producer_longer(tmp_path: Path) -> None:
     """librdkafka waits until an instant of the system clock: one hour later than meant, in this process."""
     clock = SettableClock(tmp_path)

@@ -209,6 +209,7 @@ HEADERS = st.tuples(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from(BODIES), st.lists(HEADERS, max_size=3), st.sampled_from([None, "unreadable"])))
 )

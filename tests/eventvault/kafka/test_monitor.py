@@ -265,6 +265,7 @@ def test_messages_without_a_dead_letter_are_told_apart_by_their_topic(monitor: K
     assert [problem.about for problem in monitor.problems()] == ["b.dead-letter"]
 
 
+@pytest.mark.slow
 def test_a_store_without_kafka_does_not_load_its_client() -> None:
     program = "import sys, eventvault.kafka.monitor; sys.exit('confluent_kafka' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

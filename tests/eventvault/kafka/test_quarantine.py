@@ -386,6 +386,7 @@ def test_what_is_stored_passes_its_own_check(make: Make) -> None:
     assert found == ["events/0@1", "events/0@2", "events/0@3", "events/0@4"]
 
 
+@pytest.mark.slow
 def test_a_message_with_very_many_headers_is_a_reference_too(kept: Kept) -> None:
     kept.add(letter(1, headers=[("a", b"")] * 600_000))
     assert kept.quarantine.message("events/0@1").entry.facts.reference == Reference("events", 0, 1)

@@ -41,6 +41,7 @@ records = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(record=records)
 def test_every_message_is_an_event_or_a_dead_letter_and_the_next_one_is_taken(record: Record) -> None:
     following = message(record.offset, b'{"type": "next"}', headers=[])
@@ -111,6 +112,7 @@ def test_what_eventvault_writes_is_not_refused() -> None:
     assert len(list(checked([GOOD[1]], [GOOD[0]]))) == 1
 
 
+@pytest.mark.slow
 def test_more_than_the_bound_is_refused() -> None:
     many = [
         (list_key(number, Place("events", 0, number)), GOOD[1][1])

@@ -157,6 +157,7 @@ def test_a_broker_that_does_not_answer_is_waited_for_once_a_minute(monkeypatch: 
     assert len(asked) == 3
 
 
+@pytest.mark.slow
 def test_a_certificate_is_asked_for_later_if_no_thread_can_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +199,7 @@ def token_url() -> Iterator[str]:
     thread.join(60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
@@ -212,12 +214,14 @@ def test_a_token_server_that_fails_is_told_from_one_that_refuses(token_url: str,
     assert token_probe_of({"sasl.oauthbearer.token.endpoint.url": token_url + path})() == problem
 
 
+@pytest.mark.slow
 def test_a_token_server_that_does_not_answer_is_named(token_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "TOKEN_SECONDS", 0.1)
     problem = token_probe_of({"sasl.oauthbearer.token.endpoint.url": token_url + "silence"})()
     assert problem == "localhost does not answer within 0 s"
 
 
+@pytest.mark.slow
 def test_a_client_that_gets_no_token_says_so_although_no_broker_was_asked(token_url: str, tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.touch(0o600)
@@ -263,6 +267,7 @@ def tls_server(certificate: Certificate) -> Iterator[int]:
     thread.join(60)
 
 
+@pytest.mark.slow
 def test_a_broker_that_speaks_tls_to_a_client_that_does_not_is_noticed(tmp_path: Path) -> None:
     with tls_server(Authority(tmp_path).issue("good", expired=True)) as port:
         found = tls_instead(f"127.0.0.1:{port},elsewhere:1")
@@ -271,6 +276,7 @@ def test_a_broker_that_speaks_tls_to_a_client_that_does_not_is_noticed(tmp_path:
     assert tls_instead(f"127.0.0.1:{port}") is None
 
 
+@pytest.mark.slow
 def test_the_probe_tells_what_is_wrong_with_a_certificate(tmp_path: Path) -> None:
     authority, other = Authority(tmp_path), Authority(tmp_path, "other")
     good, expired, foreign = (

@@ -131,6 +131,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [_SHORT_WAITS, _QUESTIONS], ids=["consumer", "questions"])
 def test_no_wait_becomes_longer(tmp_path: Path, program: str) -> None:
     """librdkafka waits until an instant of the system clock: one hour later than meant, in this process."""

@@ -90,6 +90,7 @@ def test_a_torn_tail_is_no_problem_and_its_place_is_told(database: Path, cut: in
     assert found.last_sequence == 2000 + found.logs[0].records
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_log_is_told_from_a_torn_tail_wherever_it_is(database: Path) -> None:
     """What LevelDB opens without a word, with records gone."""
     log = the(database, "*.log")
@@ -115,6 +116,7 @@ def test_a_flipped_bit_in_the_last_record_is_a_torn_tail_that_has_changed(databa
     assert (found.logs[0].ending, found.logs[0].records, found.logs[0].changed) == (Ending.TORN, 49, True)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_the_last_record_shows_that_it_has_changed(database: Path) -> None:
     """Also one in its length, which the checksum does not cover."""
     log = the(database, "*.log")
@@ -128,6 +130,7 @@ def test_every_flipped_bit_of_the_last_record_shows_that_it_has_changed(database
             assert (state.ending, state.records, state.changed) == (Ending.TORN, 49, True), (place - begin, bit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [3, 20_000])
 def test_a_last_record_that_never_came_to_its_end_has_not_changed(database: Path, length: int) -> None:
     log = the(database, "*.log")

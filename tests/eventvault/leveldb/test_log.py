@@ -24,6 +24,7 @@ def read(log: bytes, size: int | None = None) -> tuple[list[bytes], LogEnd]:
     return list(reader), reader.end
 
 
+@pytest.mark.slow
 @FEW
 @given(LOGS)
 def test_records_of_any_size_come_back_and_the_log_ends_cleanly(records: list[bytes]) -> None:
@@ -31,6 +32,7 @@ def test_records_of_any_size_come_back_and_the_log_ends_cleanly(records: list[by
     assert read(log) == (records, LogEnd(Ending.CLEAN, len(log)))
 
 
+@pytest.mark.slow
 @FEW
 @given(LOGS, st.data())
 def test_a_log_cut_anywhere_gives_its_whole_records_and_is_never_damaged(
@@ -46,6 +48,7 @@ def test_a_log_cut_anywhere_gives_its_whole_records_and_is_never_damaged(
     assert read(log[:size]) == (found, end)
 
 
+@pytest.mark.slow
 @FEW
 @given(st.data())
 def test_any_flipped_bit_before_the_last_record_is_damage(data: st.DataObject) -> None:
@@ -70,6 +73,7 @@ def test_any_flipped_bit_before_the_last_record_is_damage(data: st.DataObject) -
         assert len(write_log(records[: len(found)])) == end.offset
 
 
+@pytest.mark.slow
 @FEW
 @given(LOGS.filter(bool), st.data())
 def test_a_flipped_bit_in_the_last_record_is_a_torn_tail(records: list[bytes], data: st.DataObject) -> None:

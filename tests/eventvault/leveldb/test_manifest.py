@@ -54,6 +54,7 @@ def test_it_knows_the_first_and_the_last_key_of_each_table(tmp_path: Path) -> No
     assert all(table.smallest <= table.largest for table in tables)
 
 
+@pytest.mark.slow
 def test_a_torn_tail_is_the_end_of_the_file_at_every_length(tmp_path: Path) -> None:
     make_database(tmp_path / "db", 2000)
     content = (tmp_path / "db" / read_current(tmp_path / "db")).read_bytes()

@@ -45,6 +45,7 @@ def test_tables_that_leveldb_wrote_are_whole(options: dict[str, object], tmp_pat
     assert all(check(table) >= 20 for table in tables)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_any_byte_is_found(table: Path) -> None:
     content = bytearray(table.read_bytes())
     for offset in range(len(content)):

@@ -24,6 +24,8 @@ from eventvault.notifications.receivers import Receivers, Result
 from eventvault.settings import load
 from tests.stores import folders_beneath
 
+pytestmark = pytest.mark.slow
+
 CODES = ("a_code", "b_code", "c_code")
 ADDRESSES = "json://one/x json://two/x"
 LINE = re.compile(r"^- (\w+), (since|from) ", re.MULTILINE)

@@ -16,6 +16,8 @@ from eventvault.notifications.receivers import Receivers, Result
 from eventvault.settings import Settings
 from tests import processes
 
+pytestmark = pytest.mark.slow
+
 PROBLEM = {"code": "backup_damaged", "about": "a", "message": "a is damaged", "hint": "make another"}
 ADDRESS = {"NOTIFY_URLS": "json://127.0.0.1/geheim"}
 

@@ -66,6 +66,7 @@ def test_what_cannot_be_delivered_is_dropped_after_days_and_counted(outbox: Outb
     assert ([each.title for each in outbox.messages], outbox.dropped) == (["title 2"], 1)
 
 
+@pytest.mark.slow
 def test_it_does_not_grow_without_end(outbox: Outbox) -> None:
     put(outbox, *(message(number) for number in range(MOST_MESSAGES + 5)))
     assert (len(outbox.messages), outbox.dropped, outbox.messages[0].title) == (MOST_MESSAGES, 5, "title 5")

@@ -81,6 +81,7 @@ def test_a_key_that_is_claimed_is_in_use_until_it_is_released(answers: KeyedAnsw
     answers.claim(KEY).release()
 
 
+@pytest.mark.slow
 def test_the_claim_of_a_process_that_was_killed_is_free_and_its_request_keeps_its_operation(
     answers: KeyedAnswers, tmp_path: Path
 ) -> None:

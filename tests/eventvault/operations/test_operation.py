@@ -64,6 +64,7 @@ def test_a_cancel_ends_what_is_registered_and_the_next_step() -> None:
         operation.decided()
 
 
+@pytest.mark.slow
 def test_of_a_cancel_and_a_decision_exactly_one_wins() -> None:
     for _ in range(200):
         operation, barrier = Operation(), threading.Barrier(2)

@@ -22,6 +22,8 @@ from tests.eventvault.past.past_moments import generation_of
 from tests.restoring import drafts, ids, make_archive, make_foreign_archive
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def service(settings: Settings) -> Iterator[StoreService]:

@@ -56,12 +56,14 @@ def said(service: StoreService, one: Moment, other: Moment) -> dict[str, list[st
     return found
 
 
+@pytest.mark.slow
 def test_a_moment_and_itself_do_not_differ(service: StoreService) -> None:
     post(service, "a", 3)
 
     assert said(service, Moment(sequence=2), Moment(sequence=2)) == {"from": [], "to": [], "both": []}
 
 
+@pytest.mark.slow
 def test_of_one_lineage_the_later_moment_has_more(service: StoreService) -> None:
     post(service, "a", 5)
 
@@ -69,6 +71,7 @@ def test_of_one_lineage_the_later_moment_has_more(service: StoreService) -> None
     assert said(service, Moment(), Moment(sequence=4)) == {"from": ["a-4"], "to": [], "both": []}
 
 
+@pytest.mark.slow
 def test_a_restore_is_a_difference_in_both_directions(service: StoreService) -> None:
     post(service, "shared", 2)
     name = service.create_backup().backup.name
@@ -85,6 +88,7 @@ def test_a_restore_is_a_difference_in_both_directions(service: StoreService) -> 
     assert common == 2, "what both share was not looked at"
 
 
+@pytest.mark.slow
 def test_an_event_that_was_sent_again_without_a_time_is_no_difference(service: StoreService) -> None:
     name = service.create_backup().backup.name
     left = generation_of(service)
@@ -104,6 +108,7 @@ def draft_like(service: StoreService, generation: str, event_id: str) -> event.E
     return event.draft(attributes, clock.now())
 
 
+@pytest.mark.slow
 def test_an_archive_from_elsewhere_is_compared_event_by_event(service: StoreService) -> None:
     make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs", 2)
     post(service, "ours", 2)
@@ -113,6 +118,7 @@ def test_an_archive_from_elsewhere_is_compared_event_by_event(service: StoreServ
     assert found == {"from": ["theirs-0", "theirs-1"], "to": ["ours-0", "ours-1"], "both": []}
 
 
+@pytest.mark.slow
 def test_pages_add_up_to_the_whole(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diff, "MAX_COMPARED", 7)
     make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs", 20)
@@ -124,6 +130,7 @@ def test_pages_add_up_to_the_whole(service: StoreService, monkeypatch: pytest.Mo
     assert found["to"] == [f"ours-{number}" for number in range(25)]
 
 
+@pytest.mark.slow
 def test_any_two_moments_differ_as_their_events_do(service: StoreService) -> None:
     chance = random.Random(series_seed())
     names = []
@@ -183,6 +190,7 @@ def within_seconds(work: Callable[[], Any], seconds: float = 60) -> Any:
     return outcome[0]
 
 
+@pytest.mark.slow
 def test_a_diff_beside_exports_that_leave_it_no_room_is_refused_and_hangs_nobody(
     settings_with: Callable[..., Settings],
 ) -> None:

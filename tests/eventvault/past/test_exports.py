@@ -121,6 +121,7 @@ def test_one_that_is_cancelled_leaves_nothing(
         written.path("0" * 16)
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_found_before_it_begins(
     store: MemoryStore, written: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

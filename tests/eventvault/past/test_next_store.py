@@ -20,6 +20,8 @@ from tests.eventvault.past.past_moments import forget_kept, ids_of, restored_mis
 from tests.restoring import copies_for_readers, ids, make_archive, make_foreign_archive
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 BEYOND_THE_FORK = ["shared-0", "shared-1", "left-0", "left-1", "left-2"]
 
 

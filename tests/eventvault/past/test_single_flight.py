@@ -28,6 +28,8 @@ from tests.eventvault.past.past_moments import (
 from tests.restoring import copies_for_readers, make_archive, make_database
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def service(settings: Settings) -> Iterator[StoreService]:

@@ -28,6 +28,7 @@ def service(settings: Settings) -> Iterator[StoreService]:
         yield service
 
 
+@pytest.mark.slow
 def test_each_instant_gives_what_was_recorded_up_to_it(service: StoreService) -> None:
     instants = [post(service, name) for name in ("a", "b", "c")]
 
@@ -44,6 +45,7 @@ def test_each_sequence_gives_the_events_up_to_it(service: StoreService) -> None:
     assert len(ids_at(service, Moment())) == 3
 
 
+@pytest.mark.slow
 def test_the_very_moment_that_was_restored_is_readable_in_what_was_left_too(service: StoreService) -> None:
     instants = [post(service, name) for name in ("a", "b", "c")]
     first = generation_of(service)
@@ -57,6 +59,7 @@ def test_the_very_moment_that_was_restored_is_readable_in_what_was_left_too(serv
     assert len(ids_at(service, Moment(instant=instants[2], generation=first))) == 3
 
 
+@pytest.mark.slow
 def test_what_is_appended_later_never_becomes_part_of_a_moment(service: StoreService) -> None:
     for _ in range(50):
         post(service, "a" * 5)
@@ -98,6 +101,7 @@ def test_a_moment_that_there_is_not_is_refused_with_those_there_are(service: Sto
     assert caught.value.details["nearest"] == [{"generation": generation_of(service), **end}]
 
 
+@pytest.mark.slow
 def test_a_moment_of_a_generation_that_was_left_behind_is_read_from_what_is_kept(service: StoreService) -> None:
     left, end = restored_mistakenly(service)
     kept = service.settings.storage_dir / f"previous-{left}"
@@ -111,6 +115,7 @@ def test_a_moment_of_a_generation_that_was_left_behind_is_read_from_what_is_kept
     assert bytes_of(kept) == before, "what is kept is never written to"
 
 
+@pytest.mark.slow
 def test_what_two_generations_share_is_had_also_when_nothing_is_kept(service: StoreService) -> None:
     left, end = restored_mistakenly(service)
     forget_kept(service, journal=True)
@@ -122,6 +127,7 @@ def test_what_two_generations_share_is_had_also_when_nothing_is_kept(service: St
         assert 2 in [near["sequence"] for near in caught.value.details["nearest"]]
 
 
+@pytest.mark.slow
 def test_what_nobody_keeps_is_put_together_from_the_journal(service: StoreService) -> None:
     left, end = restored_mistakenly(service)
     forget_kept(service)
@@ -134,6 +140,7 @@ def test_what_nobody_keeps_is_put_together_from_the_journal(service: StoreServic
     assert (view.of, page.common, page.only_one, page.only_other) == (left, 2, 3, 1)
 
 
+@pytest.mark.slow
 def test_a_clock_that_was_set_back_withholds_nothing_of_the_past(
     service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +160,7 @@ def test_a_clock_that_was_set_back_withholds_nothing_of_the_past(
     assert ids_at(service, Moment(instant=end, generation=left))[-1] == "left-2"
 
 
+@pytest.mark.slow
 def test_a_generation_that_was_brought_back_is_whole_in_the_present_one(service: StoreService) -> None:
     left, end = restored_mistakenly(service)
     service.undo()
@@ -162,6 +170,7 @@ def test_a_generation_that_was_brought_back_is_whole_in_the_present_one(service:
     assert len(ids_at(service, Moment(generation=left))) == 5
 
 
+@pytest.mark.slow
 def test_a_page_of_the_past_goes_on_across_a_restore(service: StoreService) -> None:
     post(service, "shared", 2)
     name = service.create_backup().backup.name
@@ -173,6 +182,7 @@ def test_a_page_of_the_past_goes_on_across_a_restore(service: StoreService) -> N
     assert ids_of(service, view)[-1] == "left-2"
 
 
+@pytest.mark.slow
 def test_an_archive_that_was_made_here_is_read_without_unpacking_it(service: StoreService) -> None:
     post(service, "a", 3)
     name = service.create_backup().backup.name
@@ -182,6 +192,7 @@ def test_an_archive_that_was_made_here_is_read_without_unpacking_it(service: Sto
     assert ids_at(service, Moment(archive=name)) == ["a-0", "a-1", "a-2"]
 
 
+@pytest.mark.slow
 def test_any_other_archive_is_unpacked_once(service: StoreService) -> None:
     make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs")
     make_foreign_archive(service.settings.backup_dir / "node.tar.gz", 2, "node")
@@ -204,6 +215,7 @@ def without_seal(archive: Path, copy: Path) -> None:
     shutil.rmtree(unpacked)
 
 
+@pytest.mark.slow
 def test_an_archive_that_was_unpacked_is_said_to_be_of_its_own_generation(service: StoreService) -> None:
     post(service, "a", 3)
     made = Path(service.create_backup().backup.path)
@@ -226,6 +238,7 @@ def test_an_archive_that_was_unpacked_is_said_to_be_of_its_own_generation(servic
     assert service.diff(DiffQuery(proven, service.resolve_moment(Moment()))).common == 3
 
 
+@pytest.mark.slow
 def test_what_was_unpacked_goes_when_nobody_reads_it(service: StoreService) -> None:
     make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs")
     key = service.resolve_moment(Moment(archive="theirs.tar.gz")).generation
@@ -242,6 +255,7 @@ def test_what_was_unpacked_goes_when_nobody_reads_it(service: StoreService) -> N
     assert not leftovers(service.settings.storage_dir)
 
 
+@pytest.mark.slow
 def test_only_so_many_are_open_and_the_one_unread_for_longest_makes_way(service: StoreService) -> None:
     names = [f"{number}.tar.gz" for number in range(MAX_OPEN + 1)]
     for name in names:
@@ -260,6 +274,7 @@ def test_only_so_many_are_open_and_the_one_unread_for_longest_makes_way(service:
     assert len(copies_for_readers(service.settings.storage_dir)) == MAX_OPEN
 
 
+@pytest.mark.slow
 def test_a_start_removes_the_copies_of_a_store_that_was_killed(settings: Settings) -> None:
     with running_service(settings) as service:
         make_archive(settings.backup_dir / "theirs.tar.gz", "theirs")

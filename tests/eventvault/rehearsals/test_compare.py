@@ -58,12 +58,14 @@ def test_equal_events_are_equal(order: Order) -> None:
     assert compared(order) == Comparison(EVENTS, 0, None)
 
 
+@pytest.mark.slow
 def test_what_is_not_shared_is_only_read(order: Order) -> None:
     assert compared(msgspec.structs.replace(order, common=7)) == Comparison(7, 0, None)
     assert compared(msgspec.structs.replace(order, common=0)) == Comparison()
     assert compared(msgspec.structs.replace(order, live=None)) == Comparison()
 
 
+@pytest.mark.slow
 def test_each_event_that_differs_is_counted_and_the_first_is_named(order: Order, tmp_path: Path) -> None:
     other = make(tmp_path / "other", changed={5: b"u", 6: b"u", 39: b"u"})
 
@@ -71,6 +73,7 @@ def test_each_event_that_differs_is_counted_and_the_first_is_named(order: Order,
     assert compared(msgspec.structs.replace(order, live=str(other))) == Comparison(EVENTS, 3, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sequence", [1, 22])
 def test_an_event_that_is_missing_is_damage(order: Order, tmp_path: Path, sequence: int) -> None:
     other = make(tmp_path / "other", changed={sequence: None})
@@ -80,6 +83,7 @@ def test_an_event_that_is_missing_is_damage(order: Order, tmp_path: Path, sequen
             compared(msgspec.structs.replace(order, database=str(other), live=live))
 
 
+@pytest.mark.slow
 def test_a_record_that_is_no_json_is_damage_where_nothing_is_there_to_compare(order: Order, tmp_path: Path) -> None:
     other = make(tmp_path / "other", changed={30: b'"'})
 

@@ -17,6 +17,8 @@ from tests.mounts import read_only
 from tests.restoring import drafts, flip, forge_archive, live, make_archive, make_foreign_archive, put
 from tests.stores import folders_beneath, running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -55,6 +55,7 @@ def test_copies_are_equal(pair: tuple[Path, Path]) -> None:
     assert ranges_to_compare(*pair, EVENTS) == []
 
 
+@pytest.mark.slow
 def test_a_new_generation_and_new_events_leave_the_earlier_ones_equal(pair: tuple[Path, Path]) -> None:
     one, other = pair
     with closing(open_leveldb(one)) as db:

@@ -50,6 +50,8 @@ from tests.restoring import (
 )
 from tests.stores import folders_beneath, running_service
 
+pytestmark = pytest.mark.slow
+
 SLOW = {"JOURNAL_INTERVAL": "3600000", "AUTO_BACKUP_ENABLED": "false"}
 
 

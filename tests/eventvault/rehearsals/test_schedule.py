@@ -17,6 +17,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import flip, problem_codes, put
 from tests.stores import folders_beneath, running_service
 
+pytestmark = pytest.mark.slow
+
 SATURDAY = clock.parse("2026-11-28T12:00:00Z")
 SUNDAY_AT_THREE = clock.parse("2026-11-29T03:00:00Z")
 WEEK = 7 * 86_400_000_000
@@ -50,6 +52,7 @@ class Scheduled:
         return outcome
 
 
+@pytest.mark.slow
 def test_it_rehearses_the_newest_state_each_sunday_at_three(service: StoreService) -> None:
     put(service, 3, "a")
     name = service.create_backup().backup.name
@@ -117,6 +120,7 @@ def test_no_room_is_a_problem_that_does_not_degrade_until_there_is_room(
     assert len(service.list_rehearsals()) == 1
 
 
+@pytest.mark.slow
 def test_a_failed_one_degrades_and_says_where(service: StoreService) -> None:
     put(service, 50, "a")
     entry = service.create_backup().backup
@@ -131,6 +135,7 @@ def test_a_failed_one_degrades_and_says_where(service: StoreService) -> None:
     assert service.status()["status"] == "degraded"
 
 
+@pytest.mark.slow
 def test_each_run_is_listed_as_an_operation_of_the_schedule_and_a_skipped_one_is_not(service: StoreService) -> None:
     scheduled = Scheduled(service)
     scheduled.pass_to(SUNDAY_AT_THREE)

@@ -68,6 +68,7 @@ def test_damage_that_was_archived_is_found_by_leveldbs_own_checksums(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "proven"), [("a block", True), ("the filter", True), ("a block", False)])
 def test_a_restore_finds_it_too_where_nobody_verified_the_archive(
     part: str, proven: bool, rotten: dict[str, Path], tmp_path: Path
@@ -83,6 +84,7 @@ def test_a_restore_finds_it_too_where_nobody_verified_the_archive(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_filters_of_an_archive_that_is_not_proven_are_not_used(rotten: dict[str, Path], tmp_path: Path) -> None:
     answer = prepare_restore(archive=str(rotten["the filter"]), staging=str(tmp_path / "staging"), replaces=None)
     assert (answer["events"], answer["proven"]) == (3000, False)

@@ -14,6 +14,8 @@ from tests.processes import wait_until
 from tests.restoring import accept_incomplete_recovery, generation, live, problem_codes, put
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 def lose(copied: Copied) -> list[bytes]:
     """Post three events, and lose `storage/`; returns what was live. The copy has an archive with four events more."""

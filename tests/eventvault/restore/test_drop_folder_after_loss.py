@@ -12,6 +12,8 @@ from eventvault.settings import Settings
 from tests.restoring import drafts, make_archive, prefixes, problem_codes
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["true", "false"])
 def settings_of(request: pytest.FixtureRequest, settings_with: Callable[..., Settings]) -> Settings:

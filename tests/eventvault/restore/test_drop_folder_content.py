@@ -22,6 +22,8 @@ from tests.mounts import read_only
 from tests.restoring import drafts, flip, make_archive, prefixes, problem_codes
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 PRESENT = {"new": 3, "later": 1}
 
 

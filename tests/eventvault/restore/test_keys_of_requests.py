@@ -16,6 +16,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import drafts, ids, problem_codes
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["archived", "journaled", "last"]
 
 

@@ -14,6 +14,8 @@ from eventvault import data_folders, record_size
 from eventvault.chores import Chores
 from tests.forged_leveldb import database, table, zero_value
 
+pytestmark = pytest.mark.slow
+
 VALUES = 6
 """LevelDB merges tables from the fifth one on."""
 

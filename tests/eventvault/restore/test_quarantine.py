@@ -50,6 +50,7 @@ def shown(service: StoreService) -> dict[str, Any]:
     return {"deadLetters": kafka["deadLetters"], **kafka["quarantine"]}
 
 
+@pytest.mark.slow
 def test_the_counts_and_the_list_survive_a_restart(settings: Settings) -> None:
     with running_service(settings) as service:
         take_letters(service, letter(1), letter(2))
@@ -60,6 +61,7 @@ def test_the_counts_and_the_list_survive_a_restart(settings: Settings) -> None:
         assert (shown(service), ids_of(service)) == (before, ["events/0@2"])
 
 
+@pytest.mark.slow
 def test_health_names_what_waits_and_is_not_degraded_by_it(settings: Settings) -> None:
     with running_service(settings) as service:
         service.kafka._consumes = True
@@ -73,6 +75,7 @@ def test_health_names_what_waits_and_is_not_degraded_by_it(settings: Settings) -
         assert [each["code"] for each in service.status()["problems"] if "quarantine" in each["code"]] == []
 
 
+@pytest.mark.slow
 def test_an_archive_brings_its_quarantine_and_the_plan_says_how_many_messages_leave(service: StoreService) -> None:
     name = service.create_backup().backup.name
     take_letters(service, letter(3), letter(5), letter(9, partition=1))
@@ -88,6 +91,7 @@ def test_an_archive_brings_its_quarantine_and_the_plan_says_how_many_messages_le
     assert ids_of(service) == ["events/0@5", "events/0@3", "events/0@2", "events/0@1"]
 
 
+@pytest.mark.slow
 def test_an_undo_brings_back_the_quarantine_that_it_replaced(service: StoreService) -> None:
     name = service.create_backup().backup.name
     take_letters(service, letter(3))
@@ -97,6 +101,7 @@ def test_an_undo_brings_back_the_quarantine_that_it_replaced(service: StoreServi
     assert shown(service)["count"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive", [True, False])
 def test_a_moment_keeps_the_present_quarantine_as_it_keeps_the_offsets(service: StoreService, archive: bool) -> None:
     if archive:
@@ -112,6 +117,7 @@ def test_a_moment_keeps_the_present_quarantine_as_it_keeps_the_offsets(service: 
     assert service.quarantined_message("events/0@4").content.value == letter(4).message.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive", [True, False])
 def test_a_moment_from_which_kafka_is_read_again_keeps_the_quarantine(service: StoreService, archive: bool) -> None:
     """An archive before the moment lacks what came since, and its offsets may be behind that."""
@@ -130,6 +136,7 @@ def test_a_moment_from_which_kafka_is_read_again_keeps_the_quarantine(service: S
     assert shown(service)["count"] == shown(service)["deadLetters"] == 4
 
 
+@pytest.mark.slow
 def test_a_partition_that_is_read_from_its_beginning_keeps_its_dead_letters(service: StoreService) -> None:
     """Kafka may not have them any more. Nothing is known of an offset of it at the moment."""
     service.create_backup()
@@ -145,6 +152,7 @@ def test_a_partition_that_is_read_from_its_beginning_keeps_its_dead_letters(serv
     assert shown(service)["count"] == shown(service)["deadLetters"] == 3
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_not_proven_brings_such_dead_letters_too(service: StoreService, database: Any) -> None:
     forged(database, lambda db: (put_into(db, 4), db.delete(offset_key("events", 0))))
     pack(database, service.settings.backup_dir / NAME, about(database))
@@ -152,6 +160,7 @@ def test_an_archive_that_is_not_proven_brings_such_dead_letters_too(service: Sto
     assert ids_of(service) == ["events/0@4"]
 
 
+@pytest.mark.slow
 def test_a_drop_that_a_restore_overtakes_drops_nothing(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
     name = service.create_backup().backup.name
     meant = Quarantine.meant
@@ -167,6 +176,7 @@ def test_a_drop_that_a_restore_overtakes_drops_nothing(service: StoreService, mo
     assert ids_of(service) == ["events/0@2", "events/0@1"]
 
 
+@pytest.mark.slow
 def test_a_drop_that_an_earlier_version_began_is_ended_or_refused(service: StoreService) -> None:
     """Its note has no generation: nobody knows whether what is in the list now is what was seen."""
     noted = {"drop": {"until": 2**53, "count": 2}}
@@ -181,6 +191,7 @@ def test_a_drop_that_an_earlier_version_began_is_ended_or_refused(service: Store
     assert drop_again() == 2
 
 
+@pytest.mark.slow
 def test_a_dead_letter_beyond_the_moment_is_counted_once_when_it_is_read_again(service: StoreService) -> None:
     """The archive has it, and more events than are used."""
     take_letters(service, letter(5), drafts=drafts(2, "b"))
@@ -225,6 +236,7 @@ def test_a_crash_while_the_quarantine_is_carried_over_leaves_no_half_of_a_messag
     staged.close()
 
 
+@pytest.mark.slow
 def test_a_moment_of_an_earlier_generation_that_is_read_again_has_both_quarantines(service: StoreService) -> None:
     name = service.create_backup().backup.name
     generation = service.status()["store"]["generation"]
@@ -239,6 +251,7 @@ def test_a_moment_of_an_earlier_generation_that_is_read_again_has_both_quarantin
     assert shown(service)["deadLetters"] == shown(service)["count"] == 4
 
 
+@pytest.mark.slow
 def test_no_dead_letter_is_lost_between_the_base_and_a_moment_that_the_present_never_reached(
     service: StoreService,
 ) -> None:
@@ -256,6 +269,7 @@ def test_no_dead_letter_is_lost_between_the_base_and_a_moment_that_the_present_n
     assert shown(service)["count"] == shown(service)["deadLetters"] == 3
 
 
+@pytest.mark.slow
 def test_a_staged_moment_has_the_quarantine_of_the_restart(settings: Settings) -> None:
     with running_service(settings) as service:
         take_letters(service, letter(1), drafts=drafts(2, "a"))
@@ -276,6 +290,7 @@ def put_into(db: Any, *offsets: int) -> None:
             db.put(key, value)
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_not_proven_brings_a_quarantine_that_was_checked(
     service: StoreService, database: Any
 ) -> None:
@@ -290,6 +305,7 @@ def test_an_archive_that_is_not_proven_brings_a_quarantine_that_was_checked(
     assert shown(service)["deadLetters"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "forge",
     [
@@ -310,6 +326,7 @@ def test_a_quarantine_that_eventvault_did_not_write_is_refused(
     assert ids_of(service) == ["events/0@2", "events/0@1"]
 
 
+@pytest.mark.slow
 def test_a_replay_leaves_the_list_with_the_write_of_its_event(service: StoreService) -> None:
     take_letters(service, letter(7, b'{"type": "a", "id": "seven"}', headers=[]))
     (result,) = service.replay_quarantined(["events/0@7"])
@@ -330,6 +347,7 @@ def recovering(settings_with: Callable[..., Settings]) -> Settings:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive", [True, False])
 def test_a_lost_disk_costs_no_message_of_the_quarantine(recovering: Settings, archive: bool) -> None:
     with running_service(recovering) as service:
@@ -355,6 +373,7 @@ def next_offset(service: StoreService) -> int:
         return stored_by_topic(registry.scan_meta(keys.KAFKA))["events"][0].next
 
 
+@pytest.mark.slow
 def test_the_journal_never_has_an_offset_beyond_a_dead_letter_that_it_lacks(
     recovering: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +397,7 @@ def failing(*_: object, **__: object) -> Any:
     raise OSError(errno.EIO, "the disk failed")
 
 
+@pytest.mark.slow
 def test_an_old_copy_of_storage_gets_the_messages_that_it_lacks(recovering: Settings) -> None:
     copy = recovering.storage_dir.with_name("copy")
     with running_service(recovering) as service:
@@ -397,6 +417,7 @@ def files(settings: Settings) -> list[Path]:
     return dead_letters.files_of(settings.backup_dir / "journal")
 
 
+@pytest.mark.slow
 def test_files_of_messages_that_left_the_list_are_removed_and_others_come_back(recovering: Settings) -> None:
     with running_service(recovering) as service:
         for number in range(1, 6):
@@ -416,6 +437,7 @@ def test_files_of_messages_that_left_the_list_are_removed_and_others_come_back(r
         assert files(recovering) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_file_costs_no_recovery(recovering: Settings) -> None:
     with running_service(recovering) as service:
         take_letters(service, letter(1), drafts=drafts(1, "a"))
@@ -430,6 +452,7 @@ def test_a_damaged_file_costs_no_recovery(recovering: Settings) -> None:
         assert (service.status()["store"]["events"], ids_of(service)) == (1, ["events/0@2"])
 
 
+@pytest.mark.slow
 def test_a_start_writes_no_message_twice(recovering: Settings) -> None:
     with running_service(recovering) as service:
         take_letters(service, letter(1), drafts=drafts(1, "a"))

@@ -62,6 +62,7 @@ LONG_AGO = {"recordedtime": "1999-01-01T00:00:00.000000Z"}
 END = b',"sequence":3,"recordedtime":"2999-01-01T00:00:00.000000Z"}'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sequence", "change", "words"),
     [
@@ -93,6 +94,7 @@ def test_a_record_that_is_missing_or_not_as_it_was_written_is_said(
     assert caught.value.code == ArchiveDamaged.code
 
 
+@pytest.mark.slow
 def test_as_many_as_the_manifest_promises_must_be_there_and_nothing_is_left_beside(
     database: Path, check: Check
 ) -> None:

@@ -12,6 +12,8 @@ from tests import processes
 from tests.restoring import drafts, ids, problem_codes
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 DAMAGE = "Corruption: block checksum mismatch"
 
 

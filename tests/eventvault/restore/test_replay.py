@@ -29,6 +29,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import drafts, live
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {"JOURNAL_INTERVAL": "3600000", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}
 
 

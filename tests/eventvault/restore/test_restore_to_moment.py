@@ -41,6 +41,8 @@ from tests.restoring import (
 )
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 SLOW = {"JOURNAL_INTERVAL": "3600000"}
 
 

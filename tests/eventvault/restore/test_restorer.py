@@ -55,6 +55,8 @@ from tests.restoring import (
 )
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 NOT_OURS = ("LOCK", "LOG", "LOG.old")
 
 

@@ -51,6 +51,8 @@ from tests.restoring import (
 from tests.service import PROJECT
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 NAME = "arrived.tar.gz"
 EVENTS = 12
 Forge = Callable[[Any], None]

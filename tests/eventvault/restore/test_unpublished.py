@@ -26,6 +26,8 @@ from eventvault.store.service import StoreService
 from tests.publishing import Topic, assert_in_order, publish
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 RESTORED = "eventvault.restored"
 PUBLISHES = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "KAFKA_PUBLISH_TOPIC": "published"}
 NONCES = Nonces()

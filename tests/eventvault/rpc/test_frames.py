@@ -14,6 +14,7 @@ from eventvault.rpc import frames
 from eventvault.rpc.frames import FrameBuffer, framed
 
 
+@pytest.mark.slow
 @given(some.lists(some.binary(max_size=50)), some.lists(some.integers(1, 20), min_size=1))
 def test_messages_come_out_as_they_went_in(messages: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(map(framed, messages))

@@ -49,6 +49,7 @@ def test_cycles_are_collected_before_they_are_many(loaded: Node) -> None:
     assert most <= COLLECT_AFTER
 
 
+@pytest.mark.slow
 def test_a_batch_from_kafka_is_read_without_a_collection(loaded: Node) -> None:
     values = [
         orjson.dumps({"type": "t", "id": f"{number}", "data": {"items": [{}]}}) for number in range(2 * BATCH_MESSAGES)

@@ -14,6 +14,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import drafts
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 class CountingJobs(Jobs):
     """Two jobs are unfinished, whatever the instant."""

@@ -15,6 +15,8 @@ from eventvault.progress import Turn
 from eventvault.store.lifecycle import Lifecycle
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 class Start:
     """What a lifecycle does around the opening of a real database. prepare, opened, each_second: called in its turn."""

@@ -21,6 +21,8 @@ from tests import processes
 from tests.restoring import drafts, ids, make_archive, make_foreign_database
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 def listed(service: StoreService, **query: list[str]) -> list[OperationEntry]:
     return service.list_operations(OperationQuery(**query))

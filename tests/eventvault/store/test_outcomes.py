@@ -16,6 +16,8 @@ from tests import processes
 from tests.restoring import drafts, flip
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 def of_kind(service: StoreService, kind: str) -> OperationEntry:
     (entry,) = service.list_operations(OperationQuery(kinds=[kind]))

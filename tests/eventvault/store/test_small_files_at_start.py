@@ -286,6 +286,7 @@ def test_no_flipped_bit_of_a_small_file_stops_a_start(installation: Installation
     try_changes(installation, tmp_path, pairs, chance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_damaged_staged_restore_is_refused_by_a_start_and_held_by_a_take_over(
     installation: Installation, tmp_path: Path, change: Change
@@ -310,6 +311,7 @@ def test_a_damaged_staged_restore_is_refused_by_a_start_and_held_by_a_take_over(
         assert len(ids(service)) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_damaged_intent_is_refused_by_every_start(installation: Installation, tmp_path: Path, change: Change) -> None:
     settings = installation.copy(tmp_path / "copy")
@@ -330,6 +332,7 @@ def test_a_damaged_intent_is_refused_by_every_start(installation: Installation, 
         assert len(ids(service)) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [flip_bit, cut, noise, put_folder, pipe])
 def test_restores_from_the_drop_folder_are_held_while_both_memories_are_damaged(
     installation: Installation, tmp_path: Path, change: Change
@@ -353,6 +356,7 @@ def test_restores_from_the_drop_folder_are_held_while_both_memories_are_damaged(
         assert "restore_memory_damaged" not in codes(service)
 
 
+@pytest.mark.slow
 def test_a_start_without_the_disk_of_restore_forgets_nothing(installation: Installation, tmp_path: Path) -> None:
     settings = installation.copy(tmp_path / "copy")
     settings.restore_dir.rename(tmp_path / "away")

@@ -6,6 +6,8 @@ import pytest
 
 from tests.starts_model import RULES, Model, Starter, State, Store
 
+pytestmark = pytest.mark.slow
+
 START_BESIDE_ORPHAN = State(
     stores=(Store("old", at="serve"),), socket=0, owner=0, dead=frozenset({"old"}), remembered=frozenset({"old"}),
     starters=(Starter("new", "start"), Starter("old", "worker"), Starter("new", "worker")),

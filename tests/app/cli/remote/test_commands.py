@@ -77,6 +77,7 @@ def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "can_ask", lambda: True)
 
 
+@pytest.mark.slow
 def test_backup_create(vault: Vault) -> None:
     done = vault("backup", "create", "before the migration")
     (entry,) = vault.service.list_backups()
@@ -89,6 +90,7 @@ def test_backup_create(vault: Vault) -> None:
     assert vault.service.get_operation(operation).kind == "create"
 
 
+@pytest.mark.slow
 def test_backup_list_show_and_timeline(vault: Vault, archive: str) -> None:
     vault.service.pin_backup(archive, pinned=True, reason="audit")
     assert vault("backup", "list", "-q").stdout == f"{archive}\n"
@@ -100,6 +102,7 @@ def test_backup_list_show_and_timeline(vault: Vault, archive: str) -> None:
     assert "present" in vault("backup", "timeline").stdout
 
 
+@pytest.mark.slow
 def test_backup_restore_and_undo(vault: Vault, archive: str, somebody: None) -> None:
     assert "set aside      2 events" in vault("backup", "restore", archive, input="n\n", status=1).output
     assert vault.json("backup", "restore", archive, "--dry-run")["plan"]["eventsLeftBehind"] == 2
@@ -118,6 +121,7 @@ def test_backup_restore_and_undo(vault: Vault, archive: str, somebody: None) -> 
     assert "/api/" not in too_early.stderr
 
 
+@pytest.mark.slow
 def test_backup_restore_into(vault: Vault, archive: str, tmp_path: Path) -> None:
     vault.service.restore(archive)
     vault.service.undo()
@@ -136,6 +140,7 @@ def test_backup_restore_into(vault: Vault, archive: str, tmp_path: Path) -> None
     assert [(line.state, line.who) for line in exports] == [("begun", "open"), ("ended", "open")] * 2
 
 
+@pytest.mark.slow
 def test_backup_verify(vault: Vault, archive: str) -> None:
     assert "every byte is as it was made" in vault("backup", "verify", archive).stdout
     assert "every record was read" in vault("backup", "verify", "--records", archive).stdout
@@ -143,6 +148,7 @@ def test_backup_verify(vault: Vault, archive: str) -> None:
     assert len(vault.json("backup", "verify", "--all", status=8)["failed"]) == 1
 
 
+@pytest.mark.slow
 def test_backup_pin_unpin_and_delete(vault: Vault, archive: str) -> None:
     vault("backup", "pin", archive, "--reason", "audit", "--until", "2100-01-31T00:00:00Z")
     (entry,) = vault.service.list_backups()
@@ -155,6 +161,7 @@ def test_backup_pin_unpin_and_delete(vault: Vault, archive: str) -> None:
     assert archive not in [entry.name for entry in vault.service.list_backups()]
 
 
+@pytest.mark.slow
 def test_backup_prune_and_rehearse(vault: Vault, archive: str) -> None:
     assert vault.json("backup", "prune", "--dry-run")["plan"]["remove"] == []
     assert vault.json("backup", "prune", "--yes")["removed"] == []
@@ -162,6 +169,7 @@ def test_backup_prune_and_rehearse(vault: Vault, archive: str) -> None:
     assert "Restored" in vault("backup", "rehearse").stdout
 
 
+@pytest.mark.slow
 def test_backup_download_and_upload(vault: Vault, archive: str, tmp_path: Path) -> None:
     content = Path(vault.service.backup_path(archive)).read_bytes()
     vault("backup", "download", archive, "-o", str(tmp_path))
@@ -180,6 +188,7 @@ def test_backup_download_and_upload(vault: Vault, archive: str, tmp_path: Path) 
     assert vault("backup", "upload", str(damaged), status=5).stderr
 
 
+@pytest.mark.slow
 def test_operations(vault: Vault, archive: str) -> None:
     (newest,) = (entry["id"] for entry in vault.json("operations", "list", "--limit", "1")["operations"])
     assert newest in vault("operations").stdout
@@ -188,12 +197,14 @@ def test_operations(vault: Vault, archive: str) -> None:
     assert vault.json("operations", "watch", "f" * 16, status=3)["code"] == "operation_not_found"
 
 
+@pytest.mark.slow
 def test_problems_and_notify(vault: Vault) -> None:
     assert vault("problems", "list").stdout == "No problems.\n"
     assert vault.json("problems", "accept", "rolled_back", "--yes", status=3)["code"] == "nothing_to_accept"
     assert vault.json("notify", "test", status=78)["code"] == "notify_not_configured"
 
 
+@pytest.mark.slow
 def test_events_in_and_out(vault: Vault, tmp_path: Path) -> None:
     assert vault("events", "post", "order.paid", "--id", "p1", "--data", '{"n": 1.50}').stdout == "#4 on disk\n"
     assert '"n":1.50' in vault("events", "get", "p1").stdout
@@ -211,6 +222,7 @@ def test_events_in_and_out(vault: Vault, tmp_path: Path) -> None:
     assert [each["data"] for each in written] == list(range(2500))
 
 
+@pytest.mark.slow
 def test_events_counted_followed_and_compared(vault: Vault, archive: str) -> None:
     assert vault("events", "count").stdout == "5\n"
     assert vault.json("events", "count", "--by", "type")["events"] == 5
@@ -221,6 +233,7 @@ def test_events_counted_followed_and_compared(vault: Vault, archive: str) -> Non
         assert "both share the first 3 events" in compared
 
 
+@pytest.mark.slow
 def test_kafka(vault: Vault) -> None:
     assert vault("kafka", "status", status=78).stderr
     assert vault("kafka", "accept", "events/2", "--yes", status=78).stderr
@@ -231,12 +244,14 @@ def test_kafka(vault: Vault) -> None:
     assert vault("kafka", "quarantine", "drop", "--all", "--yes").stdout == "There is none.\n"
 
 
+@pytest.mark.slow
 def test_audit(vault: Vault) -> None:
     vault("backup", "create")
     deeds = vault.json("audit", "show", "--action", "create")["deeds"]
     assert [(deed["action"], deed["result"]) for deed in deeds] == [("create", "done")]
 
 
+@pytest.mark.slow
 def test_tokens(vault: Vault) -> None:
     made = vault("tokens", "create", "admin", "--scope", "admin")
     assert "The service is closed from now on" in made.stderr
@@ -254,6 +269,7 @@ def test_tokens(vault: Vault) -> None:
     assert cron["token"] not in refused.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["backup", "recover", "--yes"], ["backup", "trust", "--list"], ["audit", "verify"],
                                    ["doctor"], ["backup", "rehearse", "--from", "."]])  # fmt: skip
 def test_what_works_on_the_machine_of_the_service_says_so(vault: Vault, words: list[str]) -> None:
@@ -262,6 +278,7 @@ def test_what_works_on_the_machine_of_the_service_says_so(vault: Vault, words: l
     assert vault.json(*words, status=2)["code"] == "invalid"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 def test_the_address_stands_before_or_behind_the_command_or_in_the_environment(vault: Vault, before: bool) -> None:
     words = ["backup", "list", "-q"]
@@ -365,6 +382,7 @@ def commands_of(group: click.Command, *words: str) -> Iterator[str]:
         yield from commands_of(command, *words, name)
 
 
+@pytest.mark.slow
 def test_jobs(tmp_path: Path) -> None:
     jobs = MemoryJobs()
     jobs.offer(JobType(name="echo"))

@@ -42,6 +42,7 @@ def ask(address: Address, authority: Path | None) -> bytes:
     return Transport(address, "ev_secret", tls_of(address, authority), patience=0).call(get("/api/health/live"))
 
 
+@pytest.mark.slow
 def test_a_certificate_of_a_trusted_authority_is_accepted(
     port: int, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,8 @@ from eventvault.settings import Settings
 from tests.contract.events import drafts
 from tests.served import remote_store, served
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def url(app: Flask) -> Iterator[str]:

@@ -236,6 +236,7 @@ def test_an_answer_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     assert "1048576 bytes" in error.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"])
 def test_a_service_that_sends_byte_by_byte_is_given_up_at_the_deadline(
     begin: bytes, monkeypatch: pytest.MonkeyPatch
@@ -256,6 +257,7 @@ def test_a_service_that_sends_byte_by_byte_is_given_up_at_the_deadline(
     assert "in time" in error.message
 
 
+@pytest.mark.slow
 def test_a_service_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "QUIET_SECONDS", 0.1)
 

@@ -181,6 +181,7 @@ def test_an_archive_that_declares_more_than_it_can_hold_is_unsafe(forgery, tmp_p
         reader.unpack(seal(tmp_path / "a.tar.gz", forgery), tmp_path / "target")
 
 
+@pytest.mark.slow
 @mutations
 @given(several=changes, seal_again=st.booleans())
 def test_a_mutated_archive_never_gives_other_files(several, seal_again, own_bytes, database_files, tmp_path_factory):

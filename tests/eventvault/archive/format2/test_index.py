@@ -20,6 +20,8 @@ from eventvault.errors import ArchiveDamaged
 from tests.eventvault.archive.format2.index_text import index_text
 from tests.eventvault.archive.peak_memory import grown_by
 
+pytestmark = pytest.mark.slow
+
 MOST = 100 * 2**20
 HOLE = 3 * 10**9
 DIGEST = "0123456789abcdef" * 4

@@ -85,6 +85,7 @@ def test_damage_is_told_with_the_byte_of_its_member(place, own, tmp_path):
         reader.verify(tmp_path / "a.tar.gz")
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_padding_of_a_header_is_found(own, tmp_path):
     content = own.read_bytes()
     with open_archive(own) as archive:
@@ -127,6 +128,7 @@ def test_a_wrong_root_is_refused(forgery, refused):
     refused(forgery.build(root=lambda root: blake3(root).digest()), match="the root is wrong")
 
 
+@pytest.mark.slow
 def test_an_index_that_names_more_than_the_file_holds_is_refused(forgery, refused):
     def beyond(entries: list[Entry]) -> list[Entry]:
         header, data = spans_of(entries, TABLE)
@@ -192,6 +194,7 @@ def test_a_run_at_a_crooked_place_is_refused(forgery, refused):
     refused(forgery.build(), match="does not begin at a multiple of 4096")
 
 
+@pytest.mark.slow
 def test_an_aligned_run_without_its_mark_is_refused(forgery, refused):
     def unmarked(block: bytes, offset: int) -> bytes:
         body = layout.member(block, b"")
@@ -203,6 +206,7 @@ def test_an_aligned_run_without_its_mark_is_refused(forgery, refused):
     refused(forgery.build(), match="padding")
 
 
+@pytest.mark.slow
 def test_a_small_file_with_padding_is_refused(forgery, refused):
     forgery.files[SMALL].header = layout.aligned_header_member
     refused(forgery.build(), match="not as EventVault writes it")
@@ -310,6 +314,7 @@ def test_a_file_that_lies_about_its_size_is_refused(size, forgery, refused):
     refused(forgery.build(), ArchiveError)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_unpacked_beyond_what_it_declares(forgery, refused):
     forgery.files[SMALL].data = [layout.member(bytes(3 * 2**20))]
     refused(forgery.build(), match="gzip member")
@@ -317,6 +322,7 @@ def test_a_bomb_is_not_unpacked_beyond_what_it_declares(forgery, refused):
     refused(forgery.build())
 
 
+@pytest.mark.slow
 def test_a_file_padded_with_something_is_refused(forgery, refused):
     content = b"x" * 100
     forgery.files[SMALL].size, forgery.files[SMALL].digest = 100, blake3(content).hexdigest()
@@ -343,6 +349,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", TEXTS)
 def test_an_index_that_the_writer_never_writes_is_refused(what, forgery, refused):
     refused(forgery.build(text=TEXTS[what]), match="not valid")
@@ -396,6 +403,7 @@ def test_an_archive_that_declares_more_than_it_can_hold_is_unsafe(forgery, tmp_p
         reader.unpack(tmp_path / "a.tar.gz", tmp_path / "target")
 
 
+@pytest.mark.slow
 @mutations
 @given(several=changes, root_again=st.booleans())
 def test_a_mutated_archive_never_gives_other_files(several, root_again, own, database_files, tmp_path_factory):

@@ -18,6 +18,8 @@ from eventvault.kafka.jobs.reports_reader import ReportsReader
 from eventvault.kafka.jobs.work_reader import WorkReader, WorkState
 from eventvault.kafka.topic_info import TopicInfo
 
+pytestmark = pytest.mark.slow
+
 REFUSAL = KafkaError(KafkaError._AUTHENTICATION, "sasl_ssl://kafka:9093/2: Authentication failed")
 
 

@@ -74,6 +74,7 @@ def test_each_number_counts_once(ticks: Ticks) -> None:
     assert [ticks.read(tick), ticks.read(tick), ticks.read(Tick(dispatcher="d5", number=3))] == [True, False, False]
 
 
+@pytest.mark.slow
 def test_the_tick_on_its_road_at_a_kill_is_no_sign_of_an_old_copy(clock: Clock) -> None:
     ticks = Ticks("d5", 10, 2.5, clock)
     assert ticks.read(Tick(dispatcher="d5", number=11))

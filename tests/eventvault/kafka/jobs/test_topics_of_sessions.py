@@ -27,6 +27,8 @@ from tests.eventvault.jobs.transport_ends import (
 from tests.kafka_broker import Kafka
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.slow
+
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.text(), max_size=2)
 KINDS = st.sampled_from(["run", "stop", "hello", "beat", "done", "failed", "tick", "none"])
 MEMBERS = st.sampled_from(["v", "to", "session", "token", "job", "have", "types", "number", "stop", "payload"])

@@ -60,6 +60,7 @@ def _as_text(body: bytes) -> bytes:
     return orjson.dumps({name: texts[name][value] if name in texts else value for name, value in sent.items()})
 
 
+@pytest.mark.slow
 @given(
     data=st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=8
@@ -77,6 +78,7 @@ def test_data_comes_back_digit_for_digit(data: Any) -> None:
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
+@pytest.mark.slow
 @given(
     attributes=st.fixed_dictionaries(
         {"type": _TEXTS, "id": _TEXTS, "source": _TEXTS},

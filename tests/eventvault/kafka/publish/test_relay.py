@@ -91,6 +91,7 @@ def test_of_a_container_the_quota_counts(bus: EventBus, monkeypatch: pytest.Monk
     assert asked == [0.25]
 
 
+@pytest.mark.slow
 def test_all_of_a_burst_is_published(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "_LONGEST_REST", 0.001)
     topic, posted = Topic(), post(bus, *(f"{number % 7}-{number}" for number in range(3 * relay_module.MANY)))
@@ -246,6 +247,7 @@ def test_while_nothing_more_is_sent_as_much_cannot_be_removed_health_says_that_a
     assert monitor.problems() == []
 
 
+@pytest.mark.slow
 def test_while_much_cannot_be_removed_the_rest_is_not_asked_for_without_a_pause(
     bus: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -462,6 +464,7 @@ def test_another_failure_ends_the_run_and_nothing_is_removed(bus: EventBus) -> N
     assert waiting(bus) == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(5))
 def test_whatever_breaks_off_each_event_is_there_in_order(bus: EventBus, number: int) -> None:
     seed = random.randrange(2**32)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 
 from eventvault.backups.entry import BackupEntry
@@ -14,6 +15,8 @@ from eventvault.journal.segment import Segment, SegmentHeader
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.family import Family
 from eventvault.restore.moments.plan import Live, Sources
+
+pytestmark = pytest.mark.slow
 
 MOST = 12
 

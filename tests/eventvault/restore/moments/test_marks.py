@@ -51,6 +51,7 @@ def thin(archives: list[BackupEntry], buckets: int = MOST_BUCKETS, lines: int = 
     return thinned(common, gaps(holes), archives, buckets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 2, 399, 400, 401, 10_000])
 @pytest.mark.parametrize(("lines", "holes"), [(1, 0), (3000, 1000)])
 @pytest.mark.parametrize("spread", [1, HOUR // 60, HOUR, 1000 * HOUR])

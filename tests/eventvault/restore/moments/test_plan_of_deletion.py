@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from eventvault.settings import Settings
 from tests.restoring import generation, put
 from tests.stores import running_service
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_names_the_moments_that_only_this_archive_holds(settings_with: Callable[..., Settings]) -> None:

@@ -27,6 +27,8 @@ from tests.restoring import (
 )
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {"JOURNAL_INTERVAL": "3600000", "AUTO_RECOVER": "true", "MAX_BACKUPS": "2", "KEEP_UNDO": "0"}
 
 

@@ -52,6 +52,7 @@ def segments(folder: Path, lines: list[bytes]) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waiting", [bulk.WAITING_BYTES, 300_000, 1])
 def test_every_key_is_there_however_many_of_them_may_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: int
@@ -120,6 +121,7 @@ def test_answers_that_have_expired_at_the_end_are_not_brought_back(tmp_path: Pat
     assert brought == [6, 8]
 
 
+@pytest.mark.slow
 def test_what_is_cut_off_is_gone_from_the_disk_too(tmp_path: Path) -> None:
     chance = random.Random(1)
     drafts = [event.draft({"type": "a", "data": chance.randbytes(KILOBYTE).hex()}, 1) for _ in range(4000)]

@@ -20,6 +20,8 @@ from tests import processes
 from tests.restoring import drafts, flip, prefixes, put
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 CODE = "recovery_incomplete"
 QUIET = {"AUTO_BACKUP_ENABLED": "false", "JOURNAL_INTERVAL": "3600000"}
 ALL = {"first": 20, "second": 30, "third": 40, "fourth": 10}

@@ -14,6 +14,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import drafts, make_foreign_database
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 SettingsWith = Callable[..., Settings]
 
 

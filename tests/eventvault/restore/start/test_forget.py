@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from eventvault.archive import reader
 from eventvault.database.generation import Generation
@@ -14,6 +15,8 @@ from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from tests.restoring import drafts, generation, ids
 from tests.stores import running_service
+
+pytestmark = pytest.mark.slow
 
 FOLDERS = {"STORAGE_DIR": "s", "BACKUP_DIR": "b", "RESTORE_DIR": "r"}
 

@@ -22,6 +22,8 @@ from tests.quarantine import letter, take_letters
 from tests.restoring import bytes_of, drafts, flip, generation, live, problem_codes, put
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 LONGER_AND_EQUAL = pytest.mark.parametrize("events", [3, 4, 7], ids=["equal", "longer", "much longer"])
 
 

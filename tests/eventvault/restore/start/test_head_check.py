@@ -35,6 +35,8 @@ from tests import processes
 from tests.restoring import drafts, flip, ids, leftovers, live, problem_codes
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def quick(settings_with: Callable[..., Settings]) -> Settings:

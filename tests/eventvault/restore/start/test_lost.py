@@ -37,6 +37,7 @@ def kept(settings: Settings) -> list[dict[str, bytes]]:
     return [bytes_of(folder) for folder in settings.storage_dir.glob("previous-unread-*")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", RESTS)
 def test_a_rest_without_current_is_recovered_and_kept(
     settings_with: SettingsWith, rest: Path, names: list[str]
@@ -55,6 +56,7 @@ def test_a_rest_without_current_is_recovered_and_kept(
     assert kept(settings) == [{name: name.encode() for name in names}]
 
 
+@pytest.mark.slow
 def test_a_rest_is_refused_as_missing_and_left_as_it_is_where_nothing_may_be_recovered(
     settings: Settings, rest: Path
 ) -> None:
@@ -70,6 +72,7 @@ def test_a_rest_is_refused_as_missing_and_left_as_it_is_where_nothing_may_be_rec
     assert kept(settings) == [{"000123.log": b"rest"}]
 
 
+@pytest.mark.slow
 def test_a_rest_makes_way_for_a_new_registry_where_that_is_asked_for(settings_with: SettingsWith, rest: Path) -> None:
     settings = settings_with({"AUTO_RECOVER": "empty"})
     with running_service(settings) as service:
@@ -78,6 +81,7 @@ def test_a_rest_makes_way_for_a_new_registry_where_that_is_asked_for(settings_wi
     assert kept(settings) == [{"000123.log": b"rest"}]
 
 
+@pytest.mark.slow
 def test_a_rest_stays_where_there_is_nothing_to_recover_from(settings_with: SettingsWith, rest: Path) -> None:
     settings = settings_with({"AUTO_RECOVER": "true"})
     shutil.rmtree(settings.backup_dir)
@@ -86,6 +90,7 @@ def test_a_rest_stays_where_there_is_nothing_to_recover_from(settings_with: Sett
     assert bytes_of(rest) == {"000123.log": b"rest"}
 
 
+@pytest.mark.slow
 def test_a_rest_that_a_process_holds_is_waited_for(settings_with: SettingsWith, rest: Path) -> None:
     (rest / "LOCK").touch()
     program = (

@@ -18,6 +18,8 @@ from tests import processes
 from tests.restoring import drafts, flip, generation, prefixes, problem_codes, put, set_clock_back
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def recovering(settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Settings:

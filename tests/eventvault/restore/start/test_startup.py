@@ -38,6 +38,8 @@ from tests.restoring import (
 )
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 NODE = Path(__file__).resolve().parents[3] / "fixtures" / "node"
 
 

@@ -24,6 +24,8 @@ from tests.eventvault.leveldb_errors import from_leveldb
 from tests.restoring import drafts, live
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 EVENTS = 300
 
 

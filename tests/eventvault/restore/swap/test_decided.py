@@ -27,6 +27,8 @@ from tests.eventvault.leveldb_errors import from_leveldb
 from tests.restoring import drafts, leftovers, prefixes
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = [errno.ENOSPC, errno.EIO, errno.EMFILE]
 Request = Callable[[StoreService, Operation], Restored]
 

@@ -20,6 +20,8 @@ from tests.mounts import bound, overlaid, tiny_disk
 from tests.restoring import drafts, leftovers, make_archive, prefixes
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 Fixed = Callable[[Settings], AbstractContextManager[None]]
 
 

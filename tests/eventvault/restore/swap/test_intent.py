@@ -149,6 +149,7 @@ def test_what_is_kept_takes_a_free_name(tmp_path: Path) -> None:
     assert intents.free_name(tmp_path, "previous-g0").startswith("previous-g0-")
 
 
+@pytest.mark.slow
 def test_what_a_staged_restore_leaves_behind_takes_a_free_name_too(settings: Settings) -> None:
     with running_service(settings) as service:
         service.append(drafts(2))
@@ -211,6 +212,7 @@ def test_an_intent_that_cannot_be_read_stops_the_start_and_says_so(settings: Set
     assert problem["hint"]
 
 
+@pytest.mark.slow
 def test_what_the_last_restore_did_is_no_reason_to_refuse_the_next_where_it_cannot_be_read(settings: Settings) -> None:
     with running_service(settings) as service:
         make_archive(settings.backup_dir / "a.tar.gz")
@@ -236,6 +238,7 @@ def unnoted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sto
         yield service
 
 
+@pytest.mark.slow
 def test_a_restore_that_could_not_be_noted_does_not_take_the_place_of_one_that_is_staged_later(
     settings: Settings, unnoted: StoreService
 ) -> None:
@@ -248,6 +251,7 @@ def test_a_restore_that_could_not_be_noted_does_not_take_the_place_of_one_that_i
         assert [entry.events for entry in service.list_undo()] == [3, 2]
 
 
+@pytest.mark.slow
 def test_a_restore_that_could_not_be_noted_is_noted_once_there_is_room(unnoted: StoreService) -> None:
     unnoted.restorer.finisher.each_second()
 
@@ -255,6 +259,7 @@ def test_a_restore_that_could_not_be_noted_is_noted_once_there_is_room(unnoted: 
     assert intents.read_intent(unnoted.settings.storage_dir) is None
 
 
+@pytest.mark.slow
 def test_a_restore_that_could_not_be_noted_is_not_done_again_for_who_asks_again(unnoted: StoreService) -> None:
     unnoted.append(drafts(1, "after"))
 
@@ -262,6 +267,7 @@ def test_a_restore_that_could_not_be_noted_is_not_done_again_for_who_asks_again(
     assert prefixes(unnoted) == {"first": 3, "after": 1}
 
 
+@pytest.mark.slow
 def test_no_restore_begins_while_the_one_before_cannot_be_noted(
     unnoted: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +289,7 @@ def test_a_restore_drops_no_restore_that_was_staged_after_it(tmp_path: Path) -> 
         assert (intents.read_intent(tmp_path, data_folders.STAGED_RESTORE) is None) is dropped
 
 
+@pytest.mark.slow
 def test_a_restore_succeeds_also_where_its_emptied_folder_cannot_be_removed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +315,7 @@ def test_a_restore_succeeds_also_where_its_emptied_folder_cannot_be_removed(
         assert not leftovers(settings.storage_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "failing"), [(small_files, "write_durably"), (in_place, "rename_durably")])
 def test_a_swap_that_fails_for_a_full_disk_leaves_nothing_that_a_later_start_would_do(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, module: ModuleType, failing: str

@@ -45,6 +45,8 @@ from tests.restoring import (
 )
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def service(settings: Settings) -> Iterator[StoreService]:

@@ -23,6 +23,8 @@ from tests import processes
 from tests.restoring import drafts
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 LOOKS = {"open", "stat", "lstat", "scandir", "listdir", "statvfs", "readlink", "access", "getxattr", "is_file"}
 """The calls with which Python looks at a disk."""
 ASKED = 20

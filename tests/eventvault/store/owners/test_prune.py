@@ -20,6 +20,8 @@ from eventvault.store.service import StoreService
 from tests.restoring import drafts, generation, problem_codes, put
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
 

@@ -17,6 +17,8 @@ from eventvault.rpc import frames
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
 
+pytestmark = pytest.mark.slow
+
 
 class NoStore:
     """Stands for a Spawner whose stores do not start."""
@@ -81,6 +83,7 @@ def test_a_question_changes_nothing(client: StoreClient, dying_store: list[bytes
         client.list_backups()
 
 
+@pytest.mark.slow
 def test_a_request_that_was_never_sent_took_no_effect(client: StoreClient) -> None:
     for ask in (lambda: client.append(drafts()), lambda: client.create_backup("label"), client.list_backups):
         with pytest.raises(StoreUnavailable):
