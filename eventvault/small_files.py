@@ -219,13 +219,15 @@ class QuarantinedFiles:
 
     def present(self) -> list[Path]:
         """Return those that still exist. A folder that cannot be listed counts as empty until it can."""
-        for folder in list(self._unlisted):
+        listed: dict[Path, list[Path]] = {}
+        for folder in self._unlisted:
             with contextlib.suppress(OSError):
-                self._found |= set(matching(folder, f"*{data_folders.DAMAGED_SUFFIX}*"))
-                self._unlisted.remove(folder)
+                listed[folder] = matching(folder, f"*{data_folders.DAMAGED_SUFFIX}*")
         with _quarantined_lock:
-            self._found |= {path for path in _quarantined if path.parent in self._folders}
-        return sorted(path for path in self._found if _may_be_there(path))
+            self._unlisted = [folder for folder in self._unlisted if folder not in listed]
+            self._found |= {path for path in _quarantined if path.parent in self._folders}.union(*listed.values())
+            found = set(self._found)
+        return sorted(path for path in found if _may_be_there(path))
 
 
 def _may_be_there(path: Path) -> bool:

@@ -126,7 +126,7 @@ def _try_once(database: Path, staging: Path, pause_writes: Callable[[], Abstract
     """Do steps 1 to 8. Tables that an earlier try linked are used again."""
     for name in file_numbers(_names(database), "ldb", "sst").values():
         with suppress(FileNotFoundError, FileExistsError):
-            _link_or_copy(database / name, staging / name)
+            link_or_copy(database / name, staging / name)
     with ExitStack() as opened:
         with pause_writes() as context:
             logs = _open_logs(database, opened)
@@ -186,7 +186,7 @@ def _link_named_tables(database: Path, staging: Path, version: Version) -> None:
             raise _Vanished(f"table {number:06d}")
         (staging / name).unlink(missing_ok=True)
         try:
-            _link_or_copy(database / name, staging / name)
+            link_or_copy(database / name, staging / name)
         except FileNotFoundError:
             raise _Vanished(f"table {number:06d}") from None
         size = (staging / name).stat().st_size
@@ -203,8 +203,8 @@ def _remove_unnamed_tables(staging: Path, version: Version) -> None:
             (staging / name).unlink()
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Link a table, or copy it if it cannot be linked. Raises FileNotFoundError if it is gone."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """Link a file of a database, or copy it if it cannot be linked. Raises FileNotFoundError if it is gone."""
     try:
         os.link(source, target)
     except OSError as error:

@@ -67,10 +67,10 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
     Call it for the live database only in the process that holds `owner.lock`.
     """
     _clear_places(folder)
+    _wait_until_free(folder)  # the files of a database that another process writes change at any time
     examination = _examine(folder)
     check_if_distrusted(folder)
     if any(log.ending is Ending.TORN for log in examination.logs):
-        _wait_until_free(folder)  # a log that another process writes ends within a record at any time
         cut_torn_ends(folder, _examine(folder).logs, retain_in)
         examination = _examine(folder)
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
@@ -87,7 +87,7 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
             if time.monotonic() > deadline:
                 check_free(folder)
                 raise
-            time.sleep(0.05)
+            _wait_until_free(folder)
             examination = _examine(folder)
 
 
@@ -142,10 +142,12 @@ def _examine(folder: Path) -> Examination:
 
 
 def _wait_until_free(folder: Path) -> None:
+    """Wait for another process that has the database open. Raises DatabaseLocked if it goes on for too long."""
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
-    while lock_holder(folder / "LOCK") is not None and time.monotonic() < deadline:
+    while lock_holder(folder / "LOCK") not in (None, os.getpid()):
+        if time.monotonic() > deadline:
+            check_free(folder)
         time.sleep(0.05)
-    check_free(folder)
 
 
 def damaged(folder: Path, what: str) -> DatabaseDamaged:

@@ -8,66 +8,61 @@ reads them, in this order, at its next opening. A log that is read twice changes
 
 from __future__ import annotations
 
-import errno
+import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 
 from eventvault import data_folders
-from eventvault.files import durable_file, matching, sync_folder
+from eventvault.database.checkpoint import link_or_copy
+from eventvault.files import matching, sync_folder
 from eventvault.leveldb.examine import Examination, LogState, examine_database, examine_log, file_numbers
 from eventvault.regular_files import open_file, read_file
 
 _READ = re.compile(rb"Recovering log #([0-9]+)")
-_NO_LINK = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 def name_twice(folder: Path, examination: Examination) -> None:
     """Give each log that LevelDB has to read a second name. Raises OSError."""
     for log in _with_records(examination):
         path, second = folder / log.name, _second(folder, log.name)
-        try:
-            second.hardlink_to(path)
-        except FileExistsError:
-            if not second.samefile(path):
-                second.unlink()
-                second.hardlink_to(path)
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-            with durable_file(second) as copy, open_file(path) as source:
-                copy.write(source.read())
+        if second.exists():
+            if second.samefile(path):
+                continue
+            second.unlink()
+        link_or_copy(path, second)
+        if not second.samefile(path):
+            with open_file(second) as copy:
+                os.fsync(copy.fileno())
 
 
 def unread(folder: Path, examination: Examination) -> list[str]:
     """Return the names of the logs that LevelDB did not read when it opened the database. Raises OSError.
 
-    examination: from before the opening. If LOG could not be written, the sequence number that LevelDB came to tells
-    whether it read the only log there was.
+    examination: from before the opening. An empty LOG could not be written, and tells nothing.
     """
-    logs = _with_records(examination)
-    read = set(_read_numbers(folder))
-    missing = [log.name for log in logs if _number(log.name) not in read]
-    if not read and len(missing) == 1 and examine_database(folder).last_sequence >= examination.last_sequence:
-        return []
-    return missing
+    written = read_file(folder / "LOG") if (folder / "LOG").exists() else b""
+    read = {int(number) for number in _READ.findall(written)}
+    return [log.name for log in _with_records(examination) if written and _number(log.name) not in read]
 
 
 def put_back_leftovers(folder: Path, examination: Examination) -> bool:
     """Put back what an opening left that was cut short. Nobody has the database open.
 
-    Returns whether there was any. Content that the database has by its sequence numbers only loses its second name.
+    Returns whether there was any. If the database was written to since, another program has opened it and read the
+    logs; else to read them twice changes nothing.
     """
     needed = {log.name for log in examination.logs}
-    found = [path for path in _second_names(folder) if path.stem not in needed]
-    lost = [path for path in found if not _is_contained(path, examination)]
-    for path in found:
-        if path not in lost:
+    leftovers = _second_names(folder)
+    if all(path.stem in needed for path in leftovers):
+        return False
+    if max(examine_log(path).next or 0 for path in leftovers) <= examination.last_sequence:
+        for path in leftovers:
             path.unlink()
-    _renumber(folder, lost)
-    return bool(lost)
+        return False
+    _renumber(folder, leftovers)
+    return True
 
 
 def put_back(folder: Path) -> None:
@@ -85,7 +80,7 @@ def name_once(folder: Path, examination: Examination) -> None:
 
 
 def _renumber(folder: Path, seconds: Sequence[Path]) -> None:
-    """Let the first one take the place of the empty log that LevelDB has begun, and the others follow."""
+    """Let the first one take the number of the empty log that LevelDB has begun, which MANIFEST asks for already."""
     if not seconds:
         return
     number = 1 + max(file_numbers([path.name for path in folder.iterdir()], "log", "ldb", "sst"), default=0)
@@ -96,23 +91,12 @@ def _renumber(folder: Path, seconds: Sequence[Path]) -> None:
     sync_folder(folder)
 
 
-def _is_contained(path: Path, examination: Examination) -> bool:
-    log = examine_log(path)
-    return log.next is None or log.next - 1 <= examination.last_sequence
-
-
 def _has_records(logs: Sequence[LogState]) -> bool:
     return any(log.records for log in logs)
 
 
 def _with_records(examination: Examination) -> list[LogState]:
     return [log for log in examination.logs if log.records]
-
-
-def _read_numbers(folder: Path) -> list[int]:
-    with suppress(OSError):
-        return [int(number) for number in _READ.findall(read_file(folder / "LOG"))]
-    return []
 
 
 def _second_names(folder: Path) -> list[Path]:

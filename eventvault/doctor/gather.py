@@ -25,6 +25,7 @@ from eventvault.doctor.database_files import look_at_database, look_at_jobs
 from eventvault.doctor.facts import Access, Brokers, Clock, Facts, StoreAnswer
 from eventvault.doctor.next_start import look_at_next_start
 from eventvault.errors import EventVaultError, Forbidden, InvalidSettings, KafkaRefused, KafkaUnreachable
+from eventvault.files import is_there
 from eventvault.kafka import connection
 from eventvault.kafka.start_check import check_kafka_settings
 from eventvault.rehearsals.results import RehearsalHistory
@@ -92,7 +93,7 @@ def _path_of(setting: str, variables: Mapping[str, str]) -> Path:
 def _hanging(paths: Mapping[str, Path]) -> tuple[str, ...]:
     parts = _Parts(time.monotonic() + PROBE_SECONDS)
     for setting, path in paths.items():
-        parts.begin(setting, partial(os.access, path, os.F_OK))
+        parts.begin(setting, partial(is_there, path))
     for setting in paths:
         parts.end(setting)
     return tuple(parts.unanswered)

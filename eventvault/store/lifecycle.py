@@ -60,6 +60,8 @@ class Lifecycle:
         self._on_serving = on_serving
         self._each_second = each_second
         self._served = False
+        self._serves_whole = False
+        """Whether all of `on_serving` was done. What failed within cannot be begun a second time."""
         self._failure: EventVaultError | None = None
         """Why the newest start failed."""
         self._ticker_error = ""
@@ -111,6 +113,7 @@ class Lifecycle:
             if not self._served:
                 self._served = True
                 self._on_serving()
+                self._serves_whole = True
 
     def refusal(self) -> EventVaultError | None:
         """The error for a request that cannot be served now; None if it can."""
@@ -185,7 +188,9 @@ class Lifecycle:
         """
         if self._bus.is_closing or isinstance(self._bus.problem, DatabaseDamaged):
             return False
-        return self.state == "failed" or (self.state == "serving" and not self._bus.is_writable)
+        if not self._bus.is_writable:
+            return self.state in ("failed", "serving")
+        return self.state == "failed" and self._served == self._serves_whole
 
 
 def _restoring() -> StoreRestoring:

@@ -103,11 +103,13 @@ class HeadCheck:
         known = before.sequence if before is not None and before.generation == generation else 0
         changed = cut_off.last_changed_event(self._cut_off)
         sources: Sources | None = None
+        is_read = False
         try:
             recorded = self._history.find(registry.identity, is_known=_continues(registry, before))
             if registry.last_sequence < recorded.last and recorded.latest is None:
                 sources = self._history.sources(registry.identity)
                 self._history.check_dead_letters()
+            is_read = True
         except (EventVaultError, OSError) as error:
             log.warning("what was recorded of generation %s beyond event %s is not known: %s", generation,
                         registry.last_sequence, error)  # fmt: skip
@@ -120,7 +122,7 @@ class HeadCheck:
             HeadReplay(self._storage_dir, self._chores, registry, sources, self._history.proof()).run()
             self._history.put_dead_letters_back(registry)
             log.warning("the database now ends at event %s", registry.last_sequence)
-        fork = self._forks.find(registry, recorded.heads)
+        fork = self._forks.find(registry, recorded.heads) if is_read else None
         if fork is not None and fork.reason == ROLLED_BACK:
             log.error("the database has other events after event %s of generation %s than were recorded",
                       fork.sequence, generation)  # fmt: skip

@@ -118,7 +118,7 @@ class RecordedHistory:
         earlier = begun.parent or begun.id
         if begun.reason != UNCHECKED:  # what began unchecked went on with the events of the database itself
             line = (name for name, _ in lineage(sources.generations, earlier))
-            earlier = next((name for name in line if sources.generations[name].reason != UNCHECKED), earlier)
+            earlier = next((name for name in line if _lacks_events_of(sources, name, begun.fork_sequence)), earlier)
         latest = _latest(sources.generations, identity, earlier)
         generation = earlier if latest is None else latest.id
         reach = plans.reachable(sources, generation)
@@ -166,6 +166,21 @@ class RecordedHistory:
 
 def _by_id(generations: Iterable[Generation]) -> dict[str, Generation]:
     return {generation.id: generation for generation in generations}
+
+
+def _lacks_events_of(sources: Sources, generation: str, fork: int) -> bool:
+    """Return whether it is this generation whose events after `fork` the database lacks.
+
+    What began unchecked only continued another generation, unless it has recorded events of its own beyond `fork`.
+    """
+    present = sources.generations[generation]
+    if present.reason != UNCHECKED:
+        return True
+    if fork < present.fork_sequence:
+        return False
+    ends = [each.last for each in sources.segments if each.generation == generation]
+    ends += [entry.sequence or 0 for entry in sources.archives if entry.generation == generation]
+    return max(ends, default=0) > fork
 
 
 def _latest(generations: Mapping[str, Generation], identity: StoreIdentity, ancestor: str) -> Generation | None:

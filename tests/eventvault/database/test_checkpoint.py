@@ -53,13 +53,13 @@ def test_the_writers_are_held_once_and_only_for_the_logs_and_the_manifest(
         yield "what was held"
         held = False
 
-    for name in ("_link_or_copy", "_open_logs", "_open_manifest", "read_version", "_link_named_tables", "_copy_bytes"):
+    for name in ("link_or_copy", "_open_logs", "_open_manifest", "read_version", "_link_named_tables", "_copy_bytes"):
         monkeypatch.setattr(checkpoint, name, noting(getattr(checkpoint, name), steps, lambda: held))
     copy = take_checkpoint(tmp_path / "db", tmp_path / "staging", hold)
     assert copy.context == "what was held"
     order = [step for number, step in enumerate(steps) if step not in steps[:number]]
     assert order == [
-        "_link_or_copy free", "_open_logs held", "_open_manifest held", "read_version free", "_link_named_tables free",
+        "link_or_copy free", "_open_logs held", "_open_manifest held", "read_version free", "_link_named_tables free",
         "_copy_bytes free",
     ]  # fmt: skip
 
@@ -176,7 +176,7 @@ def test_a_table_that_was_copied_half_written_is_copied_again(
     tmp_path: Path, live: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.compact_range()
-    real, halved = checkpoint._link_or_copy, []
+    real, halved = checkpoint.link_or_copy, []
 
     def half(source: Path, target: Path) -> None:
         if source.name in halved:
@@ -185,7 +185,7 @@ def test_a_table_that_was_copied_half_written_is_copied_again(
             halved.append(source.name)
             target.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
 
-    monkeypatch.setattr(checkpoint, "_link_or_copy", half)
+    monkeypatch.setattr(checkpoint, "link_or_copy", half)
     copy = take(tmp_path)
     assert halved
     assert numbers(copy.folder) == list(range(1000))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -16,10 +17,11 @@ from pathlib import Path
 import plyvel
 import pytest
 
-from eventvault.database import unread_logs
+from eventvault.data_folders import OPENING_SUFFIX
+from eventvault.database import opening, unread_logs
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.opening import open_checked
-from eventvault.errors import DatabaseDamaged
+from eventvault.errors import DatabaseDamaged, DatabaseLocked
 from eventvault.leveldb.examine import examine_database
 from tests.failing_calls import FailingCalls
 from tests.schedule import series_seed
@@ -140,19 +142,42 @@ def test_each_call_of_an_opening_fails_and_no_record_is_lost(
         seen.add(failed.split(" ")[0])
         assert answer != DatabaseDamaged.__name__, failed
         assert content_of(folder) == content, f"call {call}, {failed}: {answer}"
-        assert not list(folder.glob("*.opening")), failed
+        assert not list(folder.glob(f"*{OPENING_SUFFIX}")), failed
         shutil.rmtree(folder)
     assert {"readdir", "readdir64", "open", "link", "rename"} <= seen
 
 
-def forget(folder: Path) -> Sequence[str]:
-    """Do what LevelDB does to the logs that it does not see: it begins after them, and removes them."""
-    logs = [log.name for log in examine_database(folder).logs]
+def forget(folder: Path, *names: str) -> Sequence[str]:
+    """Do what LevelDB does to logs (default: all) that it does not see: it begins after them, and removes them."""
+    logs = names or [log.name for log in examine_database(folder).logs]
     for name in logs:
         (folder / name).rename(folder.with_name(name))
     with closing(plyvel.DB(str(folder))):
         pass
     return logs
+
+
+WRITER = """
+import sys
+import plyvel
+db = plyvel.DB(sys.argv[1], write_buffer_size=2**16)
+print(flush=True)
+while True:
+    for number in range(1000):
+        db.put(b"%05d" % number, bytes(1000))
+"""
+
+
+@contextlib.contextmanager
+def written_by_another(folder: Path) -> Iterator[int]:
+    """Yield the id of a process that writes much into the database."""
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE) as writer:
+        try:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            yield writer.pid
+        finally:
+            writer.kill()
 
 
 def test_a_process_that_ends_before_it_notices_leaves_what_the_next_one_needs(
@@ -173,31 +198,48 @@ def test_a_second_name_that_is_no_longer_needed_changes_nothing(original: Path, 
         for key in KEYS:
             db.put(key, b"newest")
     assert set(content_of(folder).values()) == {b"newest"}
-    assert not list(folder.glob("*.opening"))
+    assert not list(folder.glob(f"*{OPENING_SUFFIX}"))
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV, errno.EACCES])
 def test_without_links_the_logs_are_copied(
-    original: Path, content: dict[bytes, bytes], data: Path, monkeypatch: pytest.MonkeyPatch
+    original: Path, content: dict[bytes, bytes], data: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def refuse(self: Path, target: Path) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+    def refuse(*_: object) -> None:
+        raise OSError(number, "no link")
 
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     folder = Path(shutil.copytree(original, data / "db"))
+    unread_logs.name_twice(folder, examine_database(folder))
     unread_logs.name_twice(folder, examine_database(folder))
     assert forget(folder)
     assert content_of(folder) == content
+    assert {path.suffix for path in folder.iterdir()} <= {"", ".log", ".ldb", ".old"}
 
 
-def test_a_log_of_leveldb_that_says_nothing_refuses_no_database(
+def test_an_empty_log_of_leveldb_refuses_no_database(
     original: Path, content: dict[bytes, bytes], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unread_logs, "_read_numbers", lambda folder: [])
+    monkeypatch.setattr(unread_logs, "read_file", lambda path: b"")
+    assert content_of(Path(shutil.copytree(original, data / "db"))) == content
+
+
+def test_an_earlier_log_that_was_not_read_is_put_back_though_a_later_one_was_read(
+    original: Path, content: dict[bytes, bytes], data: Path
+) -> None:
     folder = Path(shutil.copytree(original, data / "db"))
-    if len(examine_database(folder).logs) == 1:
-        assert content_of(folder) == content
-    else:
-        with pytest.raises(OSError, match="Input/output error"):
-            content_of(folder)
-        monkeypatch.undo()
-        assert content_of(folder) == content
+    unread_logs.name_twice(folder, examine_database(folder))
+    forget(folder, examine_database(folder).logs[0].name)
+    assert content_of(folder) == content
+
+
+def test_a_database_that_another_process_writes_is_left_alone(
+    original: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "LOCK_TIMEOUT_SECONDS", 0.3)
+    folder = Path(shutil.copytree(original, data / "db"))
+    with written_by_another(folder) as process:
+        for _ in range(5):
+            with pytest.raises(DatabaseLocked, match=f"the process {process};"):
+                open_checked(folder)
+    assert not list(folder.glob(f"*{OPENING_SUFFIX}"))

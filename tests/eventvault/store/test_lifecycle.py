@@ -19,13 +19,14 @@ pytestmark = pytest.mark.slow
 
 
 class Start:
-    """What a lifecycle does around the opening of a real database. prepare, opened, each_second: called in its turn."""
+    """What a lifecycle does around the opening of a real database. prepare, opened, …: called in their turns."""
 
     def __init__(self, folder: Path) -> None:
         create_database(folder / "event_registry_db")
         self.bus = EventBus(folder / "event_registry_db")
         self.prepare: Callable[[], None] = lambda: None
         self.opened: Callable[[], None] = lambda: None
+        self.serving: Callable[[], None] = lambda: None
         self.each_second: Callable[[], None] = lambda: None
         self.prepared = 0
         self.lifecycle = Lifecycle(
@@ -33,7 +34,7 @@ class Start:
             Turn("swap"),
             prepare=self._prepare,
             open_database=self._open,
-            on_serving=lambda: None,
+            on_serving=lambda: self.serving(),
             each_second=lambda: self.each_second(),
         )
 
@@ -109,3 +110,17 @@ def test_a_database_that_a_failed_write_opens_again_is_not_taken_for_closed(star
     assert start.prepared == 1
     assert start.lifecycle.state == "serving"
     start.lifecycle.check()
+
+
+def test_a_store_whose_work_could_not_begin_says_so_and_does_not_serve(start: Start) -> None:
+    """What began before the failure cannot begin twice, and a store without a journal or a schedule is not whole."""
+
+    def no_thread() -> None:
+        raise RuntimeError("can't start new thread")
+
+    start.serving = no_thread
+    start.lifecycle.start(will_start_slowly=False)
+    start.serving = lambda: None
+    start.seconds_pass()
+    assert start.lifecycle.state == "failed"
+    assert start.bus.problem is not None

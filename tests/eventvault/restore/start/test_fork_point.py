@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from eventvault.database.generation import Generation
+from eventvault.database.generation import ROLLED_BACK, Generation
 from eventvault.database.values import ScanQuery
+from eventvault.errors import BackupsChanged
 from eventvault.journal import compaction, segment
+from eventvault.restore.start.fork_point import Fork
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -466,3 +468,54 @@ def test_an_archive_that_cannot_be_unpacked_is_compared_at_the_next_start(copied
         assert problem_codes(service) == ["rolled_back"]
         service.restore_moment(Moment(generation=lost, sequence=5))
         assert (live(service), problem_codes(service)) == (own, [])
+
+
+@pytest.mark.parametrize("lost_by", ["the database of a copy", "a gap in the journal"])
+def test_the_hint_names_a_generation_that_began_unchecked_for_its_own_events(
+    settings_with: Callable[..., Settings], tmp_path: Path, lost_by: str
+) -> None:
+    environment = {"AUTO_RECOVER": "true", "JOURNAL_INTERVAL": "3600000"}
+    own = settings_with(environment)
+    folders = {"STORAGE_DIR": str(tmp_path / "copy" / "storage"), "BACKUP_DIR": str(tmp_path / "copy" / "backups")}
+    copy = settings_with({**environment, **folders})
+    with running_service(own) as service:
+        put(service, 2, "first")
+    with pytest.MonkeyPatch.context() as patch:
+        failing_to_read(journal_of(own)[-1], patch)
+        with running_service(own) as service:
+            unchecked = present(service)
+            assert unchecked.reason == "unchecked"
+            put(service, 2, "shared")
+    for source, target in ((own.storage_dir, copy.storage_dir), (own.backup_dir, copy.backup_dir)):
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    for name in ("own", "own-later"):
+        with running_service(own) as service:
+            put(service, 3, name)
+    shutil.rmtree(own.database)
+    if lost_by == "the database of a copy":
+        with running_service(copy) as service:
+            put(service, 3, "elsewhere")
+    else:
+        sorted((own.backup_dir / "journal" / unchecked.id).glob("segment_*"))[-2].unlink()
+    shutil.copytree(copy.database, own.database)
+
+    with running_service(own) as service:
+        (problem,) = [each for each in service.status()["problems"] if each["code"] == "rolled_back"]
+        assert unchecked.id in problem["hint"]
+
+
+def test_what_is_in_a_folder_that_cannot_be_trusted_begins_no_generation(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is opened again knows what it had: the backups of another installation there tell nothing."""
+    post_own(copied, 3)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BackupsChanged("another folder is mounted there", hint="mount the right one")
+
+    with running_service(copied.settings) as service:
+        before, events = present(service), live(service)
+        monkeypatch.setattr(service.head_check._history, "find", refuse)
+        monkeypatch.setattr(service.head_check._forks, "find", lambda *_: Fork(ROLLED_BACK, 1))
+        service.bus.reopen()
+        assert (present(service), live(service)) == (before, events)
