@@ -13,11 +13,12 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from eventvault.settings import Settings
 from tests.made_once import folder_until_exit
 from tests.service import PROJECT
 
@@ -219,6 +220,19 @@ int dup2(int file, int copy) {
 }
 """
 _STATE = struct.Struct("=6q256s256s")
+_CHECK = """
+import importlib, sys
+from eventvault.errors import EventVaultError
+from eventvault.settings import load
+check, settings = getattr(importlib.import_module(sys.argv[1]), sys.argv[2]), load()
+print(flush=True); input()
+try:
+    check(settings)
+except EventVaultError as error:
+    print(error.code)
+except OSError as error:
+    print("error", error.errno)
+"""
 
 
 class FailingCalls:
@@ -264,6 +278,13 @@ class FailingCalls:
         assert process.returncode == 0, errors
         assert self.has_first_failed, "no call failed"
         return printed.strip()
+
+    def refusal_of(self, check: Callable[[Settings], None], *, first: str) -> str:
+        """Return how a check of the settings in the environment ends while one call fails: a code, or `error <errno>`.
+
+        Empty if it refuses nothing. first: as for `arm`.
+        """
+        return self.printed_by(_CHECK, check.__module__, check.__name__, first=first)
 
     @property
     def has_first_failed(self) -> bool:

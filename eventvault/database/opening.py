@@ -71,7 +71,7 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
     examination = _examine(folder)
     check_if_distrusted(folder)
     if any(log.ending is Ending.TORN for log in examination.logs):
-        cut_torn_ends(folder, _examine(folder).logs, retain_in)
+        cut_torn_ends(folder, examination.logs, retain_in)
         examination = _examine(folder)
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
@@ -87,6 +87,7 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
             if time.monotonic() > deadline:
                 check_free(folder)
                 raise
+            time.sleep(0.05)
             _wait_until_free(folder)
             examination = _examine(folder)
 

@@ -1,4 +1,4 @@
-"""Second names for the logs of a database while LevelDB opens it, so that none is lost that LevelDB does not see.
+"""Gives each log of a database a second name while LevelDB opens it: LevelDB removes a log that it does not see.
 
 LevelDB lists the folder with `readdir` and looks at no error of it (`PosixEnv::GetChildren` in `util/env_posix.cc`). A
 log that is missing in the list is not read, and then removed as obsolete, with its records. So each log has a second
@@ -80,19 +80,19 @@ def name_once(folder: Path, examination: Examination) -> None:
 
 
 def _renumber(folder: Path, seconds: Sequence[Path]) -> None:
-    """Let the first one take the number of the empty log that LevelDB has begun, which MANIFEST asks for already."""
+    """Give the logs numbers that LevelDB reads next, in order.
+
+    MANIFEST names the empty log that LevelDB has begun as the first to be read. So the first log takes its number.
+    """
     if not seconds:
         return
     number = 1 + max(file_numbers([path.name for path in folder.iterdir()], "log", "ldb", "sst"), default=0)
-    begun = examine_database(folder).logs
-    numbers = chain([] if _has_records(begun) else [_number(log.name) for log in begun[:1]], count(number))
+    begun = examine_database(folder)
+    empty = [] if _with_records(begun) else [_number(log.name) for log in begun.logs[:1]]
+    numbers = chain(empty, count(number))
     for path, chosen in zip(sorted(seconds, key=lambda path: _number(path.name)), numbers, strict=False):
         path.rename(folder / f"{chosen:06d}.log")
     sync_folder(folder)
-
-
-def _has_records(logs: Sequence[LogState]) -> bool:
-    return any(log.records for log in logs)
 
 
 def _with_records(examination: Examination) -> list[LogState]:

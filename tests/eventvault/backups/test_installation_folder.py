@@ -385,23 +385,10 @@ def test_health_goes_on_by_itself_in_a_running_service(settings_with: Callable[.
         assert codes(service) == []
 
 
-CHECK = """
-from eventvault.backups.installation_folder import check_folder
-from eventvault.errors import EventVaultError
-from eventvault.settings import load
-settings = load()
-print(flush=True); input()
-try:
-    check_folder(settings)
-except EventVaultError as error:
-    print(error.code)
-"""
-
-
 def test_a_folder_that_the_system_does_not_show_for_a_moment_is_not_gone(
     service: StoreService, quick: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = FailingCalls(quick.backup_dir.parent, tmp_path)
     for name, value in quick.to_environment().items():
         monkeypatch.setenv(name, value)
-    assert failing.printed_by(CHECK, first=f"lstat64 of {quick.backup_dir}") == "backups_unavailable"
+    assert failing.refusal_of(check_folder, first=f"lstat64 of {quick.backup_dir}") == "backups_unavailable"

@@ -11,7 +11,7 @@ import pytest
 
 from app.cli.backup.recover import RecoverCommand
 from eventvault import data_folders
-from eventvault.backups.storage_mount import note_mount
+from eventvault.backups.storage_mount import check_mounted, note_mount
 from eventvault.settings import Settings
 from tests.failing_calls import FailingCalls
 from tests.mounts import tiny_disk
@@ -101,21 +101,6 @@ def test_without_that_sign_a_lost_database_is_recovered(
         assert problem_codes(service) == (["file_damaged"] if sign == "damaged" else [])
 
 
-CHECK = """
-from eventvault.backups.storage_mount import check_mounted
-from eventvault.errors import EventVaultError
-from eventvault.settings import load
-settings = load()
-print(flush=True); input()
-try:
-    check_mounted(settings)
-except EventVaultError as error:
-    print(error.code)
-except OSError as error:
-    print("error", error.errno)
-"""
-
-
 @pytest.mark.slow
 def test_a_disk_that_the_system_does_not_show_for_a_moment_is_not_missing(
     settings_with: SettingsWith, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -126,4 +111,4 @@ def test_a_disk_that_the_system_does_not_show_for_a_moment_is_not_missing(
     with tiny_disk(disk, MEGABYTES):
         note_mount(settings)
         failing = FailingCalls(disk.parent, tmp_path)
-        assert failing.printed_by(CHECK, first=f"lstat64 of {disk}") == f"error {errno.EIO}"
+        assert failing.refusal_of(check_mounted, first=f"lstat64 of {disk}") == f"error {errno.EIO}"
