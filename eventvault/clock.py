@@ -47,10 +47,10 @@ def correction() -> int:
 
 
 def later_than(orders: Iterable[int], instant: int) -> int:
-    """Return the note by which `order_of` puts something that begins at `instant` behind all that began before it.
+    """Return what to record of something that begins at `instant`, so that `order_of` sorts it after earlier ones.
 
-    orders: of all that began before it. The note is 0 if `instant` is later than all of them. Else the clock is behind,
-    and the note is the largest of them.
+    orders: of the earlier ones. Returns 0 if `instant` is later than all of them. Else the clock is behind, and the
+    largest of them is returned.
     """
     newest = max(orders, default=0)
     return newest if newest >= instant else 0

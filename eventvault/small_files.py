@@ -218,7 +218,7 @@ class QuarantinedFiles:
         self._found: set[Path] = set()
 
     def present(self) -> list[Path]:
-        """Return those that still exist. A folder that cannot be listed counts as empty until it can."""
+        """Return those that still exist. A folder that cannot be listed now is listed at a later call."""
         listed: dict[Path, list[Path]] = {}
         for folder in self._unlisted:
             with contextlib.suppress(OSError):

@@ -85,8 +85,8 @@ class Admin(AdminClient):
     def is_logging_in(self) -> bool:
         """Whether the first answer may still come: a new client would begin to connect and to log in again.
 
-        False for a client that gets OAuth tokens: after a failure of the token server, a new client asks that server
-        sooner than librdkafka does.
+        False for a client that uses OAuth tokens. If the token server fails, librdkafka waits long before it asks
+        again; a new client asks at once.
         """
         is_new = time.monotonic() - self._made_at < LOGIN_SECONDS
         return self._may_take_long and is_new and not self._was_answered and self._newest is None

@@ -183,8 +183,8 @@ class Lifecycle:
     def _may_open_now(self) -> bool:
         """Whether to retry: a full disk and a held lock pass, a damaged database does not.
 
-        A database that another thread opens again at this moment is not closed. One that is open may belong to a start
-        that failed afterwards.
+        While another thread opens the database again, this one must not. A start may also have failed after it had
+        opened the database.
         """
         if self._bus.is_closing or isinstance(self._bus.problem, DatabaseDamaged):
             return False

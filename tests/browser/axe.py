@@ -14,7 +14,7 @@ FIND = """
 rules => axe.run(document, {runOnly: rules, resultTypes: ["violations"], selectors: false}).then(
   run => run.violations.map(each => [each.id, each.nodes.map(node => node.html.slice(0, 200))]))
 """
-"""A function that returns the rules that are broken, each with where. Nothing is worked out of what is right."""
+"""A JavaScript function that returns each broken rule, and where. axe works out nothing about the other rules."""
 
 
 def source() -> str:

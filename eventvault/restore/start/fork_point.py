@@ -40,7 +40,7 @@ log = logging.getLogger("BackupManager")
 
 
 _FAILED = (OSError, DiskFailed, NoSpace, TooBusy, JournalUnreadable, ArchiveUnreadable, BackupsUnavailable)
-"""What the system could not do: the comparison is made up for when the database is opened next."""
+"""Errors after which a generation begins unchecked: the next opening of the database compares again."""
 
 
 class Fork(NamedTuple):
@@ -78,7 +78,7 @@ class ForkFinder:
                 shared = self._find(registry, generation, last, heads.get(generation))
             except Cancelled:
                 raise
-            except (*_FAILED, EventVaultError, ValueError, plyvel.Error) as error:
+            except (OSError, EventVaultError, ValueError, plyvel.Error) as error:
                 log.warning("whether the database has what was recorded of generation %s is not known: %s",
                             generation, text_of(error))  # fmt: skip
                 is_new = generation == registry.generation
@@ -90,7 +90,7 @@ class ForkFinder:
         return None
 
     def _find(self, registry: EventRegistry, generation: str, last: int, archive: ArchiveHead | None) -> int | None:
-        """Return the last event that is the same; None if nothing shows that one of the first `last` differs."""
+        """Return the last common event; None if none of the first `last` events is known to differ."""
         floor = registry.identity.by_id()[generation].fork_sequence
         named = self._history.segments_named(generation)
         names = sorted(_Named(min(end, last), first, path) for first, end, path in named if first <= last)
@@ -156,10 +156,10 @@ class ForkFinder:
     def _find_before_segments(
         self, registry: EventRegistry, generation: str, shared: int, first: int, line: bytes
     ) -> int:
-        """Return the last common event between `shared` and `first`, of which no segment has those in between.
+        """Return the last common event, where no segment has the events between `shared` and `first`.
 
-        line: the event `first` as a segment has it. The least archive that has it, or whose last event is another one
-        than here, has the events until there. Without one returns `shared`.
+        line: the event `first` as a segment has it. An archive is read in their place: the shortest one that has this
+        event, or that ends with another event than the database has. Returns `shared` if there is none.
         """
         try:
             archives = sorted(self._archives(registry, generation), key=lambda entry: entry.sequence or 0)

@@ -2,9 +2,10 @@
 
 A database that lacks recorded events is an old copy, or lost the end of its log. What archives and journal continue
 without a hole is replayed. Else new events must not get the sequences of those: a generation begins where the database
-ends, and health says `rolled_back` with the restore that brings the rest back, until that is done or accepted. So it is
-if the database has other events than were recorded, as a copy does that was used elsewhere, but that generation begins
-after the last event that both have.
+ends, and health says `rolled_back` with the restore that brings the rest back, until that is done or accepted.
+
+The database of a copy that was used elsewhere has other events than were recorded. Then a generation begins too, after
+the last event that both have.
 """
 
 from __future__ import annotations

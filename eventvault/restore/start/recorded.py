@@ -23,9 +23,9 @@ from eventvault.restore.moments.replay import lines_of
 
 
 class Recorded(NamedTuple):
-    """last: the last event that was recorded of a generation. latest: the generation that came after it, if any.
+    """What BACKUP_DIR has of a generation. last: its last event. latest: the newest of those that followed it, if any.
 
-    heads: the furthest archive of each generation.
+    heads: of each generation, the archive with the most events.
     """
 
     last: int

@@ -49,7 +49,7 @@ def start_detached(
 
 
 def _for_handlers(settings: Settings) -> dict[str, str]:
-    """Return the variables that WORKER_ENV names, which the local worker of jobs gives to handlers."""
+    """Return the environment variables that WORKER_ENV names: the local worker of jobs passes them on to handlers."""
     return {name: os.environ[name] for name in settings.worker_env if name in os.environ}
 
 
