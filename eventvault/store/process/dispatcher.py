@@ -25,6 +25,7 @@ from eventvault.rpc import frames, sockets
 from eventvault.settings import Settings
 from eventvault.store.process.detached import FAILURE_VARIABLE, own_errors, start_detached
 from eventvault.store.process.spawn import Starts, ask_to_end, await_answer, end_peer, kill_peer
+from eventvault.system_errors import is_busy
 from eventvault.unforeseen import Unforeseen
 
 log = logging.getLogger("jobs")
@@ -34,7 +35,7 @@ _LOST_SECONDS = 0.02
 ANSWER_SECONDS = 5.0
 """A dispatcher that does not answer for this long hangs."""
 TURN_SECONDS = 60.0
-"""One whose loop makes no turn for this long hangs, even if it answers."""
+"""One whose loop makes no turn for this long hangs, even if it answers, and so does one that does not listen."""
 READY_SECONDS = 10.0
 _SOCKET = data_folders.JOBS_SOCKET
 END_SECONDS = 10.0
@@ -53,6 +54,8 @@ class DispatcherKeeper:
         self._thread = threading.Thread(target=self._run, name="dispatcher keeper", daemon=True)
         self._connection: socket.socket | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        self._reached = 0.0
+        """When the newest one was reached, or started (monotonic)."""
         self._distrusts = False
         """Whether a bad sector of a table, which LevelDB maps into memory, ended one."""
         self._unforeseen = Unforeseen("the look at the dispatcher of jobs", log)
@@ -70,9 +73,12 @@ class DispatcherKeeper:
         self._stopping.set()
         self._thread.join(ANSWER_SECONDS + 1)
         if end_dispatcher:
-            with contextlib.suppress(OSError), contextlib.closing(self._connect()) as connection:
-                connection.settimeout(ANSWER_SECONDS)
-                ask_to_end(connection, wire, self._service)
+            try:
+                with contextlib.closing(self._connect()) as connection:
+                    connection.settimeout(ANSWER_SECONDS)
+                    ask_to_end(connection, wire, self._service)
+            except OSError:
+                self._kill_child()
 
     def _run(self) -> None:
         with running("dispatcher keeper", "looks after the dispatcher of jobs") as activity:
@@ -96,9 +102,12 @@ class DispatcherKeeper:
         if self._connection is None:
             try:
                 self._connection = self._connect()
-            except OSError:
+            except OSError as error:
+                if is_busy(error):  # it is this process that has no room for another connection
+                    self._reached = time.monotonic()
                 self._start()
                 return
+        self._reached = time.monotonic()
         hello = self._say_hello(self._connection)
         if hello is None or hello.idle > TURN_SECONDS:
             log.error("the dispatcher of jobs, process %s, hangs and is killed", kill_peer(self._connection))
@@ -131,9 +140,19 @@ class DispatcherKeeper:
             return None
 
     def _start(self) -> None:
-        """Start a dispatcher and wait until it listens."""
+        """Start a dispatcher and wait until it listens; kill one that was started and does not come so far."""
         if self._child is None and not self._starts.due_in:
-            self._starts.start(self._begin, time.monotonic() + READY_SECONDS, self._stopping.is_set)
+            self._reached = time.monotonic()
+            self._starts.start(self._begin, self._reached + READY_SECONDS, self._stopping.is_set)
+        elif self._child is not None and time.monotonic() - self._reached > TURN_SECONDS:
+            log.error("the dispatcher of jobs, process %s, has not listened for %.0f s and is killed", self._child.pid,
+                      TURN_SECONDS)  # fmt: skip
+            self._kill_child()
+
+    def _kill_child(self) -> None:
+        """Kill the dispatcher that was started here, if it runs: it loses nothing by that."""
+        if self._child is not None:
+            self._child.kill()
 
     def _begin(self, failure: int) -> subprocess.Popen[bytes]:
         command = [*self._command, "--service", self._service]
