@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,7 +29,7 @@ from tests.clock_shim import SettableClock
 from tests.crash.job_invariants import check_history
 from tests.crash.job_series import Series
 from tests.crash.jobs_of_service import HANDLERS, Jobs, differences, lasting
-from tests.processes import MARK, command_line, wait_until
+from tests.processes import MARK, wait_until
 from tests.restoring import make_archive
 from tests.schedule import series_seed
 from tests.service import Service
@@ -174,19 +175,23 @@ def test_a_dispatcher_that_hangs_before_it_listens_is_replaced_and_ends_with_the
     settings_with: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hangs, hung = tmp_path / "hangs", tmp_path / "hung"
-    script = f"if [ -e {hangs} ]; then echo $$ >> {hung}; kill -STOP $$; fi; exec {shlex.join(dispatcher.COMMAND)} $@"
+    script = (
+        f"if rm {hangs} 2>/dev/null; then echo $$ > {hung}; kill -STOP $$; fi; exec {shlex.join(dispatcher.COMMAND)} $@"
+    )
     settings = settings_with({"JOBS_ENABLED": "true", "JOBS_LOCAL_CONCURRENCY": "0"})
-    keeper = DispatcherKeeper(settings, ["sh", "-c", script, "sh"], "service-1")
     client = JobsClient.over(settings.storage_dir)
     monkeypatch.setattr(keepers, "READY_SECONDS", 0.2)
 
-    def hanging() -> list[int]:
-        return [int(pid) for pid in hung.read_text().split()] if hung.exists() else []
-
-    def runs(pid: int) -> bool:
-        with suppress(FileNotFoundError):
-            return bool(command_line(pid))
-        return False
+    def start(service: str) -> tuple[DispatcherKeeper, subprocess.Popen[bytes]]:
+        """Return what starts the dispatcher, and the one that hangs."""
+        hung.unlink(missing_ok=True)
+        hangs.touch()
+        keeper = DispatcherKeeper(settings, ["sh", "-c", script, "sh"], service)
+        keeper.start()
+        wait_until(lambda: hung.exists() and hung.read_text(), "no dispatcher is started")
+        child = keeper._child
+        assert child is not None
+        return keeper, child
 
     def answers() -> bool:
         with suppress(EventVaultError):
@@ -194,23 +199,16 @@ def test_a_dispatcher_that_hangs_before_it_listens_is_replaced_and_ends_with_the
             return True
         return False
 
-    hangs.touch()
+    replacing, first = start("service-1")
     with monkeypatch.context() as patch:
         patch.setattr(keepers, "TURN_SECONDS", 0.5)
-        keeper.start()
-        wait_until(lambda: len(hanging()) == 2, "one that hangs is not replaced")
-        hangs.unlink()
-        wait_until(answers, "the dispatcher does not answer")
-    keeper.stop(end_dispatcher=True)
-    wait_until(lambda: not sockets.listens(settings.storage_dir, data_folders.JOBS_SOCKET), "it listens still")
-    hangs.touch()
-    ended = DispatcherKeeper(settings, ["sh", "-c", script, "sh"], "service-2")
-    ended.start()
-    wait_until(lambda: len(hanging()) == 3, "no other one is started")
-    ended.stop(end_dispatcher=True)
-    wait_until(lambda: not any(map(runs, hanging())), "one outlives the service")
-    for one in (keeper, ended):
-        wait_until(lambda one=one: one._child is None or one._child.poll() is not None, "its process does not end")
+        wait_until(lambda: first.poll() is not None, "it is not killed")
+    wait_until(answers, "it is not replaced")
+    replacing.stop(end_dispatcher=True)
+    wait_until(lambda: replacing._child is None or replacing._child.poll() is not None, "its successor does not end")
+    ending, second = start("service-2")
+    ending.stop(end_dispatcher=True)
+    wait_until(lambda: second.poll() is not None, "it outlives the service")
     client.close()
 
 
