@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests import processes
 from tests.command_line import EVENTVAULT, FLASK, Command
+from tests.held_chores import HeldChores
 from tests.service import PROJECT, Service, service_environment
 from tests.transcripts import session, without_what_varies
 
@@ -151,27 +152,19 @@ def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(
     assert (done.stdout, done.stderr) == ("U", "")
 
 
-def freeze_chore(running: Service, name: str) -> None:
-    """Stop the process of a chore as soon as there is one: it loads its modules first, so it has done nothing yet."""
-
-    def is_stopped() -> bool:
-        for pid, command in running.processes().items():
-            if f"eventvault.chores {name}" in command:
-                os.kill(pid, signal.SIGSTOP)
-                return True
-        return False
-
-    processes.wait_until(is_stopped, f"no process does {name}")
-
-
-def test_ctrl_c_cancels_the_operation(service: Callable[..., Service], settings_environment: dict[str, str]) -> None:
-    running = service(workers=1, environment=QUICK)
+def test_ctrl_c_cancels_the_operation(
+    service: Callable[..., Service], settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    chores = HeldChores(tmp_path)
+    running = service(workers=1, environment={**QUICK, **chores.environment}, command=chores.command)
     post_orders(running)
+    chores.hold("write_archive")
     with on_terminal(settings_environment, "backup", "create") as terminal:
-        freeze_chore(running, "write_archive")
+        chores.wait_for_one(running)
         terminal.wait_for("Backing up")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 130, terminal.shown
     assert "Cancelled; nothing was changed." in terminal.shown
     assert running.get("/api/backup/list").json()["backups"] == []
+    chores.go_on(running)
     assert running.post("/api/backup/create").status == 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests import processes
+from tests.held_chores import HeldChores
 from tests.restoring import flip, make_archive, make_text_archive
 from tests.service import Reply, Service
 
@@ -131,26 +131,21 @@ def test_every_restore_that_cannot_be_is_refused_with_its_status(
 
 
 def test_two_restores_at_once_are_one_and_a_conflict(
-    service: Callable[..., Service], settings_environment: dict[str, str]
+    service: Callable[..., Service], settings_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    running = service(workers=2)
+    chores = HeldChores(tmp_path)
+    running = service(workers=2, environment=chores.environment, command=chores.command)
     make_archive(Path(settings_environment["BACKUP_DIR"]) / "a.tar.gz", events=500)
     answers: list[Reply] = []
     thread = threading.Thread(
         target=lambda: answers.append(running.post("/api/backup/restore", {"backupName": "a.tar.gz"}))
     )
-    stopped: list[int] = []
-
-    def stop() -> bool:
-        stopped.extend(pid for pid, command in running.processes().items() if "prepare_restore" in command)
-        processes.kill(stopped, signal.SIGSTOP)
-        return bool(stopped)
-
+    chores.hold("prepare_restore")
     thread.start()
-    processes.wait_until(stop, "no restore begins")
+    chores.wait_for_one(running)
     refused(running.post("/api/backup/restore", {"backupName": "a.tar.gz"}), 409, "restore_running")
     assert running.post("/api/events", {"type": "t"}).status == 201
-    processes.kill(stopped, signal.SIGCONT)
+    chores.go_on(running)
     thread.join(60)
 
     assert [answer.status for answer in answers] == [200]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests import processes
 from tests.command_line import Command
+from tests.held_chores import HeldChores
 from tests.service import Reply, Service
 
 SLOW_JOURNAL = {"JOURNAL_INTERVAL": "3600000"}
@@ -40,18 +41,23 @@ def test_what_would_be_lost_is_what_a_client_loses_when_storage_is_taken_away(
 
 
 def test_a_store_that_is_killed_in_a_rehearsal_leaves_nothing_and_the_next_one_answers(
-    service: Callable[..., Service],
+    service: Callable[..., Service], tmp_path: Path
 ) -> None:
-    running = service(workers=1, environment=QUIET)
+    chores = HeldChores(tmp_path)
+    running = service(workers=1, environment={**QUIET, **chores.environment}, command=chores.command)
     running.post("/api/events", [{"id": str(number), "type": "t"} for number in range(100)])
     running.post("/api/backup/create")
     storage, answers = running.folder("STORAGE_DIR"), list[Reply]()
     store = running.get("/api/health").json()["store"]["pid"]
     asking = threading.Thread(target=lambda: answers.append(running.post("/api/backup/rehearse")))
 
+    chores.hold("compare_events")
     asking.start()
-    processes.wait_until(lambda: list(storage.glob(".rehearsal-*/*")), "no rehearsal begins")
+    chores.wait_for_one(running)
+    assert list(storage.glob(".rehearsal-*/*"))
+    chores.hold_no_more()  # the next store rehearses at once
     os.kill(store, signal.SIGKILL)
+    chores.go_on(running)
     asking.join(60)
 
     assert [answer.json()["rehearsal"]["ok"] for answer in answers] == [True]

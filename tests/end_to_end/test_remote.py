@@ -14,7 +14,8 @@ import pytest
 
 from tests import processes
 from tests.command_line import EVENTVAULT
-from tests.end_to_end.test_command_line import QUICK, freeze_chore, on_terminal, post_orders, without_what_varies
+from tests.end_to_end.test_command_line import QUICK, on_terminal, post_orders, without_what_varies
+from tests.held_chores import HeldChores
 from tests.service import PROJECT, Service, service_environment
 
 PAGE = PROJECT / "docs" / "remote.md"
@@ -51,8 +52,17 @@ def laptop_of(vault: Service, folder: Path) -> Laptop:
 
 
 @pytest.fixture(scope="module")
-def laptop(module_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory) -> Laptop:
-    return laptop_of(module_service(environment=QUICK), tmp_path_factory.mktemp("laptop"))
+def chores(tmp_path_factory: pytest.TempPathFactory) -> HeldChores:
+    """Those of the service of `laptop`."""
+    return HeldChores(tmp_path_factory.mktemp("chores"))
+
+
+@pytest.fixture(scope="module")
+def laptop(
+    module_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory, chores: HeldChores
+) -> Laptop:
+    running = module_service(environment={**QUICK, **chores.environment}, command=chores.command)
+    return laptop_of(running, tmp_path_factory.mktemp("laptop"))
 
 
 def transcript() -> Iterator[tuple[str, str]]:
@@ -70,7 +80,8 @@ def test_the_page_shows_what_the_commands_print(service: Callable[..., Service],
         assert without_what_varies(done.stdout.strip("\n")) == without_what_varies(printed), line
 
 
-def test_a_command_goes_on_while_workers_are_killed(laptop: Laptop) -> None:
+def test_a_command_goes_on_while_workers_are_killed(laptop: Laptop, chores: HeldChores) -> None:
+    chores.hold("write_archive")
     command = subprocess.Popen(
         [*EVENTVAULT, "backup", "create", "over kills", "--json"],
         env=service_environment(laptop.environment, 0, "laptop"),
@@ -78,16 +89,14 @@ def test_a_command_goes_on_while_workers_are_killed(laptop: Laptop) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    freeze_chore(laptop.vault, "write_archive")
+    chores.wait_for_one(laptop.vault)
     workers = laptop.vault.workers()
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
     processes.wait_until(
         lambda: len(set(laptop.vault.workers()) - set(workers)) == len(workers), "the workers are not replaced"
     )
-    for pid, line in laptop.vault.processes().items():
-        if "write_archive" in line:
-            os.kill(pid, signal.SIGCONT)
+    chores.go_on(laptop.vault)
     output, _ = command.communicate(timeout=100)
     assert command.returncode == 0, output
     made = json.loads(output)["name"]
@@ -96,12 +105,14 @@ def test_a_command_goes_on_while_workers_are_killed(laptop: Laptop) -> None:
     assert sum("over-kills" in name for name in labels) == 1
 
 
-def test_ctrl_c_cancels_in_the_service(laptop: Laptop) -> None:
+def test_ctrl_c_cancels_in_the_service(laptop: Laptop, chores: HeldChores) -> None:
     before = laptop.run("eventvault backup list -q").stdout
+    chores.hold("write_archive")
     with on_terminal(dict(laptop.environment), "backup", "create", "never", called=EVENTVAULT) as terminal:
+        chores.wait_for_one(laptop.vault)
         terminal.wait_for("Backing up")
-        freeze_chore(laptop.vault, "write_archive")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 130, terminal.shown
+    chores.go_on(laptop.vault)
     assert "Cancelled; nothing was changed." in terminal.shown
     assert laptop.run("eventvault backup list -q").stdout == before

@@ -9,16 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests import processes
+from tests.held_chores import HeldChores
 from tests.restoring import make_archive, make_text_archive
 from tests.service import Service
-
-
-def chore_of(running: Service) -> int | None:
-    """The child process that does the long part of a restore."""
-    for pid, command in running.processes().items():
-        if "eventvault.chores" in command and "prepare_restore" in command:
-            return pid
-    return None
 
 
 def health(running: Service) -> dict[str, object]:
@@ -66,20 +59,16 @@ def test_only_a_start_of_the_service_takes_what_lies_there(
     assert not archive.exists()
 
 
-def test_while_it_restores_http_says_so(service: Callable[..., Service], settings_environment: dict[str, str]) -> None:
+def test_while_it_restores_http_says_so(
+    service: Callable[..., Service], settings_environment: dict[str, str], tmp_path: Path
+) -> None:
     restore = Path(settings_environment["RESTORE_DIR"])
     restore.mkdir(parents=True)
     make_archive(restore / "a.tar.gz", events=200)
-    running = service(workers=1, wait=False)
-
-    def stopped() -> bool:
-        chore = chore_of(running)
-        if chore is None:
-            return False
-        os.kill(chore, signal.SIGSTOP)
-        return True
-
-    processes.wait_until(stopped, "nothing is restored", 60)
+    chores = HeldChores(tmp_path)
+    chores.hold("prepare_restore")
+    running = service(workers=1, environment=chores.environment, command=chores.command, wait=False)
+    chores.wait_for_one(running)
 
     def answers() -> bool:
         with suppress(OSError):
@@ -96,34 +85,26 @@ def test_while_it_restores_http_says_so(service: Callable[..., Service], setting
     assert (reply.status, reply.json()["code"]) == (503, "restoring")
     assert int(reply.headers["retry-after"]) > 0
 
-    chore = chore_of(running)
-    assert chore is not None
-    os.kill(chore, signal.SIGCONT)
+    chores.go_on(running)
     running.wait_until_ready()
     assert events(running) == 200
     assert health(running)["status"] == "ok"
 
 
 def test_a_store_that_is_killed_while_it_restores_is_followed_by_one_that_restores(
-    service: Callable[..., Service], settings_environment: dict[str, str]
+    service: Callable[..., Service], settings_environment: dict[str, str], tmp_path: Path
 ) -> None:
     restore = Path(settings_environment["RESTORE_DIR"])
     restore.mkdir(parents=True)
     make_archive(restore / "a.tar.gz", events=200)
-    running = service(workers=1, wait=False)
-    stores: list[int] = []
-
-    def killed() -> bool:
-        chore = chore_of(running)
-        if chore is not None:
-            os.kill(chore, signal.SIGSTOP)
-            stores.extend(running.stores())
-            processes.kill(running.stores())
-            with suppress(ProcessLookupError):
-                os.kill(chore, signal.SIGCONT)  # it may have been stopped before it asked to end with its parent
-        return chore is not None
-
-    processes.wait_until(killed, "nothing is restored", 60)
+    chores = HeldChores(tmp_path)
+    chores.hold("prepare_restore")
+    running = service(workers=1, environment=chores.environment, command=chores.command, wait=False)
+    chores.wait_for_one(running)
+    stores = running.stores()
+    chores.hold_no_more()  # the next store restores at once
+    processes.kill(stores)
+    chores.go_on(running)
     running.wait_until_ready()
 
     assert events(running) == 200
