@@ -45,7 +45,12 @@ QUEUE_SECONDS = 10.0
 STOP_SECONDS = 3.0
 """How long a stopping worker still waits for clients."""
 LINGER_SECONDS = 2.0
-"""How long a connection that is ended waits until the client closes it too: else it might lose the answer."""
+"""How long a connection that is ended waits until the client closes it too, or sends more of a body that nobody reads.
+
+A client that still sends when its connection is closed might lose the answer.
+"""
+MAX_LINGER_SECONDS = 30.0
+"""How long it waits for a client that goes on sending."""
 
 LIVE_THREADS = 1
 HEALTH_THREADS = 3
@@ -74,7 +79,7 @@ class Lane:
 
 
 class Connection(TConn):
-    """deadline: of what the main loop waits for (monotonic)."""
+    """deadline: of what the main loop waits for; ends_at: of a client that goes on sending (both monotonic)."""
 
     def __init__(self, cfg: Any, client: ClientSocket, address: Any, server: Any) -> None:
         super().__init__(cfg, client, address, server)
@@ -82,6 +87,7 @@ class Connection(TConn):
         self.incoming = Incoming()
         self.is_ending = False
         self.deadline = 0.0
+        self.ends_at = 0.0
 
 
 class Worker(ThreadWorker):
@@ -234,9 +240,11 @@ class Worker(ThreadWorker):
             return
         if data is None:
             return
-        if conn.is_ending or (not data and conn.incoming.state in (State.EMPTY, State.HEAD)):
-            if not data:
-                self._close(conn)
+        if not data and (conn.is_ending or conn.incoming.state in (State.EMPTY, State.HEAD)):
+            self._close(conn)
+            return
+        if conn.is_ending:
+            conn.deadline = min(time.monotonic() + LINGER_SECONDS, conn.ends_at, self._waits.ends_at)
             return
         before = conn.incoming.state
         self._proceed(conn, before, conn.incoming.add(data), len(data))
@@ -316,7 +324,7 @@ class Worker(ThreadWorker):
     def _end(self, conn: Connection) -> None:
         """Send nothing more, and close the connection once the client does, or soon."""
         self._stop_waiting(conn)
-        conn.is_ending = True
+        conn.is_ending, conn.ends_at = True, time.monotonic() + MAX_LINGER_SECONDS
         try:
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:

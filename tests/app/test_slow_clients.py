@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from app.gunicorn_worker import LINGER_SECONDS
 from tests import processes
 from tests.app.test_gunicorn import Server
 from tests.slow_clients import KINDS, LARGE_PAGE, connected, large_events
@@ -114,6 +115,17 @@ def test_a_body_that_is_fast_enough_is_waited_for(hasty: Server) -> None:
     head = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
     pieces = [body[at : at + 1000] for at in range(0, len(body), 1000)]
     assert answer_of(hasty, head, *pieces, pause=0.05)[0] == 422  # a type that is too long: it was read to its end
+
+
+def test_a_client_that_still_sends_a_body_that_was_refused_gets_the_answer(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(POST + b"Content-Length: 20000000\r\n\r\n")
+        until = time.monotonic() + 2 * LINGER_SECONDS
+        while time.monotonic() < until:
+            connection.sendall(b" " * 10_000)
+            time.sleep(0.05)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_client_that_takes_nothing_is_disconnected(hasty: Server) -> None:
