@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,7 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(prefix: Path, tmp_path: Path, settings_environment: dict[str, str]) -> Iterator[Run]:
+def run(prefix: Path, tmp_path: Path, settings_environment: dict[str, str]) -> Run:
     """Runs an installed program in a folder that has nothing to do with the project."""
     packages = sysconfig.get_path("purelib", vars={"base": str(prefix)})
     assert str(PROJECT) in "".join(path.read_text() for path in Path(packages).glob("*.pth"))
@@ -72,16 +72,14 @@ def run(prefix: Path, tmp_path: Path, settings_environment: dict[str, str]) -> I
     return run
 
 
-@pytest.mark.parametrize("program", ["flask", "eventvault"])
-def test_both_names_reach_the_running_service_from_any_folder(
-    program: str, run: Run, service: Callable[..., Service]
-) -> None:
+def test_both_names_reach_the_running_service_from_any_folder(run: Run, service: Callable[..., Service]) -> None:
     running = service(workers=1)
     name = running.post("/api/backup/create").json()["name"]
-    done = run(program, "backup", "list", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [backup["name"] for backup in json.loads(done.stdout)["backups"]] == [name]
-    assert f"HINT: {program} backup list shows the names" in run(program, "backup", "show", "none.tar.gz").stderr
+    for program in ("flask", "eventvault"):
+        done = run(program, "backup", "list", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [backup["name"] for backup in json.loads(done.stdout)["backups"]] == [name]
+        assert f"HINT: {program} backup list shows the names" in run(program, "backup", "show", "none.tar.gz").stderr
 
 
 def test_flask_finds_the_commands_without_loading_the_application(run: Run) -> None:

@@ -38,17 +38,14 @@ def gone(running: Service) -> None:
     wait_until(lambda: not running.processes(), f"left over: {running.processes()}", STOPPED_WITHIN)
 
 
-def test_it_serves(running: Service) -> None:
-    assert running.post("/api/events", {"type": "made"}).status == 201
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_to_all_like_that_of_a_terminal_ends_it(running: Service, number: signal.Signals) -> None:
     os.killpg(running.process.pid, number)
     gone(running)
 
 
-def test_a_signal_to_make_alone_ends_it(running: Service) -> None:
+def test_it_serves_and_a_signal_to_make_alone_ends_it(running: Service) -> None:
+    assert running.post("/api/events", {"type": "made"}).status == 201
     running.process.terminate()
     gone(running)
     assert "Handling signal: term" in running.log()

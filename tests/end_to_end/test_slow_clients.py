@@ -57,7 +57,7 @@ def test_behind_nginx_health_and_posts_are_answered_whatever_others_do(
 
 def is_posted(service: Service, port: int) -> bool:
     """Post an event. On a busy machine, the large pages before it may take longer than a request waits for a thread."""
-    reply = service.request("POST", "/api/events", {"type": "a"}, timeout=25, port=port)
+    reply = service.request("POST", "/api/events", {"type": "a"}, timeout=60, port=port)
     assert reply.status == 201 or (reply.status, reply.json()["code"]) == (503, "too_busy"), reply
     return reply.status == 201
 

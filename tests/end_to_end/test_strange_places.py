@@ -56,6 +56,8 @@ PLACES = [
 IN_USE = ("store.sock", "owner.lock", "event_registry_db/LOCK", "jobs.sock", "jobs.lock", "jobs_db/LOCK")
 """They are tried at the start."""
 JOBS = {"JOBS_ENABLED": "true"}
+SOON = 60
+"""Seconds: nothing waits so long for a lock or a pipe, unless it waits for ever."""
 KINDS: dict[str, Callable[[Path], object]] = {
     "pipe": os.mkfifo,
     "folder": lambda path: path.mkdir(),
@@ -95,13 +97,13 @@ def files_of(running: Service) -> Iterator[Path]:
 
 def check_it_goes_on(running: Service, name: str) -> None:
     """List, health, create and post answer; a poll may meet a store that takes over."""
-    assert running.post("/api/events", {"type": "a", "id": name}, timeout=30).status == 201
-    assert running.get("/api/backup/list", timeout=30).status == 200
-    created = running.post("/api/backup/create", {}, timeout=60)
+    assert running.post("/api/events", {"type": "a", "id": name}, timeout=SOON).status == 201
+    assert running.get("/api/backup/list", timeout=SOON).status == 200
+    created = running.post("/api/backup/create", {}, timeout=SOON)
     assert created.status in (200, 201), created.body
-    assert running.get("/api/health", timeout=10).status == 200
-    assert running.get("/api/health/ready", timeout=10).status == 200
-    assert running.get("/api/jobs", timeout=30).status in (200, 409)
+    assert running.get("/api/health", timeout=SOON).status == 200
+    assert running.get("/api/health/ready", timeout=SOON).status == 200
+    assert running.get("/api/jobs", timeout=SOON).status in (200, 409)
 
 
 def test_locks_on_all_files_stop_neither_the_service_nor_a_start(service: Callable[..., Service]) -> None:
@@ -111,10 +113,10 @@ def test_locks_on_all_files_stop_neither_the_service_nor_a_start(service: Callab
     (running.folder("RESTORE_DIR") / "dropped.tar.gz").write_bytes(b"\x1f\x8b" + bytes(100))
     with held_by_another_program(*files_of(running)):
         check_it_goes_on(running, "locked")
-        refused = running.post(f"/api/backup/{archive}/verify", timeout=30)
+        refused = running.post(f"/api/backup/{archive}/verify", timeout=SOON)
         assert (refused.status, refused.json()["code"]) == (503, "archive_unreadable")
         assert "holds a lock on it" in refused.json()["error"]
-        protected = running.request("DELETE", f"/api/backup/{archive}", timeout=30)
+        protected = running.request("DELETE", f"/api/backup/{archive}", timeout=SOON)
         assert (protected.status, protected.json()["code"]) == (409, "backup_protected")
         running.stop()
         again = service(workers=1, environment=JOBS)
