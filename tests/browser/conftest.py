@@ -18,6 +18,8 @@ from tests.browser import axe
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 WITHIN = 90_000
 """Milliseconds that a page has for each step."""
+BUSY = "the server responded with a status of 503"
+"""Words of Chromium for an answer after which a page asks again: a busy service may give it at any time."""
 
 
 def until(page: Any, condition: str, argument: Any = None) -> None:
@@ -27,7 +29,7 @@ def until(page: Any, condition: str, argument: Any = None) -> None:
 
 @dataclass
 class Visit:
-    """A page of a browser of its own. asked: addresses. said: what its console said, errors included."""
+    """A page of a browser of its own. asked: addresses. said: what its console said, errors included, but not BUSY."""
 
     page: Any
     asked: list[str] = field(default_factory=list)
@@ -66,7 +68,7 @@ def visit(chromium: Any) -> Iterator[Callable[..., Visit]]:
         contexts.append(context)
         visit = Visit(context.new_page())
         visit.page.on("request", lambda request: visit.asked.append(request.url))
-        visit.page.on("console", lambda message: visit.said.append(message.text))
+        visit.page.on("console", lambda message: BUSY in message.text or visit.said.append(message.text))
         visit.page.on("pageerror", lambda error: visit.said.append(str(error)))
         return visit
 

@@ -57,7 +57,8 @@ class Firefox:
         self._file = connection.makefile("rb")
         self._count = 0
         self._receive()
-        self.command("WebDriver:NewSession", {"strictFileInteractability": False})
+        limits = {"script": WITHIN * 1000, "pageLoad": WITHIN * 1000}
+        self.command("WebDriver:NewSession", {"strictFileInteractability": False, "timeouts": limits})
         self._frame: list[int] = self.run("return [outerWidth - innerWidth, outerHeight - innerHeight]")
         self.set_width(WIDE)
 
@@ -114,8 +115,18 @@ class Firefox:
         processes.wait_until(is_pressed, f"there is no {words!r} to press", WITHIN)
 
     def find(self, selector: str) -> str:
-        found = self.command("WebDriver:FindElement", {"using": "css selector", "value": selector})
-        return str(found[_ELEMENT])
+        """Return the id of an element, once it is there."""
+        wanted = {"using": "css selector", "value": selector}
+        found: dict[str, str] = {}
+
+        def is_there() -> bool:
+            error, result = self._ask("WebDriver:FindElement", wanted)
+            assert error is None or error["error"] in _NOT_YET, f"{selector!r} cannot be found: {error}"
+            found.update(result["value"] if error is None else {})
+            return error is None
+
+        processes.wait_until(is_there, f"there is no {selector!r}", WITHIN)
+        return found[_ELEMENT]
 
     def fill(self, selector: str, text: str) -> None:
         self.command("WebDriver:ElementSendKeys", {"id": self.find(selector), "text": text})

@@ -12,14 +12,17 @@ from werkzeug.serving import make_server
 from app import create_app
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, until
+from tests.stores import folders_beneath
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def address(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, create_app(load(settings_environment), MemoryStore(tmp_path)), threaded=True)
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder: Path = tmp_path_factory.mktemp("docs")
+    app = create_app(load(folders_beneath(folder)), MemoryStore(folder))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -32,13 +35,12 @@ def test_the_docs_show_the_api_and_ask_nobody_else(address: str, visit: Callable
     docs = visit()
 
     docs.page.goto(f"{address}/docs/api")
-    docs.page.get_by_text("Back up now").first.wait_for(timeout=60_000)
+    docs.page.get_by_text("Back up now").first.wait_for()
 
     assert docs.page.get_by_text("Append one event or several").count() > 0
     assert [url for url in docs.asked if not url.startswith((address, "data:"))] == []
     assert docs.said == []
-    shown = docs.page.evaluate("document.querySelector('rapi-doc').shadowRoot.textContent")
-    assert shown.count("/api/backup/restore")
+    until(docs.page, "document.querySelector('rapi-doc').shadowRoot.textContent.includes('/api/backup/restore')")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_the_search_finds_the_page_first_that_says_how(
     docs.page.keyboard.press("/")
     docs.page.keyboard.type(words)
     found = docs.page.locator("ol.found a")
-    found.first.wait_for(timeout=60_000)
+    found.first.wait_for()
     assert str(found.first.get_attribute("href")).partition("#")[0] == first
     found.first.click()
     docs.page.wait_for_url(f"**{first}*")

@@ -18,6 +18,10 @@ pytestmark = [
 ]
 
 SETTINGS = {"JOURNAL_INTERVAL": "100", "AUTO_BACKUP_ENABLED": "false"}
+IS_THERE = """
+const [words] = arguments;
+return [...document.querySelectorAll("a, button")].some(each => !each.disabled && each.innerText.trim() === words);
+"""
 FITS = "return document.documentElement.scrollWidth <= innerWidth"
 TAB, ENTER, ESCAPE, PAGE_UP = "\ue004", "\ue007", "\ue00c", "\ue00e"
 
@@ -44,6 +48,7 @@ def focused(browser: Firefox) -> str:
 
 
 def tab_to(browser: Firefox, words: str) -> None:
+    processes.wait_until(lambda: browser.run(IS_THERE, words), f"there is no {words!r}")
     for _ in range(60):
         if focused(browser) == words:
             return

@@ -116,10 +116,11 @@ def test_a_token_for_backups_makes_one_and_one_for_metrics_opens_no_page(
 def test_too_many_wrong_tokens_are_told_how_long_to_wait_and_a_right_one_passes(
     vault: Service, tokens: Mapping[str, str], visit: Callable[..., Visit]
 ) -> None:
-    for _ in range(12):
-        vault.post("/api/session", {"token": "ev_nonsense"})
     page = visit().page
     page.goto(f"{vault.base}/")
+    page.get_by_label("Token").wait_for()
+    for _ in range(12):
+        vault.post("/api/session", {"token": "ev_nonsense"})
     sign_in(page, "ev_nonsense")
     page.get_by_role("alert").get_by_text("too many wrong ones", exact=False).wait_for()
     sign_in(page, tokens["read"])

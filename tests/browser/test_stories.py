@@ -54,8 +54,20 @@ def focused(page: Any) -> str:
     return text.strip()
 
 
+def wait_with(page: Any, condition: Callable[[], object], what: str) -> None:
+    """Wait for what a handler of the page notes: handlers run only while the page is asked something."""
+    processes.wait_until(lambda: page.evaluate("true") and condition(), what)
+
+
+IS_THERE = """
+words => [...document.querySelectorAll("a, button")].some(
+  each => !each.disabled && [each.innerText, each.ariaLabel].some(text => new RegExp(words).test((text || "").trim())))
+"""
+
+
 def tab_to(page: Any, words: str | re.Pattern[str]) -> None:
-    """Press Tab until what has these words has the focus."""
+    """Press Tab until what has these words has the focus, once it is there."""
+    until(page, IS_THERE, getattr(words, "pattern", words))
     for _ in range(60):
         if re.search(words, focused(page)):
             return
@@ -225,6 +237,29 @@ def test_a_service_that_is_killed_under_a_dialog_comes_back_and_the_page_says_wh
     second.stop()
 
 
+def test_the_way_back_is_that_of_the_newest_restore(vault: Service, visit: Callable[..., Visit]) -> None:
+    name = fill(vault)
+    whole = last_sequence(vault)
+    assert vault.post("/api/backup/restore", {"backupName": name}).status == 200
+    page = visit().page
+    begins(page, vault)
+    page.get_by_role("button", name="Undo…").wait_for()
+    held: list[Any] = []
+    let_go = False
+    page.route("**/api/backup/undo", lambda route: route.continue_() if let_go else held.append(route))
+    assert vault.post("/api/backup/undo").status == 200
+    page.get_by_text(re.compile("^Undone")).wait_for()
+    wait_with(page, lambda: held, "the list is not asked for")
+    assert page.get_by_role("button", name="Redo…").count() == 0
+
+    let_go = True
+    for route in held:
+        route.continue_()
+    page.get_by_role("button", name="Redo…").click()
+    page.get_by_role("button", name=f"Bring back {whole - 5} events").click()
+    processes.wait_until(lambda: last_sequence(vault) == whole - 5, "the redo is not there")
+
+
 def streams(asked: list[str]) -> int:
     return sum(url.endswith("/api/changes/stream") for url in asked)
 
@@ -337,9 +372,8 @@ def test_a_list_that_does_not_come_any_more_says_how_old_it_is(vault: Service, v
 def test_what_a_shell_began_is_seen_without_polling(vault: Service, visit: Callable[..., Visit]) -> None:
     here = visit()
     page = here.page
-    page.goto(f"{vault.base}/#/operations")
     with page.expect_request("**/api/changes/stream"):
-        pass
+        page.goto(f"{vault.base}/#/operations")
     page.get_by_role("heading", name="What ran").wait_for()
     rows = page.get_by_role("row").filter(has_text="Backing up").filter(has_text="done in")
     before = rows.count()
@@ -569,9 +603,18 @@ def test_a_page_whose_files_did_not_come_asks_for_them_again_by_itself(
     fill(vault)
     page = visit().page
     begins(page, vault)
-    page.route("**/events/page.js*", lambda route: route.abort(), times=1)
+    asked: list[Any] = []
+
+    def refuse_the_first(route: Any) -> None:
+        asked.append(route)
+        if len(asked) == 1:
+            route.abort()
+
+    page.route("**/events/page.js*", refuse_the_first)
     page.get_by_role("link", name="Events", exact=True).press("Enter")
     page.get_by_role("heading", name="Waiting for the service").wait_for()
+    wait_with(page, lambda: len(asked) > 1, "the file is not asked for again")
+    asked[1].continue_()
     until(page, HAS_FOCUS, "Events")
 
 

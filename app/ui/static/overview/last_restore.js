@@ -1,5 +1,5 @@
 // What the newest restore did, for a day, with the way back beside it.
-import { useState } from "../vendor/hooks.mjs";
+import { useEffect, useMemo, useState } from "../vendor/hooks.mjs";
 import { now } from "../clock.js";
 import * as f from "../format.js";
 import { Button, Confirm, Icon, When, html, tell } from "../parts.js";
@@ -11,19 +11,27 @@ const TITLES = { backup: "Restored", moment: "Restored", undo: "Undone", recover
 export function LastRestore({ health, away }) {
   const last = health.lastRestore;
   const undo = useLook(last ? "/api/backup/undo" : null, 30000);
+  const seenAt = useMemo(() => performance.now(), [last?.at]);
+  useEffect(() => {
+    if (undo.data) undo.again(); // the list is that of the restore before
+  }, [last?.at]);
   const [asked, setAsked] = useState(null); // the dialog stays whatever becomes of the band meanwhile
   const dialog = asked && html`<${UndoDialog} ...${asked} onClose=${() => setAsked(null)} />`;
   if (!last || now() - Date.parse(last.at) > DAY || health.jobs?.restore?.running) return dialog;
   const since = Math.max(0, (health.store?.lastSequence ?? last.events) - last.events);
-  const previous = undo.data?.undo?.[0];
+  const isListed = !!undo.data && undo.answeredAt >= seenAt;
+  const previous = isListed ? previousOf(last, undo.data.undo) : undefined;
   const behind = last.leftBehind?.count || 0;
   return html`<section class="restored" aria-label="The last restore"><${Icon} name="undo" />
     <div><p class="strong">${TITLES[last.kind] || "Restored"} <${When} at=${last.at} />${targetOf(last)}: ${f.count(last.events, "event")} in ${f.duration(last.durationMs / 1000)}.</p>
-      <p class="quiet">${since ? `${f.count(since, "event")} came in since.` : "Nothing came in since."} ${behind ? `${f.count(behind, "event")} ${behind === 1 ? "was" : "were"} set aside. ` : ""}${storedOf(previous)}</p></div>
+      <p class="quiet">${since ? `${f.count(since, "event")} came in since.` : "Nothing came in since."} ${behind ? `${f.count(behind, "event")} ${behind === 1 ? "was" : "were"} set aside. ` : ""}${isListed ? storedOf(previous) : ""}</p></div>
     ${previous && html`<${Button} icon="undo" needs="admin" disabled=${away} onClick=${() => setAsked({ previous, since })}>${last.kind === "undo" ? "Redo…" : "Undo…"}<//>`}</section>${dialog}`;
 }
 
 const targetOf = (last) => (last.kind === "moment" && last.moment ? html`, to <${When} at=${last.moment.time} absolute />` : "");
+
+// What undoes this restore: an older list has what undid the one before.
+const previousOf = ({ undo }, list) => (undo ? list.find(({ name, generation }) => name === undo.name && generation === undo.generation) : list[0]);
 
 function storedOf(previous) {
   if (!previous) return "What was there before is not stored any more.";
