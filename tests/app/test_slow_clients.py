@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,17 @@ def test_health_and_short_requests_are_answered_whatever_others_do(server: Serve
         for path in ("live", "ready", "live"):
             assert server.ask("GET", f"/api/health/{path}", timeout=10)[0] == 200
         assert server.ask("GET", "/api/health", timeout=10)[0] == 200
-        assert server.ask("POST", "/api/events", b'{"type":"a"}', timeout=25)[0] == 201
-        assert server.ask("GET", "/api/events?limit=1", timeout=25)[0] == 200
+        post = partial(server.ask, "POST", "/api/events", b'{"type":"a"}', timeout=25)
+        get = partial(server.ask, "GET", "/api/events?limit=1", timeout=25)
+        processes.wait_until(lambda: answers(post, 201), "events cannot be posted", 60)
+        processes.wait_until(lambda: answers(get, 200), "events cannot be read", 60)
+
+
+def answers(ask: Callable[[], tuple[int, bytes]], status: int) -> bool:
+    """Send a request. On a busy machine, the large pages before it may take longer than it waits for a thread."""
+    found, body = ask()
+    assert found == status or (found, json.loads(body)["code"]) == (503, "too_busy"), body
+    return found == status
 
 
 @pytest.fixture

@@ -239,14 +239,14 @@ def test_a_hung_store_of_an_earlier_start_is_killed(
     settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier = Spawner(settings, STORE_COMMAND, service="first-start")
-    earlier.ensure_started(time.monotonic() + 20)
+    earlier.ensure_started(time.monotonic() + 60)
     hello = earlier.hello()
     assert hello is not None
     os.kill(hello.pid, signal.SIGSTOP)
 
     monkeypatch.setenv("EVENTVAULT_SERVICE", "second-start")
     with monkeypatch.context() as patched:
-        patched.setattr(spawn, "ANSWER_SECONDS", 1.0)
+        patched.setattr(spawn, "ANSWER_SECONDS", 2.0)
         clients.append(BackupManager(settings, STORE_COMMAND).initialize())
 
     wait_until_gone(hello.pid)

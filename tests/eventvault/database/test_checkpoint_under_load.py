@@ -13,6 +13,7 @@ import pytest
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.leveldb.examine import examine_database
 from tests.eventvault.small_databases import assert_private, fill, numbers, open_small
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +72,7 @@ def test_under_load_each_checkpoint_is_exactly_what_was_written_when_the_writers
             assert_private(copy)
             assert not examine_database(copy.folder).damaged
             assert numbers(copy.folder) == list(range(copy.context))
+            wait_until(lambda count=count: load.written >= 1150 + 150 * count, "nothing is written")
     written = load.written
     assert written > 5000
     assert [int(key[1:]) for key in live.iterator(prefix=b"e", include_value=False)] == list(range(written))
