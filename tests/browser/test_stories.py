@@ -305,6 +305,14 @@ def test_a_hidden_page_asks_nothing_and_a_visible_one_asks_again(vault: Service,
     page.get_by_role("button", name="posted.meanwhile").wait_for()
 
 
+SAY_ENDED = """new Promise((done) => {
+  const [here, there] = [1, 2].map(() => new BroadcastChannel("eventvault-live"));
+  there.onmessage = () => done();
+  here.postMessage("ended");
+})"""
+"""Says that an operation has ended, as a page tells its other tabs what it has heard of. Done once it was heard."""
+
+
 def asks_for_health(*, older: bool) -> Callable[[Any], bool]:
     """Return what finds a request for health that takes an older answer, or one that takes none."""
     taken = "max-age=1" if older else None
@@ -321,6 +329,22 @@ def test_a_page_takes_the_answer_of_other_pages_where_it_asks_again_by_itself(
         pass
     with page.expect_request(asks_for_health(older=False)):
         vault.post("/api/backup/create")
+
+
+def test_a_change_that_is_heard_of_before_an_answer_is_asked_for_after_it(
+    vault: Service, visit: Callable[..., Visit]
+) -> None:
+    page = visit().page
+    is_scheduled, said = asks_for_health(older=True), []
+
+    def say_first(route: Any) -> None:
+        if is_scheduled(route.request) and not said:
+            said.append(page.evaluate(SAY_ENDED))
+        route.continue_()
+
+    page.goto(f"{vault.base}/")
+    with page.expect_request(lambda asked: said and asks_for_health(older=False)(asked)):
+        page.route("**/api/health", say_first)
 
 
 def test_a_hidden_page_asks_nothing_of_what_it_began_until_somebody_sees_it(

@@ -97,7 +97,7 @@ const looks = new Map();
 
 function lookOf(path) {
   if (!looks.has(path)) {
-    looks.set(path, { data: null, error: null, at: 0, askedAt: 0, answeredAt: 0, listeners: new Map(), timer: 0, busy: false, again: false });
+    looks.set(path, { data: null, error: null, at: 0, askedAt: 0, answeredAt: 0, listeners: new Map(), timer: 0, busy: false, again: false, isOld: false });
   }
   return looks.get(path);
 }
@@ -122,12 +122,11 @@ async function look(path, more) {
   }
   present.busy = false;
   for (const update of present.listeners.keys()) update({});
-  if (present.again) {
-    present.again = false;
-    look(path);
-  } else {
-    schedule(path);
-  }
+  const { again, isOld } = present;
+  present.again = present.isOld = false;
+  if (again) look(path);
+  else if (isOld && pausesOf(present).length) lookSoon(path, present);
+  else schedule(path);
 }
 
 const pausesOf = (present) => [...present.listeners.values()].filter(Boolean);
@@ -165,6 +164,8 @@ onChange((what) => {
 
 // However often something changes, it is asked for at most every LEAST milliseconds.
 function lookSoon(path, present) {
+  present.isOld = present.busy; // the answer under way may be from before the change
+  if (present.busy) return;
   clearTimeout(present.timer);
   present.timer = setTimeout(() => look(path), Math.max(0, present.askedAt + LEAST - performance.now()));
 }
