@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,8 @@ BUSY_SECONDS = 10
 
 Health gives the store a second to answer. The store gives the disks a little less, and then shows what it knew before.
 """
+TAKE_OVER_SECONDS = 60
+"""How long health is asked again while it says that no store answers: a busy machine takes its time to start one."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Service:
         """The folder that a setting names, such as BACKUP_DIR."""
         return Path(self._environment[setting])
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
+    def wait_until_ready(self, seconds: float = 120) -> None:
         """Wait until the store answers. Raises AssertionError with the log where gunicorn ends instead."""
 
         def ready() -> bool:
@@ -99,12 +101,14 @@ class Service:
         body: bytes as they are, all else as JSON. port: of a proxy in front of the service. again: ask health again
         while the store does not answer, or may show what it knew before.
         """
-        asked_until = time.monotonic() + (BUSY_SECONDS if again and path == "/api/health" else 0)
+        first = time.monotonic()
         while True:
             began = time.monotonic()
             reply = self._request(method, path, body, headers, timeout, port)
             now = time.monotonic()
-            if now >= asked_until or (now - began < WAIT_SECONDS and b'"unreachable"' not in reply.body):
+            is_away, is_late = b'"unreachable"' in reply.body, now - began >= WAIT_SECONDS
+            longest = TAKE_OVER_SECONDS if is_away else BUSY_SECONDS if is_late else 0
+            if not again or path != "/api/health" or now - first >= longest:
                 return reply
             time.sleep(0.1)
 
@@ -143,8 +147,12 @@ class Service:
         return found
 
     def stores(self) -> list[int]:
-        """The store processes: one, or none while the next is being started."""
-        return [pid for pid, command in self.processes().items() if "app.store" in command]
+        """The store processes: one, or none while the next is being started.
+
+        A child that a store has begun has its command line until it runs its own program.
+        """
+        found = {pid for pid, command in self.processes().items() if "app.store" in command}
+        return [pid for pid in found if not _is_child_of(pid, found)]
 
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
@@ -161,6 +169,12 @@ class Service:
             processes.kill(self.processes())
             self.process.wait(60)
         return status
+
+
+def _is_child_of(pid: int, parents: Collection[int]) -> bool:
+    with suppress(OSError):  # it has ended
+        return processes.parent(pid) in parents
+    return False
 
 
 def service_environment(settings: Mapping[str, str], port: int, mark: str) -> dict[str, str]:

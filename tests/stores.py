@@ -49,8 +49,8 @@ def running_service(
 def running_client(settings: Settings, command: Sequence[str] = STORE_COMMAND) -> Iterator[StoreClient]:
     """A client of a store process that is started for it, with the lifeline that each gunicorn worker has."""
     client = BackupManager(settings, command).initialize()
-    _ask_again_while_the_machine_is_busy(client)
-    processes.wait_until(lambda: _has_started(client), "the store is restoring", 60)
+    ask_again_while_the_machine_is_busy(client)
+    processes.wait_until(lambda: _has_started(client), "the store is restoring", 120)
     try:
         yield client
     finally:
@@ -63,12 +63,12 @@ def running_client(settings: Settings, command: Sequence[str] = STORE_COMMAND) -
         spawn.reap()  # also a store that was killed and answered no hello
 
 
-def _ask_again_while_the_machine_is_busy(client: StoreClient) -> None:
+def ask_again_while_the_machine_is_busy(client: StoreClient) -> None:
     """A store has a second to answer `status`, too little at times: ask again while it answers at all."""
     ask = client.status
 
     def status() -> dict[str, Any]:
-        for _ in range(10):
+        for _ in range(20):
             try:
                 return ask()
             except StoreUnavailable:

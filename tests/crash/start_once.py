@@ -22,7 +22,8 @@ def serves(client: StoreClient) -> bool:
 
 def main(name: str) -> None:
     client = BackupManager(load(), STORE_COMMAND).initialize()
-    deadline = time.monotonic() + 60
+    client._patience = 90.0  # a busy machine takes its time to start the store that takes over
+    deadline = time.monotonic() + 90
     while not serves(client) and time.monotonic() < deadline:
         time.sleep(0.01)
     for number in range(3):

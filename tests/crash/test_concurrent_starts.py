@@ -16,14 +16,16 @@ from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.crash.load import check_history, exported, loading
 from tests.service import Service
-from tests.stores import STORE_COMMAND, wait_until_gone
+from tests.stores import STORE_COMMAND, ask_again_while_the_machine_is_busy, wait_until_gone
 
 CLIENTS = 20
 
 
 def test_twenty_clients_at_once_start_one_store(settings: Settings) -> None:
-    clients = [StoreClient.over(Spawner(settings, STORE_COMMAND, service="together")) for _ in range(CLIENTS)]
+    clients = [StoreClient(Spawner(settings, STORE_COMMAND, service="together"), patience=90.0) for _ in range(CLIENTS)]
     begin = threading.Barrier(CLIENTS)
+    for client in clients:
+        ask_again_while_the_machine_is_busy(client)
 
     def use(number: int) -> tuple[int, int]:
         begin.wait()

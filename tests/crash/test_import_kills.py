@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -64,8 +62,7 @@ def test_an_import_goes_on_while_the_store_is_killed(
     ) as importing:
         for number in range(kills):
             wait_until_at((number + 1) * RECORDS // (kills + 1), storage, importing)
-            for pid in running.stores():
-                os.kill(pid, signal.SIGKILL)
+            processes.kill(running.stores())
         printed, _ = importing.communicate(timeout=120)
     assert importing.returncode == 8, printed
     assert json.loads(printed)["events"] == RECORDS - RECORDS // BAD

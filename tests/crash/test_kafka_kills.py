@@ -24,7 +24,7 @@ from confluent_kafka import Producer
 from eventvault.database.registry import EventRegistry, open_leveldb
 from tests.kafka_broker import Kafka, SecuredKafka, User, or_skip
 from tests.kafka_process import KafkaBroker
-from tests.processes import wait_until
+from tests.processes import kill, wait_until
 from tests.schedule import series_seed
 from tests.service import Service
 
@@ -78,10 +78,15 @@ def broker_of(request: pytest.FixtureRequest, *, killed: bool) -> Iterator[tuple
 
 
 def kill_store(running: Service) -> None:
-    wait_until(running.stores, "there is no store", PATIENCE_SECONDS)
-    store = running.stores()[0]
-    os.kill(store, signal.SIGKILL)
-    wait_until(lambda: running.stores() and store not in running.stores(), f"no store took the place of {store}", 60)
+    found: list[int] = []
+
+    def is_there() -> bool:
+        found[:] = running.stores()
+        return bool(found)
+
+    wait_until(is_there, "there is no store", PATIENCE_SECONDS)
+    kill(found)
+    wait_until(lambda: set(running.stores()) - set(found), f"no store took the place of {found}", PATIENCE_SECONDS)
 
 
 def wait_until_consumed(running: Service, flow: Flow) -> None:
@@ -95,6 +100,7 @@ def offsets_of(manifest: dict[str, Any]) -> int:
 
 def check_archive(running: Service) -> None:
     """Whatever flows in: an archive has as many events as its offsets say, since each message is one."""
+    running.wait_until_ready()  # the store that takes over may need longer than a request waits for it
     made = running.post("/api/backup/create")
     assert made.status == 200, made.body
     name = made.json()["name"]

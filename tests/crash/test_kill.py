@@ -28,6 +28,12 @@ def seeded() -> random.Random:
     return random.Random(series_seed())
 
 
+@pytest.fixture(scope="module")
+def idle(module_service: Callable[..., Service]) -> Service:
+    """A service of one worker whose stores are killed, one after another."""
+    return module_service(workers=1)
+
+
 def the_store(running: Service) -> int:
     """The store that answers."""
     return int(running.get("/api/health").json()["store"]["pid"])
@@ -126,7 +132,7 @@ def test_everything_ends_with_a_master_that_is_killed_and_the_next_start_is_whol
         with loading(running.port, name=f"round{number}") as load:
             running.process.kill()
             running.process.wait()
-            processes.wait_until(lambda: not running.processes(), "the orphans live on", 40)  # noqa: B023
+            processes.wait_until(lambda: not running.processes(), "the orphans live on")  # noqa: B023
         acknowledged |= load.acknowledged
         assert is_free(running.port)
         running = service()
@@ -148,24 +154,23 @@ def test_a_store_that_hangs_is_replaced_and_nothing_is_lost_or_doubled(
     check_history(exported(running.port), load.acknowledged)
 
 
-def test_health_does_not_wait_for_a_store_that_hangs(service: Callable[..., Service]) -> None:
-    running = service(workers=1)
-    store = the_store(running)
+def test_health_does_not_wait_for_a_store_that_hangs(idle: Service) -> None:
+    store = the_store(idle)
     os.kill(store, signal.SIGSTOP)
     processes.wait_until(lambda: is_stopped(store), "the store goes on")
     processes.wait_until(  # an answer of half a second ago still counts
-        lambda: running.get("/api/health", again=False).json()["store"]["state"] == "unreachable",
+        lambda: idle.get("/api/health", again=False).json()["store"]["state"] == "unreachable",
         "health does not name the store",
     )
-    another_store_than(store, running)
+    another_store_than(store, idle)
 
 
-def test_an_idle_service_gets_another_store_by_itself(service: Callable[..., Service]) -> None:
-    running = service(workers=1)
+def test_an_idle_service_gets_another_store_by_itself(idle: Service) -> None:
+    idle.wait_until_ready()
     for _ in range(2):
-        (store,) = running.stores()
+        (store,) = idle.stores()
         os.kill(store, signal.SIGKILL)
-        another_store_than(store, running)
+        another_store_than(store, idle)
 
 
 def test_whoever_is_born_again_leaves_alone_what_lies_in_restore(
@@ -182,6 +187,7 @@ def test_whoever_is_born_again_leaves_alone_what_lies_in_restore(
     processes.kill([store, workers[0]])
     another_store_than(store, running)
     full_house(running, 2, {workers[0]})
+    running.wait_until_ready()
     assert running.get("/api/events/late").status == 200
 
     store, workers = the_store(running), running.workers()

@@ -284,5 +284,5 @@ def run_to_the_end(site: Site, kind: str) -> None:
 def test_no_acknowledged_event_is_missing_after_all_of_it(site: Site) -> None:
     acknowledged = set(site.load.acknowledged)
     processes.wait_until(
-        lambda: acknowledged <= recorded_ids(site.service), "events are in no present, journal or archive", 60
+        lambda: acknowledged <= recorded_ids(site.service), "events are in no present, journal or archive", 120
     )

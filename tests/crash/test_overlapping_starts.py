@@ -96,7 +96,7 @@ def interleave(settings: Settings, seed: int) -> None:
             for work in [lambda: _kill_store(orphan)] * KILLS + [lambda: _revive(orphan)] * 2:
                 jobs.append(pool.submit(after_a_pause, work, order.uniform(0, MOST_PAUSE)))
             for job in jobs:
-                job.result(120)
+                job.result(240)
             _check(settings, [event for start in starts for event in start.acknowledged], seed)
             _check_done(settings, archive, seed, is_staged=is_staged)
         finally:

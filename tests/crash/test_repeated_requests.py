@@ -45,7 +45,7 @@ def send_until_answered(service: Service, method: str, path: str, key: str) -> R
             answers.append(service.request(method, path, headers={"Idempotency-Key": key}))
         return bool(answers) and answers[-1].status not in (409, 503)
 
-    processes.wait_until(answered, "no answer", 60)
+    processes.wait_until(answered, "no answer")
     return answers[-1]
 
 
@@ -106,7 +106,7 @@ def test_events_are_stored_once_also_without_an_id(running: Service) -> None:
                 return answer.status == 201
             return False
 
-        processes.wait_until(answered, "no answer", 60)
+        processes.wait_until(answered, "no answer")
 
     stored = running.get("/api/events/export?type=keyed").body.splitlines()
     assert len(stored) == len(keys) == len({answer.json()["results"][0]["id"] for answer in answers})

@@ -127,9 +127,10 @@ def test_a_reload_is_noticed_by_no_client(service: Callable[..., Service]) -> No
             running.process.send_signal(signal.SIGHUP)
             processes.wait_until(lambda: not before & set(running.workers()), "the workers stay", 60)  # noqa: B023
             load.advance(10)
-    # A connection that is kept alive ends with its worker, which a client must expect.
+    # A connection that is kept alive ends with its worker, which a client must expect. Whoever loses the connection to
+    # one of the two may get the next one from the other, which is about to end too.
     assert set(load.troubles) <= {LOST}
-    assert load.troubles[LOST] <= 2 * 3
+    assert load.troubles[LOST] <= 2 * 3 * 2
     check_history(exported(running.port), load.acknowledged)
 
 

@@ -43,9 +43,16 @@ from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.clock_shim import SettableClock
 from tests.mounts import fill_bytes, fill_inodes, read_only, tiny_disk
-from tests.restoring import drafts, flip, make_archive
+from tests.restoring import drafts, flip, make_archive, put_in_the_way
 from tests.states.verbs import Surface
-from tests.stores import READY_CHORES, collect_stores, folders_beneath, running_service, wait_until_gone
+from tests.stores import (
+    READY_CHORES,
+    ask_again_while_the_machine_is_busy,
+    collect_stores,
+    folders_beneath,
+    running_service,
+    wait_until_gone,
+)
 
 QUIET = {"AUTO_BACKUP_ENABLED": "false", "SCRUB_INTERVAL": "0", "MAX_BACKUPS": "50"}
 JOBS = {"JOBS_ENABLED": "true", "JOBS_LOCAL_CONCURRENCY": "0"}
@@ -141,12 +148,13 @@ def state(name: str) -> Callable[[Callable[[Given], Iterator[Surface]]], State]:
 
 @contextmanager
 def served(
-    given: Given, settings: Settings, command: Sequence[str] = READY_CHORES, *, patience: float = 15.0
+    given: Given, settings: Settings, command: Sequence[str] = READY_CHORES, *, patience: float = 60.0
 ) -> Iterator[tuple[Surface, StoreClient]]:
     """A store process, which starts with the first request, and the application in front of it."""
     spawner = Spawner(settings, command, service=f"states-{secrets.token_hex(4)}")
     client = StoreClient.over(spawner)
     client._patience = patience
+    ask_again_while_the_machine_is_busy(client)
     jobs = JobsClient.over(settings.storage_dir, patience=patience) if settings.jobs_enabled else None
     app = create_app(settings, client, jobs=jobs)
     try:
@@ -191,7 +199,7 @@ def dispatcher_of(settings: Settings) -> int:
     processes.wait_until(
         lambda: sockets.listens(settings.storage_dir, data_folders.JOBS_SOCKET), "no dispatcher of jobs listens"
     )
-    with closing(sockets.connect(settings.storage_dir, 5.0, data_folders.JOBS_SOCKET)) as connection:
+    with closing(sockets.connect(settings.storage_dir, 60.0, data_folders.JOBS_SOCKET)) as connection:
         frames.send(connection, jobs_wire.request("hello"))
         return int(jobs_wire.read_reply("hello", frames.receive(connection)).pid)
 
@@ -429,9 +437,7 @@ def journal_behind(given: Given) -> Iterator[Surface]:
     settings = given.copy(**JOBS)
     with served(given, settings) as (surface, client):
         started(client, "serving")
-        journal = settings.backup_dir / "journal"
-        journal.rename(given.folder / "journal")
-        journal.write_bytes(b"")
+        put_in_the_way(settings.backup_dir / "journal")
         client.append(drafts(1, "unwritten"))
         wait_for_problem(client, "journal_failed")
         yield surface
