@@ -1,6 +1,7 @@
 """A process that consumes into a real LevelDB until it is killed: `consume_into_leveldb.py <folder>`.
 
-Prints the last sequence after each batch that is on disk; something else where a message came a second time.
+Takes a byte from its standard input before each batch, until that ends. Prints the last sequence after each batch that
+is on disk; something else where a message came a second time.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def main(folder: Path) -> None:
     def sink(
         drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]], _: Sequence[DeadLetter]
     ) -> AppendResult:
+        os.read(sys.stdin.fileno(), 1)
         (results,) = registry.append([AppendBatch(drafts, os.urandom(8), notes)])
         doubled = sum(result.duplicate for result in results)
         print(f"{doubled} read again" if doubled else registry.last_sequence, flush=True)

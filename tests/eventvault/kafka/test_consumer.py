@@ -122,7 +122,7 @@ def test_what_cannot_be_understood_becomes_a_dead_letter_and_the_rest_goes_on(ka
     assert b"not JSON" in headers[0]["x-eventvault-reason"]
     assert b"no value" in headers[1]["x-eventvault-reason"]
     assert b"type" in headers[2]["x-eventvault-reason"]
-    assert one.monitor.snapshot()["deadLetters"] == 3
+    until(lambda: one.monitor.snapshot()["deadLetters"] == 3, "the dead letters are not counted")
     assert [(each.message.offset, each.reference) for each in one.registry.letters] == [
         (offset, Reference(f"{topic}.dead-letter", 0, offset - 1)) for offset in (1, 2, 3)
     ]
@@ -170,7 +170,7 @@ def test_a_message_whose_headers_are_not_utf8_is_a_dead_letter(
     (letter,) = kafka.read(f"{topic}.dead-letter", 1)
     assert letter.value() == b'{"type": "odd"}'
     assert b"not UTF-8" in dict(letter.headers())["x-eventvault-reason"]
-    assert one.codes() == []
+    until(lambda: one.codes() == [], "health stays degraded")
 
 
 @pytest.mark.kafka
@@ -398,4 +398,4 @@ def test_batches_are_small_while_others_append_too(
     kafka.send(topic, events(2_002, 3_000))
     until(lambda: len(registry.drafts) == 3_000, "the events do not come")
     assert 0 < max(registry.batches) <= 20
-    assert alone.codes() == []
+    until(lambda: alone.codes() == [], "health stays degraded")
