@@ -143,7 +143,7 @@ upgrade:
 	@$(MAKE) lock LOCK_OPTIONS=--upgrade
 
 system-packages:
-	@scripts/system-packages nginx caddy openssl chromium firefox-esr bsdtar:libarchive-tools pigz jq java:default-jre-headless mvn:maven \
+	@scripts/system-packages nginx caddy openssl 'chromium-headless-shell|chromium' firefox-esr bsdtar:libarchive-tools pigz jq java:default-jre-headless mvn:maven \
 		mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3 \
 		b3sum busybox zsh fish 7z:p7zip-full promtool:prometheus "cc:gcc libc6-dev"
 

@@ -6,6 +6,7 @@ The targets apply to the default options; `--help` lists all.
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from benchmarks.bench_health import prepare
 from benchmarks.bench_serve import posts
 from benchmarks.load import Load
 from benchmarks.load import measure as put_under_load
-from tests.browser.conftest import CHROMIUM, until
+from tests.browser.conftest import until
 from tests.service import Service
 
 INTRODUCTION = """\
@@ -33,6 +34,7 @@ frames are those of two seconds in which the handle is dragged to and fro. The p
 and beside 100 open overviews: the requests of one real page in 30 seconds, 100 times as often, and 100 streams of
 changes, as if each page was in a browser of its own.
 """
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 MOST_BYTES = 150_000
 SENTENCE_SECONDS = 1.0
 MOST_PAINT = 1.5
