@@ -28,7 +28,7 @@ from eventvault.jobs.socket_transport import SocketTransport
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import settings_of_process
-from eventvault.store.process.detached import report_failure
+from eventvault.store.process.detached import report_failure, report_listening
 from eventvault.store.process.ending import end_if_useless, end_process, end_stuck, end_within
 from eventvault.store.process.ownership import ACQUIRE_SECONDS, OwnerLock, master_lives
 from eventvault.store.watchdog import Watchdog
@@ -105,7 +105,7 @@ def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
     try:
         opening.start(worker.start)
         log.info("dispatcher process %s serves the jobs of %s", os.getpid(), settings.storage_dir)
-        server.serve(settings.storage_dir)
+        server.serve(settings.storage_dir, report_listening)
         end_within(STOP_SECONDS)
         until = time.monotonic() + STOP_SECONDS - CLOSE_SECONDS
         worker.stop()

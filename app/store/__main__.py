@@ -31,7 +31,7 @@ from eventvault.notifications.receivers import check_addresses
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import collect_seldom, settings_of_process
-from eventvault.store.process.detached import report_failure
+from eventvault.store.process.detached import report_failure, report_listening
 from eventvault.store.process.dispatcher import DispatcherKeeper
 from eventvault.store.process.ending import end_if_useless, end_process, end_stuck, end_within
 from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
@@ -151,6 +151,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.end())
     listener = server.listen()
+    report_listening()
     collect_seldom()
     threading.Thread(target=service.initialize, name="initialize", daemon=True).start()
     if keeper is not None:

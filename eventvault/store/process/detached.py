@@ -15,7 +15,10 @@ from eventvault import environment
 from eventvault.settings import PROJECT, Settings
 
 FAILURE_VARIABLE = "EVENTVAULT_FAILURE"
-"""Environment variable of such a process: the descriptor of an open file in which it says why it cannot serve."""
+"""Environment variable of such a process: the descriptor of a pipe, which it closes once it listens.
+
+Before that it may say in it why it cannot serve.
+"""
 MAX_FAILURE_BYTES = 4096
 
 
@@ -56,6 +59,12 @@ def _for_handlers(settings: Settings) -> dict[str, str]:
 def own_errors() -> int | None:
     """The standard error of this process; None if it has none."""
     return sys.__stderr__.fileno() if sys.__stderr__ else None
+
+
+def report_listening() -> None:
+    """Tell the process that started this one that somebody listens."""
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        os.close(int(os.environ.pop(FAILURE_VARIABLE)))
 
 
 def report_failure(reason: str) -> None:

@@ -49,6 +49,7 @@ END_SECONDS = 10.0
 _SLICES = 10
 _BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 2.0, 5.0)
 _POLL_SECONDS = 0.01
+_SLICE_SECONDS = 0.1
 
 _children: list[subprocess.Popen[bytes]] = []
 
@@ -86,24 +87,43 @@ class Starts:
     ) -> None:
         """Start one, and wait until it listens, has ended, or the deadline (monotonic) comes.
 
-        begin: starts it; it gets the descriptor of a file in which the process says why it ends. is_over: whether to
-        wait no longer.
+        begin: starts it; it gets the descriptor of a pipe, in which the process says why it ends, and which it closes
+        once it listens. is_over: whether to wait no longer.
         """
-        failure = os.memfd_create("failure")
+        reading, writing = os.pipe()
         try:
-            child = begin(failure)
+            try:
+                child = begin(writing)
+            finally:
+                os.close(writing)
             while time.monotonic() < deadline and child.poll() is None and not is_over():
+                is_closed = _await_close(reading, _SLICE_SECONDS)
                 if self._listens():
                     self._back_off.succeed()
                     self.failure = ""
                     return
-                time.sleep(_POLL_SECONDS)
+                if is_closed:
+                    time.sleep(_POLL_SECONDS)
             if child.poll() is not None:
-                self.failure = os.pread(failure, MAX_FAILURE_BYTES, 0).decode(errors="replace")
+                self.failure = _read_now(reading).decode(errors="replace")
                 log.error("%s ended with status %s during its start", self._what, child.returncode)
                 self._back_off.fail()
         finally:
-            os.close(failure)
+            os.close(reading)
+
+
+def _await_close(pipe: int, seconds: float) -> bool:
+    """Return whether nobody has the other end of a pipe open any more, after at most so many seconds."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _read_now(pipe: int) -> bytes:
+    os.set_blocking(pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        return os.read(pipe, MAX_FAILURE_BYTES)
+    return b""
 
 
 class Spawner:
