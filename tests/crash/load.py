@@ -24,12 +24,14 @@ class Load:
     with Retry-After. bad: whatever else was answered; it must stay empty.
     """
 
-    def __init__(self, port: int, *, writers: int = 4, name: str = "load") -> None:
+    def __init__(self, port: int, *, writers: int = 4, name: str = "load", pause: float = 0.0) -> None:
+        """pause: of a writer after each event, in seconds."""
         self.acknowledged: dict[str, int] = {}
         self.troubles: Counter[str] = Counter()
         self.bad: list[str] = []
         self._port = port
         self._name = name
+        self._pause = pause
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(writers)]
         self._counts = [0] * writers
@@ -62,7 +64,7 @@ class Load:
                 if self._stopped.wait(0.02):
                     break
             self._counts[writer] = number + 1
-            if self._stopped.is_set():
+            if self._stopped.wait(self._pause):
                 break
         connection.close()
 
