@@ -30,6 +30,8 @@ from tests.service import PROJECT, Service
 
 HANDLERS = "tests.crash.job_handlers"
 PATIENCE_SECONDS = 90.0
+CLIENT_SECONDS = 60.0
+"""How long a request waits for a dispatcher: a busy machine takes its time to start the one that takes over."""
 
 
 class Run(NamedTuple):

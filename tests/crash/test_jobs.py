@@ -28,7 +28,7 @@ from eventvault.store.process.dispatcher import DispatcherKeeper
 from tests.clock_shim import SettableClock
 from tests.crash.job_invariants import check_history
 from tests.crash.job_series import Series
-from tests.crash.jobs_of_service import HANDLERS, Jobs, differences, lasting
+from tests.crash.jobs_of_service import CLIENT_SECONDS, HANDLERS, Jobs, differences, lasting
 from tests.processes import MARK, wait_until
 from tests.restoring import make_archive
 from tests.schedule import series_seed
@@ -57,9 +57,8 @@ def start_jobs(
             **more,
         }
         running = service(workers=1, environment=environment)
-        jobs = Jobs(
-            running, ledger, JobsClient.over(running.folder("STORAGE_DIR")), {**settings_environment, **environment}
-        )
+        client = JobsClient.over(running.folder("STORAGE_DIR"), patience=CLIENT_SECONDS)
+        jobs = Jobs(running, ledger, client, {**settings_environment, **environment})
         started.append(jobs)
         jobs.wait_for_workers()
         return jobs

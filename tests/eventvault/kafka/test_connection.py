@@ -342,7 +342,7 @@ def test_a_clock_that_is_set_back_makes_no_wait_of_a_producer_longer(tmp_path: P
     environment = {**os.environ, **clock.environment, "PYTHONPATH": str(PROJECT)}
     ran = subprocess.run(
         [sys.executable, "-c", _SHORT_WAITS],
-        env=environment, capture_output=True, text=True, timeout=30, check=False,
+        env=environment, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert "they ended" in ran.stdout, ran.stderr
 

@@ -95,7 +95,7 @@ def test_events_and_dead_letters_go_through_a_login_over_tls(
     one = consume_as(login(secured_kafka), topic)
     until(lambda: one.registry.types() == ["t1", "t2"], "the events do not come")
     assert [letter.value() for letter in kafka.read(f"{topic}.dead-letter", 1)] == [b"\xff"]
-    assert one.codes() == []
+    until(lambda: one.codes() == [], "health stays degraded")
 
 
 _TOKENS = """\
@@ -268,6 +268,7 @@ def test_one_connection_that_is_refused_is_named_until_it_logs_in_with_the_new_p
         runs.append(self)
 
     monkeypatch.setattr(run.Consuming, "__init__", remember)
+    monkeypatch.setattr(renewal, "RENEW_SECONDS", 10 * PATIENCE_SECONDS)  # however busy the machine is
     kafka, user = secured_kafka.kafka, secured_kafka.user()
     topic = kafka.topic()
     kafka.send(topic, events(1, 1))
@@ -460,7 +461,7 @@ def test_a_producer_that_is_refused_is_replaced_once_its_files_are_renewed(
     producer.drop()
     another = clients.producer(chosen)
     another.produce(topic, b"{}")
-    assert another.flush(30) == 0
+    assert another.flush(PATIENCE_SECONDS) == 0
     assert [message.value() for message in kafka.read(topic, 1)] == [b"{}"]
 
 
