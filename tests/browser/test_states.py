@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.browser import axe, pictures
-from tests.browser.conftest import Visit, until
+from tests.browser.conftest import WITHIN, Visit, until
 from tests.browser.states import STATES, State
 from tests.browser.world import World
 from tests.service import Service
@@ -30,6 +31,48 @@ def cases() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def vault(module_service: Callable[..., Service]) -> Service:
     return module_service(workers=1, environment={"AUTO_BACKUP_ENABLED": "false"})
+
+
+@pytest.fixture(scope="module")
+def page_of(chromium: Any) -> Iterator[Callable[[str, int], Any]]:
+    """Call it for the page of a form, which all states share: it has a process, and all files in its cache."""
+    pages: dict[tuple[str, int], Any] = {}
+
+    def page(colours: str, width: int) -> Any:
+        if (colours, width) not in pages:
+            context = chromium.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=colours, reduced_motion="reduce",
+                timezone_id="Europe/Berlin", locale="en-GB",
+            )  # fmt: skip
+            context.set_default_timeout(WITHIN)
+            pages[colours, width] = context.new_page()
+        return pages[colours, width]
+
+    yield page
+    for each in pages.values():
+        each.context.close()
+
+
+@contextmanager
+def leaving_nothing_behind(page: Any) -> Iterator[list[str]]:
+    """Yield what the console of the page says. Whoever is here next finds neither a session nor a setting."""
+    said: list[str] = []
+    listeners = {
+        "console": lambda message: said.append(message.text),
+        "pageerror": lambda error: said.append(str(error)),
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
+    try:
+        yield said
+    finally:
+        for event, listener in listeners.items():
+            page.remove_listener(event, listener)
+        if page.url != "about:blank":
+            page.evaluate("localStorage.clear(); sessionStorage.clear()")
+        page.goto("about:blank")
+        page.unroute_all()
+        page.context.clear_cookies()
 
 
 def open_state(page: Any, vault: Service, state: State) -> None:
@@ -59,17 +102,17 @@ def violations(page: Any, script: str) -> list[Any]:
 
 @pytest.mark.parametrize(("state", "colours", "width"), [*cases()])
 def test_a_state_says_what_it_must_and_axe_finds_nothing(
-    vault: Service, visit: Callable[..., Visit], axe_script: str, state: State, colours: str, width: int
+    vault: Service, page_of: Callable[[str, int], Any], axe_script: str, state: State, colours: str, width: int
 ) -> None:
-    here = visit(width, 900, color_scheme=colours, reduced_motion="reduce", timezone_id="Europe/Berlin", locale="en-GB")
-    page = here.page
-    open_state(page, vault, state)
-    if folder := pictures.folder():
-        pictures.take(page, folder / f"{state.name}-{colours}-{width}.webp")
-    assert violations(page, axe_script) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(SCROLLED_SIDEWAYS) == []
-    assert [text for text in here.said if "Content Security Policy" in text or "Error:" in text] == []
+    page = page_of(colours, width)
+    with leaving_nothing_behind(page) as said:
+        open_state(page, vault, state)
+        if folder := pictures.folder():
+            pictures.take(page, folder / f"{state.name}-{colours}-{width}.webp")
+        assert violations(page, axe_script) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(SCROLLED_SIDEWAYS) == []
+    assert [text for text in said if "Content Security Policy" in text or "Error:" in text] == []
 
 
 @pytest.mark.parametrize("replay", [False, True])
