@@ -118,10 +118,14 @@ def test_a_newcomer_backs_up_drags_back_looks_restores_undoes_and_uploads(
     browser.see("posted.meanwhile")
 
 
+@pytest.fixture(scope="module")
+def vault(module_service: Callable[..., Service]) -> Service:
+    return module_service(workers=1, environment=SETTINGS)
+
+
 @pytest.mark.parametrize("width", [firefox.WIDE, 320])
-def test_by_the_keyboard_alone(browser: Firefox, service: Callable[..., Service], width: int) -> None:
+def test_by_the_keyboard_alone(browser: Firefox, vault: Service, width: int) -> None:
     browser.set_width(width)
-    vault = service(workers=1, environment=SETTINGS)
     vault.post("/api/events", [{"type": "order.created"} for n in range(20)])
     vault.post("/api/backup/create")
     vault.post("/api/events", [{"type": "order.cancelled"} for n in range(3)])
