@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 POM = HERE / "pom.xml"
 TARGET = HERE / "target"
 MAVEN_SECONDS = 240
-START_SECONDS = 120
+START_SECONDS = 200
 JAVA_LEAST = 17
 PR_SET_PDEATHSIG = 1
 
