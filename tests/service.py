@@ -154,6 +154,15 @@ class Service:
         found = {pid for pid, command in self.processes().items() if "app.store" in command}
         return [pid for pid in found if not _is_child_of(pid, found)]
 
+    def wait_for_other_store(self, before: Collection[int]) -> None:
+        """Wait until a store serves that is none of those `before`; `ready` may be half a second old."""
+
+        def serves() -> bool:
+            store = self.get("/api/health").json()["store"] or {}
+            return store.get("pid") not in before and store.get("state") in ("serving", "read_only")
+
+        processes.wait_until(serves, "no other store serves")
+
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
 

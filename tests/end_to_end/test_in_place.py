@@ -39,7 +39,8 @@ def test_its_database_is_served_by_every_worker_and_its_bytes_are_kept(
     assert (backup["events"], backup["generation"]) == (None, None)
     assert running.post("/api/events", {"type": "t"}).json()["lastSequence"] == len(expected) + 1
 
-    processes.kill(running.stores())
-    running.wait_until_ready()
+    stores = running.stores()
+    processes.kill(stores)
+    running.wait_for_other_store(stores)
     assert running.get("/api/health").json()["store"]["events"] == len(expected) + 1
     assert len(running.get("/api/backup/list").json()["backups"]) == 1

@@ -61,7 +61,7 @@ def test_mail_and_webhook_get_one_message_for_a_failed_backup_and_one_for_its_en
 
     aside = block(folder)
     first.post("/api/events", {"type": "a"})
-    processes.wait_until(lambda: hook.messages and mailbox.mails, "nobody is told of the failure", 60)
+    processes.wait_until(lambda: hook.messages and mailbox.mails, "nobody is told of the failure")
     processes.wait_until(lambda: "eventvault_notifications_waiting 0.0" in metrics(first), "it is not noted")
     first.stop()
     folder.unlink()
@@ -73,8 +73,8 @@ def test_mail_and_webhook_get_one_message_for_a_failed_backup_and_one_for_its_en
         parts = [message["message"].partition("Over:\n")[2 if ended else 0] for message in hook.messages]
         return [text for text in parts if "- backup_failed, " in text]
 
-    processes.wait_until(lambda: told(ended=True), "nobody is told of its end", 60)
-    processes.wait_until(lambda: len(mailbox.mails) == len(hook.messages), "the mail does not come", 60)
+    processes.wait_until(lambda: told(ended=True), "nobody is told of its end")
+    processes.wait_until(lambda: len(mailbox.mails) == len(hook.messages), "the mail does not come")
     assert (len(told(ended=False)), len(told(ended=True))) == (1, 1)
     assert mailbox.titles() == hook.titles()
 
@@ -92,14 +92,14 @@ def test_receivers_that_hang_refuse_or_are_gone_change_nothing_else(
         running.post("/api/events", {"type": "a"})
         name = running.post("/api/backup/create").json()["name"]
         assert running.post("/api/backup/restore", {"backupName": name}).status == 200
-        processes.wait_until(lambda: hook.messages, "the good address is not told of the restore", 60)
+        processes.wait_until(lambda: hook.messages, "the good address is not told of the restore")
         assert hanging.arrived.wait(60)
 
         seen = [content for pid in running.processes() for content in visible(pid)]
         for number in range(20):
             assert running.post("/api/events", {"type": "a", "id": str(number)}, timeout=30).status == 201
         assert running.post("/api/backup/create").status == 200
-        processes.wait_until(lambda: len(failing(running)) == 4, "health does not name the receivers", 60)
+        processes.wait_until(lambda: len(failing(running)) == 4, "health does not name the receivers")
         assert not any("notify_failing" in message["message"] for message in hook.messages), "nobody is told of that"
         answers = [running.get(path).body for path in ("/api/health", "/metrics", "/openapi.json")]
         assert b"eventvault_notifications_failed_total" in answers[1]

@@ -12,7 +12,6 @@ import pytest
 
 from eventvault.problems import OpenProblems, Problem
 from tests.command_line import Command
-from tests.processes import wait_until
 from tests.service import Service
 
 ADDRESS = "/api/problems/kafka_messages_gone/accept"
@@ -43,8 +42,7 @@ def test_what_was_accepted_stays_so_when_the_store_is_killed(service: Callable[.
     assert running.post(ADDRESS, {"about": "a"}).status == 409
     (store,) = running.stores()
     os.kill(store, signal.SIGKILL)
-    wait_until(lambda: store not in running.stores(), "the store lives")
-    running.wait_until_ready()
+    running.wait_for_other_store([store])
 
     assert about(running) == ["b"]
     assert "an operator accepted kafka_messages_gone: messages of a are gone" in running.log()

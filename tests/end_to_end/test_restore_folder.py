@@ -32,8 +32,7 @@ def test_only_a_start_of_the_service_takes_what_lies_there(
 
     before = running.stores()
     processes.kill(before)
-    processes.wait_until(lambda: running.stores() not in ([], before), "no store takes over")
-    running.wait_until_ready()
+    running.wait_for_other_store(before)
     assert events(running) == 2, "a store that takes over"
 
     worker = running.workers()[0]
@@ -122,8 +121,9 @@ def test_a_bad_file_makes_health_degraded_and_names_it(
     running = service(workers=1)
 
     assert running.post("/api/events", {"type": "t"}).status == 201
-    processes.kill(running.stores())
-    running.wait_until_ready()
+    before = running.stores()
+    processes.kill(before)
+    running.wait_for_other_store(before)
     found = running.get("/api/health")
     (problem,) = found.json()["problems"]
 
