@@ -61,16 +61,20 @@ def hang(_: Job) -> None:
 
 
 @job("hang_on")
-def hang_on(_: Job) -> None:
+def hang_on(job: Job) -> None:
+    """Make the file that the payload names, if it names one, and hang whatever it is told."""
     while True:
         try:
+            if job.payload:
+                Path(job.payload).touch()
             time.sleep(3600)
         except BaseException:  # noqa: BLE001 - the worst that a handler can do
             continue
 
 
 @job("hang_in_c")
-def hang_in_c(_: Job) -> None:
+def hang_in_c(job: Job) -> None:
+    Path(job.payload).touch()
     sum(itertools.repeat(1))  # holds the interpreter's lock, and no signal handler runs
 
 
