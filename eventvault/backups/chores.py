@@ -33,7 +33,7 @@ def write_archive(
     check_at_once: int,
     earlier: Sequence[tuple[str, int]] = (),
 ) -> dict[str, Any]:
-    """Write the archive, check its tables → read it back → give it its name.
+    """Write the archive → read it back → check its new tables (begun beside the writing) → give it its name.
 
     Returns {size, digest, verified, copied, clones, compressed, checked, unchecked, bad, identity} or {exists}.
 

@@ -1,6 +1,8 @@
-"""Making a backup: checkpoint → archive → catalogue → rotate. `BackupMaker._create` has the steps in their order.
+"""Making a backup: checkpoint → write → read back → check → name → catalogue → rotate.
 
-The archive is made by a chore: write → read back → name (`eventvault.backups.chores`).
+`BackupMaker._create` has the steps in their order; a chore does those from write to name (`eventvault.backups.chores`).
+*rotate* removes the archives that no rule of retention keeps, and previous databases beyond KEEP_UNDO. If many tables
+are new, *check* and *rotate* come after *catalogue*, in another thread (`eventvault.backups.late_check`).
 """
 
 from __future__ import annotations
@@ -59,8 +61,7 @@ class BackupMaker:
     """Makes backups of the database of `bus` into BACKUP_DIR.
 
     outcomes: has the listeners to every backup, whoever requested it. on_checkpoint: called when a checkpoint is taken,
-    while no restore can swap the database. The function that it returns is called once the backup is made and old ones
-    are removed.
+    while no restore can swap the database. The function that it returns is called at the end of *rotate*.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """The swap of the database, as an intent on disk: after a kill at any instant the next start finishes it.
 
-Order: the new database is beside the old one, checked and synced → the intent is written → the old folder is renamed →
-the new one gets its name → what was restored is noted → the archive leaves `restore/` → the restore that was staged
-before is dropped → the intent is removed. Each step may be repeated. Before the intent is written nothing has changed.
+Order: the new database is beside the old one, checked and synced → the old one is closed → the intent is written → the
+old folder is renamed → the new one gets its name → what was restored is noted → the archive leaves `restore/` → the
+restore that was staged before is dropped → the intent is removed. Each step may be repeated. Before the intent is
+written nothing has changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The fourth step of a restore: write the intent, and put the new database in the place of the old one."""
+"""The fourth step of a restore: close the old database, write the intent, and put the new database in its place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Swapper:
         self._bus = bus
 
     def swap(self, intent: Intent, undone: PreviousDatabase | None) -> Intent:
-        """Swap while the service runs: the bus closes the old database and opens the new one.
+        """Swap while the service runs: wait for writers and readers → carry over → close → intent → rename → open.
 
         undone: the previous database that an undo brings back. Returns the intent as it was decided. Raises
         StoreRestoring if it is decided, but not done, or the new database cannot be opened yet.
