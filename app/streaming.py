@@ -1,4 +1,4 @@
-"""Long answers: those of any size are read from the store page by page while they are sent, others take a place."""
+"""Long answers: one of unlimited size is read from the store page by page while it is sent, others need a slot."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def attachment(name: str) -> str:
 
 
 def take_slot_for_long_answer(response: Response) -> Response:
-    """Return the answer, or TooBusy in place of a long one that finds no slot. Streams have theirs already.
+    """Return the answer, or TooBusy if it is long and no slot is free. A stream took its slot when it began.
 
     The end of the request frees it. Only for GET: after a request that changed something, TooBusy would be wrong.
     """

@@ -112,8 +112,8 @@ class Chores:
     def run(self, name: str, *, operation: Operation | None = None, **arguments: Any) -> dict[str, Any]:
         """Run a chore and return its result. Raises the error that the chore raised, or why it ended, or Cancelled.
 
-        operation: gets the progress, and a cancel of it ends this chore; by default what this thread works on. If
-        `scratch` is among its arguments, the chore gets a private folder in there, which is removed however it ends.
+        operation: receives the progress; cancelling it kills the chore. By default it is the operation of this thread.
+        If `scratch` is among its arguments, the chore gets a private folder in there, which is removed however it ends.
         """
         operation = operation or current()
         if "scratch" not in arguments:
@@ -183,13 +183,13 @@ def _output_of(child: subprocess.Popen[bytes], name: str, arguments: bytes, oper
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.communicate(timeout=STEP_SECONDS)
             raise errors.DiskFailed(
-                f"{name} failed: its process made no step for {CHORE_SECONDS:.0f} s and was ended",
+                f"{name} failed: its process made no step for {CHORE_SECONDS:.0f} s and was killed",
                 hint="see whether the disks of STORAGE_DIR and BACKUP_DIR answer, then try again",
             )
 
 
 def work_of(process: int) -> tuple[int, ...]:
-    """Return numbers that grow while a process or a child of it works: time of the processor, reads and writes."""
+    """Return numbers that grow while a process or a child of it works: CPU time, reads and writes."""
     folder, work = Path(f"/proc/{process}"), tuple[int, ...]()
     with contextlib.suppress(OSError, ValueError, IndexError):
         times = (folder / "stat").read_bytes().rpartition(b")")[2].split()[11:13]
@@ -204,7 +204,7 @@ def work_of(process: int) -> tuple[int, ...]:
 
 
 def start_process(name: str, niceness: int) -> subprocess.Popen[bytes]:
-    """The child that will do the chore `name`; it waits for its arguments."""
+    """Start the child process for the chore `name`; it waits for its arguments."""
     return subprocess.Popen(  # nosec B603  # no shell, and no word of a client
         [
             sys.executable,
@@ -244,7 +244,10 @@ def _private_folder(beneath: Path) -> Iterator[Path]:
 
 
 def _died(name: str, status: int, subject: str | None) -> errors.EventVaultError:
-    """The error for a child without an answer. A table is mapped into memory: a bad sector of it is SIGBUS."""
+    """Return the error of a child that died without an answer.
+
+    SIGBUS means a bad sector in a table: tables are mapped into memory.
+    """
     if status == -signal.SIGBUS:
         return errors.DiskFailed(
             f"{name} failed: the disk could not read a file that was mapped into memory",
@@ -253,18 +256,18 @@ def _died(name: str, status: int, subject: str | None) -> errors.EventVaultError
     if subject is not None and -status in _CRASHES:
         return errors.ArchiveUnsafe(
             f"reading {subject} failed: it ended the process that read it ({signal.Signals(-status).name})",
-            hint="nothing was changed; EventVault refuses it. Restore another archive",
+            hint="nothing was changed, and this archive is refused; restore another one",
         )
     return errors.TooBusy(
         f"the {name} process ended with status {status} and no answer",
-        hint="try again; the machine may have run out of memory, which the system's log says",
+        hint="try again; the machine may have run out of memory: see the system's log",
     )
 
 
 def as_event_vault_error(name: str, error: Exception, subject: str | None = None) -> errors.EventVaultError:
-    """Convert an error of a chore: what the system says of a disk is an answer too.
+    """Convert an error of a chore. An error of the disk keeps its cause.
 
-    subject: what the chore reads, if that may be hostile: then all else is its fault.
+    subject: what the chore reads, if that may be hostile: then every other error is blamed on it.
     """
     if isinstance(error, errors.EventVaultError):
         return error
@@ -273,7 +276,7 @@ def as_event_vault_error(name: str, error: Exception, subject: str | None = None
     if isinstance(error, MemoryError):
         return errors.ArchiveUnsafe(
             f"reading {subject} failed: it needs more memory than the {_memory_limit() // 2**20} MiB that it may take",
-            hint="nothing was changed; EventVault refuses it. Restore another archive",
+            hint="nothing was changed, and this archive is refused; restore another one",
         )
     return errors.ArchiveDamaged(
         f"reading {subject} failed: {type(error).__name__}: {str(error)[:200]}",
@@ -311,7 +314,7 @@ def main(name: str, parent: int, niceness: int, clock_correction: int, longest_v
     clock.use(lambda: clock.system_now() - clock_correction)
     record_size.use(longest_value)
     chore = getattr(importlib.import_module(CHORES[name]), name)
-    gc.freeze()  # what is loaded stays: at the end of the process it is not looked through for garbage
+    gc.freeze()  # spares a garbage collection of the loaded modules when the process ends
     arguments = orjson.loads(sys.stdin.buffer.read())
     _limit_memory()
     lines = ProgressLines(_write)

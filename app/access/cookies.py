@@ -20,12 +20,12 @@ log = logging.getLogger("eventvault.access")
 COOKIE = "__Host-ev"
 KEY_HEADER = "X-EventVault-Session"
 SIGNED_IN = "eventvault.session"
-"""Where a request has its session in its environ, once the cookie and what else it needs were right."""
+"""The key in the environ of a request under which its session is stored once it was authenticated."""
 
 _OWN_PAGE = frozenset({"same-origin", "none"})
 """`Sec-Fetch-Site` of a link in a page of this service, and of an address that its user typed."""
 _RETRY_SECONDS = 60.0
-"""How long after a use could not be noted the next try may come."""
+"""Seconds until the next attempt, after a use could not be recorded."""
 
 
 class SignedIn(NamedTuple):
@@ -46,7 +46,7 @@ class BrowserSessions:
 
         Raises SessionEnded, SessionKeyMissing, or Forbidden for a page of another site.
         """
-        found = self._of_cookie()
+        found = self._authenticate_cookie()
         if found is None:
             return None
         key = request.headers.get(KEY_HEADER)
@@ -62,16 +62,16 @@ class BrowserSessions:
         return found
 
     def begin(self, credential: Credential) -> NewSession:
-        """Begin a session. One that the browser had is ended: its cookie is replaced. Raises TooBusy or NoSpace."""
+        """Begin a session. The browser's earlier one ends, as its cookie is replaced. Raises TooBusy or NoSpace."""
         assert credential.token_id is not None
-        before = self._session_of_cookie()
+        before = self._find_session()
         new = self._sessions.begin(credential.token_id)
         if before is not None:
             self._sessions.end(before)
         return new
 
     def end(self) -> None:
-        """End the session of the present request, if it has one. Raises TooBusy or NoSpace."""
+        """End the session of the current request, if it has one. Raises TooBusy or NoSpace."""
         session = session_of_request()
         if session is not None:
             self._sessions.end(session)
@@ -79,10 +79,10 @@ class BrowserSessions:
     def is_live(self, session: Session) -> bool:
         return self._tokens.is_live(session.token) and self._sessions.is_live(session)
 
-    def _of_cookie(self) -> SignedIn | None:
+    def _authenticate_cookie(self) -> SignedIn | None:
         if "HTTP_COOKIE" not in request.environ or COOKIE not in request.cookies:
             return None
-        session = self._session_of_cookie()
+        session = self._find_session()
         credential = None if session is None else self._tokens.credential_of_id(session.token)
         if session is None or credential is None:
             raise SessionEnded(
@@ -91,29 +91,29 @@ class BrowserSessions:
             )
         return SignedIn(session, credential)
 
-    def _session_of_cookie(self) -> Session | None:
+    def _find_session(self) -> Session | None:
         cookies = request.cookies.getlist(COOKIE)
         return self._sessions.find(cookies[0]) if len(cookies) == 1 else None
 
     def _note_use(self, session: Session) -> None:
-        """Extend the session by its full life. If that cannot be written, its end stays where it was."""
+        """Extend the session by its full life. If that cannot be written, the expiry does not change."""
         if time.monotonic() < self._next_note:
             return
         try:
             self._sessions.note_use(session)
         except (EventVaultError, *SYSTEM_ERRORS) as error:
             self._next_note = time.monotonic() + _RETRY_SECONDS
-            log.warning("the use of a session cannot be noted: %s", error)
+            log.warning("could not record that a session was used: %s", error)
 
 
 def session_of_request() -> Session | None:
-    """Return the session by which the present request was let in."""
+    """Return the session that authenticated the current request."""
     session: Session | None = request.environ.get(SIGNED_IN)
     return session
 
 
 def _refuse_other_pages() -> None:
-    """The cookie is sent with what a page of another port of this host asks for, too."""
+    """Refuse a request from a page of another port of this host: browsers send the cookie with it too."""
     if request.environ.get("HTTP_SEC_FETCH_SITE", "none") not in _OWN_PAGE:
         raise Forbidden(
             "a page of another site or port sent this request", hint="open the page that this service serves"

@@ -21,17 +21,17 @@ WATCH_SECONDS = 0.5
 
 
 def begin(call: Callable[[], Any], started_by: str) -> str:
-    """Begin the operation that a call of the store is, and return its id without waiting for its end."""
+    """Start the operation that `call` runs in the store, and return its id without waiting for its end."""
     try:
         with calling(Caller(started_by, asynchronous=True)):
             retry_while_store_is_away(call)
     except OperationBegun as begun:
         return begun.operation_id
-    raise TypeError(f"{call} is no operation")
+    raise TypeError(f"{call} is not an operation")
 
 
 def follow(store: Store, operation_id: str, show: Callable[[Progress], None]) -> OperationEntry:
-    """Return the operation once it has ended. show: gets its progress meanwhile. Raises OperationNotFound."""
+    """Return the operation once it has ended. show: called with its progress until then. Raises OperationNotFound."""
     versions = {operation_id: 0}
     while True:
         changed = retry_while_store_is_away(lambda: store.watch_operations(versions, WATCH_SECONDS))

@@ -194,9 +194,9 @@ class BackupMaker:
     def _create(self, request: BackupRequest, trigger: Trigger) -> Created:
         self.late_check.wait(WAIT_SECONDS)
         started = time.monotonic()
-        with ExitStack() as staged:
+        with ExitStack() as stack:
             request.operation.step("checkpoint")
-            staging = staged.enter_context(self._staging_folder())
+            staging = stack.enter_context(self._staging_folder())
             checkpoint, on_made = self._take_checkpoint(request, staging, clock.now())
             archive, result = self.archiver.write(
                 checkpoint.folder, checkpoint.context, partial(request.operation.note, ARCHIVE)
@@ -207,9 +207,9 @@ class BackupMaker:
                      duration)  # fmt: skip
             complete = partial(self._complete, entry, on_made)
             if result["unchecked"]:
-                self._check_later(checkpoint, result, entry.name, complete, staged.pop_all())
+                self._check_later(checkpoint, result, entry.name, complete, stack.pop_all())
             else:
-                staged.close()
+                stack.close()
                 complete()
         return Created(entry, duration)
 
@@ -219,9 +219,9 @@ class BackupMaker:
         result: dict[str, Any],
         name: str,
         complete: Callable[[], None],
-        staged: ExitStack,
+        stack: ExitStack,
     ) -> None:
-        """Check the tables of the archive `name` after the request was answered; then close `staged`."""
+        """Check the tables of the archive `name` after the request was answered; then close `stack`."""
         about, storage = checkpoint.context, self._settings.storage_dir
         tables, named = result["unchecked"], msgspec.convert(result["identity"], FileIdentity)
 
@@ -235,7 +235,7 @@ class BackupMaker:
             self._note_problem(error, about.store_id, about.generation.id)
 
         compressed = result["compressed"]
-        self.late_check.start(checkpoint.folder, tables, compressed, name, named, on_whole, on_failure, staged.close)
+        self.late_check.start(checkpoint.folder, tables, compressed, name, named, on_whole, on_failure, stack.close)
 
     def _complete(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
         self.last_made = time.monotonic()
@@ -268,7 +268,7 @@ class BackupMaker:
         def pause_writes() -> Iterator[Manifest]:
             # The database is used only while writes are paused. A swap, and the committer after a failed write, hold
             # the committer's lock and wait for the database's users: a user must never wait for that lock.
-            self.requests.close(request)
+            self.requests.close(request)  # no further request shares this backup
             with self._bus.committer.paused(), self._bus.using() as registry:
                 self._bus.check_writable()  # after a failed write, the log may hold what nobody acknowledged
                 yield self._manifest(registry, request.label, created)

@@ -35,7 +35,7 @@ PERIODS: dict[str, Callable[[datetime], Any]] = {
 """Name of a rule → what tells a period from others of its kind. An hour that passes twice is two hours."""
 NEWEST, PINNED, LAST_GOOD, NOT_OURS = "newest", "pinned", "last-good", "not-ours"
 DAMAGED, CLOCK, BEING_READ = "damaged", "clock", "being-read"
-"""Why an archive stays that no rule keeps. CLOCK: its time is in doubt."""
+"""Reasons why an archive stays although no rule keeps it. CLOCK: its time is in doubt."""
 
 _FAR = 2**63
 _LAST_DAY = clock.YEAR_10000 - 2 * 86_400_000_000
@@ -74,7 +74,7 @@ def plan_retention(
     is_read: Callable[[str], bool] = lambda _name: False,
     just_made: str | None = None,
 ) -> RetentionPlan:
-    """Decide about each archive. Of what stays, the same rules remove nothing.
+    """Return the plan. Applied again to what stays, the rules remove nothing.
 
     entries: all archives, in any order. now: microseconds. generations: those of the open database, oldest first; they
     decide which archive is newer, whatever the clock was. runs: what archives share; None: nothing. is_clock_held: the
@@ -107,7 +107,7 @@ class _Pass:
         self.excess = 0
         self._rules = rules
         self._just_made = just_made
-        self._good = [entry for entry in present if _counts(entry) and entry.problem is None]
+        self._good = [entry for entry in present if _was_made_here(entry) and entry.problem is None]
         self._count = _GoodCount(present)
         dated = [] if is_clock_held else _with_certain_time(self._good)
         self.reasons = _rules_that_keep(self._good, dated, rules, now)
@@ -117,7 +117,7 @@ class _Pass:
 
     def _all_reasons(self, entry: BackupEntry, is_certain: bool) -> tuple[str, ...]:
         reasons = [*self.reasons.get(entry.name, ()), *[PINNED] * entry.pinned]
-        if not _counts(entry):
+        if not _was_made_here(entry):
             return (*reasons, NOT_OURS)
         if entry.problem is not None:
             return (*reasons, DAMAGED)
@@ -181,7 +181,7 @@ def still_removable(entries: Sequence[BackupEntry], names: Sequence[str]) -> lis
     have been pinned, found damaged, or become the last good one."""
     count, present, going = _GoodCount(entries), {entry.name: entry for entry in entries}, list[str]()
     for entry in (present[name] for name in names if name in present):
-        if _counts(entry) and entry.problem is None and not entry.pinned and not count.is_last(entry):
+        if _was_made_here(entry) and entry.problem is None and not entry.pinned and not count.is_last(entry):
             count.remove(entry)
             going.append(entry.name)
     return going
@@ -228,7 +228,7 @@ def _with_certain_time(good: Sequence[BackupEntry]) -> list[BackupEntry]:
     return [entry for entry, earliest, latest in around if latest < entry.created < earliest]
 
 
-def _counts(entry: BackupEntry) -> bool:
+def _was_made_here(entry: BackupEntry) -> bool:
     # What the catalogue once attributed to this installation may be proven no longer, as after another key.
     return entry.origin == "created" and entry.is_ours
 

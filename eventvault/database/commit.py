@@ -49,7 +49,7 @@ LONGEST_TURN_SECONDS = 3600.0
 QUEUE_SECONDS = 10.0
 ANSWER_SECONDS = 25.0
 _LOOK_SECONDS = 0.5
-"""How often the deadlines are looked at."""
+"""Seconds between two checks of the deadlines."""
 
 Done = Callable[[AppendResult | EventVaultError], None]
 

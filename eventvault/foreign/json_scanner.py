@@ -46,7 +46,7 @@ class Document(NamedTuple):
 def read_document(text: bytes) -> Document:
     """Split a document into its members. Raises ValueError if `text` is not one JSON document in UTF-8.
 
-    One with too many values is not split, as it would fill the memory.
+    A document with too many values is not split: its members would fill the memory.
     """
     if json_text.has_too_many_values(text, MAX_VALUE_BYTES):
         _check_json(text)
@@ -67,7 +67,7 @@ def read_document(text: bytes) -> Document:
 
 
 def _check_json(text: bytes) -> None:
-    """Raise ValueError if a text is no JSON. It is read without keeping anything of it."""
+    """Raise ValueError if a text is not JSON. No parsed value stays in memory."""
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
     except (msgspec.MsgspecError, RecursionError) as error:

@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
 
 class Columns(Sequence[Record], ABC):
-    """Records, and the columns of them that most need: then no record is made."""
+    """Records, with the columns that most readers need, so that no Record object is made."""
 
     @abstractmethod
     def offsets(self) -> list[int]: ...
@@ -66,7 +66,7 @@ class Columns(Sequence[Record], ABC):
 
 
 def to_drafts(messages: Sequence[Record]) -> list[EventDraft | None]:
-    """Return the event in each message as a draft; None for one that is to be read by `to_draft`, if it is an event."""
+    """Return the event in each message as a draft; None where `to_draft` has to decide whether it is an event."""
     texts = messages.texts() if isinstance(messages, Columns) else _texts(messages)
     plain = [text for text in texts if text is not None]
     events: Sequence[EventDraft | OrdinaryEvent | None] = ordinary.read_complete(plain)
@@ -74,7 +74,8 @@ def to_drafts(messages: Sequence[Record]) -> list[EventDraft | None]:
         found = iter(events)
         events = [None if text is None else next(found) for text in texts]
     return [
-        _draft(each, messages[index]) if isinstance(each, OrdinaryEvent) else each for index, each in enumerate(events)
+        _draft(event, messages[index]) if isinstance(event, OrdinaryEvent) else event
+        for index, event in enumerate(events)
     ]
 
 
@@ -82,7 +83,7 @@ def to_draft(message: Record, mode: Mode | None = None, *, strict: bool = False)
     """Return the event in a message as a draft, with its data as it came. Raises Unreadable.
 
     mode: None: as its headers say. strict: raise Unreadable also if an object in the data of a whole event has a name
-    twice, since readers differ in which value counts. What is stored is read so.
+    twice, since readers differ in which value counts. Stored events are read strictly.
     """
     if message.problem is not None and mode in (None, "binary"):
         raise Unreadable(message.problem)
@@ -95,9 +96,9 @@ def to_draft(message: Record, mode: Mode | None = None, *, strict: bool = False)
 
 
 def _draft(sent: AnyEvent, message: Record) -> EventDraft:
-    """Fill missing attributes in from the message alone, so that one that is read again gives the same event.
+    """Fill missing attributes in from the message alone.
 
-    Then it is not stored twice.
+    So a message that is consumed again gives the same event, which is not stored twice.
     """
     if sent.sent_id is None:
         sent = sent.with_id(derived_id(message))
@@ -114,8 +115,8 @@ def plain_texts(values: Iterable[bytes | None], headers: Sequence[Headers | None
     if headers.count(_USUAL_HEADERS) == len(headers):
         return list(values)
     return [
-        value if not each or each == _USUAL_HEADERS or _are_plain(each) else None
-        for value, each in zip(values, headers, strict=True)
+        value if not own or own == _USUAL_HEADERS or _are_plain(own) else None
+        for value, own in zip(values, headers, strict=True)
     ]
 
 

@@ -1,7 +1,7 @@
-"""Quarantined messages: dead letters as the registry holds them, beside the offset behind them. Pure.
+"""The stored form of quarantined messages. Each is written together with the offset that follows it. No I/O.
 
-Each has two keys, both in the write of that offset: one by its place in Kafka with its bytes, and one in the order of
-time with what a list shows. `docs/format.md` describes both.
+Each message has two keys. The content key is sorted by place in Kafka, and its value has the message's bytes. The list
+key is sorted by time, and its value has what a list shows. `docs/format.md` describes both.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Place(NamedTuple):
-    """Where a message was in Kafka. copy: 0; above it for another message at that place, of a topic made anew."""
+    """Where a message was in Kafka.
+
+    copy: 0; 1, 2, … for later messages at the same place, after the topic was deleted and created again.
+    """
 
     topic: str
     partition: int
@@ -61,7 +64,7 @@ class Place(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A dead letter. reference: where Kafka has it; None: where it was read."""
+    """A dead letter. reference: where Kafka has it; None: at the place where it was read."""
 
     message: Record
     reason: str
@@ -99,17 +102,17 @@ def list_key(at: int, place: Place) -> bytes:
 
 
 def first_key_after(at: int) -> bytes:
-    """Return a key of the list behind all of the instant `at`, and before any later one's."""
+    """Return a key that sorts after all list keys of the instant `at`, and before those of later instants."""
     return keys.QUARANTINE_LIST + _TIME.pack(at + 1)
 
 
 def content_key(key: bytes) -> bytes:
-    """Return the other key of the message that a key of the list names."""
+    """Return the content key of the message with the list key `key`."""
     return keys.QUARANTINED + key[9:]
 
 
 def described(message: Record, reason: str) -> tuple[Facts, Content]:
-    """Return what is stored of a dead letter, as if its bytes were small. `Content.at` is 0."""
+    """Return what is stored of a dead letter of any size; `without_bytes` shortens a large one. `Content.at` is 0."""
     headers = tuple((_encodable(name), value) for name, value in message.headers)
     problem = None if message.problem is None else _encodable(message.problem)[:_MAX_REASON]
     content = Content(at=0, key=message.key, value=message.value, headers=headers, problem=problem)
@@ -139,7 +142,7 @@ def puts_of(place: Place, at: int, facts: Facts, content: Content) -> tuple[tupl
 
 
 def weight_of(facts: Facts, list_value: bytes) -> int:
-    """Return how many bytes a message counts in the quarantine."""
+    """Return how many bytes of MOST_BYTES a message uses."""
     return len(list_value) + (facts.size if facts.reference is None else 0)
 
 
@@ -206,17 +209,17 @@ def checked(
     for key, value in contents:
         place = _place_in(key[1:])
         if place not in by_place:
-            raise ValueError(f"{place.id} is there and not listed")
+            raise ValueError(f"{place.id} has content but no list entry")
         listed_key, listed_value, entry = by_place.pop(place)
         _check_content(entry, value)
         yield place, ((key, value), (listed_key, listed_value))
     if by_place:
-        raise ValueError(f"{next(iter(by_place)).id} is listed and not there")
+        raise ValueError(f"{next(iter(by_place)).id} has a list entry but no content")
 
 
 def _check_facts(place: Place, facts: Facts) -> None:
     if not 0 <= facts.size < 2**31 or not 0 <= facts.crc < 2**32 or len(facts.reason) > _MAX_REASON:
-        raise ValueError(f"{place.id} is not as a dead letter is")
+        raise ValueError(f"{place.id} has a size, a checksum or a reason that no dead letter has")
 
 
 def check_row(key: bytes, facts: bytes, content: bytes) -> None:
@@ -240,7 +243,7 @@ def _check_content(entry: Quarantined, stored: bytes) -> None:
 
 
 def leaving(entries: Iterable[Place], kafka: Mapping[str, Mapping[str, int]]) -> int:
-    """Return how many messages a registry with these next offsets does not have: they come behind them."""
+    """Return how many of these messages lie at or after the next offsets in `kafka`: such a registry lacks them."""
     return sum(place.offset >= kafka.get(place.topic, {}).get(str(place.partition), 0) for place in entries)
 
 

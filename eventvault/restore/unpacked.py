@@ -1,4 +1,4 @@
-"""Checks a database of ours that was unpacked from an archive: completely, or as far as the archive is not trusted."""
+"""Checks a database of ours that was unpacked from an archive: completely, or only what is not known to be good."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_as_needed(
     expected: int | None = None,
     upto: int | None = None,
 ) -> Check:
-    """Check what was unpacked from the proven archive `path`, whose digests were right. Returns how.
+    """Check what was unpacked from the proven archive `path`, whose digests were right. Returns which check was made.
 
     If its content was read before, nothing is read again. Else every block of its tables is read; its events were
     checked when they were stored. An archive of format 1 was made without a check of its tables or of any

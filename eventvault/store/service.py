@@ -414,9 +414,9 @@ class StoreService(ComposedStore):
         return self._history.describe_remedy(identity, last)
 
     def _drop_previous_later(self) -> Callable[[], None]:
-        """Called at a checkpoint: returns what drops the previous databases of now, but the newest KEEP_UNDO.
+        """Return a function that removes the previous databases that exist now, except the newest KEEP_UNDO.
 
-        A database that a later restore replaces may hold events that the backup does not.
+        It is called at a checkpoint: a database that a later restore replaces may hold events that the backup does not.
         """
         names = self.previous.names()
         return lambda: self.previous.drop_beyond(self.settings.keep_undo, names)

@@ -22,17 +22,17 @@ from eventvault.settings import Settings
 log = logging.getLogger("jobs")
 
 RECENT = 1_000
-"""So many reports a dispatcher reads that never read any: among them may be the hello of a worker that came first."""
+"""Newest reports that a dispatcher reads at its first start: an earlier worker's hello may be among them."""
 _CREATED_SECONDS = 0.2
-"""How long after it was created a topic is looked for."""
+"""Seconds until a missing topic is looked for again, as it was just created."""
 _TOPIC_MISSING = "jobs_topic_missing"
 
 
 class ReportsReader:
     """Reads the reports, and lets the missing topics of jobs be created.
 
-    A topic that is shorter or another one than before is read from its beginning: a report that is read twice, or of an
-    attempt that is over, changes nothing, and what was lost with the old topic is sent again.
+    A topic that is shorter than before, or another one, is read from its beginning. A report that is read twice changes
+    nothing, nor does one of an attempt that is over. Reports that the old topic lost are sent again.
     """
 
     def __init__(self, settings: Settings, state: ReaderState) -> None:
@@ -64,7 +64,7 @@ class ReportsReader:
         return items, sizes
 
     def _check(self) -> None:
-        """Look at the topics, and begin to read. Raises KafkaUnreachable, or RestartReader if it is another topic."""
+        """Check the topics, and begin to read. Raises KafkaUnreachable, or RestartReader if it is another topic."""
         if self._cluster_id is None:
             cluster = topics.cluster_once_logged_in(self._admin)
             if cluster is None:
@@ -88,7 +88,7 @@ class ReportsReader:
             self._topic_info = topic_info
 
     def _begin(self, topic_info: TopicInfo) -> int:
-        """Return where to begin: behind what was read, or with the newest ones if nothing was ever read."""
+        """Return the offset to begin at: after the last report read; at the first start, at the newest RECENT ones."""
         low, high = topics.bounds(self._admin, self._topic, 0)
         position = self._state.reports
         if position is None:
@@ -98,12 +98,12 @@ class ReportsReader:
             return begin
         other = position.topic_id and topic_info.topic_id and position.topic_id != topic_info.topic_id
         if other or not low <= position.offset <= high:
-            log.warning("the topic %s is not as it was, and is read from its beginning", self._topic)
+            log.warning("the topic %s was created again or lost messages; it is read from its beginning", self._topic)
             return OFFSET_BEGINNING
         return position.offset
 
     def _report(self, message: Message) -> ReadReport | None:
-        """Return the report in a message; None if there is none, which is counted."""
+        """Return the report in a message. Counts a message that is not a report, and returns None."""
         offset = message.offset() or 0
         position = self._state.reports = self._position(offset + 1, self._topic_info)
         try:
@@ -111,7 +111,7 @@ class ReportsReader:
         except messages.NONE_OF_OURS as error:
             if not self._state.invalid:
                 log.warning(
-                    "offset %d of %s is no report; further ones are only counted: %s", offset, self._topic, error
+                    "offset %d of %s is not a report; later ones are only counted: %s", offset, self._topic, error
                 )
             self._state.invalid += 1
             return None

@@ -58,7 +58,7 @@ class LastRestore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_intent(storage_dir: Path, intent: Intent, name: str = data_folders.INTENT) -> None:
-    """Decide the restore (with data_folders.STAGED_RESTORE: for the next start of the service)."""
+    """Write the intent durably: the restore is decided (STAGED_RESTORE: for the next start of the service)."""
     small_files.write(storage_dir / name, intent)
 
 
@@ -111,7 +111,7 @@ def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
 
 
 def free_name(storage_dir: Path, name: str) -> str:
-    """`name`, or one like it if that exists: a folder that was copied back by hand, say."""
+    """Return `name`, or one like it if that exists, for example as a folder that somebody copied back."""
     return f"{name}-{secrets.token_hex(4)}" if (storage_dir / name).exists() else name
 
 

@@ -20,7 +20,7 @@ from eventvault.store.ports.past_reader import PastReader
 
 
 class PastReaderOwner(PastReader):
-    """on_copied: called with what was asked for once all of it is in the present."""
+    """on_copied: called with the query once all its events were appended to the registry."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class PastReaderOwner(PastReader):
 
     def copy_events_to_present(self, query: ScanQuery, *, operation: Operation | None = None) -> CopyResult:
         self._lifecycle.check_readable()
-        view = query.generation or ""
-        with self._event_log.lease_generation(view):
-            self._views.build_again(view)  # before the copy's own step, which it would end
+        view_or_generation = query.generation or ""
+        with self._event_log.lease_generation(view_or_generation):
+            self._views.build_again(view_or_generation)  # first: it sets a step, which would end the copy's own step
             result = copy_events_to_present(query, self._event_log, operation or Operation())
-        generation = self._views.generation_of(view)
+        generation = self._views.generation_of(view_or_generation)
         self._on_copied(msgspec.structs.replace(query, generation=generation))
         return result
 

@@ -331,7 +331,7 @@ def test_a_disk_that_takes_no_note_ends_no_session(
     clock_at(app, monkeypatch, clock.now() + HOUR)
     for _ in range(3):
         assert page.ask("/api/settings") == 200
-    assert caplog.text.count("the use of a session cannot be noted") == 1
+    assert caplog.text.count("could not record that a session was used") == 1
     assert page.browser.post("/api/session", json={"token": READER}).status_code == 507
 
 
