@@ -693,6 +693,31 @@ def test_an_answer_shows_that_comes_for_an_earlier_visit(vault: Service, visit: 
     place.get_by_text("count 3").wait_for()
 
 
+def test_a_page_that_was_hidden_meanwhile_does_not_ask_again(vault: Service, visit: Callable[..., Visit]) -> None:
+    place = tried(vault, visit, """
+      const { useLook } = await load("service.js");
+      Object.defineProperty(document, "hidden", { get: () => window.hides === true });
+      const realFetch = window.fetch;
+      let count = 0, look;
+      window.fetch = (path, options) => {
+        if (path !== "/made-up") return realFetch(path, options);
+        count += 1;
+        asked();
+        return answer.then(found => found.clone());
+      };
+      render(h(() => {
+        look = useLook("/made-up", 60000);
+        return h("p", null, `asked ${count}, count ${look.data?.count}`);
+      }), place);
+      await isAsked;
+      look.again();
+      window.hides = true;
+      come(new Response('{"count": 3}', { headers: { "Content-Type": "application/json" } }));
+    """)  # fmt: skip
+    place.get_by_text("count 3").wait_for()
+    assert place.inner_text() == "asked 1, count 3"
+
+
 def test_an_address_counts_that_changes_before_anything_listens(vault: Service, visit: Callable[..., Visit]) -> None:
     place = tried(vault, visit, """
       const { useRoute } = await load("route.js");

@@ -124,6 +124,7 @@ async function look(path, more) {
   for (const update of present.listeners.keys()) update({});
   const { again, isOld } = present;
   present.again = present.isOld = false;
+  if (document.hidden && pausesOf(present).length) return; // it is asked again once somebody sees it
   if (again) look(path);
   else if (isOld && pausesOf(present).length) lookSoon(path, present);
   else schedule(path);
