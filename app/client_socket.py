@@ -250,7 +250,7 @@ class ClientSocket:
     def _stop_if_revoked(self) -> None:
         if not self._may_still_go_on():
             self.is_broken = True
-            log.info("an answer was broken off, as its client may not have it any more")
+            log.info("an answer was broken off, as its client may no longer read it")
             raise BrokenPipeError(errno.EPIPE, "the client may not have its answer any more")
 
     def _may_still_go_on(self) -> bool:

@@ -82,7 +82,7 @@ class ClaimedKey:
         try:
             self._claim.end(answer)
         except (*SYSTEM_ERRORS, NoSpace) as error:
-            log.warning("the answer to a request with an Idempotency-Key is not noted: %s", error)
+            log.warning("could not record the answer to a request with an Idempotency-Key: %s", error)
 
 
 def claim_key() -> ClaimedKey | None:
@@ -103,7 +103,7 @@ def _go_on_without(error: Exception) -> None:
     """Carry a delete out without a note of its key, as it may free the space that the note needs."""
     if request.method != "DELETE":
         raise error
-    log.warning("an Idempotency-Key is not noted: %s", error)
+    log.warning("could not record an Idempotency-Key: %s", error)
 
 
 def _begin() -> Response | None:

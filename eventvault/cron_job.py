@@ -76,7 +76,7 @@ class DueRun:
             if note.due is not None:
                 self.seconds = max(0, self._path.stat().st_mtime_ns // 1000 - note.due) / 1e6
         except OSError as error:
-            log.warning("%s cannot be read, so nothing is made up for: %s", self._path, error)
+            log.warning("%s cannot be read, so no missed run is made up for: %s", self._path, error)
         return self._note.due is not None and not self._note.is_repeated
 
     def begin(self, since: int, history: History | None = None, *, is_repeated: bool = False) -> None:
@@ -119,7 +119,7 @@ class DueRun:
             small_files.write(self._path, note)
             self._saved = note
         except (OSError, NoSpace) as error:
-            log.warning("the schedule cannot be noted in %s: %s", self._path, error)
+            log.warning("could not record the schedule in %s: %s", self._path, error)
         self._touch()
 
     def each_second(self) -> None:

@@ -376,7 +376,7 @@ class Pool:
                     slot.output.drain()
                     self._listener.reported(slot, report)
         except (ConnectionError, *NONE_OF_OURS) as error:
-            log.warning("an executor wrote what is no report, and is killed: %s", error)
+            log.warning("an executor wrote something that is not a report, and is killed: %s", error)
             self.kill(slot)
 
     def _drain(self, slot: Slot) -> None:

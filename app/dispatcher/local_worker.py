@@ -138,7 +138,7 @@ class LocalWorker:
         try:
             small_files.write(self._file, noted)
         except (OSError, EventVaultError) as error:  # then the next dispatcher starts another one, and this one ends
-            log.warning("the local worker cannot be noted in %s: %s", self._file, error)
+            log.warning("could not record the local worker in %s: %s", self._file, error)
         return process
 
     def _watch(self, process: _Process) -> None:

@@ -62,7 +62,7 @@ class SharedThreads:
                 log.debug("the streams wait for the store: %s", error)
                 time.sleep(AGAIN_SECONDS)
             except Exception:
-                log.exception("the streams have nothing new for a moment")
+                log.exception("reading for the streams failed unexpectedly; it is tried again")
                 time.sleep(AGAIN_SECONDS)
 
     def _is_needed(self, name: str) -> bool:

@@ -206,7 +206,7 @@ class StreamWriter:
     def _look(self, connection: ClientSocket, now: float) -> None:
         stream = self._streams[connection]
         if not connection.may_go_on():
-            log.info("a stream was ended, as its client may not have it any more")
+            log.info("a stream was ended, as its client may no longer read it")
             self._finish(connection)
         elif stream.is_stuck(connection, now):
             log.info("a stream was ended, as its client took nothing of it for %.0f s", now - stream.moved_at)

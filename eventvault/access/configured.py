@@ -37,7 +37,7 @@ class ConfiguredTokens:
         except InvalidSettings as error:
             problem = error.message
             if problem != self._problem:
-                log.warning("%s; what this process read there before counts", problem)
+                log.warning("%s; what this process read there earlier stays in force", problem)
         self._problem = problem
         return (*self._of_setting, *self._of_file), problem
 

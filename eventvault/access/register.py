@@ -198,7 +198,7 @@ class TokenRegister:
             try:
                 self._files.settle()
             except EventVaultError as error:
-                log.warning("a copy of the tokens is not written: %s", error)
+                log.warning("could not write a copy of the tokens: %s", error)
 
     def _after(self, found: Present) -> Present:
         """Return what was found, but stay closed if files vanish while the service runs."""
@@ -260,7 +260,7 @@ class Looks:
         try:
             self._look()
         except Exception:
-            log.exception("looking at the tokens failed; what was known before counts")
+            log.exception("checking the tokens failed; what was known before stays in force")
         self.counts_until = began + self._every if began >= self._expired else 0.0
         self._running = None
         running.ended.set()

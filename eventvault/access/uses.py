@@ -50,4 +50,4 @@ class TokenUses:
             finally:
                 os.close(handle)
         except OSError as error:
-            log.debug("the use of a token is not noted: %s", error)
+            log.debug("could not record that a token was used: %s", error)

@@ -180,7 +180,7 @@ class Chain:
         try:
             small_files.write(self._note, note, mode=0o600)
         except (OSError, NoSpace) as error:
-            log.warning("the end of the audit cannot be noted in %s: %s", self._note, error)
+            log.warning("could not record the end of the audit in %s: %s", self._note, error)
 
 
 def _about_audit(what: str, about: dict[str, Any]) -> Entry:

@@ -142,7 +142,7 @@ def yield_to_backups(settings: Settings) -> None:
     """Rename the key in STORAGE_DIR if BACKUP_DIR has another one, which then counts. Raises OSError."""
     if has_foreign_backups(settings):
         replaced = small_files.rename_to_free(_paths(settings)[0], data_folders.REPLACED_SUFFIX)
-        log.warning("the key in BACKUP_DIR counts, as the database is lost; the other one is now %s", replaced)
+        log.warning("the database is lost, so the key in BACKUP_DIR is used; the other one is now %s", replaced)
 
 
 def _names_another_installation(settings: Settings) -> bool:

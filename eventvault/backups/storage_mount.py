@@ -39,7 +39,7 @@ def note_mount(settings: Settings) -> None:
             check_folder(settings)
             small_files.write(_path(settings), _StorageFile(1, present))
     except (EventVaultError, OSError) as error:
-        log.warning("%s does not say where STORAGE_DIR is mounted: %s", settings.backup_dir, error)
+        log.warning("could not record in %s where STORAGE_DIR is mounted: %s", settings.backup_dir, error)
 
 
 def check_mounted(settings: Settings) -> None:

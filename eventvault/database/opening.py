@@ -93,11 +93,11 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
 
 
 def _clear_places(folder: Path) -> None:
-    """Rename what is no file in the place of a file that LevelDB opens for writing: it would wait for a pipe."""
+    """Rename anything but a file that has the name of a file which LevelDB writes: LevelDB would wait for a pipe."""
     for name in _WRITTEN:
         with suppress(FileNotFoundError):
             if not stat.S_ISREG((folder / name).stat().st_mode):
-                log.warning("%s is no file; it is now %s", folder / name,
+                log.warning("%s is not a file; it is now %s", folder / name,
                             rename_to_free(folder / name, data_folders.DAMAGED_SUFFIX))  # fmt: skip
 
 

@@ -230,7 +230,7 @@ class UnfinishedFile:
             try:
                 self._write_if_changed(is_stopped)
             except Stopped:
-                log.info("the writing of the unfinished jobs was stopped: %s is as it was", self._path)
+                log.info("the writing of the unfinished jobs was stopped; %s did not change", self._path)
             except (EventVaultError, *SYSTEM_ERRORS) as error:
                 if self.problem is None:
                     log.warning("the unfinished jobs cannot be written to %s: %s", self._path, error)

@@ -203,7 +203,7 @@ class WatchedProducer(Producer):
         try:
             self._renew()
         except (InvalidSettings, KafkaException) as error:  # a file is being written, say
-            log.debug("a producer goes on as it is: %s", hidden.hide(str(error)))
+            log.debug("a producer was not replaced: %s", hidden.hide(str(error)))
 
     def _renew(self) -> None:
         present = connection.properties(self._settings)

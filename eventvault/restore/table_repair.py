@@ -108,7 +108,7 @@ class TableRepair:
                 return False
             if not copies or len(whole) < len(copies):
                 missing = ", ".join(name for name in copies if name not in whole) or "no table"
-                log.error("the database cannot be repaired: no whole copy is known of %s", missing)
+                log.error("the database cannot be repaired: no whole copy of %s was found", missing)
                 return False
             while_closed(lambda: self._replace(whole))
             log.warning("damaged tables were replaced by whole copies: %s", ", ".join(whole))
@@ -134,7 +134,7 @@ class TableRepair:
         for copy in self._copies(name, size, staging):
             if _is_whole(copy, size) and (_digest(copy) == digest or _is_same(copy, damaged, size)):
                 return copy
-            log.warning("%s is no whole copy of %s", copy, damaged)
+            log.warning("%s is not a whole copy of %s", copy, damaged)
         return None
 
     def _generation(self) -> str | None:

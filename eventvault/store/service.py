@@ -403,7 +403,7 @@ class StoreService(ComposedStore):
         try:
             return self.restorer.outcome_of(operation_id) or self.backups.made_before(record.notes)
         except (EventVaultError, *SYSTEM_ERRORS) as error:
-            log.warning("what became of the operation %s is not known: %s", operation_id, error)
+            log.warning("could not find out what became of the operation %s: %s", operation_id, error)
             return None
 
     def _remedy(self) -> str:

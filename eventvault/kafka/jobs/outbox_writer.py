@@ -102,7 +102,7 @@ class OutboxWriter:
             if form == message:
                 self._write(message, outcomes.shortened(message))
                 return
-            log.error("a message to %s is dropped, because its topic takes no larger one", self._topics[message.kind])
+            log.error("a message to %s is dropped: it is larger than the topic allows", self._topics[message.kind])
             self._on_brokers[message] = self.has_news = True
             return
         self._on_brokers.pop(message, None)

@@ -93,7 +93,7 @@ class ReaderThread:
         except KafkaException as error:
             return topics.reason_of(error)
         except Exception as error:
-            log.exception("%s begins again", self._name)
+            log.exception("%s failed unexpectedly, and begins again", self._name)
             return f"{type(error).__name__}: {error}"
         finally:
             if reader is not None:

@@ -121,7 +121,7 @@ class WorkReader:
             work = messages.decode_work(message.value() or b"")
         except messages.NONE_OF_OURS as reason:
             if not self._state.invalid:
-                log.warning("a message of %s is none for workers; others are only counted: %s", self._topic, reason)
+                log.warning("a message of %s is not for workers; later ones are only counted: %s", self._topic, reason)
             self._state.invalid += 1
             return None
         return work if work.to == self._state.session else None

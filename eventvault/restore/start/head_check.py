@@ -92,7 +92,7 @@ class HeadCheck:
                     self._problems.accept(problem)
                     log.info("the events that generation %s lacked were appended to the present", problem.about)
                 except (EventVaultError, OSError) as error:  # the events are there, so the request has succeeded
-                    log.warning("health goes on naming generation %s: %s", problem.about, error)
+                    log.warning("health continues to name generation %s: %s", problem.about, error)
 
     def _compare(self, registry: EventRegistry, before: Head | None) -> Fork | None:
         """Replay what can be replayed, and return where a generation begins and why, if it must.
