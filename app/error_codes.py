@@ -206,14 +206,14 @@ ANSWERS: dict[str, ErrorCode] = {
     "backups_changed": ErrorCode(
         "`BACKUP_DIR` is not the folder that this installation wrote to: its disk may not be mounted.",
         "/data/backups has nothing of this installation, which has an event database in /data/storage",
-        "Mount the disk or correct `BACKUP_DIR`; it is used again by itself. If the folder is meant, "
+        "Mount the disk or correct `BACKUP_DIR`; it is used again automatically. If the folder is meant, "
         "[accept it](problems.md).",
         409, CONFLICT,
     ),
     "backups_unavailable": ErrorCode(
         "`BACKUP_DIR` is missing, or cannot be read or written.",
         "listing the backups in /data/backups failed: Permission denied: /data/backups",
-        "Do what the hint says to that folder. It is used again by itself.",
+        "Do what the hint says to that folder. It is used again automatically.",
         503, TRY_AGAIN, 5,
     ),
     "audit_broken": ErrorCode(
@@ -319,7 +319,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "journal_failed": ErrorCode(
         "The journal is behind: the newest events are in the database only.",
         "the journal could not be written: No space left on device: /data/backups/journal",
-        "Do what the hint says. It goes on by itself, and writes what it missed.",
+        "Do what the hint says. It continues automatically, and writes what it missed.",
         503, TRY_AGAIN, 5,
     ),
     # The database.
@@ -344,7 +344,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "database_locked": ErrorCode(
         "Another program has the database open.",
         "/data/storage/event_registry_db is held by the process 4711; its LOCK file is in use and was not touched",
-        "End that process. Do not delete `LOCK`. The service continues by itself.",
+        "End that process. Do not delete `LOCK`. The service continues automatically.",
         503, TRY_AGAIN, 5,
     ),
     "database_missing": ErrorCode(
@@ -391,7 +391,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "store_unavailable": ErrorCode(
         "No store process answered for as long as a request can wait. `error` says why, if the store could say it.",
         "no store process answers: another process owns the database: it holds /data/storage/owner.lock",
-        "It is started again by itself. If not, do what `error` and the log of the service say.",
+        "It is started again automatically. If not, do what `error` and the log of the service say.",
         503, TRY_AGAIN, 1,
     ),
     "store_stopping": ErrorCode(
@@ -447,7 +447,7 @@ ANSWERS: dict[str, ErrorCode] = {
         "A disk has no space or no inode left, or a quota or a file size is exceeded.",
         "the event database could not be written: IO error: /data/storage/event_registry_db/000012.log: No space left "
         "on device",
-        "Free some space on the disk that `error` names. It works again by itself; meanwhile "
+        "Free some space on the disk that `error` names. It works again automatically; meanwhile "
         "[reads go on](failing-disks.md).",
         507, NO_SPACE,
     ),
@@ -529,7 +529,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "jobs_unavailable": ErrorCode(
         "The dispatcher, which owns the jobs, did not answer for as long as a request can wait.",
         "no dispatcher answers at /data/storage/jobs.sock",
-        "It is started again by itself. If not, the log of the service says why. Commands need a running service.",
+        "It is started again automatically. If not, the log of the service says why. Commands need a running service.",
         503, TRY_AGAIN, 1,
     ),
     "jobs_damaged": ErrorCode(
@@ -555,7 +555,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "kafka_unreachable": ErrorCode(
         "No broker answers, or the broker refuses.",
         "no Kafka broker answers at localhost:9092",
-        "Start the broker or correct the address. It is tried again by itself.",
+        "Start the broker or correct the address. It is tried again automatically.",
         503, TRY_AGAIN, 5,
     ),
     "kafka_refused": ErrorCode(
@@ -563,7 +563,7 @@ ANSWERS: dict[str, ErrorCode] = {
         "was.",
         "the Kafka brokers refuse EventVault: the login fails: sasl_ssl://kafka:9093/bootstrap: SASL authentication "
         "error: Authentication failed",
-        "The hint says which setting to correct. It is tried again by itself, with what the files have then.",
+        "The hint says which setting to correct. It is tried again automatically, with what the files have then.",
         503, TRY_AGAIN, 5,
     ),
     "partition_not_stopped": ErrorCode(
@@ -734,7 +734,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     "jobs_not_sent": ErrorCode(
         "The dispatcher met an unforeseen error. [Jobs](jobs.md) and reports are accepted, but none is sent.",
         "jobs are accepted, but none is sent to a worker: the request failed: LookupError: …",
-        "The log of the dispatcher has the error. It is tried again by itself, at least every ten seconds.",
+        "The log of the dispatcher has the error. It is tried again automatically, at least every ten seconds.",
     ),
     "local_worker_failed": ErrorCode(
         "The service's own worker of [jobs](jobs.md) ends again and again. It is started again, after ever longer "
@@ -798,7 +798,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     "audit_waits": ErrorCode(
         "Lines of the [audit](audit.md) wait in `STORAGE_DIR`, as `BACKUP_DIR` cannot be written.",
         "lines of the audit wait in STORAGE_DIR: No space left on device: /data/backups/audit",
-        "Do what the hint says to that folder. The lines are written by themselves then; what is done goes on.",
+        "Do what the hint says to that folder. The lines are then written automatically; other work goes on.",
     ),
     "jobs_held": ErrorCode(
         "[Jobs](jobs.md) come from a copy, as `jobs_db` was lost, and may have run since. Nothing is sent.",
@@ -859,7 +859,7 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Unpin or delete archives, or raise `MAX_BACKUP_BYTES`. [Retention](retention.md) says what it counts.",
     ),
     "catalogue_damaged": ErrorCode(
-        "The catalogue was damaged and made anew from the archives.",
+        "The catalogue was damaged and rebuilt from the archives.",
         "/data/backups/.catalogue.json was damaged",
         _DAMAGED_FILE,
     ),
@@ -874,7 +874,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     "stuck": ErrorCode(
         "A part of the store made no step for ten seconds, or a disk does not answer.",
         "the journal made no step for 12 s: it waits for /data/backups",
-        "Check the disk that the message names. A store that writes nothing for a minute is replaced by itself.",
+        "Check the disk that the message names. A store that writes nothing for a minute is replaced automatically.",
     ),
     "tokens_damaged": ErrorCode(
         "A copy of the file of the [tokens](access.md) was damaged.",
@@ -958,7 +958,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     "kafka_topic_refused": ErrorCode(
         "The brokers do not let the service read the topic; the others are read.",
         "the topic events cannot be read: Broker: Topic authorization failed",
-        "Allow the client to Read and to Describe the topic. It is tried again by itself.",
+        "Allow the client to Read and to Describe the topic. It is tried again automatically.",
     ),
     "kafka_no_topic": ErrorCode(
         "No topic matches the pattern of `KAFKA_EVENTS_TOPIC`.",
@@ -977,7 +977,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     ),
     "kafka_waits": ErrorCode(
         "Events from Kafka wait, because they cannot be stored now.", "events from Kafka wait: the store is restoring",
-        "Correct what the message names. The events are consumed by themselves then.",
+        "Correct what the message names. The events are then consumed automatically.",
     ),
     "kafka_publish_topic_missing": ErrorCode(
         "The topic that events are published to does not exist.",
@@ -987,7 +987,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     "kafka_publish_late": ErrorCode(
         "Events wait a minute to be published, or 15 seconds while that fails, or the brokers refuse EventVault.",
         "events have been waiting for 75 s to be published to published",
-        "Check whether the brokers answer. The events are published by themselves once they do; none is lost.",
+        "Check whether the brokers answer. The events are published automatically once they do; none is lost.",
     ),
     "kafka_event_too_large": ErrorCode(
         "An event is larger than `max.message.bytes` of the topic, so it was published without its data.",
