@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from eventvault import chores
+from eventvault import chores, progress
 from eventvault.backup_manager import BackupManager
 from eventvault.backups import installation_folder
 from eventvault.errors import EventVaultError, StoreUnavailable
@@ -29,6 +29,9 @@ STORE_COMMAND = [sys.executable, "-m", "app.store"]
 READY_CHORES = [sys.executable, "-m", "tests.crash.store_with_ready_chores"]
 """For tests that are not about the start of chores, each of which is a Python that loads its modules."""
 
+LONG_INTERVAL = 60_000
+"""Milliseconds between two rounds of the journal, from which on a test writes its segments itself."""
+
 
 @contextmanager
 def running_service(
@@ -38,11 +41,27 @@ def running_service(
     installation_folder._confirmed.clear()
     service = StoreService(settings, service_starts=service_starts, with_kafka=False, jobs=jobs, health_shared=0.0)
     service.initialize()
+    _await_first_round(service)
     try:
         yield service
     finally:
         service.stop()
         service.bus.close()
+
+
+def _await_first_round(service: StoreService) -> None:
+    """Let the round of the journal end that begins with the service: a test with a long interval counts on no other.
+
+    It may come late on a busy machine, and would write what the test has appended meanwhile. A disk may hang in it.
+    """
+    thread = service.journal._thread
+
+    def is_over() -> bool:
+        return any(each._thread == thread.ident and each.stepped is None for each in progress._all())
+
+    if thread.is_alive() and service.settings.journal_interval >= LONG_INTERVAL:
+        with suppress(TimeoutError):
+            processes.wait_until(is_over, "the journal does not rest", 5)
 
 
 @contextmanager
