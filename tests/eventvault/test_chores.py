@@ -21,10 +21,10 @@ from eventvault import chores as chores_module
 from eventvault.chores import IDLE_NICENESS, NICENESS, Chores, as_event_vault_error, start_process
 from eventvault.errors import (
     ArchiveDamaged,
-    ArchiveError,
     ArchiveUnsafe,
     Cancelled,
     DiskFailed,
+    EventVaultError,
     NoSpace,
     TooBusy,
 )
@@ -65,25 +65,22 @@ def is_idle_for_disks(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("less_urgent", [NICENESS, 0, IDLE_NICENESS])
 def test_a_chore_is_so_many_steps_less_urgent_than_whoever_began_it(less_urgent: int, tmp_path: Path) -> None:
-    archive = tmp_path / "archive.tar.gz"
-    os.mkfifo(archive)
-    begun: list[int] = []
+    found: list[tuple[int, bool]] = []
 
     def look() -> None:
-        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-        begun.append(int(children[-1]))
+        (child,) = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+        processes.wait_until(
+            lambda: "pipe" in Path(f"/proc/{child}/wchan").read_text(), "it does not wait for its arguments"
+        )
+        found.append((niceness(int(child)), is_idle_for_disks(int(child))))
 
     with ThreadPoolExecutor(1) as pool:
         chores = Chores(niceness=less_urgent)
-        said = pool.submit(
-            chores.run, "check_archive", archive=str(archive), scratch=str(tmp_path), depth=Argument(look)
-        )
-        with archive.open("wb"):  # opening succeeds once the chore reads
-            seen, idle = niceness(begun[0]), is_idle_for_disks(begun[0])
-        with pytest.raises(ArchiveError):
-            said.result(60)
-    assert seen == min(LEAST_URGENT, niceness() + less_urgent)
-    assert idle == (less_urgent == IDLE_NICENESS)
+        archive = str(tmp_path / "archive.tar.gz")  # is missing
+        begun = pool.submit(chores.run, "check_archive", archive=archive, scratch=str(tmp_path), depth=Argument(look))
+        with pytest.raises(EventVaultError):
+            begun.result(120)
+    assert found == [(min(LEAST_URGENT, niceness() + less_urgent), less_urgent == IDLE_NICENESS)]
 
 
 def test_a_chore_that_is_cancelled_says_so_and_nothing_more_is_begun() -> None:
