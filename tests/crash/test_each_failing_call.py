@@ -12,7 +12,6 @@ import errno
 import itertools
 import random
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,11 +31,10 @@ from tests.crash.test_each_system_error import ANSWERS, ERRORS, PROMISED_SECONDS
 from tests.failing_calls import FailingCalls
 from tests.restoring import drafts, ids
 from tests.schedule import series_seed, share
-from tests.stores import STORE_COMMAND, folders_beneath, running_client
+from tests.stores import READY_CHORES, STORE_COMMAND, folders_beneath, running_client
 
 pytestmark = pytest.mark.slow
 
-READY_CHORES = [sys.executable, "-m", "tests.crash.store_with_ready_chores"]
 SAMPLE = 2
 """How many calls of each verb `make test` lets fail."""
 AT_ONCE = 4
