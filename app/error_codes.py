@@ -319,7 +319,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "journal_failed": ErrorCode(
         "The journal is behind: the newest events are in the database only.",
         "the journal could not be written: No space left on device: /data/backups/journal",
-        "Do what the hint says. It continues automatically, and writes what it missed.",
+        "Do what the hint says. The journal then continues automatically, and writes the events that it missed.",
         503, TRY_AGAIN, 5,
     ),
     # The database.
@@ -874,7 +874,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     "stuck": ErrorCode(
         "A part of the store made no step for ten seconds, or a disk does not answer.",
         "the journal made no step for 12 s: it waits for /data/backups",
-        "Check the disk that the message names. A store that writes nothing for a minute is replaced automatically.",
+        "Check the disk that the message names. If a store cannot write for a minute, another one replaces it.",
     ),
     "tokens_damaged": ErrorCode(
         "A copy of the file of the [tokens](access.md) was damaged.",

@@ -45,9 +45,10 @@ QUEUE_SECONDS = 10.0
 STOP_SECONDS = 3.0
 """How long a stopping worker still waits for clients."""
 LINGER_SECONDS = 2.0
-"""How long a connection that is ended waits until the client closes it too, or sends more of a body that nobody reads.
+"""Seconds that a connection stays open after its last answer, for the client to close it.
 
-A client that still sends when its connection is closed might lose the answer.
+Each part of a body that still arrives begins them again: a client that is sending when the connection is closed might
+lose the answer.
 """
 MAX_LINGER_SECONDS = 30.0
 """How long it waits for a client that goes on sending."""

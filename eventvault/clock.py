@@ -47,10 +47,10 @@ def correction() -> int:
 
 
 def later_than(orders: Iterable[int], instant: int) -> int:
-    """Return what to record of something that begins at `instant`, so that `order_of` sorts it after earlier ones.
+    """Return the number to store with what begins at `instant`: with it, `order_of` sorts it after all before it.
 
-    orders: of the earlier ones. Returns 0 if `instant` is later than all of them. Else the clock is behind, and the
-    largest of them is returned.
+    orders: of all before it. The number is 0 if `instant` is later than all of them. Else the clock is behind, and the
+    number is the largest of them.
     """
     newest = max(orders, default=0)
     return newest if newest >= instant else 0

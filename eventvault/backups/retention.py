@@ -1,6 +1,6 @@
 """The retention rules: which archives may be removed, and why the others stay. Plain data; nothing is removed here.
 
-The rules remove only good archives that were made here. They never remove one that is damaged, uploaded or found.
+The rules remove only good archives that were made here. Damaged, uploaded and copied archives stay.
 Generation and sequence decide which one is newer; its time decides its age and its hour, day, week, month and year.
 Where the two disagree, or the clock is not believed, age and calendar remove nothing.
 

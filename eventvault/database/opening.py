@@ -93,7 +93,7 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
 
 
 def _clear_places(folder: Path) -> None:
-    """Rename anything but a file that has the name of a file which LevelDB writes: LevelDB would wait for a pipe."""
+    """Rename a pipe, a folder or the like that has the name of a file of LevelDB: LevelDB would wait for a pipe."""
     for name in _WRITTEN:
         with suppress(FileNotFoundError):
             if not stat.S_ISREG((folder / name).stat().st_mode):

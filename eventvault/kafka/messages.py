@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
 
 class Columns(Sequence[Record], ABC):
-    """Records, with the columns that most readers need, so that no Record object is made."""
+    """Records by columns. Most readers need a few columns only, and then no Record object is made."""
 
     @abstractmethod
     def offsets(self) -> list[int]: ...
@@ -98,7 +98,7 @@ def to_draft(message: Record, mode: Mode | None = None, *, strict: bool = False)
 def _draft(sent: AnyEvent, message: Record) -> EventDraft:
     """Fill missing attributes in from the message alone.
 
-    So a message that is consumed again gives the same event, which is not stored twice.
+    If a message is consumed again, its event has the same id, and is not stored twice.
     """
     if sent.sent_id is None:
         sent = sent.with_id(derived_id(message))

@@ -31,8 +31,8 @@ _TOPIC_MISSING = "jobs_topic_missing"
 class ReportsReader:
     """Reads the reports, and lets the missing topics of jobs be created.
 
-    A topic that is shorter than before, or another one, is read from its beginning. A report that is read twice changes
-    nothing, nor does one of an attempt that is over. Reports that the old topic lost are sent again.
+    A topic that has become shorter, or that was created again, is read from its beginning. A second reading of a report
+    changes nothing, nor does a report of an attempt that is over. Reports that the old topic lost are sent again.
     """
 
     def __init__(self, settings: Settings, state: ReaderState) -> None:

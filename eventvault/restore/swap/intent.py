@@ -111,7 +111,7 @@ def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
 
 
 def free_name(storage_dir: Path, name: str) -> str:
-    """Return `name`, or one like it if that exists, for example as a folder that somebody copied back."""
+    """Return `name`, or `name` with a random ending if that exists: somebody may have copied the folder back."""
     return f"{name}-{secrets.token_hex(4)}" if (storage_dir / name).exists() else name
 
 
