@@ -1,4 +1,4 @@
-"""gunicorn's configuration: `gunicorn wsgi:app` reads this file by itself.
+"""gunicorn's configuration: `gunicorn wsgi:app` finds this file in the current folder.
 
 The master reads it before it forks, and again on SIGHUP. Settings come from the same environment variables as
 everywhere. Options on gunicorn's command line override this file, so `on_starting` and `when_ready` check the addresses
@@ -35,8 +35,8 @@ keepalive = 30
 graceful_timeout = 60
 limit_request_line = gunicorn_patches.MAX_REQUEST_LINE
 forwarded_allow_ips = ""  # TRUSTED_PROXIES decides whose X-Forwarded-For and -Proto count, in app/proxies.py
-secure_scheme_headers: dict[str, str] = {}  # else a peer at a Unix socket could name the scheme
-forwarder_headers = ""  # else a header SCRIPT_NAME of a peer on this machine would move the routes
+secure_scheme_headers: dict[str, str] = {}  # otherwise a peer at a Unix socket could name the scheme
+forwarder_headers = ""  # otherwise a header SCRIPT_NAME of a peer on this machine would move the routes
 http_parser = "python"
 control_socket_disable = True
 access_log_format = '%(h)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s"'  # if it is switched on: without queries
@@ -53,7 +53,7 @@ logger_class = _Logger
 
 
 def on_starting(server: Any) -> None:
-    gunicorn_patches.start_next_master_alike(server)
+    gunicorn_patches.keep_command_for_next_master(server)
     serving.exit_if_unprotected(_settings, serving.configured_addresses(server.cfg.address))
     serving.exit_if_tokens_are_invalid(_settings)
     serving.exit_if_addresses_are_unknown(_settings)
@@ -63,7 +63,7 @@ def when_ready(server: Any) -> None:
     addresses = serving.socket_addresses(listener.sock for listener in server.LISTENERS)
     serving.exit_if_unprotected(_settings, addresses)
     serving.warn_who_has_access(_settings, addresses, server.log.warning)
-    gc.freeze()  # what is loaded stays, and the workers share it: no collection writes to these pages
+    gc.freeze()  # so that no collection writes to the pages of the loaded modules, which the workers share
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -73,7 +73,7 @@ def child_exit(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     signals.exit_soon_on_interrupt(worker)
     serving.connect_worker_to_store()
-    serving.look_at_tokens(worker.wsgi)
+    serving.load_tokens(worker.wsgi)
 
 
 def pre_request(worker: Any, req: Any) -> None:

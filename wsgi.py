@@ -1,10 +1,10 @@
-"""The WSGI entry point: `gunicorn wsgi:app`, which reads `gunicorn.conf.py` by itself, or `flask --app wsgi run`."""
+"""The WSGI entry point: `gunicorn wsgi:app`, which reads `gunicorn.conf.py`, or `flask --app wsgi run`."""
 
 import gc
 
-gc.disable()  # what is loaded stays: a sixth of the time goes into looking for garbage in it
+gc.disable()  # nothing that is loaded becomes garbage, and searching it takes a sixth of the time of the import
 from app import create_app  # noqa: E402
 
 app = create_app()
-gc.freeze()  # nor is it looked through while a request waits, or at the end of a worker, where it took long
+gc.freeze()  # nor is it searched while a request waits, or at the end of a worker, where that took long
 gc.enable()

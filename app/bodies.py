@@ -19,7 +19,7 @@ CHUNK = 256 * 1024
 SMALL_BODY_BYTES = 64 * 1024
 """Bodies up to this size need no budget: all threads together take little for them."""
 _SLICE = 4096
-"""Bytes that are inflated at a time: what is behind a gzip member in them is copied, and a member may have 20 bytes."""
+"""Bytes that are inflated at a time. zlib copies what follows a gzip member in them; a member may have 20 bytes."""
 
 _HELD = "eventvault.held_body"
 _GZIP = ("gzip", "x-gzip")
@@ -42,11 +42,11 @@ def read_body() -> bytes:
     if length and length <= SMALL_BODY_BYTES and "HTTP_CONTENT_ENCODING" not in environ:
         small = read_some(length)
         if len(small) == length:
-            return small  # mostly it arrived whole: no other piece follows
+            return small  # usually it arrived whole, and no other piece follows
         return small + b"".join(iter(read_some, b""))
     body, memory = io.BytesIO(), current_edge().bodies.reservation()
     at_request_end(memory.release)
-    for piece in _decoded(limit):
+    for piece in _read_decoded(limit):
         size = body.tell() + len(piece)
         if size > limit:
             raise _too_large(limit)
@@ -64,7 +64,7 @@ def hold_body() -> bytes:
 
 
 def read_some(size: int = CHUNK) -> bytes:
-    """Return the next part of the request's body, at most so many bytes, empty at its end.
+    """Return the next part of the request's body, at most `size` bytes; empty at its end.
 
     Raises MalformedInput if the body ends early, RequestTimeout if it arrives too slowly, and TokenWrong, TokenMissing
     or SessionEnded if the client may not send the rest any more.
@@ -81,19 +81,19 @@ def read_some(size: int = CHUNK) -> bytes:
         ) from error
 
 
-def _decoded(limit: int) -> Iterator[bytes]:
+def _read_decoded(limit: int) -> Iterator[bytes]:
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding in ("", "identity"):
-        return _received(limit)
+        return _read_received(limit)
     if coding in _GZIP:
-        return _inflated(_received(limit))
+        return _inflate(_read_received(limit))
     raise UnsupportedMediaType(
         f"bodies encoded as {coding[:80]} are not supported", hint="send it with Content-Encoding: gzip, or without"
     )
 
 
-def _received(limit: int) -> Iterator[bytes]:
-    """Yield the body as it arrives. Raises TooLarge: chunks of gzip members that hold nothing have no other end."""
+def _read_received(limit: int) -> Iterator[bytes]:
+    """Yield the body as it arrives. Raises TooLarge: gzip members without content could otherwise arrive for ever."""
     size = 0
     while piece := read_some():
         size += len(piece)
@@ -102,8 +102,8 @@ def _received(limit: int) -> Iterator[bytes]:
         yield piece
 
 
-def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield what gzip members hold, in pieces of at most CHUNK bytes. Raises MalformedInput."""
+def _inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the content of gzip members, in pieces of at most CHUNK bytes. Raises MalformedInput."""
     inflater = zlib.decompressobj(WBITS)
     ended = False
     try:

@@ -14,9 +14,9 @@ WAIT_SECONDS = 5.0
 
 
 class Budget:
-    """Bytes that requests take and give back. A request for more than the total gets the whole total.
+    """Bytes that requests take and give back.
 
-    It waits until no other request has any of it.
+    A request for more than the total gets the whole total, once no other request has any of it.
     """
 
     def __init__(self, total: int, what: str, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -49,7 +49,7 @@ class Budget:
             self._changed.notify_all()
 
     def reservation(self) -> Reservation:
-        """Return a reservation of nothing, which can grow."""
+        """Return an empty reservation, which can grow."""
         return Reservation(self)
 
     @contextmanager
@@ -64,7 +64,7 @@ class Budget:
 
 
 class Reservation:
-    """What one request has of a budget. size: in bytes; less than it asked for if that is more than there is."""
+    """The bytes of a budget that one request has. size: less than requested if that exceeds the whole budget."""
 
     def __init__(self, budget: Budget) -> None:
         self.size = 0

@@ -31,15 +31,15 @@ MIN_BODY_RATE = 1024
 MAX_SILENCE_SECONDS = 30.0
 """How long a client may pause, however much of the body it has sent before."""
 _SENT_WITH_HEAD = 64 * 1024
-"""A longer part of a body is not copied to be sent with the head of its answer."""
+"""A longer part of a body is sent after the head of its answer: to send both at once, they would be copied."""
 TAKE_SECONDS = 30.0
 IMPATIENT_SECONDS = 1.0
-_LOOK_SECONDS = 0.25
-"""How often a thread that waits looks whether the client took something, and whether the worker is stopping."""
+_CHECK_SECONDS = 0.25
+"""Seconds between two checks whether the client took something, and whether the worker is stopping."""
 
 
 class Waits:
-    """What the threads of a worker share that wait for clients.
+    """Shared by the threads of a worker that wait for clients.
 
     ends_at: from then on (monotonic) a client has IMPATIENT_SECONDS, because the worker is stopping.
     """
@@ -65,8 +65,8 @@ class Waits:
 class ClientSocket:
     """Wraps a connected socket and makes it non-blocking. It has those methods of a socket that gunicorn calls.
 
-    request: the present one of gunicorn, None before it is parsed. is_broken: it gave the client up.
-    stream: what the worker's writer of streams goes on to send; gunicorn's thread sends nothing more then.
+    request: gunicorn's current request, None before it is parsed. is_broken: the client was given up.
+    stream: the rest of the answer, which the worker's writer of streams sends; gunicorn's thread then sends nothing.
     may_go_on: returns whether the client may still have what is being sent, or send what is being read.
     """
 
@@ -81,7 +81,7 @@ class ClientSocket:
         self._socket = connection
         self._waits = waits
         self._timeout: float | None = None
-        self._ahead = memoryview(b"")
+        self._unread = memoryview(b"")
         self._holds = False
         self._head = b""
         """The head of an answer, which waits for the first bytes of the body."""
@@ -94,25 +94,25 @@ class ClientSocket:
 
         allowance: seconds that a thread may wait for the rest. patient: False if the client has IMPATIENT_SECONDS only.
         """
-        self._ahead = memoryview(received)
+        self._unread = memoryview(received)
         self._allowance = allowance
         self._patient = patient
         self.request = None
         self.may_go_on = _always
 
     def go_on_while(self, may_go_on: Callable[[], bool]) -> None:
-        """Break off the present request while it sends its body or gets its answer, soon after this returns False.
+        """Break off the current request, in its body or its answer, soon after `may_go_on` returns False.
 
-        The beginning of an answer is always sent: it says what came of the request.
+        The beginning of an answer is always sent: it says what became of the request.
         """
         self.may_go_on = may_go_on
-        self._next_check = time.monotonic() + _LOOK_SECONDS
+        self._next_check = time.monotonic() + _CHECK_SECONDS
         self._answering = False
 
-    def take_ahead(self) -> bytes:
+    def take_unread(self) -> bytes:
         """Return what was received already and not read by `recv`."""
-        ahead, self._ahead = bytes(self._ahead), memoryview(b"")
-        return ahead
+        unread, self._unread = bytes(self._unread), memoryview(b"")
+        return unread
 
     def receive_now(self, size: int) -> bytes | None:
         """Return what has arrived, empty at its end; None if nothing has. Raises OSError."""
@@ -142,8 +142,8 @@ class ClientSocket:
 
     def recv(self, size: int) -> bytes:
         """Return the next bytes. Raises TimeoutError if the client is too slow."""
-        if self._ahead:
-            piece, self._ahead = bytes(self._ahead[:size]), self._ahead[size:]
+        if self._unread:
+            piece, self._unread = bytes(self._unread[:size]), self._unread[size:]
             return piece
         while (data := self.receive_now(size)) is None:
             self._wait_to_receive()
@@ -154,14 +154,14 @@ class ClientSocket:
         return data
 
     def hold_head(self) -> None:
-        """Let the first `sendall` of the present request wait for the second one.
+        """Let the first `sendall` of the current request wait for the second one.
 
         gunicorn sends the head of an answer and its body by two calls: each would be a packet, and wake the client.
         """
         self._holds = True
 
     def send_head(self) -> None:
-        """Send what is held, of an answer without a body. Raises as `sendall` does."""
+        """Send the head if it is still held, as for an answer without a body. Raises as `sendall` does."""
         self._holds = False
         head, self._head = self._head, b""
         if head:
@@ -182,7 +182,7 @@ class ClientSocket:
 
     def _send_all(self, data: bytes) -> None:
         if not self._answering:
-            self._answering, self._next_check = True, time.monotonic() + _LOOK_SECONDS
+            self._answering, self._next_check = True, time.monotonic() + _CHECK_SECONDS
         rest = memoryview(data)
         while rest:
             self._stop_if_revoked()
@@ -197,7 +197,7 @@ class ClientSocket:
         return len(data)
 
     def setblocking(self, flag: bool) -> None:
-        """Does nothing: `recv` and `sendall` wait by themselves."""
+        """Do nothing: `recv` and `sendall` do their own waiting."""
 
     def gettimeout(self) -> float | None:
         return self._timeout
@@ -213,7 +213,7 @@ class ClientSocket:
         self._socket.shutdown(how)
 
     def close(self) -> None:
-        if self.is_broken and self.fileno() >= 0:  # nothing waits in the kernel for a client that takes nothing
+        if self.is_broken and self.fileno() >= 0:  # let the kernel drop what the client does not take
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
@@ -232,10 +232,10 @@ class ClientSocket:
         return self._allowance if self._timeout is None else min(self._allowance, self._timeout)
 
     def _wait_to_send(self) -> None:
-        """Wait until the socket takes more. While the client takes something, that counts too."""
+        """Wait until the socket takes more. The client's time begins again whenever it takes something."""
         with self._waits.for_taking(patient=self._patient) as seconds:
             waiting, progress_at = self.unsent(), time.monotonic()
-            while not self._poll(select.POLLOUT, _LOOK_SECONDS):
+            while not self._poll(select.POLLOUT, _CHECK_SECONDS):
                 now, before, waiting = time.monotonic(), waiting, self.unsent()
                 if waiting < before:
                     progress_at = now
@@ -254,17 +254,17 @@ class ClientSocket:
             raise BrokenPipeError(errno.EPIPE, "the client may not have its answer any more")
 
     def _may_still_go_on(self) -> bool:
-        """Ask `may_go_on` every _LOOK_SECONDS."""
+        """Ask `may_go_on` every _CHECK_SECONDS."""
         if self.may_go_on is _always or time.monotonic() < self._next_check:
             return True
-        self._next_check = time.monotonic() + _LOOK_SECONDS
+        self._next_check = time.monotonic() + _CHECK_SECONDS
         return self.may_go_on()
 
     def _poll(self, event: int, seconds: float) -> bool:
-        """Wait for an event at most so long, and at most until it is time to look again. Returns whether it came."""
+        """Wait for the event at most `seconds`, and at most until the next check. Returns whether it came."""
         poll = select.poll()
         poll.register(self._socket, event)
-        return bool(poll.poll(max(0.0, min(seconds, _LOOK_SECONDS)) * 1000))
+        return bool(poll.poll(max(0.0, min(seconds, _CHECK_SECONDS)) * 1000))
 
     def unsent(self) -> int:
         """Return how many bytes the client's machine has not taken yet. Raises OSError."""

@@ -1,4 +1,4 @@
-"""Deeds of this process that the audit has: downloads and exports that it sends, until they end or break off."""
+"""Writes to the audit which downloads and exports this process sends, and how they end."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from eventvault.store.audited import DOWNLOAD, EXPORT, STREAMED
 
 
 def audit_download(response: Response, target: str) -> Response:
-    """Have the audit note the download of a file, or of a range of it; but not an answer without its bytes."""
+    """Record the download of a file, or of a range of it. An answer without bytes of the file is not recorded."""
     if request.method != "GET" or response.status_code not in (200, 206):
         return response
-    wanted = response.headers.get("Content-Range")
-    return _audit(response, DOWNLOAD, target, {} if wanted is None else {"range": wanted})
+    content_range = response.headers.get("Content-Range")
+    return _audit(response, DOWNLOAD, target, {} if content_range is None else {"range": content_range})
 
 
 def audit_export(response: Response, query: ScanQuery) -> Response:
-    """Have the audit note an export that is sent while it is read."""
+    """Record an export that is sent while it is read."""
     if request.method not in ("GET", "POST"):
         return response
     upto = "now" if query.upto is None else f"#{query.upto}"
@@ -32,7 +32,7 @@ def audit_export(response: Response, query: ScanQuery) -> Response:
 
 def _audit(response: Response, action: str, target: str, details: dict[str, Any]) -> Response:
     deed = current_edge().deeds.begin(action, present_caller().started_by, target, details=details)
-    sent = _Counted(cast(Iterable[bytes], response.response))
+    sent = _ByteCounter(cast(Iterable[bytes], response.response))
     response.response = sent
     length = response.content_length
 
@@ -44,7 +44,7 @@ def _audit(response: Response, action: str, target: str, details: dict[str, Any]
     return response
 
 
-class _Counted:
+class _ByteCounter:
     """Counts the bytes of an answer while they are sent."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:

@@ -41,7 +41,7 @@ With MAX_TRANSFERS and the worker's LONG_BODY_THREADS they are at most half of t
 """
 
 LONG_ANSWER_BYTES = 64 * 1024
-"""What is longer than this, a thread may have to wait for its client to take."""
+"""A thread may have to wait until the client has taken a longer answer."""
 
 MAX_LONG_CALLS = 8
 """Concurrent requests in one process that wait for long work: backups, restores, checks, reads of the past."""
@@ -50,13 +50,13 @@ MAX_STREAMS = 100
 """Concurrent streams in one process. They occupy no thread."""
 
 MAX_BROKER_WAITS = 1000
-"""Concurrent requests in one process that wait for Kafka. They occupy no thread; beyond them nobody waits."""
+"""Concurrent requests in one process that wait for Kafka. They occupy no thread; a further request does not wait."""
 
 _SLOT_WAIT_SECONDS = 0.25
 """Seconds that a request waits for a slot, because some long calls end quickly."""
 
 BODIES = 2
-"""Bodies of the size MAX_BODY_BYTES for which there is memory in one process, from their first byte to the answer."""
+"""How many times MAX_BODY_BYTES of memory one process takes for bodies, from their first byte to the answer."""
 
 PARSED = 8
 """How many times MAX_BODY_BYTES of memory one process takes for bodies while they are parsed."""
@@ -75,14 +75,14 @@ class Slots:
         self._wait_seconds = wait_seconds
 
     def acquire(self) -> Callable[[], None]:
-        """Take a slot. Returns a function that frees it; a second call of that does nothing. Raises TooBusy.
+        """Take a slot. Returns a function that frees it; calling it again does nothing. Raises TooBusy.
 
         The end of the request frees it too, however the request ends.
         """
         return at_request_end(self.take())
 
     def take(self) -> Callable[[], None]:
-        """Take a slot that outlives the request; as `acquire` otherwise."""
+        """Take a slot that outlives the request. Otherwise as `acquire`."""
         if not self._free.acquire(timeout=self._wait_seconds):
             raise TooBusy(
                 f"{self._limit} {self._what} are already running in this process",
@@ -179,12 +179,13 @@ def shared_answer(question: Question[Answer]) -> Answer:
     A request with `Cache-Control: max-age=1` or more (RFC 9111, section 5.2.1.1) accepts an answer of the last half
     second also if events were appended since. So pages that poll cost the same, however many events are posted.
     """
-    asked = request.environ.get("HTTP_CACHE_CONTROL")
-    return current_edge().answers.get(question, before_appends=asked is not None and bool(_TAKES_OLDER.search(asked)))
+    control = request.environ.get("HTTP_CACHE_CONTROL")
+    takes_older = control is not None and bool(_TAKES_OLDER.search(control))
+    return current_edge().answers.get(question, before_appends=takes_older)
 
 
 def note_answered_change(response: Response) -> Response:
-    """After a request that may have changed something: no shared answer is older, whatever came of the request."""
+    """Let no shared answer be older than this request, if it may have changed something, whatever its outcome."""
     if request.method not in ("GET", "HEAD", "OPTIONS"):
         current_edge().answers.note_change(of_events=request.path == "/api/events")
     return response

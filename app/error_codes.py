@@ -26,9 +26,9 @@ PARTLY = 8
 class ErrorCode:
     """One code.
 
-    example: an `error` or a problem's `message`. status: of HTTP; None for what is never the answer of a request.
-    exit_status: of a command; None if no command fails so. retry_after: seconds for `Retry-After`, if the error may go
-    away by itself.
+    example: an `error` or a problem's `message`. status: of HTTP; None if no request is answered with this code.
+    exit_status: of a command; None if no command fails with this code. retry_after: seconds for `Retry-After`, if the
+    error may go away without any action.
     """
 
     cause: str

@@ -72,7 +72,8 @@ class ErrorSchema(ReplySchema):
 class EdgeApi(Api):
     """flask-smorest with the error form of this service instead of its own.
 
-    The OpenAPI document is made when it is asked for first, so a worker starts sooner. complete: what adds to it last.
+    The OpenAPI document is made on the first request for it, so a worker starts sooner. complete: functions that add
+    to the document after all blueprints.
     """
 
     ERROR_SCHEMA = ErrorSchema
@@ -80,12 +81,12 @@ class EdgeApi(Api):
     def __init__(self, app: Flask, complete: Sequence[Callable[[APISpec], None]] = ()) -> None:
         self._complete = complete
         self._undocumented: list[Blueprint] = []
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         super().__init__(app)
 
     @property
     def spec(self) -> APISpec:
-        with self._turn:
+        with self._lock:
             waiting, self._undocumented = self._undocumented, []
             for blueprint in waiting:
                 blueprint.register_views_in_doc(self, self._app, self._spec, name=blueprint.name, parameters=None)
@@ -136,7 +137,7 @@ def core_error_response(error: EventVaultError) -> Response:
 
 
 def system_error_response(error: Exception) -> Response:
-    """Answer what the system said to this process, as the store answers what it said there (`as_answer`)."""
+    """Answer an error of the operating system in this process as the store answers its own (`as_answer`)."""
     answer = as_answer(f"{request.method} {request.path}", error)
     log.error("%s", answer)
     return core_error_response(answer)

@@ -1,6 +1,6 @@
 """Writes `docs/errors.md` from the declaration of the codes and from the table of states and verbs.
 
-`make docs` runs it; a test fails if the page differs from what it writes. The table is what the tests find:
+`make docs` runs it; a test fails if the page is not current. The tests find what is in the table,
 `tests/states/answers.csv`.
 """
 

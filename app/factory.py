@@ -64,21 +64,21 @@ _CONFIGURATION = {
 
 
 class _Route(Rule):
-    """A route whose function that builds a URL is made when one is built.
+    """A route that compiles its function for building URLs only when a URL is built.
 
-    Nothing here builds one, and werkzeug spends two thirds of the time in which an application is made on it.
+    Nothing here builds one, and compiling these functions takes two thirds of the time to make an application.
     """
 
     def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
-        compiled = cache(super()._compile_builder)
-        return lambda route, **values: compiled(append_unknown)(route, **values)
+        compile_once = cache(super()._compile_builder)
+        return lambda route, **values: compile_once(append_unknown)(route, **values)
 
 
 class _Application(Flask):
     url_rule_class = _Route
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """No view and no hook is a coroutine, so none is examined; Flask would examine a dozen for each request."""
+        """Return `func`: no view and no hook is a coroutine. Flask would examine a dozen of them for each request."""
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
@@ -100,10 +100,10 @@ def create_app(
 
     settings: default: those of the environment; invalid ones are printed and the process exits 78. store: default: the
     store that `BackupManager.initialize()` finds or starts; for a command, a client that starts one on its first call.
-    jobs: the port to the dispatcher; default: that of the service, and none for another store than the default.
-    shared_seconds: how long one answer counts for all who ask for it; default: SHARED_SECONDS.
+    jobs: the port to the dispatcher; default: the port of the service, or none if `store` is passed.
+    shared_seconds: how long one answer is given to all who ask for it; default: SHARED_SECONDS.
     """
-    settings = settings or _settings()
+    settings = settings or _load_settings()
     _check_settings_of_run(settings)
     app = _Application(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
@@ -123,8 +123,8 @@ def create_app(
     answers = SharedAnswers(SHARED_SECONDS if shared_seconds is None else shared_seconds, memory=memory)
     throttle = THROTTLE if store is None else Throttle()
     if store is None and not _is_command():
-        jobs = jobs or _jobs(settings)
-    store = store or (_for_command(settings) if _is_command() else _initialized(settings))
+        jobs = jobs or _port_to_dispatcher(settings)
+    store = store or (_store_of_command(settings) if _is_command() else _store_of_service(settings))
     edge = Edge(settings, store, answers=answers, throttle=throttle, jobs=jobs)
     attach(app, edge)
     front_door = FrontDoor(settings, edge.tokens, edge.sign_ins, edge.sessions)
@@ -133,7 +133,7 @@ def create_app(
     return app
 
 
-def _settings() -> Settings:
+def _load_settings() -> Settings:
     """Load the settings. With `--json` errors are printed as JSON; click has not parsed the options yet."""
     if not _is_command():
         return serving.load_settings_or_exit()
@@ -162,7 +162,7 @@ def _is_command() -> bool:
     return context is not None and context.find_object(ScriptInfo) is not None and context.info_name != "run"
 
 
-def _for_command(settings: Settings) -> Store:
+def _store_of_command(settings: Settings) -> Store:
     """Return a client that starts a store only on its first call, so that `flask routes` starts none."""
     from app.cli.connection import spawner_for_commands
     from eventvault.store.rpc.client import StoreClient
@@ -170,13 +170,13 @@ def _for_command(settings: Settings) -> Store:
     return StoreClient.over(spawner_for_commands(settings))
 
 
-def _jobs(settings: Settings) -> Jobs | None:
+def _port_to_dispatcher(settings: Settings) -> Jobs | None:
     from eventvault.jobs.client import JobsClient
 
     return JobsClient.over(settings.storage_dir) if settings.jobs_enabled else None
 
 
-def _initialized(settings: Settings) -> Store:
+def _store_of_service(settings: Settings) -> Store:
     # Imported here because only a process that serves needs it; tests pass a store.
     from eventvault import logs
     from eventvault.backup_manager import BackupManager
@@ -195,7 +195,7 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
     errors.install(app)
     keyed_answers.install(app)
     metrics.install(app)
-    # The last one is called first: an answer is compressed, may take a slot, and then the metrics count it.
+    # Flask calls the last hook first: an answer is compressed, may take a slot, and then the metrics count it.
     app.after_request(take_slot_for_long_answer)
     app.after_request(compress)
     app.after_request(note_answered_change)

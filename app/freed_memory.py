@@ -1,4 +1,4 @@
-"""Returns freed memory to the system: by itself the C library keeps it, see mallopt(3) and malloc_trim(3).
+"""Returns freed memory to the system, which the C library would keep: see mallopt(3) and malloc_trim(3).
 
 `malloc_trim` does not return the free end of an arena, and each thread may use another arena. Such an end may be twice
 as large as the largest block that was ever freed: with answers of 8 MB, 28 threads held more than 200 MB.
@@ -13,7 +13,7 @@ THRESHOLD = 2**20
 
 
 def bound_freed_memory(threshold: int = THRESHOLD) -> None:
-    """Fix the thresholds of this process. The C library else raises them, up to 64 MiB, as large blocks are freed.
+    """Fix the thresholds of this process. Otherwise the C library raises them, up to 64 MiB, as large blocks are freed.
 
     threshold: bytes. A larger block is returned as soon as it is freed, and so is a larger free end of an arena. Blocks
     that are returned each time take more of the processor: a commit or a page of 2 MB takes 20 to 30 % more.

@@ -32,7 +32,7 @@ _WITHOUT_QUOTES = {
     errors.InvalidProxyLine: "the PROXY line is malformed",
     errors.InvalidH2CPreface: "the HTTP/2 connection preface is malformed",
 }
-"""gunicorn's errors that quote the request, and what they say in the place of it."""
+"""gunicorn's errors that quote the request → the text that replaces the quotation."""
 
 
 def install() -> None:
@@ -43,7 +43,7 @@ def install() -> None:
         kind.__str__ = lambda _, text=text: text
 
 
-def start_next_master_alike(arbiter: Any) -> None:
+def keep_command_for_next_master(arbiter: Any) -> None:
     """Let SIGUSR2 run the command that started this master.
 
     gunicorn runs `sys.argv` as a script. After `python -m gunicorn` that is a file in gunicorn's own folder, which then

@@ -47,11 +47,11 @@ STOP_SECONDS = 3.0
 LINGER_SECONDS = 2.0
 """Seconds that a connection stays open after its last answer, for the client to close it.
 
-Each part of a body that still arrives begins them again: a client that is sending when the connection is closed might
-lose the answer.
+They begin again with each part of a body that still arrives: a client that is sending when the connection is closed
+might lose the answer.
 """
 MAX_LINGER_SECONDS = 30.0
-"""How long it waits for a client that goes on sending."""
+"""Seconds that a connection stays open for a client that goes on sending."""
 
 LIVE_THREADS = 1
 HEALTH_THREADS = 3
@@ -63,13 +63,13 @@ _READ_BYTES = 64 * 1024
 _SCAN_SECONDS = 0.25
 _TRIM_SECONDS = 5.0
 _TRIM_BYTES = 32 * 2**20
-"""How much more memory than before is worth a look whether some of it can be returned to the system."""
+"""Growth of the memory in use, in bytes, from which an attempt to return some of it to the system is worthwhile."""
 
 
 class Lane:
     """Requests of one kind: at most `limit` run at the same time, the others wait in the order of their arrival.
 
-    prefixes: how the requests begin for which the lane is reserved.
+    prefixes: the beginnings of the requests for which the lane is reserved.
     """
 
     def __init__(self, limit: int, prefixes: tuple[bytes, ...] = ()) -> None:
@@ -80,7 +80,10 @@ class Lane:
 
 
 class Connection(TConn):
-    """deadline: of what the main loop waits for; ends_at: of a client that goes on sending (both monotonic)."""
+    """A connection of gthread, with the request that is arriving.
+
+    deadline: of the main loop's wait for the client. ends_at: of a client that goes on sending (both monotonic).
+    """
 
     def __init__(self, cfg: Any, client: ClientSocket, address: Any, server: Any) -> None:
         super().__init__(cfg, client, address, server)
@@ -145,7 +148,7 @@ class Worker(ThreadWorker):
             client, address = listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM) and not self._make_room():
-                time.sleep(_SCAN_SECONDS)  # else the loop would spin, as the client still waits to be accepted
+                time.sleep(_SCAN_SECONDS)  # otherwise the loop would spin, as the client still waits to be accepted
             return
         self.nr_conns += 1
         connection = Connection(self.cfg, ClientSocket(client, self._waits), address, listener.getsockname())
@@ -177,13 +180,13 @@ class Worker(ThreadWorker):
             self._begin_stream(conn)
         elif conn.sock.is_broken:
             self._close(conn)
-        elif fs.exception(0) is None and fs.result(0):  # it has ended
+        elif fs.exception(0) is None and fs.result(0):  # without waiting: the future is done
             self._await_next_request(conn)
         else:
             self._end(conn)
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """Close or refuse what has passed its deadline. gthread calls it after events, and with `force` at the end."""
+        """Close or refuse connections past their deadline. gthread calls it after events; with `force` at the end."""
         now = time.monotonic()
         if not self.alive:
             self._streams.stop()
@@ -267,7 +270,7 @@ class Worker(ThreadWorker):
 
     def _await_next_request(self, conn: Connection) -> None:
         """Wait for the next request of a connection, or begin it if the client has sent it already."""
-        received = conn.parser.unreader.take_buffered() + conn.sock.take_ahead()
+        received = conn.parser.unreader.take_buffered() + conn.sock.take_unread()
         conn.incoming = Incoming(received)
         self._wait_for_client(conn, self.cfg.keepalive if self.alive else LINGER_SECONDS)
         self._proceed(conn, State.EMPTY, conn.incoming.state, len(received))
@@ -339,11 +342,11 @@ class Worker(ThreadWorker):
         conn.close()
 
     def _trim(self, now: float) -> None:
-        """Return freed memory to the system: the C library keeps what large answers took."""
+        """Return freed memory to the system, because the C library keeps what large answers took."""
         if now < self._next_trim:
             return
         self._next_trim = now + _TRIM_SECONDS
-        with suppress(OSError, RuntimeError):  # no descriptor or no thread is free: later, then
+        with suppress(OSError, RuntimeError):  # no descriptor or no thread is free: it is tried again later
             resident = _resident_bytes()
             self._least_resident = min(self._least_resident, resident)
             if resident > self._least_resident + _TRIM_BYTES:

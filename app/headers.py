@@ -7,7 +7,7 @@ from typing import Any
 
 _POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 _DOCS_POLICY = f"{_POLICY}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-"""RapiDoc puts styles and small images into the page itself. Scripts may come from this service only, as elsewhere."""
+"""RapiDoc puts styles and small images into its page. Scripts may come from this service only, as elsewhere."""
 
 _PLAIN = [
     ("X-Content-Type-Options", "nosniff"),

@@ -20,12 +20,12 @@ from eventvault.operations.caller import OPEN
 HEADER = "Idempotency-Key"
 LONGEST_KEY = 255
 METHODS = frozenset({"POST", "PUT", "DELETE"})
-"""Those that take a key."""
+"""The methods of requests that take a key."""
 TAKE_NO_KEY = ("/api/tokens", "/api/session")
-"""Addresses that begin so take none: their answers have secrets, which are kept nowhere."""
+"""Prefixes of the addresses that take no key: their answers have secrets, which are stored nowhere."""
 
 _KEY = re.compile(r"[!-+\--~]+")
-"""Printable ASCII without a comma: with that a server joins two headers of the same name."""
+"""Printable ASCII without a comma, because a server joins two headers of the same name with a comma."""
 _NOT_FINAL = (401, 429)
 """Statuses below 500 that say nothing about the request."""
 
@@ -45,25 +45,25 @@ def describe(spec: APISpec) -> None:
 
 
 def keyed_request(body: bytes) -> KeyedRequest | None:
-    """Return the present request if it has a key. Raises InvalidInput for a key that is none."""
+    """Return the current request if it has a key. Raises InvalidInput for an invalid key."""
     identity = request_id()
     return None if identity is None else KeyedRequest(identity, content_of_body(body))
 
 
 def content_of_file(name: str, size: int, sha256: bytes) -> str:
-    """Return what stands for the content of an upload, in whatever form it is sent."""
+    """Return the digest of an upload's content; it does not depend on the form in which the upload is sent."""
     return _digest([name.encode(), b"%d" % size, sha256]).hexdigest()
 
 
 def content_of_body(body: bytes) -> str:
-    """Return what stands for the content of a request: its body, media type, query, and attributes in headers."""
-    return _digest([*_form(), body]).hexdigest()
+    """Return the digest of a request's content: its body, media type, query, and attributes in headers."""
+    return _digest([*_content_outside_body(), body]).hexdigest()
 
 
 def request_id() -> bytes | None:
-    """Return what stands for the present request's token, method, path and key; None without a key.
+    """Return a digest of the current request's token, method, path and key; None without a key.
 
-    Without tokens all clients are one.
+    Without tokens all clients count as one.
     """
     key = key_of_request()
     if key is None:
@@ -76,7 +76,7 @@ def refuse_key(
     why: str = "a streamed answer cannot be given again",
     hint: str = "send it without the header; it changes nothing and can be repeated",
 ) -> None:
-    """Raise InvalidInput if the present request has a key, as its answer is not noted."""
+    """Raise InvalidInput if the current request has a key, as its answer is not stored."""
     if HEADER in request.headers:
         raise InvalidInput(
             f"{why}, so the request takes no {HEADER}", hint=hint, fields={HEADER: ["Not with this request."]}
@@ -84,7 +84,7 @@ def refuse_key(
 
 
 def key_of_request() -> str | None:
-    """Return the key of the present request, None if it has none. Raises InvalidInput."""
+    """Return the key of the current request, None if it has none. Raises InvalidInput."""
     key: str | None = request.headers.get(HEADER)
     if key is None:
         return None
@@ -98,7 +98,7 @@ def key_of_request() -> str | None:
 
 
 def is_final(error: EventVaultError) -> bool:
-    """Return whether an error is the answer to the request and to those that repeat it."""
+    """Return whether an error is the final answer, which a repeated request gets too."""
     return is_final_status(ANSWERS[error.code].status or 500)
 
 
@@ -116,7 +116,7 @@ def refusal_reply(refusal: str) -> Response:
     return Response(body, int(status), content_type=JSON)
 
 
-def _form() -> Iterable[bytes]:
+def _content_outside_body() -> Iterable[bytes]:
     yield (request.content_type or "").encode()
     yield request.query_string
     for name, value in sorted(request.environ.items()):
@@ -125,7 +125,7 @@ def _form() -> Iterable[bytes]:
 
 
 def _digest(parts: Iterable[bytes]) -> hashlib._Hash:
-    """Return the SHA-256 of the parts, each behind its length."""
+    """Return the SHA-256 of the parts, each of them after its length."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(b"%d:" % len(part))

@@ -10,10 +10,10 @@ import re
 from enum import Enum, auto
 
 COLLECTED_BYTES = 64 * 1024
-"""The part of a body that is collected without a thread. A longer body is long: a thread of its own kind reads it."""
+"""The part of a body that is collected without a thread. A thread of the lane for long bodies reads a longer one."""
 
 MAX_HEAD_BYTES = 256 * 1024
-"""The request line and all headers: nothing behind this may need to be kept in memory for a client that is slow."""
+"""The most that the request line and all headers of a slow client may take in memory."""
 
 _MAX_CHUNK_LINE = 9000
 """More than gunicorn accepts, so what is longer is an error that its parser names."""
@@ -36,7 +36,7 @@ class State(Enum):
 
 
 class Incoming:
-    """received: the request's bytes, and what the client sent behind them."""
+    """A request that is arriving. received: its bytes, and what the client sent after them."""
 
     def __init__(self, received: bytes = b"") -> None:
         self.received = bytearray()
@@ -103,9 +103,9 @@ class Incoming:
             size = int(chunk[1], 16)
             if not size:
                 return self.received.find(b"\r\n\r\n", chunk.end() - 2) >= 0
-            following = chunk.end() + size + 2
-            if following > len(self.received):
+            next_chunk = chunk.end() + size + 2
+            if next_chunk > len(self.received):
                 return False
-            self._next_chunk = following
+            self._next_chunk = next_chunk
         line = self.received[self._next_chunk : self._next_chunk + _MAX_CHUNK_LINE]
         return b"\r\n" in line or len(line) == _MAX_CHUNK_LINE

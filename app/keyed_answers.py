@@ -1,4 +1,4 @@
-"""Claims the `Idempotency-Key` of a request, and gives the first answer again or notes the one that is given.
+"""Claims the `Idempotency-Key` of a request: sends the first answer again, or stores the one that is sent.
 
 `/api/events` does not need it: the event database has the answers to requests that append events.
 """
@@ -23,18 +23,18 @@ log = logging.getLogger("eventvault.http")
 
 _CLAIMED_BY_VIEW = frozenset({"events.post_events", "backup.upload_backup"})
 _HEADERS = ("Content-Type", "Location", "Preference-Applied")
-"""The headers of an answer that are given again."""
+"""The headers of an answer that are stored and sent again."""
 _KEY = "eventvault.claimed_key"
 
 
 def install(app: Flask) -> None:
-    """Answer repeated requests of `app` in place of its views, and note the answers of first ones."""
+    """Answer repeated requests of `app` in place of its views, and store the answers to first requests."""
     app.before_request(_begin)
     app.after_request(_end)
 
 
 class ClaimedKey:
-    """The key of the present request. No other request uses it until this one has ended."""
+    """The key of the current request. No other request uses it until this one has ended."""
 
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
@@ -62,7 +62,7 @@ class ClaimedKey:
         return None
 
     def end(self, response: Response) -> None:
-        """Note the answer if it says something about the request, forget the key if it does not, and give it back."""
+        """Store the answer if it is final, or forget the key if it is not; then release the key."""
         if self._begun is not None:
             self._end(self._begun, response)
         self._claim.release()
@@ -78,7 +78,7 @@ class ClaimedKey:
             self._claim.forget()
 
     def _note(self, answer: KeyedAnswer) -> None:
-        """A request that is repeated without the note is carried out under the same operation id."""
+        """Store the answer. If that fails, a repeated request is carried out under the same operation id."""
         try:
             self._claim.end(answer)
         except (*SYSTEM_ERRORS, NoSpace) as error:
@@ -86,7 +86,7 @@ class ClaimedKey:
 
 
 def claim_key() -> ClaimedKey | None:
-    """Claim the key of the present request, if it has one. Raises IdempotencyKeyInUse, NoSpace or OSError."""
+    """Claim the key of the current request, if it has one. Raises IdempotencyKeyInUse, NoSpace or OSError."""
     identity = request_id()
     if identity is None:
         return None
@@ -100,7 +100,7 @@ def claim_key() -> ClaimedKey | None:
 
 
 def _go_on_without(error: Exception) -> None:
-    """Carry a delete out without a note of its key, as it may free the space that the note needs."""
+    """Return for a DELETE, which may free the space that the note of its key needs. Otherwise raise `error`."""
     if request.method != "DELETE":
         raise error
     log.warning("could not record an Idempotency-Key: %s", error)

@@ -1,8 +1,8 @@
 """`/metrics` for Prometheus: the requests of all gunicorn workers, and the store's own metrics.
 
 prometheus-client's multiprocess mode adds up the workers' metrics (`PROMETHEUS_MULTIPROC_DIR`, set by
-`gunicorn.conf.py`). Without it, in tests and under `flask run`, one process counts by itself. The store is one process
-and counts for itself; its metrics are read from `status()["metrics"]`, at most twice a second.
+`gunicorn.conf.py`). Without it, in tests and under `flask run`, one process counts alone. The store has counters of its
+own, which are read from `status()["metrics"]`, at most twice a second.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def record_arrival(environ: dict[str, Any]) -> None:
 
 
 def _count(response: Response) -> Response:
-    asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy would cost each time
-    method = asked.method if asked.method in _METHODS else "OTHER"
-    route = _route(asked)
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy would cost each time
+    method = current.method if current.method in _METHODS else "OTHER"
+    route = _route(current)
     _requests(method, route, response.status_code).inc()
-    began = asked.environ.get(_ARRIVAL)
+    began = current.environ.get(_ARRIVAL)
     if began is not None:
         _durations(method, route).observe(time.perf_counter() - began)
     return response
@@ -80,9 +80,9 @@ def _durations(method: str, route: str) -> Histogram:
     return DURATIONS.labels(method, route)
 
 
-def _route(asked: Request) -> str:
+def _route(current: Request) -> str:
     """Return the URL rule, not the path: each name in a path would create a time series."""
-    return asked.url_rule.rule if asked.url_rule is not None else "(none)"
+    return current.url_rule.rule if current.url_rule is not None else "(none)"
 
 
 @blueprint.get("/metrics")
@@ -112,15 +112,15 @@ class _RegistryCollector(Collector):
 class StoreCollector(Collector):
     """Collects the store's metrics, and whether it answers."""
 
-    def __init__(self, asked: Status) -> None:
-        self._asked = asked
+    def __init__(self, status: Status) -> None:
+        self._status = status
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
         try:
-            status = self._asked.get()
+            status = self._status.get()
         except EventVaultError:
             status = {}
         yield GaugeMetricFamily("eventvault_store_up", "1 while a store process answers.", value=float(bool(status)))
@@ -259,13 +259,13 @@ def _journal(journal: Mapping[str, Any], window: Mapping[str, Any]) -> Iterator[
 def _operations(operations: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
     what = "Operations that run, or that began in the last 30 days."
     family = GaugeMetricFamily("eventvault_operations", what, labels=["kind", "state"])
-    for one in operations:
-        family.add_metric([one["kind"], one["state"]], float(one["count"]))
+    for group in operations:
+        family.add_metric([group["kind"], group["state"]], float(group["count"]))
     yield family
 
 
 def _notifications(notifications: Mapping[str, Any]) -> Iterator[Metric]:
-    """How many were delivered, failed or dropped are counters of the store."""
+    """Yield how many notifications wait. The store counts how many were delivered, failed or dropped."""
     if isinstance(notifications.get("waiting"), int):
         what = "Notifications that an address of NOTIFY_URLS did not get yet."
         yield GaugeMetricFamily("eventvault_notifications_waiting", what, value=notifications["waiting"])
@@ -305,8 +305,8 @@ def _kafka(kafka: Mapping[str, Any]) -> Iterator[Metric]:
     partitions = GaugeMetricFamily(
         "eventvault_kafka_partitions", "Partitions of the events topics by their state.", labels=["topic", "state"]
     )
-    counted = Counted((each["topic"], each["state"]) for each in kafka.get("partitions", ()))
-    for labels, count in sorted(counted.items()):
+    counts = Counted((partition["topic"], partition["state"]) for partition in kafka.get("partitions", ()))
+    for labels, count in sorted(counts.items()):
         partitions.add_metric(labels, count)
     yield partitions
     for member in ("consumed", "duplicates", "differing", "deadLetters"):
@@ -317,14 +317,14 @@ def _kafka(kafka: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _quarantine(kafka: Mapping[str, Any]) -> Iterator[Metric]:
     """Yield what is in quarantine; nothing without Kafka."""
-    held = kafka.get("quarantine")
-    if held is None:
+    quarantine = kafka.get("quarantine")
+    if quarantine is None:
         return
     for member in ("count", "bytes"):
         name = f"eventvault_kafka_quarantine_{'messages' if member == 'count' else member}"
-        yield GaugeMetricFamily(name, f"`kafka.quarantine.{member}` of /api/health.", value=held[member])
+        yield GaugeMetricFamily(name, f"`kafka.quarantine.{member}` of /api/health.", value=quarantine[member])
     yield CounterMetricFamily(
-        "eventvault_kafka_quarantine_dropped", "`kafka.quarantine.dropped` of /api/health.", value=held["dropped"]
+        "eventvault_kafka_quarantine_dropped", "`kafka.quarantine.dropped` of /api/health.", value=quarantine["dropped"]
     )
 
 

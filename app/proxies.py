@@ -11,7 +11,7 @@ Application = Callable[..., Iterable[bytes]]
 
 
 def behind_proxies(trusted: Iterable[str], inner: Application) -> Application:
-    """Return a WSGI application in whose `environ` the client counts instead of the proxy; `inner` if none is trusted.
+    """Return a WSGI application whose `environ` names the client instead of the proxy; `inner` if none is trusted.
 
     trusted: as in TRUSTED_PROXIES.
     """

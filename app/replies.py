@@ -39,7 +39,7 @@ class ReplySchema(Schema):
 
 
 class RequestSchema(Schema):
-    """The base of schemas for bodies. A member that is not named is refused, and the OpenAPI document says so."""
+    """The base of schemas for bodies. An unknown member is refused, and the OpenAPI document says so."""
 
     class Meta:
         unknown = RAISE
@@ -63,14 +63,14 @@ def reply(payload: Any, status: int = 200) -> Response:
 
 
 class Body:
-    """The bytes of a JSON answer, in the codings in which it is sent. tag: stands for these bytes in an ETag."""
+    """The bytes of a JSON answer, in the codings in which it is sent. tag: identifies these bytes in an ETag."""
 
     def __init__(self, plain: bytes) -> None:
         self.plain = plain
 
     @cached_property
     def compressed(self) -> bytes:
-        return _compressed(self.plain)
+        return _gzip(self.plain)
 
     @cached_property
     def tag(self) -> str:
@@ -82,19 +82,19 @@ def shared_reply(
 ) -> Response:
     """Answer with the payload that `make` returns, made once for all who ask within half a second (`SharedAnswers`).
 
-    for_workers: whether other workers get it too; not where there are many questions, as few answers have a place.
+    for_workers: whether other workers get it too; False where there are many questions, as few answers find a slot.
     """
-    encode = _plain if for_workers else _nothing
+    encode = _encode if for_workers else _encode_nothing
     question = Question(key, lambda: Body(orjson.dumps(make())), encode, Body, of_events=of_events)
     return body_reply(shared_answer(question))
 
 
-def _plain(body: Body) -> bytes:
+def _encode(body: Body) -> bytes:
     return body.plain
 
 
-def _nothing(_: Body) -> None:
-    """Stand for an answer that is not for other workers."""
+def _encode_nothing(_: Body) -> None:
+    """Return None, for an answer that other workers do not get."""
 
 
 def body_reply(body: Body) -> Response:
@@ -118,7 +118,7 @@ def compress(response: Response) -> Response:
     if len(plain) > COMPRESSED_ABOVE:
         response.vary.add("Accept-Encoding")
         if takes_gzip():
-            response.set_data(_compressed(plain))
+            response.set_data(_gzip(plain))
             response.headers["Content-Encoding"] = "gzip"
     return response
 
@@ -127,7 +127,7 @@ def takes_gzip() -> bool:
     return request.accept_encodings.quality("gzip") > 0
 
 
-def _compressed(plain: bytes) -> bytes:
+def _gzip(plain: bytes) -> bytes:
     data: bytes = isal_zlib.compress(plain, _LEVEL, wbits=WBITS)
     return data
 

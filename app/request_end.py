@@ -1,6 +1,7 @@
-"""What a request holds until it ends, such as one of a few places: it is released however the request ends.
+"""Releases what a request holds, such as a slot, however the request ends.
 
-A server closes an answer only if it could begin. One whose headers it refuses is dropped, and nothing tells the view.
+A server closes an answer only after it has begun it. It drops an answer whose headers it refuses, and the view learns
+nothing of this.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Release = Callable[[], None]
 
 
 def at_request_end(release: Release) -> Release:
-    """Call `release`, which may be called repeatedly, when the present request ends. Returns it."""
+    """Call `release`, which may be called repeatedly, when the current request ends. Returns `release`."""
     if has_request_context():
         request.environ.get(_KEY, []).append(release)
     return release
@@ -53,7 +54,7 @@ class _Body:
 
 
 def _close(releases: list[Release]) -> None:
-    """Call all of them, the last one first; an error in one keeps no other from being called."""
+    """Call all of them, the last one first. After an error in one, the others are still called."""
     with ExitStack() as stack:
         for release in releases:
             stack.callback(release)

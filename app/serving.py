@@ -43,8 +43,8 @@ _metrics_locks: list[IO[bytes]] = []
 def load_settings(prepare: Callable[[Settings], None] = lambda _: None) -> Settings:
     """Return the environment's settings after making their folders. Raises InvalidSettings.
 
-    From then on this process makes files that other users cannot read, and secret settings are not in the environment
-    that /proc shows of it and of its workers. prepare: called before any file is made.
+    From then on this process makes files that other users cannot read, and /proc shows no secret settings in the
+    environment of this process and its workers. prepare: called before any file is made.
     """
     settings = load()
     environment.hide(SECRETS)
@@ -123,7 +123,7 @@ def _remove_if_unlocked(folder: Path) -> None:
 
 
 def join_repeated_event_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the headers with each `CE-` header once: gunicorn would join repeated ones with a comma, like one value.
+    """Return the headers with each `CE-` header once. gunicorn would join the values of a repeated one with a comma.
 
     headers: names in upper case, as gunicorn has them.
     """
@@ -145,7 +145,7 @@ def drop_worker_metrics(pid: int) -> None:
 def remove_orphaned_metrics() -> None:
     """Remove the metrics folder if the master was killed and this is its last worker.
 
-    All workers share the master's lock, so only the last one can lock the folder anew.
+    All workers share the master's lock, so only the last one can lock the folder again.
     """
     folder = Path(os.environ.get(_METRICS, ""))
     if os.environ.get(MASTER_VARIABLE) == str(os.getppid()) or not folder.name.startswith(_PREFIX):
@@ -182,7 +182,7 @@ def exit_if_unprotected(settings: Settings, hosts: Iterable[str]) -> None:
 
 
 def exit_if_tokens_are_invalid(settings: Settings) -> None:
-    """Exit 78 if API_TOKENS_FILE has what is no token."""
+    """Exit 78 if an entry of API_TOKENS_FILE is not a token."""
     try:
         ConfiguredTokens(settings).read()
     except InvalidSettings as error:
@@ -236,8 +236,8 @@ def connect_worker_to_store() -> None:
     lifeline.start_all(parent=int(os.environ.get(MASTER_VARIABLE) or os.getppid()))
 
 
-def look_at_tokens(app: Any) -> None:
-    """Read the tokens before the first request. app: a worker's; nothing happens if it could not be loaded."""
+def load_tokens(app: Any) -> None:
+    """Read the tokens before the first request. app: the worker's; nothing happens if it could not be loaded."""
     edge = getattr(app, "extensions", {}).get("eventvault")
     if edge is not None:
         edge.tokens.present()

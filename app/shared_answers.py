@@ -1,7 +1,7 @@
 """Answers that many pages ask for again and again: made once for all who ask within half a second.
 
-A shared answer is never older than the last change that this worker answered or told of, and hardly ever older than
-that of another worker: all workers share the memory of `app.worker_memory`.
+A shared answer is never older than the last change that this worker answered or reported, and hardly ever older than
+the last change of another worker: all workers share the memory of `app.worker_memory`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Question(Generic[Answer]):
-    """key: tells questions apart. make: returns the answer, or raises an error that whoever asks gets.
+    """A question that many requests ask.
 
-    encode, decode: the answer as bytes for other workers; None: it is not for others. of_events: the answer depends on
-    the events too, so an append makes it old.
+    key: tells questions apart. make: returns the answer, or raises an error that all who ask get. encode, decode: the
+    answer as bytes for other workers; None if they do not get it. of_events: the answer depends on the events too, so
+    an append makes it old.
     """
 
     key: Hashable
@@ -45,7 +46,7 @@ class Question(Generic[Answer]):
 
 @dataclass
 class _Shared:
-    """began: when the answer was begun to be made, in monotonic nanoseconds."""
+    """began: when `make` was called, in monotonic nanoseconds."""
 
     began: int
     answer: Future[Any] = field(default_factory=Future)
@@ -60,7 +61,7 @@ class SharedAnswers:
         clock: Callable[[], int] = time.monotonic_ns,
         memory: WorkerMemory | None = None,
     ) -> None:
-        """memory: that of all workers; default: one of its own."""
+        """memory: the memory of all workers; default: a new one for this object alone."""
         self._nanoseconds = round(seconds * 1e9)
         self._clock = clock
         self._memory = memory or WorkerMemory()
@@ -91,14 +92,14 @@ class SharedAnswers:
             raise TooBusy("the same was asked before, and is not answered yet", hint="try again later") from None
 
     def note_change(self, *, of_events: bool) -> None:
-        """Something was changed: what was begun before now answers no later request. of_events: events alone were."""
+        """Give no later request an answer that was begun before now. of_events: only events were changed."""
         with self._lock:
             self._note(EVENTS, *(() if of_events else (OTHERS,)))
 
     def note_operations(self, entries: Iterable[OperationEntry]) -> None:
-        """Before a client is told of operations: whoever knows that one has ended finds what it changed.
+        """Note changes by those of these operations that have ended; call it before a client learns of them.
 
-        The store ended it, maybe long after the request that began it was answered.
+        So the client finds what they changed. They may end long after the requests that began them were answered.
         """
         ends = {(entry.id, entry.state, entry.ended_at) for entry in entries if entry.ended_at is not None}
         with self._lock:

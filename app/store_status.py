@@ -15,7 +15,7 @@ Made = TypeVar("Made")
 
 
 class Status:
-    """What the store said, or the error in its place."""
+    """The status that the store answered, or the error that it answered instead."""
 
     def __init__(self, status: dict[str, Any], error: EventVaultError | None = None) -> None:
         self._status = status
@@ -29,7 +29,7 @@ class Status:
         return self._status
 
     def once(self, make: Callable[[Status], Made]) -> Made:
-        """Return what `make` makes of this status, made by the first who asks for it."""
+        """Return `make(self)`, which is called once for all who ask for it."""
         if self._made is None:
             self._made = make(self)
         made: Made = self._made

@@ -58,7 +58,7 @@ def test_what_was_collected_comes_first(pair: Pair) -> None:
     connection.begin_request(b"firstsecond", 30, patient=True)
     assert [connection.recv(5), connection.recv(6), connection.recv(100)] == [b"first", b"second", b"third"]
     connection.begin_request(b"unread", 30, patient=True)
-    assert connection.take_ahead() == b"unread"
+    assert connection.take_unread() == b"unread"
 
 
 def test_the_head_of_an_answer_is_sent_with_the_beginning_of_its_body(pair: Pair) -> None:
@@ -227,7 +227,7 @@ def test_an_answer_is_broken_off_soon_after_its_client_lost_the_permission(pair:
 
 
 def test_an_answer_in_pieces_is_broken_off_too(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_socket, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(client_socket, "_CHECK_SECONDS", 0.0)
     connection, _ = pair
     connection.begin_request(b"", 30, patient=True)
     connection.go_on_while(lambda: True)
@@ -249,7 +249,7 @@ def test_what_came_of_a_request_is_sent_whatever_became_of_the_permission_meanwh
 def test_a_body_is_not_read_further_once_its_client_lost_the_permission(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_socket, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(client_socket, "_CHECK_SECONDS", 0.0)
     connection, client = pair
     connection.begin_request(b"first", 30, patient=True)
     connection.go_on_while(lambda: False)
@@ -260,7 +260,7 @@ def test_a_body_is_not_read_further_once_its_client_lost_the_permission(
 
 
 def test_a_permission_is_that_of_one_request(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_socket, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(client_socket, "_CHECK_SECONDS", 0.0)
     connection, client = pair
     connection.go_on_while(lambda: False)
     connection.begin_request(b"", 30, patient=True)

@@ -205,8 +205,8 @@ def test_a_worker_reads_the_tokens_when_it_starts(
     path, text = tmp_path / "tokens", "whatever"
     path.write_text(f"ci:read:sha256={token_text.digest_of(text).hex()}")
     app = create_app(load({**settings_environment, "API_TOKENS_FILE": str(path)}), store)
-    serving.look_at_tokens(app)
+    serving.load_tokens(app)
     path.write_text("nonsense")
     app.extensions["eventvault"].tokens.look_again()
     assert app.test_client().get("/api/events", headers=bearer(text)).status_code == 200
-    serving.look_at_tokens(None)  # where the application could not be loaded
+    serving.load_tokens(None)  # where the application could not be loaded
