@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eventvault.settings import INVALID_SETTINGS_STATUS
-
-FAILED = 1
-NOT_FOUND = 3
-CONFLICT = 4
-INVALID = 5
-TRY_AGAIN = 6
-NO_SPACE = 7
-PARTLY = 8
-"""The command did its work, but not all of it."""
+from eventvault.exit_statuses import (
+    CONFLICT,
+    FAILED,
+    INVALID,
+    INVALID_SETTINGS,
+    NO_SPACE,
+    NOT_FOUND,
+    TRY_AGAIN,
+    USAGE,
+)
 
 
 @dataclass(frozen=True)
@@ -462,7 +462,7 @@ ANSWERS: dict[str, ErrorCode] = {
         "A setting has an invalid value, or a folder cannot be used. Nothing was started.",
         "MAX_BACKUPS is 'ten'; allowed: a whole number from 1",
         "Correct the [settings](settings.md) that the message names.",
-        500, INVALID_SETTINGS_STATUS,
+        500, INVALID_SETTINGS,
     ),
     "service_running": ErrorCode(
         "The command works only while no service runs on these folders.",
@@ -487,7 +487,7 @@ ANSWERS: dict[str, ErrorCode] = {
         "The request needs somebody to notify, but `NOTIFY_URLS` is not set.",
         "NOTIFY_URLS is not set",
         "Set `NOTIFY_URLS` as [notifications](notifications.md) says, and restart the service.",
-        409, INVALID_SETTINGS_STATUS,
+        409, INVALID_SETTINGS,
     ),
     # Jobs.
     "job_not_found": ErrorCode(
@@ -543,14 +543,14 @@ ANSWERS: dict[str, ErrorCode] = {
         "The request needs the dispatcher, but `JOBS_ENABLED` is false.",
         "jobs are switched off",
         "Set `JOBS_ENABLED=true`, and restart the service.",
-        409, INVALID_SETTINGS_STATUS,
+        409, INVALID_SETTINGS,
     ),
     # Kafka.
     "kafka_not_configured": ErrorCode(
         "The request needs Kafka, but `KAFKA_BOOTSTRAP_SERVERS` is not set.",
         "Kafka is not configured",
         "Set `KAFKA_BOOTSTRAP_SERVERS`, and restart the service.",
-        503, INVALID_SETTINGS_STATUS, 30,
+        503, INVALID_SETTINGS, 30,
     ),
     "kafka_unreachable": ErrorCode(
         "No broker answers, or the broker refuses.",
@@ -660,7 +660,7 @@ REMOTE: dict[str, ErrorCode] = {
         "The command works on the folders of the service.",
         "a new key of the installation works only on the machine of the service",
         "Run it there, without `--url`.",
-        exit_status=2,
+        exit_status=USAGE,
     ),
 }
 """The errors of a command with `--url`, besides those that the service answers."""

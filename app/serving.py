@@ -27,9 +27,10 @@ from eventvault.access.configured import ConfiguredTokens
 from eventvault.access.problems import token_problems
 from eventvault.errors import InvalidSettings
 from eventvault.events.cloudevents_http import REPEATED
+from eventvault.exit_statuses import INVALID_SETTINGS
 from eventvault.kafka.start_check import check_kafka_settings
 from eventvault.regular_files import open_file, raise_limit
-from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load
+from eventvault.settings import SECRETS, Settings, load
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE
 
 FIRST_TOKEN = f"{os.environ.get('EVENTVAULT_FLASK', 'flask')} tokens create admin --scope admin"
@@ -62,7 +63,7 @@ def load_settings_or_exit(prepare: Callable[[Settings], None] = lambda _: None) 
         return load_settings(prepare)
     except InvalidSettings as error:
         print_lines(*error.details.get("problems", [error.message]), error.hint)
-        raise SystemExit(INVALID_SETTINGS_STATUS) from None
+        raise SystemExit(INVALID_SETTINGS) from None
 
 
 def print_lines(*lines: str) -> None:
@@ -178,7 +179,7 @@ def exit_if_unprotected(settings: Settings, hosts: Iterable[str]) -> None:
         f"make a token, which closes the service: {FIRST_TOKEN}",
         "or listen on a loopback address (HOST=127.0.0.1), or set ALLOW_UNAUTHENTICATED=true",
     )
-    raise SystemExit(INVALID_SETTINGS_STATUS)
+    raise SystemExit(INVALID_SETTINGS)
 
 
 def exit_if_tokens_are_invalid(settings: Settings) -> None:
@@ -187,7 +188,7 @@ def exit_if_tokens_are_invalid(settings: Settings) -> None:
         ConfiguredTokens(settings).read()
     except InvalidSettings as error:
         print_lines(error.message, error.hint)
-        raise SystemExit(INVALID_SETTINGS_STATUS) from None
+        raise SystemExit(INVALID_SETTINGS) from None
 
 
 def exit_if_addresses_are_unknown(settings: Settings) -> None:
@@ -198,7 +199,7 @@ def exit_if_addresses_are_unknown(settings: Settings) -> None:
         check_addresses(settings)
     except InvalidSettings as error:
         print_lines(error.message, error.hint)
-        raise SystemExit(INVALID_SETTINGS_STATUS) from None
+        raise SystemExit(INVALID_SETTINGS) from None
 
 
 def _is_loopback_only(host: str) -> bool:

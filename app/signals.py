@@ -8,6 +8,8 @@ import signal
 from types import FrameType
 from typing import Any
 
+from eventvault.exit_statuses import DONE
+
 INTERRUPT_SECONDS = 3
 """How long an interrupted worker may finish its requests."""
 
@@ -35,7 +37,7 @@ def _restore_mask() -> None:
 
 def _exit_on_signal() -> None:
     for number in _ENDING:
-        signal.signal(number, lambda *_: os._exit(0))
+        signal.signal(number, lambda *_: os._exit(DONE))
     _restore_mask()
 
 
@@ -49,6 +51,6 @@ def exit_soon_on_interrupt(worker: Any) -> None:
         signal.alarm(INTERRUPT_SECONDS)
         worker.handle_exit(number, frame)
 
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(DONE))
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, interrupted)

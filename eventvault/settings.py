@@ -21,9 +21,6 @@ from eventvault.topic_names import EventsTopics, topic_name
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder of `wsgi.py`; relative data folders are resolved against it."""
 
-INVALID_SETTINGS_STATUS = 78
-"""The exit status of every program whose settings are invalid (sysexits.h: EX_CONFIG)."""
-
 _BOOLEANS = {
     "true": True, "1": True, "yes": True, "on": True,
     "false": False, "0": False, "no": False, "off": False,

@@ -1,7 +1,6 @@
 """`python -m worker [module …]`: runs jobs until SIGTERM or SIGINT. The modules, and WORKER_JOBS, have the handlers.
 
-Exit status: 0 after draining, 78 (EX_CONFIG of sysexits.h) if a setting or a module is missing or invalid, 128 + the
-signal's number after a second signal.
+`eventvault/exit_statuses.py` has its exit statuses.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from types import FrameType
 
 from eventvault import environment, file_modes, logs, settings
 from eventvault.errors import EventVaultError, KafkaNotConfigured
+from eventvault.exit_statuses import DONE, INVALID_SETTINGS, SIGNALLED
 from eventvault.kafka.start_check import check_kafka_settings
-from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
+from eventvault.settings import Settings
 from worker import composed
 from worker.protocol import WORKER_NAME
 from worker.supervisor import ModulesNotImported
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _refuse(error: EventVaultError) -> int:
     print(f"worker: {error.message}\nHINT: {error.hint}", file=sys.stderr)
-    return INVALID_SETTINGS_STATUS
+    return INVALID_SETTINGS
 
 
 def _settings() -> Settings:
@@ -75,9 +75,9 @@ def _run(loaded: Settings, modules: Sequence[str], *, is_own: bool) -> int:
         supervisor.run()
     except ModulesNotImported as error:
         print(f"worker: {error}\nHINT: correct the module, or take it out of WORKER_JOBS", file=sys.stderr)
-        return INVALID_SETTINGS_STATUS
+        return INVALID_SETTINGS
     log.info("%s has drained and ends", WORKER_NAME)
-    return 0
+    return DONE
 
 
 def _drain_on_signals(drain: Callable[[], None]) -> None:
@@ -89,7 +89,7 @@ def _drain_on_signals(drain: Callable[[], None]) -> None:
         drain()
 
     def second(number: int, _: FrameType | None) -> None:
-        os._exit(128 + number)
+        os._exit(SIGNALLED + number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, first)

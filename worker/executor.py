@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from eventvault.exit_statuses import DONE
 from eventvault.jobs.job import JobError, JobProgress
 from eventvault.jobs.messages import MAX_FRAME_BYTES, Done, Failed, Progressed, Run, Stop, decode_work, encode
 from eventvault.rpc.frames import FrameBuffer, framed
@@ -90,7 +91,7 @@ class Executor:
     def _end_if_copy(self) -> None:
         """End a child that a handler forked and that came out of the handler too: the outcome is the parent's."""
         if os.getpid() != self._process:
-            os._exit(0)
+            os._exit(DONE)
 
     def _progress_of(self, run: Run) -> Callable[[JobProgress], None]:
         def send(progress: JobProgress) -> None:
@@ -148,7 +149,7 @@ def main(connection: socket.socket, output: int, memory: int) -> NoReturn:
         Path("/proc/self/oom_score_adj").write_bytes(_LIKELY_VICTIM)
     with suppress(OSError):  # the supervisor is gone
         Executor(connection).serve()
-    os._exit(0)
+    os._exit(DONE)
 
 
 def _limit(memory: int) -> None:

@@ -1,4 +1,4 @@
-"""The sign of life of a worker, and `python -m worker.heartbeat`, which checks it: exit 0 if a worker here can work.
+"""The sign of life of a worker, and `python -m worker.heartbeat`, which fails if a worker here cannot work.
 
 A worker serves no HTTP. It writes to a file in the temporary folder when it made progress, and whether Kafka answers.
 """
@@ -13,6 +13,8 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from eventvault.exit_statuses import DONE, FAILED
 
 log = logging.getLogger("worker")
 
@@ -89,8 +91,8 @@ def main() -> int:
         problem = f"the temporary folder cannot be read: {error}"
     if problem is not None:
         print(f"worker: {problem}", file=sys.stderr)
-        return 1
-    return 0
+        return FAILED
+    return DONE
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import NoReturn
 
 import msgspec
 
+from eventvault.exit_statuses import CRASHED, DONE, FAILED
 from eventvault.orphans import end_with_parent
 from eventvault.printable import encodable
 from worker import executor, jobs, registry
@@ -109,7 +110,7 @@ class Nursery:
         except BaseException:  # noqa: BLE001 - this process ends here, whatever it is
             traceback.print_exc()
         finally:
-            os._exit(70)
+            os._exit(CRASHED)
 
     def _reap(self, handle: int) -> None:
         """End what an executor left behind, then wait for it and say so."""
@@ -167,13 +168,13 @@ def main(argument: str) -> int:
     declared = _declared(options.modules)
     _write(options.catalogue, msgspec.json.encode(declared) + END_OF_CATALOGUE)
     if declared.error is not None:
-        return 1
+        return FAILED
     adopt_orphans()
     gc.collect()
     gc.freeze()  # what is there now is shared with the executors, page for page
     end_with_parent(options.parent, 0)  # from now on the socket says it, and the executors are ended first
     Nursery(socket.socket(fileno=options.control), options.memory).run()
-    return 0
+    return DONE
 
 
 def _write(handle: int, text: bytes) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sys
 
+from eventvault.exit_statuses import INTERRUPTED
+
 
 def main() -> None:
     """Run the command line as `eventvault`."""
@@ -18,4 +20,4 @@ def main() -> None:
 
         root().main(prog_name="eventvault")
     except KeyboardInterrupt:  # before or behind the command
-        sys.exit(130)
+        sys.exit(INTERRUPTED)

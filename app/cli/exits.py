@@ -1,6 +1,6 @@
 """Prints every command's result or its error, as text or with `--json` as one JSON object, and exits.
 
-`app.error_codes` has the exit status of each code. click itself exits 2 if the command line is wrong.
+`app.error_codes` has the exit status of each code, `eventvault.exit_statuses` what each status means.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import orjson
 
 from app.cli import text
 from app.cli.program import in_words_of_program, program
-from app.error_codes import ANSWERS, FAILED, error_body
+from app.error_codes import ANSWERS, error_body
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError
+from eventvault.exit_statuses import FAILED
 from eventvault.operations.caller import SHELL, Caller, calling
 from eventvault.printable import printable
 
@@ -39,25 +40,7 @@ _COMMANDS = {
     "force=true": "--force",
 }
 """The core advises by what the API calls it; the same in a command's words."""
-STATUSES = {
-    0: ("done", "also: there was nothing to do, and it says so"),
-    1: ("failed", "a fault of EventVault; something is wrong that was looked for; or the answer to a question was no"),
-    2: ("usage", "the command line itself is wrong"),
-    3: ("not there", "the backup, event, job, moment or previous database"),
-    4: ("conflict", "it exists, is protected, a restore runs, a service runs, or it is forbidden"),
-    5: ("not valid", "a damaged or alien archive, bad input, a question that nobody can answer"),
-    6: ("try again", "the store, a disk or Kafka does not answer or is busy, or somebody else cancelled it"),
-    7: ("no space", "the disk is full"),
-    8: ("partly", "some of it was not done: damaged backups among good ones, rejected lines of an import"),
-    78: ("settings", "a setting is not allowed, or what the command is about is not configured"),
-    130: ("Ctrl-C", "nothing is half done"),
-}
-"""The exit statuses of all commands, each with its name and when it comes."""
 _UNESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-PARTLY_STATUS = 8
-"""A part of what was asked for was not done, such as the check of a damaged backup among good ones."""
-INTERRUPTED_STATUS = 130
-"""Ctrl-C, as shells have it."""
 
 
 def run_and_print(

@@ -16,6 +16,7 @@ import click
 from app.cli.meta import CA_FILE, INSECURE, JSON, URL, UTC
 from app.cli.program import in_words_of_program
 from eventvault.errors import EventVaultError
+from eventvault.exit_statuses import INTERRUPTED
 
 _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _GAP = "  "
@@ -242,10 +243,8 @@ def _exit_unwritten(error: OSError) -> NoReturn:
 
 
 def _exit_interrupted() -> NoReturn:
-    from app.cli import exits
-
     click.echo("", err=True)
-    sys.exit(exits.INTERRUPTED_STATUS)
+    sys.exit(INTERRUPTED)
 
 
 def _exit_unreadable(context: click.Context, error: Exception) -> None:

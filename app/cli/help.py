@@ -13,6 +13,7 @@ from app.cli.group import Command
 from app.cli.options import json_option
 from app.cli.program import program
 from app.cli.root import root
+from eventvault.exit_statuses import STATUSES
 
 
 @click.command("help", cls=Command)
@@ -28,7 +29,7 @@ def show_help(context: click.Context, topic: tuple[str, ...], *, as_json: bool) 
 
 
 def _statuses() -> list[dict[str, Any]]:
-    return [{"status": status, "name": name, "meaning": what} for status, (name, what) in exits.STATUSES.items()]
+    return [{"status": status, "name": name, "meaning": what} for status, (name, what) in STATUSES.items()]
 
 
 def _describe_statuses(shown: dict[str, Any]) -> str:

@@ -15,10 +15,10 @@ from app.cli.group import Group
 from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option
 from app.cli.program import in_words_of_program
 from app.cli.quarantine import group as quarantine
-from app.error_codes import TRY_AGAIN
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.errors import InvalidInput, KafkaNotConfigured, PartitionNotStopped, StoreUnavailable
+from eventvault.exit_statuses import TRY_AGAIN
 from eventvault.problems import CONSEQUENCES
 
 group = Group("kafka", help="Lag, stopped partitions, quarantine.")

@@ -14,8 +14,8 @@ import msgspec
 from app.cli import exits
 from app.cli.connection import current_store
 from app.cli.group import Group
-from app.error_codes import PARTLY
 from app.store_retry import retry_while_store_is_away
+from eventvault.exit_statuses import PARTLY
 
 group = Group("notify", help="Notifications.")
 

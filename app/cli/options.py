@@ -13,6 +13,7 @@ import click
 from app.cli import exits
 from app.cli.meta import JSON, UTC
 from eventvault.errors import InvalidInput
+from eventvault.exit_statuses import INTERRUPTED
 
 
 def _or_before(key: str) -> Callable[[click.Context, click.Parameter, bool], bool]:
@@ -85,5 +86,5 @@ def _reporting_interrupts() -> Iterator[None]:
     except click.Abort as abort:
         if isinstance(abort.__context__, KeyboardInterrupt):
             click.echo("\nNothing was done.", err=True)
-            sys.exit(exits.INTERRUPTED_STATUS)
+            sys.exit(INTERRUPTED)
         raise

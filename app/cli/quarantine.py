@@ -18,11 +18,11 @@ from app.cli.connection import current_store
 from app.cli.group import Group
 from app.cli.options import ask, json_option, require_answer, utc_option, yes_option
 from app.cli.program import in_words_of_program
-from app.error_codes import INVALID, PARTLY
 from app.kafka.answers import message_json, page_json, replayed_json
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.errors import QuarantinedNotFound
+from eventvault.exit_statuses import INVALID, PARTLY
 from eventvault.kafka.values import Mode, Quarantined, QuarantinedMessage, QuarantineFilter, QuarantinePage, Replayed
 from eventvault.printable import printable
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from app.cli import text
-from app.cli.exits import INTERRUPTED_STATUS
 from app.cli.program import program
 from app.operations.following import begin, follow, result_of
 from app.store_retry import retry_while_store_is_away
 from eventvault import errors
+from eventvault.exit_statuses import INTERRUPTED
 from eventvault.operations.caller import SHELL
 from eventvault.operations.entry import OperationEntry
 from eventvault.operations.operation import Progress
@@ -84,7 +84,7 @@ def begin_operation(call: Callable[[], Any]) -> str:
         return begin(call, SHELL)
     except KeyboardInterrupt:
         click.echo(f"It may have begun: {program()} operations shows it.", err=True)
-        sys.exit(INTERRUPTED_STATUS)
+        sys.exit(INTERRUPTED)
 
 
 def _cancel(store: Store, operation_id: str) -> NoReturn:
@@ -98,11 +98,11 @@ def _cancel(store: Store, operation_id: str) -> NoReturn:
             pass
         except errors.ScopeMissing as error:
             click.echo(f"{error.message}; the operation {operation_id} goes on", err=True)
-            sys.exit(INTERRUPTED_STATUS)
+            sys.exit(INTERRUPTED)
         entry = follow(store, operation_id, lambda _progress: None)
     except KeyboardInterrupt:
         click.echo(f"The operation {operation_id} goes on: {program()} operations watch {operation_id}", err=True)
-        sys.exit(INTERRUPTED_STATUS)
+        sys.exit(INTERRUPTED)
     if entry.state == SUCCEEDED:
         click.echo(f"The operation {operation_id} was done before it could be cancelled.", err=True)
     elif entry.state == CANCELLED:
@@ -110,7 +110,7 @@ def _cancel(store: Store, operation_id: str) -> NoReturn:
         click.echo(f"Cancelled; {stays}.", err=True)
     else:
         result_of(entry)
-    sys.exit(INTERRUPTED_STATUS)
+    sys.exit(INTERRUPTED)
 
 
 @contextmanager

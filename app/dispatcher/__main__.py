@@ -1,6 +1,6 @@
 """`python -m app.dispatcher`: takes `jobs.lock`, opens `jobs_db`, listens on `jobs.sock` and runs the local worker.
 
-Exit status: 0 if another process owns `jobs_db`, 78 for invalid settings. Never 3 or 4, as of the store.
+`eventvault/exit_statuses.py` has its exit statuses.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError
+from eventvault.exit_statuses import DONE, FAILED, INVALID_SETTINGS
 from eventvault.jobs import wire
 from eventvault.jobs.lease import tick_seconds
 from eventvault.jobs.server import JobsServer
 from eventvault.jobs.socket_transport import SocketTransport
-from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
+from eventvault.settings import Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import settings_of_process
 from eventvault.store.process.detached import report_failure, report_listening
@@ -49,7 +50,7 @@ def main() -> int:
     arguments = _arguments()
     settings = settings_of_process()
     if settings is None:
-        return INVALID_SETTINGS_STATUS
+        return INVALID_SETTINGS
     lock = OwnerLock(
         settings.storage_dir,
         data_folders.JOBS_LOCK,
@@ -59,10 +60,10 @@ def main() -> int:
     try:
         if not lock.acquire(ACQUIRE_SECONDS):
             log.info("another process owns the jobs: it holds %s", settings.storage_dir / data_folders.JOBS_LOCK)
-            return 0
+            return DONE
         if not master_lives(os.environ.get(MASTER_VARIABLE)):
             log.info("no dispatcher is started, as the service that it belongs to has ended")
-            return 0
+            return DONE
         if arguments.distrust_tables:
             distrust_tables()
         _serve(settings, lock, arguments.service)
@@ -70,8 +71,8 @@ def main() -> int:
         reason = f"the dispatcher of jobs cannot start: {reason_of(error)}"
         log.error("%s", reason)  # noqa: TRY400 - what the system says needs no traceback
         report_failure(reason)
-        return 1
-    return 0
+        return FAILED
+    return DONE
 
 
 def _follow_clock(guard: ClockGuard) -> None:
@@ -101,7 +102,7 @@ def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
         signal.signal(number, lambda *_: server.end())
     Watchdog(0, end_stuck).start()
     end_if_useless()
-    status = 1
+    status = FAILED
     try:
         opening.start(worker.start)
         log.info("dispatcher process %s serves the jobs of %s", os.getpid(), settings.storage_dir)
@@ -112,7 +113,7 @@ def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
         opening.stop(until)
         server.drain()
         log.info("dispatcher process %s ends", os.getpid())
-        status = 0
+        status = DONE
     except Exception:
         log.exception("dispatcher process %s ends after an unexpected error", os.getpid())
     finally:

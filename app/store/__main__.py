@@ -1,7 +1,6 @@
 """`python -m app.store`: takes `owner.lock`, listens on the socket, then runs pending restores and serves.
 
-Exit status: 0 if another process owns the database, 78 for invalid settings. Never 3 or 4: where gunicorn's master is
-process 1 of a container, it would read them as a worker that cannot boot.
+`eventvault/exit_statuses.py` has its exit statuses.
 """
 
 from __future__ import annotations
@@ -25,10 +24,11 @@ from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError, InvalidSettings
+from eventvault.exit_statuses import DONE, FAILED, INVALID_SETTINGS
 from eventvault.jobs.client import JobsClient
 from eventvault.kafka.start_check import check_kafka_settings
 from eventvault.notifications.receivers import check_addresses
-from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
+from eventvault.settings import Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import collect_seldom, settings_of_process
 from eventvault.store.process.detached import report_failure, report_listening
@@ -64,7 +64,7 @@ def main() -> int:
     arguments = _arguments()
     settings = settings_of_process()
     if settings is None:
-        return INVALID_SETTINGS_STATUS
+        return INVALID_SETTINGS
     if arguments.mode == "command" and settings.log_level == "info":
         logging.getLogger().setLevel(logging.WARNING)  # the command itself tells what is done
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -79,20 +79,20 @@ def main() -> int:
         if refusal:
             log.info("%s", refusal)
             report_failure(refusal)
-            return 0
+            return DONE
         Watchdog(_heed_last_words(settings.storage_dir), end_stuck).start()
         end_if_useless()
         _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     except InvalidSettings as error:
         log.error("%s (%s)", error, error.hint)  # noqa: TRY400 - a hint instead of a traceback
         report_failure(error.message)
-        return INVALID_SETTINGS_STATUS
+        return INVALID_SETTINGS
     except (EventVaultError, *SYSTEM_ERRORS) as error:
         reason = f"the store cannot start: {reason_of(error)}"
         log.error("%s", reason)  # noqa: TRY400 - what the system says needs no traceback
         report_failure(reason)
-        return 1
-    return 0
+        return FAILED
+    return DONE
 
 
 def _refusal(arguments: argparse.Namespace, settings: Settings, lock: OwnerLock) -> str:
@@ -157,7 +157,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
     if keeper is not None:
         keeper.start()
     log.info("store process %s serves %s", os.getpid(), settings.storage_dir)
-    status = 1
+    status = FAILED
     try:
         server.serve(listener)
         end_within(STOP_SECONDS)
@@ -168,7 +168,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
             server.drain()
             service.bus.remove_view()
         log.info("store process %s ends", os.getpid())
-        status = 0
+        status = DONE
     except Exception:
         log.exception("store process %s ends after an unexpected error", os.getpid())
     finally:

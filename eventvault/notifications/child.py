@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from eventvault.exit_statuses import DONE
 from eventvault.notify_addresses import redact
 from eventvault.orphans import end_with_parent
 
@@ -147,7 +148,7 @@ def main(kind: str, parent: int) -> None:
     request = json.load(sys.stdin)
     os.environ.update(request["proxies"])
     KINDS[kind](request, results)
-    os._exit(0)  # a thread that still waits for its receiver must not be waited for
+    os._exit(DONE)  # a thread that still waits for its receiver must not be waited for
 
 
 if __name__ == "__main__":

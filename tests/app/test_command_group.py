@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app import error_codes
+from eventvault import exit_statuses
 from tests.service import PROJECT
 
 pytestmark = pytest.mark.slow
@@ -80,7 +80,7 @@ def test_an_output_that_is_not_whole_is_an_error(tmp_path: Path, arguments: list
 def test_a_full_disk_beneath_the_output_is_no_space() -> None:
     with Path("/dev/full").open("wb") as output:
         done = demo("show", "x", output=output.fileno())
-    assert done.returncode == error_codes.NO_SPACE
+    assert done.returncode == exit_statuses.NO_SPACE
     assert done.stderr.startswith("writing to standard output failed: No space left on device\nHINT: ")
 
 
@@ -113,9 +113,9 @@ def test_a_wrong_command_line_is_an_object_too(arguments: list[str]) -> None:
 @pytest.mark.slow
 def test_an_error_that_no_command_expects_is_reported_all_the_same() -> None:
     done = demo("fail")
-    assert (done.returncode, done.stderr) == (error_codes.CONFLICT, "it is not allowed\nHINT: ask\n")
+    assert (done.returncode, done.stderr) == (exit_statuses.CONFLICT, "it is not allowed\nHINT: ask\n")
     as_json = demo("fail", "--json")
-    assert (as_json.returncode, json.loads(as_json.stdout)["code"]) == (error_codes.CONFLICT, "forbidden")
+    assert (as_json.returncode, json.loads(as_json.stdout)["code"]) == (exit_statuses.CONFLICT, "forbidden")
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ import pytest
 
 from app.cli.command_table import COMMANDS, Entry, Noun
 from app.cli.commands import command
-from app.cli.exits import STATUSES
 from app.cli.group import Deferred
 from eventvault import __version__
+from eventvault.exit_statuses import STATUSES
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
 from tests.command_line import in_process

@@ -7,9 +7,8 @@ import json
 
 import pytest
 
-from app import error_codes
 from app.cli import exits
-from eventvault import errors
+from eventvault import errors, exit_statuses
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -18,7 +17,7 @@ def test_an_error_is_printed_and_ends_the_command(capsys: pytest.CaptureFixture[
         exits.exit_with_error(errors.NoSpace("the disk is full", hint="make room"), as_json=as_json)
     out, err = capsys.readouterr()
 
-    assert ended.value.code == error_codes.NO_SPACE
+    assert ended.value.code == exit_statuses.NO_SPACE
     if as_json:
         assert json.loads(out) == {
             "success": False,
@@ -66,10 +65,10 @@ def test_json_has_nothing_that_controls_a_terminal(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (OSError(errno.EDQUOT, "x"), error_codes.NO_SPACE, "no_space"),
-        (OSError(errno.ENFILE, "x"), error_codes.TRY_AGAIN, "too_busy"),
-        (OSError(errno.EROFS, "x", "/mnt/block-storage/LOCK"), error_codes.TRY_AGAIN, "disk_failed"),
-        (MemoryError(), error_codes.TRY_AGAIN, "too_busy"),
+        (OSError(errno.EDQUOT, "x"), exit_statuses.NO_SPACE, "no_space"),
+        (OSError(errno.ENFILE, "x"), exit_statuses.TRY_AGAIN, "too_busy"),
+        (OSError(errno.EROFS, "x", "/mnt/block-storage/LOCK"), exit_statuses.TRY_AGAIN, "disk_failed"),
+        (MemoryError(), exit_statuses.TRY_AGAIN, "too_busy"),
     ],
 )
 def test_what_the_system_says_ends_a_command_without_a_traceback(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.settings import DECLARATIONS, INVALID_SETTINGS_STATUS, PROJECT, load
+from eventvault.exit_statuses import INVALID_SETTINGS
+from eventvault.settings import DECLARATIONS, PROJECT, load
 
 UNIT = PROJECT / "deploy" / "eventvault.service"
 PAGE = PROJECT / "docs" / "systemd.md"
@@ -68,7 +69,7 @@ def test_a_stop_gives_requests_the_time_that_gunicorn_gives_them() -> None:
 
 
 def test_a_bad_setting_is_not_tried_again() -> None:
-    assert values()["RestartPreventExitStatus"] == str(INVALID_SETTINGS_STATUS)
+    assert values()["RestartPreventExitStatus"] == str(INVALID_SETTINGS)
 
 
 def test_the_settings_of_the_page_are_allowed() -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from app import error_codes
+from eventvault import exit_statuses
 from eventvault.access.changes import TokenChanges
 from eventvault.access.register import TokenRegister
 from eventvault.errors import TokenWrong
-from eventvault.settings import INVALID_SETTINGS_STATUS, load
+from eventvault.settings import load
 from tests import processes
 from tests.command_line import Command
 from tests.end_to_end.test_command_line import on_terminal
@@ -136,7 +136,7 @@ def test_as_json_it_cannot_ask_and_says_so(flask: Command, lost: str, settings_e
     for given in ("", "y\n"):
         done = flask("backup", "recover", "--json", given=given)
 
-        assert done.returncode == error_codes.INVALID, done.stderr
+        assert done.returncode == exit_statuses.INVALID, done.stderr
         said = json.loads(done.stdout)
         assert (said["success"], said["code"]) == (False, "invalid")
         assert "--yes" in said["hint"]
@@ -146,12 +146,12 @@ def test_as_json_it_cannot_ask_and_says_so(flask: Command, lost: str, settings_e
 def test_bad_settings_are_said_as_json_too(flask: Command) -> None:
     done = flask("backup", "recover", "--yes", "--json", MAX_BODY_BYTES="abc", MAX_BACKUPS="0")
 
-    assert done.returncode == INVALID_SETTINGS_STATUS
+    assert done.returncode == exit_statuses.INVALID_SETTINGS
     said = json.loads(done.stdout)
     assert (said["success"], said["code"], bool(said["hint"])) == (False, "invalid_settings", True)
     assert all(name in " ".join(said["problems"]) for name in ("MAX_BODY_BYTES", "MAX_BACKUPS"))
     plain = flask("backup", "recover", "--yes", MAX_BACKUPS="0")
-    assert (plain.returncode, plain.stdout) == (INVALID_SETTINGS_STATUS, "")
+    assert (plain.returncode, plain.stdout) == (exit_statuses.INVALID_SETTINGS, "")
     assert "MAX_BACKUPS" in plain.stderr
 
 
@@ -160,7 +160,7 @@ def test_a_database_that_is_there_is_left_alone(flask: Command, lost: str) -> No
     for recover in ("true", "false", "empty"):
         done = flask("backup", "recover", "--yes", "--json", AUTO_RECOVER=recover)
 
-        assert done.returncode == error_codes.CONFLICT, recover
+        assert done.returncode == exit_statuses.CONFLICT, recover
         assert json.loads(done.stdout)["code"] == "database_present"
 
 
@@ -169,7 +169,7 @@ def test_nothing_is_made_where_there_is_nothing_to_recover(
 ) -> None:
     done = flask("backup", "recover", "--yes")
 
-    assert done.returncode == error_codes.NOT_FOUND
+    assert done.returncode == exit_statuses.NOT_FOUND
     assert "HINT: set BACKUP_DIR" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").exists()
@@ -180,7 +180,7 @@ def test_it_refuses_while_a_service_runs(flask: Command, lost: str, service: Cal
     processes.wait_until(lambda: "database_missing" in running.log() or "is gone, and" in running.log(), "no refusal")
     done = flask("backup", "recover", "--yes", "--json")
 
-    assert done.returncode == error_codes.CONFLICT
+    assert done.returncode == exit_statuses.CONFLICT
     assert json.loads(done.stdout)["code"] == "service_running"
     assert "flask backup recover" in running.get("/api/health").json()["problems"][0]["hint"]
 
@@ -203,7 +203,7 @@ def test_a_loss_that_nobody_accepted_is_refused_until_somebody_does(
     segments[-1].rename(segments[-1].with_name(f"{segments[-1].name}.damaged"))
 
     refused = flask("backup", "recover", "--yes")
-    assert refused.returncode == error_codes.NOT_FOUND
+    assert refused.returncode == exit_statuses.NOT_FOUND
     assert "had events up to 3" in refused.stderr
     assert "flask problems accept recovery_incomplete" in refused.stderr
     listed = json.loads(flask("problems", "list", "--json").stdout)["problems"]

@@ -18,11 +18,11 @@ from app.cli.backup.names import BackupName
 from app.cli.group import drop_output
 from app.cli.options import json_option
 from app.cli.watching import display, run_operation
-from app.error_codes import FAILED
 from app.store_retry import retry_while_store_is_away
 from eventvault.backups import names
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import BackupExists, InvalidInput
+from eventvault.exit_statuses import FAILED
 from eventvault.files import durable_file
 from eventvault.operations.operation import Progress
 from eventvault.operations.rate import Rate

@@ -19,6 +19,7 @@ from app.cli.watching import SharedProgress, Show, display, run_operation, run_s
 from app.store_retry import retry_while_store_is_away
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import ArchiveDamaged, ArchiveError, EventVaultError
+from eventvault.exit_statuses import PARTLY
 from eventvault.operations.operation import Progress
 from eventvault.operations.rate import Rate
 from eventvault.store.ports.store import Store
@@ -51,7 +52,7 @@ def verify(*, names: tuple[str, ...], all_backups: bool, records: bool, as_json:
     if failed:
         if not as_json:
             click.echo(text.safe("\n".join(map(_hint_line, failed))), err=True)
-        raise SystemExit(exits.PARTLY_STATUS)
+        raise SystemExit(PARTLY)
 
 
 def _sizes(names: tuple[str, ...], store: Store) -> dict[str, int]:

@@ -17,10 +17,10 @@ from app.cli.group import Command
 from app.cli.options import json_option, utc_option
 from app.cli.owner import become_owner
 from app.cli.program import in_words_of_program
-from app.error_codes import FAILED
 from eventvault import __version__, environment
 from eventvault.doctor.facts import Facts
 from eventvault.doctor.gather import Found, gather, load_settings
+from eventvault.exit_statuses import FAILED
 from eventvault.printable import printable
 from eventvault.settings import PROJECT, SECRETS, Settings
 

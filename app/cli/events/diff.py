@@ -19,11 +19,11 @@ from app.cli.events.pages import resolve
 from app.cli.moments import parse_moment
 from app.cli.options import json_option, utc_option
 from app.cli.watching import display
-from app.error_codes import FAILED
 from app.store_retry import retry_while_store_is_away
 from eventvault.backups import names
 from eventvault.errors import InvalidInput
 from eventvault.events.event import indexed_of
+from eventvault.exit_statuses import FAILED
 from eventvault.operations.operation import Progress
 from eventvault.past.values import DiffPage, DiffQuery
 from eventvault.printable import printable

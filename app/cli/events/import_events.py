@@ -22,6 +22,7 @@ from app.store_retry import retry_while_store_is_away
 from eventvault.database.values import AppendResult, Page, ScanQuery
 from eventvault.errors import OutcomeUnknown, TooBusy, TooLarge, WriteFailed
 from eventvault.events.event import EventDraft
+from eventvault.exit_statuses import INTERRUPTED, PARTLY
 from eventvault.imports import mapping as mappings
 from eventvault.imports.drafts import drafts_of
 from eventvault.imports.importer import Imported, Importer
@@ -77,7 +78,7 @@ def import_events(
             imported = _run(source, rejects, quiet=as_json)
     exits.print_result(imported_json(imported, rejects), lambda _: describe(imported, rejects), as_json=as_json)
     if imported.rejected or imported.broken:
-        raise SystemExit(exits.PARTLY_STATUS)
+        raise SystemExit(PARTLY)
 
 
 class _Present:
@@ -124,7 +125,7 @@ def _run(source: ImportFile, rejects: Path | None, *, quiet: bool) -> Imported:
         except KeyboardInterrupt:
             done = text.counted(importer.events, "event")
             click.echo(f"\nInterrupted: {done} of it are in. The same command goes on there.", err=True)
-            sys.exit(exits.INTERRUPTED_STATUS)
+            sys.exit(INTERRUPTED)
 
 
 def _progress(source: ImportFile, events: int, passed: float) -> Progress:

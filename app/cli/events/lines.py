@@ -8,10 +8,10 @@ import sys
 
 from app.cli import text
 from app.cli.group import drop_output
-from app.error_codes import FAILED
 from eventvault import clock
 from eventvault.damage import as_answer
 from eventvault.events.event import indexed_of, raw_attributes, recorded_of, sequence_of
+from eventvault.exit_statuses import FAILED
 from eventvault.printable import printable
 
 _TYPE_WIDTH, _SUBJECT_WIDTH, _SEQUENCE_WIDTH = 20, 18, 6

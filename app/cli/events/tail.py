@@ -16,10 +16,10 @@ from app.cli.connection import current_store
 from app.cli.events.lines import flush, json_line, one_line, write
 from app.cli.events.pages import PAGE, EventFilter, filter_options
 from app.cli.options import json_option, utc_option
-from app.error_codes import FAILED
 from app.store_retry import retry_while_store_is_away
 from eventvault.database.values import Head, Page, Resumption, ScanQuery
 from eventvault.errors import GenerationSuperseded
+from eventvault.exit_statuses import FAILED
 from eventvault.store.ports.store import Store
 
 SHOWN = 10

@@ -19,6 +19,7 @@ from app.cli.watching import display
 from app.jobs.answers import submitted_json, view_json
 from eventvault import clock, json_text
 from eventvault.errors import Cancelled, InvalidInput, JobFailed
+from eventvault.exit_statuses import INTERRUPTED
 from eventvault.jobs import sent, submitting
 from eventvault.jobs.job import Job, JobRequest
 from eventvault.jobs.port import JobView, SubmitResult
@@ -120,7 +121,7 @@ def watch(*, job_id: str, as_json: bool) -> None:
             _require_done(view.job)
     except KeyboardInterrupt:
         click.echo(f"The job {printable(job_id)} goes on.", err=True)
-        raise SystemExit(exits.INTERRUPTED_STATUS) from None
+        raise SystemExit(INTERRUPTED) from None
     exits.print_result({"job": view_json(view)}, lambda _: _describe_end(view), as_json=as_json)
 
 

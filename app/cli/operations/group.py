@@ -17,6 +17,7 @@ from app.operations.answers import KINDS, operation_json
 from app.operations.following import result_of
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
+from eventvault.exit_statuses import INTERRUPTED
 from eventvault.operations.entry import OperationEntry, OperationQuery
 from eventvault.operations.records import RUNNING, STATES
 from eventvault.printable import printable
@@ -100,7 +101,7 @@ def watch_operation(*, typed: str, as_json: bool) -> None:
         exits.run_and_print(work, _describe_end, as_json=as_json)
     except KeyboardInterrupt:
         click.echo(f"The operation {printable(typed)} goes on.", err=True)
-        raise SystemExit(exits.INTERRUPTED_STATUS) from None
+        raise SystemExit(INTERRUPTED) from None
 
 
 @group.command("cancel")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.error_codes import ANSWERS, CONFLICT, FAILED, INVALID, NO_SPACE, NOT_FOUND, TRY_AGAIN
+from app.error_codes import ANSWERS
 from eventvault import errors
 from eventvault.errors import EventVaultError
+from eventvault.exit_statuses import CONFLICT, FAILED, INVALID, NO_SPACE, NOT_FOUND, TRY_AGAIN, USAGE
 
-USAGE = 2
 _LONGEST_TEXT = 4000
 """Characters of a message or a hint that a service sent."""
 _OF_THE_BODY = frozenset({"success", "code", "error", "hint", "message", "self"})

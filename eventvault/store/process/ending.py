@@ -15,13 +15,13 @@ from collections.abc import Callable
 
 from eventvault import progress
 from eventvault.database import opening
+from eventvault.exit_statuses import FAILED
 from eventvault.store.process.last_words import write_last_words
 
 log = logging.getLogger("BackupManager")
 
 WORDS_SECONDS = 2.0
 """How long the reason may take to be written."""
-STUCK_STATUS = 1
 
 
 def end_process(status: int) -> None:
@@ -45,19 +45,19 @@ def end_stuck(reason: str, stuck_stores: int) -> None:
     _within_seconds(lambda: write_last_words(reason, stuck_stores))
     _within_seconds(lambda: log.critical("the store ends, and another one takes over: %s", reason))
     _within_seconds(lambda: faulthandler.dump_traceback(sys.__stderr__ or sys.stderr))
-    os._exit(STUCK_STATUS)
+    os._exit(FAILED)
 
 
 def _end_useless(reason: str) -> None:
     _within_seconds(lambda: log.critical("the process ends, and another one takes over: %s", reason))
-    end_process(STUCK_STATUS)
+    end_process(FAILED)
 
 
 def _end_after(seconds: float) -> None:
     time.sleep(seconds)
     stuck = "; ".join(f"{activity.name}: {activity.describe()}" for activity in progress.stuck())
     _within_seconds(lambda: log.error("the store does not end within %.0f s and is ended (%s)", seconds, stuck or "-"))
-    os._exit(STUCK_STATUS)
+    os._exit(FAILED)
 
 
 def _within_seconds(work: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 
 from eventvault.errors import EventVaultError
+from eventvault.exit_statuses import FAILED
 from eventvault.rpc import frames
 from eventvault.settings import Settings
 from eventvault.store.process.spawn import Spawner, await_answer, kill_peer, reap
@@ -115,4 +116,4 @@ def _end_with(parent: int) -> None:
     log.error("master process %s has ended: this worker finishes its requests and ends", parent)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_SECONDS)
-    os._exit(1)
+    os._exit(FAILED)
