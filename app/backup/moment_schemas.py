@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.backup.schemas import NAME, RestoredSchema, check_name
-from app.events.schemas import GENERATION_ID, InstantField, WholeNumberField
+from app.events.schemas import InstantField, WholeNumberField, generation_field
 from app.replies import ReplySchema, RequestSchema
 from eventvault.past.moment_text import LARGEST
 from eventvault.restore.moments.marks import MOST_BUCKETS
@@ -16,25 +16,27 @@ from eventvault.restore.values import Moment
 _TARGETS = ("backupName", "pointInTime", "sequence")
 
 
+def point_in_time_field(description: str) -> InstantField:
+    return InstantField(
+        metadata={"format": "date-time", "description": description, "example": "2024-12-27T12:34:56.789Z"}
+    )
+
+
+def sequence_field(description: str) -> WholeNumberField:
+    return WholeNumberField(validate=validate.Range(0, LARGEST), metadata={"description": description})
+
+
+def generation_of_moment_field() -> fields.String:
+    return generation_field("With a moment: its generation. Default: the current lineage.")
+
+
 class RestoreSchema(RequestSchema):
     backupName = fields.String(  # noqa: N815
         validate=check_name, metadata={"pattern": NAME, "example": "backup_2024-12-27_120000.tar.gz"}
     )
-    pointInTime = InstantField(  # noqa: N815
-        metadata={
-            "format": "date-time",
-            "description": "Alternative: restore the events recorded up to this instant.",
-            "example": "2024-12-27T12:34:56.789Z",
-        }
-    )
-    sequence = WholeNumberField(
-        validate=validate.Range(0, LARGEST),
-        metadata={"description": "Alternative: restore the events up to this sequence number."},
-    )
-    generation = fields.String(
-        validate=GENERATION_ID,
-        metadata={"description": "With a moment: its generation. Default: the current lineage."},
-    )
+    pointInTime = point_in_time_field("Alternative: restore the events recorded up to this instant.")  # noqa: N815
+    sequence = sequence_field("Alternative: restore the events up to this sequence number.")
+    generation = generation_of_moment_field()
     apply = fields.String(
         load_default="now",
         validate=validate.OneOf(["now", "restart"]),

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.backup.schemas import NAME, check_name
-from app.events.schemas import GENERATION_ID, InstantField, WholeNumberField
+from app.events.schemas import InstantField, WholeNumberField, generation_field
 from app.replies import ReplySchema, RequestSchema
 from eventvault.past.moment_text import LARGEST
 
@@ -52,9 +52,7 @@ class SelectiveRestoreSchema(RequestSchema):
     )
     point_in_time = InstantField(data_key="pointInTime", metadata={"format": "date-time"})
     sequence = WholeNumberField(validate=_SEQUENCE)
-    generation = fields.String(
-        validate=GENERATION_ID, metadata={"description": "The generation to read. Default: the current lineage."}
-    )
+    generation = generation_field("The generation to read. Default: the current lineage.")
     filter = fields.Nested(EventFilterSchema, allow_none=True)
 
     @validates_schema

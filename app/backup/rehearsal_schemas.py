@@ -4,30 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate, validates_schema
+from marshmallow import ValidationError, fields, validates_schema
 
-from app.events.schemas import GENERATION_ID, InstantField, WholeNumberField
+from app.backup.moment_schemas import generation_of_moment_field, point_in_time_field, sequence_field
 from app.replies import ReplySchema, RequestSchema
-from eventvault.past.moment_text import LARGEST
 from eventvault.restore.values import Moment
 
 
 class RehearseSchema(RequestSchema):
-    pointInTime = InstantField(  # noqa: N815
-        metadata={
-            "format": "date-time",
-            "description": "Rehearse a restore of the events recorded up to this instant.",
-            "example": "2024-12-27T12:34:56.789Z",
-        }
-    )
-    sequence = WholeNumberField(
-        validate=validate.Range(0, LARGEST),
-        metadata={"description": "Alternative: of the events up to this sequence number."},
-    )
-    generation = fields.String(
-        validate=GENERATION_ID,
-        metadata={"description": "With a moment: its generation. Default: the current lineage."},
-    )
+    pointInTime = point_in_time_field("Rehearse a restore of the events recorded up to this instant.")  # noqa: N815
+    sequence = sequence_field("Alternative: of the events up to this sequence number.")
+    generation = generation_of_moment_field()
 
     @validates_schema(skip_on_field_errors=True)
     def _require_one_moment(self, body: dict[str, Any], **_: Any) -> None:

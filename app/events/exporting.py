@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
-from marshmallow import ValidationError, fields, validates_schema
+from marshmallow import fields, validates_schema
 
 from app.backup.past_schemas import EventFilterSchema
 from app.edge import store_for_long_call
 from app.events.answers import exported_json
 from app.events.reading import query_at
-from app.events.schemas import GENERATION_ID, InstantField
+from app.events.schemas import as_of_field, generation_field, require_as_of
 from app.replies import ReplySchema, RequestSchema, reply
 from eventvault.restore.values import Moment
 
@@ -21,18 +21,12 @@ class ExportSchema(RequestSchema):
     """Selects the events to export: by default all that are there."""
 
     filter = fields.Nested(EventFilterSchema, allow_none=True)
-    as_of = InstantField(
-        data_key="asOf", metadata={"format": "date-time", "description": "Export the registry of this instant."}
-    )
-    generation = fields.String(
-        validate=GENERATION_ID,
-        metadata={"description": "With `asOf`: the generation to read; a superseded one is allowed."},
-    )
+    as_of = as_of_field("Export the registry of this instant.")
+    generation = generation_field()
 
     @validates_schema
     def _check_generation(self, data: dict[str, Any], **_: Any) -> None:
-        if "generation" in data and "as_of" not in data:
-            raise ValidationError("Only together with asOf.", "generation")
+        require_as_of(data)
 
 
 EXPORT_BODY = {

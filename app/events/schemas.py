@@ -48,6 +48,23 @@ class InstantField(fields.String):
             raise ValidationError("Not an RFC 3339 instant with an offset, such as 2026-01-31T12:34:56.789Z.") from None
 
 
+def as_of_field(description: str) -> InstantField:
+    """Return the field for the instant whose registry is read."""
+    return InstantField(data_key="asOf", metadata={"format": "date-time", "description": description})
+
+
+def generation_field(
+    description: str = "With `asOf`: the generation to read; a superseded one is allowed.",
+) -> fields.String:
+    return fields.String(validate=GENERATION_ID, metadata={"description": description})
+
+
+def require_as_of(data: Mapping[str, Any]) -> None:
+    """Raise ValidationError for a generation without an instant."""
+    if "generation" in data and "as_of" not in data:
+        raise ValidationError("Only together with asOf.", "generation")
+
+
 class RangeQuerySchema(Schema):
     type = fields.String()
     recorded_from = InstantField(
@@ -67,19 +84,12 @@ class StreamQuerySchema(RangeQuerySchema):
 
 
 class FilterQuerySchema(StreamQuerySchema):
-    as_of = InstantField(
-        data_key="asOf",
-        metadata={"format": "date-time", "description": "Read the registry as it was at this instant."},
-    )
-    generation = fields.String(
-        validate=GENERATION_ID,
-        metadata={"description": "With `asOf`: the generation to read; a superseded one is allowed."},
-    )
+    as_of = as_of_field("Read the registry as it was at this instant.")
+    generation = generation_field()
 
     @validates_schema
     def _check_generation(self, data: dict[str, Any], **_: Any) -> None:
-        if "generation" in data and "as_of" not in data:
-            raise ValidationError("Only together with asOf.", "generation")
+        require_as_of(data)
         if "generation" in data and "id" in data:
             raise ValidationError("Not together with id.", "generation")
 
@@ -101,14 +111,8 @@ class ListQuerySchema(FilterQuerySchema):
 class HistogramQuerySchema(RangeQuerySchema):
     type = fields.String(validate=validate.Length(max=LONGEST_TEXT))
     buckets = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
-    as_of = InstantField(
-        data_key="asOf",
-        metadata={"format": "date-time", "description": "Count the events of the registry as it was at this instant."},
-    )
-    generation = fields.String(
-        validate=GENERATION_ID,
-        metadata={"description": "The generation to read, to its end or `asOf`; a superseded one is allowed."},
-    )
+    as_of = as_of_field("Count the events of the registry as it was at this instant.")
+    generation = generation_field("The generation to read, to its end or `asOf`; a superseded one is allowed.")
 
     @validates_schema
     def _check_order(self, data: dict[str, Any], **_: Any) -> None:
