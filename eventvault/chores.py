@@ -254,10 +254,7 @@ def _died(name: str, status: int, subject: str | None) -> errors.EventVaultError
             hint="check the disk of STORAGE_DIR; the system's log names it",
         )
     if subject is not None and -status in _CRASHES:
-        return errors.ArchiveUnsafe(
-            f"reading {subject} failed: it ended the process that read it ({signal.Signals(-status).name})",
-            hint="nothing was changed, and this archive is refused; restore another one",
-        )
+        return _unsafe(subject, f"it ended the process that read it ({signal.Signals(-status).name})")
     return errors.TooBusy(
         f"the {name} process ended with status {status} and no answer",
         hint="try again; the machine may have run out of memory: see the system's log",
@@ -274,13 +271,18 @@ def as_event_vault_error(name: str, error: Exception, subject: str | None = None
     if subject is None or (isinstance(error, OSError | plyvel.Error) and number_of(error) is not None):
         return as_answer(name, error)
     if isinstance(error, MemoryError):
-        return errors.ArchiveUnsafe(
-            f"reading {subject} failed: it needs more memory than the {_memory_limit() // 2**20} MiB that it may take",
-            hint="nothing was changed, and this archive is refused; restore another one",
-        )
+        limit = _memory_limit() // 2**20
+        return _unsafe(subject, f"it needs more memory than the {limit} MiB that it may take")
     return errors.ArchiveDamaged(
         f"reading {subject} failed: {type(error).__name__}: {str(error)[:200]}",
         hint="nothing was changed; restore another archive. The log has the details",
+    )
+
+
+def _unsafe(subject: str, why: str) -> errors.ArchiveUnsafe:
+    return errors.ArchiveUnsafe(
+        f"reading {subject} failed: {why}",
+        hint="nothing was changed, and this archive is refused; restore another one",
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -191,44 +192,30 @@ def _web_address(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Age:
-    """A time span in whole hours, days or weeks. Raises ValueError for another text."""
+class TimeSpan:
+    """A time span such as `36h`. units: those that are allowed. Raises ValueError for another text."""
 
     text: str
+    units: InitVar[str]
     microseconds: int = field(init=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "microseconds", _span(self.text, "hdw"))
+    def __post_init__(self, units: str) -> None:
+        number = re.fullmatch(rf"([1-9][0-9]{{0,5}})([{units}])", self.text.lower())
+        if number is None:
+            raise ValueError(self.text)
+        object.__setattr__(self, "microseconds", int(number[1]) * _SPANS[number[2]])
 
     def __str__(self) -> str:
         return self.text
-
-
-@dataclass(frozen=True)
-class Period:
-    """A time span in whole seconds, minutes, hours or days. Raises ValueError for another text."""
-
-    text: str
-    microseconds: int = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "microseconds", _span(self.text, "smhd"))
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def _span(text: str, units: str) -> int:
-    number = re.fullmatch(rf"([1-9][0-9]{{0,5}})([{units}])", text.lower())
-    if number is None:
-        raise ValueError(text)
-    return int(number[1]) * _SPANS[number[2]]
 
 
 _SPANS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 7 * 86_400_000_000}
-"""Unit of an age → microseconds."""
+"""Unit of a time span → microseconds."""
 _BOOLEAN = Kind(_boolean, "true/false, 1/0, yes/no or on/off")
-_PERIOD = Kind(Period, "a number of seconds, minutes, hours or days, such as 90s, 10m, 2h or 30d")
+_AGE = Kind(partial(TimeSpan, units="hdw"), "a number of hours, days or weeks, such as 36h, 90d or 8w")
+_PERIOD = Kind(
+    partial(TimeSpan, units="smhd"), "a number of seconds, minutes, hours or days, such as 90s, 10m, 2h or 30d"
+)
 _FOLDER = Kind(_path, "a folder's path in UTF-8; a relative one starts at the folder of wsgi.py")
 _FILE = Kind(_file, "a file's path in UTF-8; a relative one starts at the folder of wsgi.py")
 _PASSWORD = Kind(_one_line, "a password on one line", _hidden)
@@ -308,7 +295,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _keep("MONTHLY", "months"),
     _keep("YEARLY", "years"),
     Declaration(
-        "MAX_BACKUP_AGE", Kind(Age, "a number of hours, days or weeks, such as 36h, 90d or 8w"), "",
+        "MAX_BACKUP_AGE", _AGE, "",
         "Archives created here that are so much older than the newest one are removed. Unset: no limit.",
     ),
     Declaration(
@@ -534,7 +521,7 @@ class Settings:
     keep_weekly: int | None
     keep_monthly: int | None
     keep_yearly: int | None
-    max_backup_age: Age | None
+    max_backup_age: TimeSpan | None
     max_backup_bytes: int | None
     journal_interval: int
     keep_undo: int
@@ -561,9 +548,9 @@ class Settings:
     kafka_jobs_group: str
     jobs_enabled: bool
     jobs_local_concurrency: int
-    jobs_late_after: Period
-    jobs_unknown_after: Period
-    jobs_keep: Period
+    jobs_late_after: TimeSpan
+    jobs_unknown_after: TimeSpan
+    jobs_keep: TimeSpan
     jobs_keep_max: int
     jobs_from_kafka: tuple[str, ...]
     worker_jobs: tuple[str, ...]

@@ -30,7 +30,7 @@ from eventvault.settings import Settings
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import settings_of_process
 from eventvault.store.process.detached import report_failure, report_listening
-from eventvault.store.process.ending import end_if_useless, end_process, end_stuck, end_within
+from eventvault.store.process.ending import end_if_useless, end_stuck, end_within, ending
 from eventvault.store.process.ownership import ACQUIRE_SECONDS, OwnerLock, master_lives
 from eventvault.store.watchdog import Watchdog
 from eventvault.system_errors import reason_of
@@ -102,8 +102,7 @@ def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
         signal.signal(number, lambda *_: server.end())
     Watchdog(0, end_stuck).start()
     end_if_useless()
-    status = FAILED
-    try:
+    with ending("dispatcher", log):
         opening.start(worker.start)
         log.info("dispatcher process %s serves the jobs of %s", os.getpid(), settings.storage_dir)
         server.serve(settings.storage_dir, report_listening)
@@ -112,13 +111,6 @@ def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
         worker.stop()
         opening.stop(until)
         server.drain()
-        log.info("dispatcher process %s ends", os.getpid())
-        status = DONE
-    except Exception:
-        log.exception("dispatcher process %s ends after an unexpected error", os.getpid())
-    finally:
-        # As of the store: a LevelDB that a thread still reads must not be closed.
-        end_process(status)
 
 
 def _arguments() -> argparse.Namespace:

@@ -33,7 +33,7 @@ from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.beginning import collect_seldom, settings_of_process
 from eventvault.store.process.detached import report_failure, report_listening
 from eventvault.store.process.dispatcher import DispatcherKeeper
-from eventvault.store.process.ending import end_if_useless, end_process, end_stuck, end_within
+from eventvault.store.process.ending import end_if_useless, end_stuck, end_within, ending
 from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
 from eventvault.store.process.ownership import (
     ACQUIRE_SECONDS,
@@ -157,8 +157,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
     if keeper is not None:
         keeper.start()
     log.info("store process %s serves %s", os.getpid(), settings.storage_dir)
-    status = FAILED
-    try:
+    with ending("store", log):
         server.serve(listener)
         end_within(STOP_SECONDS)
         if keeper is not None:
@@ -167,13 +166,6 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
             service.stop()
             server.drain()
             service.bus.remove_view()
-        log.info("store process %s ends", os.getpid())
-        status = DONE
-    except Exception:
-        log.exception("store process %s ends after an unexpected error", os.getpid())
-    finally:
-        # Closing a LevelDB that a thread still reads crashes. The kernel releases its lock with the process.
-        end_process(status)
 
 
 def _scheduler() -> Scheduler:

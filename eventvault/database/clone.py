@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from eventvault.database.checkpoint import link_or_copy
 from eventvault.errors import DatabaseDamaged
 from eventvault.files import remove_durably
 
@@ -24,9 +25,6 @@ def copy_database(folder: Path, target: Path) -> None:
     target.mkdir()
     for file in folder.iterdir():
         if file.suffix in (".ldb", ".sst"):
-            try:
-                (target / file.name).hardlink_to(file)
-            except OSError:
-                shutil.copyfile(file, target / file.name)
+            link_or_copy(file, target / file.name)
         elif file.name == "CURRENT" or file.name.startswith("MANIFEST-") or file.suffix == ".log":
             shutil.copyfile(file, target / file.name)

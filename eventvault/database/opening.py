@@ -186,13 +186,13 @@ def check_syncs_folders(folder: Path) -> None:
         )
 
 
-def check_free(folder: Path) -> None:
-    """Raise DatabaseLocked if a process has the database in `folder` open."""
+def check_free(folder: Path, then: str = "the service continues once the database is free") -> None:
+    """Raise DatabaseLocked if a process has the database in `folder` open. then: what follows once it has ended."""
     holder = lock_holder(folder / "LOCK")
     if holder is not None:
         raise DatabaseLocked(
             f"{folder} is held by {process_name(holder)}; its LOCK file is in use and was not touched",
-            hint="end that process; the service continues once the database is free",
+            hint=f"end that process; {then}",
             holder=holder or None,
         )
 

@@ -19,8 +19,8 @@ from eventvault.database import keys
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.existing import open_existing
 from eventvault.database.mapped import check_if_distrusted
-from eventvault.database.opening import process_name
-from eventvault.errors import DatabaseDamaged, DatabaseLocked
+from eventvault.database.opening import check_free
+from eventvault.errors import DatabaseDamaged
 from eventvault.files import matching, remove_durably
 from eventvault.foreign.source import check_bounds, correct_next_file_number
 from eventvault.leveldb.dialect import OtherDialect
@@ -29,7 +29,6 @@ from eventvault.leveldb.log import LogReader
 from eventvault.leveldb.manifest import BYTEWISE
 from eventvault.leveldb.write_batch import CUT_OFF, put_keys
 from eventvault.regular_files import open_file
-from eventvault.system_errors import lock_holder
 
 
 def find_origin(*, folder: str) -> dict[str, str]:
@@ -67,7 +66,7 @@ def database_origin(folder: Path) -> Literal["ours", "foreign", "unknown"]:
         raise
     finally:
         remove_durably(staging)
-    _refuse_if_open(folder)
+    check_free(folder, "the database, which another program wrote, is then archived and imported automatically")
     return "foreign"
 
 
@@ -106,13 +105,3 @@ def _in_log(log: Path) -> bool:
                 f"{log.name} is damaged: {CUT_OFF}",
                 hint="repair the database with the program that wrote it, or restore a good archive of it",
             ) from error
-
-
-def _refuse_if_open(folder: Path) -> None:
-    holder = lock_holder(folder / "LOCK")
-    if holder is not None:
-        raise DatabaseLocked(
-            f"{folder} is the database of another program, and {process_name(holder)} holds it",
-            hint="end that process; the database is then archived and imported by itself",
-            holder=holder or None,
-        )

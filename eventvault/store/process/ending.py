@@ -11,17 +11,33 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from eventvault import progress
 from eventvault.database import opening
-from eventvault.exit_statuses import FAILED
+from eventvault.exit_statuses import DONE, FAILED
 from eventvault.store.process.last_words import write_last_words
 
 log = logging.getLogger("BackupManager")
 
 WORDS_SECONDS = 2.0
 """How long the reason may take to be written."""
+
+
+@contextmanager
+def ending(process: str, logger: logging.Logger) -> Iterator[None]:
+    """End this process after the context, with its status: FAILED after an error, which is logged. Does not return."""
+    status = FAILED
+    try:
+        yield
+        logger.info("%s process %s ends", process, os.getpid())
+        status = DONE
+    except Exception:
+        logger.exception("%s process %s ends after an unexpected error", process, os.getpid())
+    finally:
+        # Closing a LevelDB that a thread still reads crashes. The kernel releases its lock with the process.
+        end_process(status)
 
 
 def end_process(status: int) -> None:

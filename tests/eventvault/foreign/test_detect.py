@@ -110,7 +110,7 @@ def test_a_foreign_database_that_its_program_still_holds_is_refused(tmp_path: Pa
     ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(DatabaseLocked, match=f"process {holder.pid} "):
+        with pytest.raises(DatabaseLocked, match=f"process {holder.pid};"):
             is_foreign(source)
         holder.communicate()
     assert is_foreign(source)
