@@ -173,7 +173,7 @@ class Views:
         """Return the moment by its sequence if the plan tells it, because many instants mean the same state."""
         if moment.sequence is not None:
             return moment
-        target = self._builder.plan_for(moment)[0].target
+        target = self._builder.plan(moment).plan.target
         return msgspec.structs.replace(moment, sequence=target.sequence, instant=target.instant)
 
     def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:

@@ -43,7 +43,7 @@ from eventvault.rehearsals.risk import Risk, risk_of
 from eventvault.rehearsals.scratch import scratch_folder
 from eventvault.rehearsals.sources import BackupSources, Chosen
 from eventvault.restore.builder import Built
-from eventvault.restore.moments.replan import PlannedMoment
+from eventvault.restore.moments.planner import PlannedMoment
 from eventvault.restore.records import has_links
 from eventvault.restore.space import check_space
 from eventvault.restore.values import Moment
@@ -61,13 +61,24 @@ _NO_DAMAGE = (JournalDamaged, ArchiveUnreadable, ArchiveTooNew)
 
 @dataclass
 class _Course:
-    """How far a rehearsal got, for its result if it fails."""
+    """How far a rehearsal got, for its result if it fails. archive: the one that is read, with its identity before."""
 
     chosen: Chosen | None = None
+    archive: tuple[Path, FileIdentity | None] | None = None
     risk: Risk = field(default_factory=Risk)
     built: Built | None = None
     rto: dict[str, float] | None = None
     comparison: Comparison = field(default_factory=Comparison)
+
+    def replanned(self, planned: PlannedMoment) -> None:
+        """A file of the plan was damaged or missing: from now on another plan is tried."""
+        if self.chosen is not None:
+            self.chosen = self.chosen._replace(source=planned)
+        self.note_archive()
+
+    def note_archive(self) -> None:
+        path = _archive_of(self.chosen) if self.chosen is not None else None
+        self.archive = None if path is None else (path, FileIdentity.at(path))
 
 
 class Rehearser:
@@ -133,12 +144,12 @@ class Rehearser:
         if self._live is not None:
             course.risk = risk_of(self._live, *chosen.reach)
         current().step("plan")
-        builder, storage = self._sources.builder(self._chores), self._settings.storage_dir
+        builder, storage = self._sources.builder(self._chores, course.replanned), self._settings.storage_dir
         what = f"a rehearsal of {_label(wanted)}"
-        check_space(storage, builder.disk_needed(chosen.plan) + RESERVE_BYTES, what)
+        check_space(storage, builder.disk_needed(chosen.source) + RESERVE_BYTES, what)
         with scratch_folder(storage) as scratch:
-            with self._blaming_archive(chosen):
-                course.built = built = builder.construct(chosen.plan, scratch / "restored", None)
+            with self._blaming_archive(course):
+                course.built = built = builder.build_and_open(chosen.source, scratch / "restored", None)
             course.rto = _rto(built, time.monotonic() - started)
             order = self._order(chosen, built, scratch)
             answer = self._chores.run("compare_events", order=msgspec.to_builtins(order))
@@ -180,15 +191,15 @@ class Rehearser:
             return take_checkpoint(self._settings.database, folder, paused).context
 
     @contextmanager
-    def _blaming_archive(self, chosen: Chosen) -> Iterator[None]:
-        """Report damage of the archive, as a verification does."""
-        path = _archive_of(chosen)
-        read = None if path is None else FileIdentity.at(path)
+    def _blaming_archive(self, course: _Course) -> Iterator[None]:
+        """Report damage of the archive that is read, as a verification does."""
+        course.note_archive()
         try:
             yield
         except ArchiveError as error:
-            if path is not None and read is not None and not isinstance(error, _NO_DAMAGE):
-                self._on_damaged(path.name, read, error)
+            path, identity = course.archive or (None, None)
+            if path is not None and identity is not None and not isinstance(error, _NO_DAMAGE):
+                self._on_damaged(path.name, identity, error)
             raise
 
     def _live_generation(self) -> str | None:
@@ -238,15 +249,15 @@ def _label(wanted: Moment | str | None) -> str:
 
 def _generation(chosen: Chosen) -> str | None:
     """The generation of the events that are restored; None if nothing proves it."""
-    if isinstance(chosen.plan, PlannedMoment):
-        return chosen.plan.plan.target.generation
+    if isinstance(chosen.source, PlannedMoment):
+        return chosen.source.plan.target.generation
     return chosen.reach.generation
 
 
 def _archive_of(chosen: Chosen) -> Path | None:
-    if not isinstance(chosen.plan, PlannedMoment):
-        return chosen.plan.path
-    archive = chosen.plan.plan.archive
+    if not isinstance(chosen.source, PlannedMoment):
+        return chosen.source.path
+    archive = chosen.source.plan.archive
     return None if archive is None else Path(archive.path)
 
 
@@ -296,15 +307,15 @@ def _result(course: _Course, wanted: Moment | str | None, began: int, failure: E
 
 
 def _describe_plan(chosen: Chosen) -> dict[str, Any]:
-    if not isinstance(chosen.plan, PlannedMoment):
-        return {"kind": chosen.kind, "backup": chosen.plan.path.name}
-    plan = chosen.plan.plan
+    if not isinstance(chosen.source, PlannedMoment):
+        return {"kind": chosen.kind, "backup": chosen.source.path.name}
+    plan = chosen.source.plan
     backup = plan.archive.name if plan.archive is not None else None
     return {"kind": chosen.kind, "backup": backup, "segments": len(plan.segments)}
 
 
 def _reached(chosen: Chosen | None, built: Built) -> ReachedMoment | None:
-    if chosen is None or not isinstance(chosen.plan, PlannedMoment):
+    if chosen is None or not isinstance(chosen.source, PlannedMoment):
         return None
-    target = chosen.plan.plan.target
+    target = chosen.source.plan.target
     return ReachedMoment(built.answer["sequence"], target.generation, built.answer["recorded"] or None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.plan import Sources
-from eventvault.restore.moments.replan import PlannedMoment
+from eventvault.restore.moments.planner import MomentPlanner, PlannedMoment
 from eventvault.restore.swap.previous import PreviousDatabases
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
@@ -38,7 +39,7 @@ class Chosen(NamedTuple):
     """What is rehearsed. backup: the archive, if it is one alone. reach: what could be restored now."""
 
     kind: Kind
-    plan: ArchiveSource | PlannedMoment
+    source: ArchiveSource | PlannedMoment
     backup: BackupEntry | None
     reach: Reach
 
@@ -55,10 +56,14 @@ class BackupSources:
         self._journal = journal
         self._bus = EventBus(settings.storage_dir / _NO_DATABASE)  # is never opened: the database is lost
         self._locator = MomentLocator(self._bus, catalogue, journal)
+        self._planner = MomentPlanner(self._locator, journal)
 
-    def builder(self, chores: Chores) -> Builder:
-        """Return what builds the databases. chores: of this rehearsal alone, so that it can be cancelled."""
-        moments = MomentBuilder(self._settings, self._bus, self._locator, self._journal, chores)
+    def builder(self, chores: Chores, on_replanned: Callable[[PlannedMoment], None]) -> Builder:
+        """Return what builds the databases. chores: of this rehearsal alone, so that it can be cancelled.
+
+        on_replanned: as for `MomentBuilder`.
+        """
+        moments = MomentBuilder(self._settings, self._bus, self._locator, self._journal, chores, on_replanned)
         previous = PreviousDatabases(self._settings.storage_dir)
         return Builder(self._settings, self._bus, chores, previous, moments)
 
@@ -76,11 +81,11 @@ class BackupSources:
         if wanted is not None:
             generation = wanted.generation or generation
             moment = Moment(instant=wanted.instant, sequence=wanted.sequence, generation=generation)
-            return Chosen("moment", self._planned(moment), None, reach)
+            return Chosen("moment", self._planner.plan(moment), None, reach)
         if reach.sequence == 0:
             return self._newest_archive()
         moment = Moment(sequence=reach.sequence, generation=generation)
-        return Chosen("newest", self._planned(moment), None, reach)
+        return Chosen("newest", self._planner.plan(moment), None, reach)
 
     def manifest_of(self, entry: BackupEntry) -> Manifest | None:
         """Return the manifest of an archive; None if it has none that can be read."""
@@ -88,9 +93,6 @@ class BackupSources:
             return reader.read_manifest(Path(entry.path))
         except ArchiveError:
             return None
-
-    def _planned(self, moment: Moment) -> PlannedMoment:
-        return PlannedMoment(moment, self._locator, self._journal)
 
     def _reachable(self, sources: Sources, generation: str) -> int:
         """The last event that a restore reaches; it prefers the sources in the same order."""
@@ -109,6 +111,6 @@ class BackupSources:
         )
 
     def _backup(self, entry: BackupEntry, kind: Kind = "backup") -> Chosen:
-        plan = ArchiveSource(Path(entry.path), entry.checksum if entry.content_checked else None)
+        source = ArchiveSource(Path(entry.path), entry.checksum if entry.content_checked else None)
         reach = Reach(entry.generation if entry.origin_proven else None, entry.sequence or 0)
-        return Chosen(kind, plan, entry, reach)
+        return Chosen(kind, source, entry, reach)

@@ -29,7 +29,7 @@ from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.offsets_of_moment import present_offsets, read_again_from
 from eventvault.restore.moments.plan import Plan, Sources
-from eventvault.restore.moments.replan import PlannedMoment
+from eventvault.restore.moments.planner import PlannedMoment
 from eventvault.restore.space import room_for, unpacked_bytes
 from eventvault.restore.swap import carry_over, in_place, undo
 from eventvault.restore.swap import intent as intents
@@ -71,14 +71,14 @@ class ForeignCopy(msgspec.Struct, frozen=True):
     path: Path
 
 
-BuildPlan = ArchiveSource | PlannedMoment | PreviousDatabase | LostDatabase | ForeignCopy
+BuildSource = ArchiveSource | PlannedMoment | PreviousDatabase | LostDatabase | ForeignCopy
 """What a database is built from."""
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
     """A database that was built. bytes_read: None if its duration must not count for predictions.
 
-    answer: of the chore that built it, with `seconds` by part, `open` included.
+    answer: of the child process that built it, with `seconds` by part, `open` included.
     """
 
     source: str
@@ -111,7 +111,7 @@ class Builder:
 
     def build(
         self,
-        plan: BuildPlan,
+        wanted: BuildSource,
         head: Head | None,
         operation: str,
         *,
@@ -120,8 +120,6 @@ class Builder:
         replay: bool = False,
     ) -> Intent:
         """Build a database, checked and synced, and return the intent that would swap it in; nothing is decided.
-
-        What was built is opened in a process of its own before: what takes that down must not take down the store.
 
         head: of the database that it replaces. began: when the restore began, in monotonic seconds (default: now).
         drop_file: the archive, if it is in `restore/`. replay: Kafka's topics are read again from the moment on.
@@ -133,7 +131,7 @@ class Builder:
         waiting = intents.read_intent(storage, data_folders.STAGED_RESTORE)
         arrived = DroppedFile.at(drop_file) if drop_file else None
         staging = storage / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
-        built = self.construct(plan, staging, head, replay=replay)
+        built = self.build_and_open(wanted, staging, head, replay=replay)
         if self._bus.registry is None:
             with removing_on_failure(staging):
                 self._moments.add_unpublished(staging / data_folders.DATABASE)
@@ -153,10 +151,24 @@ class Builder:
         )
         return undo.with_previous(intent, previous) if self._settings.database.exists() else intent
 
-    def construct(self, plan: BuildPlan, staging: Path, head: Head | None, *, replay: bool = False) -> Built:
-        """Build the database in the new folder `staging`, and open it in a process of its own. Raises as `build`."""
+    def build_and_open(self, wanted: BuildSource, staging: Path, head: Head | None, *, replay: bool = False) -> Built:
+        """Build the database in the new folder `staging`, and open it once. Raises as `build`.
+
+        It is opened in a child process: a database that kills it must not kill the store.
+        """
         with removing_on_failure(staging):
-            built = self._build(plan, staging, head, replay=replay)
+            match wanted:
+                case ArchiveSource():
+                    built = self._from_archive(wanted, staging, head)
+                case PlannedMoment():
+                    built = self._from_moment(wanted, staging, head, replay=replay)
+                case PreviousDatabase():
+                    built = self._from_previous(wanted, staging, head)
+                case LostDatabase():
+                    built = self._from_sources(wanted, staging)
+                case ForeignCopy():
+                    answer = self._chores.run("prepare_in_place", copy=str(wanted.path), staging=str(staging))
+                    built = Built(source=data_folders.DATABASE, answer=answer)
             began = time.monotonic()
             current().step("open")
             self._chores.run(
@@ -169,11 +181,11 @@ class Builder:
             seconds = {**built.answer.get("seconds", {}), "open": time.monotonic() - began}
         return msgspec.structs.replace(built, answer={**built.answer, "seconds": seconds})
 
-    def disk_needed(self, plan: ArchiveSource | PlannedMoment) -> int:
+    def disk_needed(self, wanted: ArchiveSource | PlannedMoment) -> int:
         """Return at most about how many bytes the database needs in STORAGE_DIR while it is built."""
-        if isinstance(plan, PlannedMoment):
-            return self._moments.disk_needed(plan.plan)
-        return unpacked_bytes(plan.path)
+        if isinstance(wanted, PlannedMoment):
+            return self._moments.disk_needed(wanted.plan)
+        return unpacked_bytes(wanted.path)
 
     def find_origin(self, database: Path) -> str:
         """Return who wrote a database that was found in STORAGE_DIR: `ours`, `foreign`, or `unknown`.
@@ -194,23 +206,6 @@ class Builder:
         self._chores.run(
             "check_archive", archive=str(archive), scratch=str(self._settings.storage_dir), depth="members"
         )
-
-    def _build(self, plan: BuildPlan, staging: Path, head: Head | None, *, replay: bool) -> Built:
-        match plan:
-            case ArchiveSource():
-                return self._from_archive(plan, staging, head)
-            case PlannedMoment():
-                return self._from_moment(plan, staging, head, replay=replay)
-            case PreviousDatabase():
-                return self._from_previous(plan, staging, head)
-            case LostDatabase():
-                answer = self._moments.build_plan(
-                    plan.plan, staging, plan.sources, RECOVERED, plan.kafka, plan.published
-                )
-                return Built(source=plan.plan.source, answer=answer, reason=RECOVERED)
-            case ForeignCopy():
-                answer = self._chores.run("prepare_in_place", copy=str(plan.path), staging=str(staging))
-                return Built(source=data_folders.DATABASE, answer=answer)
 
     def _from_archive(self, archive: ArchiveSource, staging: Path, head: Head | None) -> Built:
         path = archive.path
@@ -243,7 +238,7 @@ class Builder:
 
     def _from_moment(self, planned: PlannedMoment, staging: Path, head: Head | None, *, replay: bool) -> Built:
         present = self._present_offsets(head)  # before it is built: the list may have more by then, and never less
-        answer = self._moments.build(planned, staging, POINT_IN_TIME)
+        planned, answer = self._moments.build(planned, staging, POINT_IN_TIME)
         if replay:
             plan, archived = planned.plan, offsets_in(planned.plan.archive)
 
@@ -258,9 +253,13 @@ class Builder:
             answer=answer,
             bytes_read=self._moments.bytes_to_read(planned.plan),
             reason=POINT_IN_TIME,
-            moment=RestoredMoment(answer["sequence"], planned.instant or answer["recorded"] or None),
+            moment=RestoredMoment(answer["sequence"], planned.moment.instant or answer["recorded"] or None),
             replay=replay,
         )
+
+    def _from_sources(self, lost: LostDatabase, staging: Path) -> Built:
+        answer = self._moments.execute(lost.plan, staging, lost.sources, RECOVERED, lost.kafka, lost.published)
+        return Built(source=lost.plan.source, answer=answer, reason=RECOVERED)
 
     def _from_previous(self, previous: PreviousDatabase, staging: Path, head: Head | None) -> Built:
         with self._previous.pinned(previous.name):

@@ -1,8 +1,8 @@
-"""The route of a restore, in one place: locate → plan → build → swap → finish.
+"""The route of a restore, in one place: choose → plan → build → swap → finish.
 
-An archive, a moment and an undo take the same route. The first step finds out which of them is wanted. The second one
-finds the event that a moment means (`moments/locate.py`). The first three steps work beside the live data; writers and
-readers wait for the swap alone.
+An archive, a moment and an undo take the same route. Only a moment needs a plan: it finds the event that the moment
+means, and the files that lead there (`moments/planner.py`). The first three steps work beside the live data; writers
+and readers wait for the swap alone.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from eventvault.errors import DatabaseDamaged, DatabaseLocked, OperationCancelle
 from eventvault.files import remove_durably
 from eventvault.operations.operation import current
 from eventvault.restore import estimate
-from eventvault.restore.builder import ArchiveSource, Builder, BuildPlan
+from eventvault.restore.builder import ArchiveSource, Builder, BuildSource
 from eventvault.restore.moments.build import MomentBuilder
-from eventvault.restore.moments.replan import PlannedMoment
+from eventvault.restore.moments.planner import PlannedMoment
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap import undo
 from eventvault.restore.swap.carry_over import Head
@@ -97,15 +97,15 @@ class Restorer:
             return answer
         with self._exclusively(_label(wanted)):
             self.forecast, self.operation = None, current()
-            source, head = self._locate(wanted)
+            chosen, head = self._choose(wanted)
             began = time.monotonic()
-            plan = self._plan(source)
-            self.forecast = self._foretell(plan)
-            intent = self.builder.build(plan, head, operation, began=began, replay=replay)
+            source = self._plan(chosen)
+            self.forecast = self._foretell(source)
+            intent = self.builder.build(source, head, operation, began=began, replay=replay)
             if staged:
                 return self._stage(intent)
             with self._swapping(intent):
-                intent = self.swapper.swap(intent, plan if isinstance(plan, PreviousDatabase) else None)
+                intent = self.swapper.swap(intent, source if isinstance(source, PreviousDatabase) else None)
                 self.finisher.finish_or_defer(intent)
             return intent.restored
 
@@ -129,7 +129,7 @@ class Restorer:
         """The last two steps at a start of the service, when nobody has the database open."""
         self.finisher.finish(self.swapper.swap_closed(intent))
 
-    def _locate(self, wanted: Wanted) -> tuple[ArchiveSource | Moment | PreviousDatabase, Head | None]:
+    def _choose(self, wanted: Wanted) -> tuple[ArchiveSource | Moment | PreviousDatabase, Head | None]:
         """What to restore, and the head of the database that it replaces."""
         if isinstance(self._bus.problem, DatabaseLocked):
             raise self._bus.problem
@@ -141,21 +141,21 @@ class Restorer:
         log.info("restoring %s", _label(wanted))
         return wanted, self.builder.read_head()
 
-    def _plan(self, source: ArchiveSource | Moment | PreviousDatabase) -> BuildPlan:
-        """What to build from: only a moment has a choice."""
+    def _plan(self, chosen: ArchiveSource | Moment | PreviousDatabase) -> BuildSource:
+        """Return what to build from: only a moment leaves a choice."""
         current().step("plan")
-        return self._moments.plan(source) if isinstance(source, Moment) else source
+        return self._moments.plan(chosen) if isinstance(chosen, Moment) else chosen
 
-    def _foretell(self, plan: BuildPlan) -> RestoreForecast:
-        match plan:
+    def _foretell(self, source: BuildSource) -> RestoreForecast:
+        match source:
             case ArchiveSource():
-                size = plan.path.stat().st_size if plan.path.is_file() else 0
-                return RestoreForecast(sequence=plan.sequence, seconds=self._predict(size))
+                size = source.path.stat().st_size if source.path.is_file() else 0
+                return RestoreForecast(sequence=source.sequence, seconds=self._predict(size))
             case PlannedMoment():
-                seconds = self._predict(self._moments.bytes_to_read(plan.plan))
-                return RestoreForecast(plan.plan.target.sequence, plan.instant, seconds)
+                seconds = self._predict(self._moments.bytes_to_read(source.plan))
+                return RestoreForecast(source.plan.target.sequence, source.moment.instant, seconds)
             case PreviousDatabase():
-                return RestoreForecast(sequence=plan.events)
+                return RestoreForecast(sequence=source.events)
             case _:
                 return RestoreForecast()
 

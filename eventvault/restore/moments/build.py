@@ -1,9 +1,9 @@
-"""Builds the database of a moment in a private folder, by its plan. Nothing here changes the live data."""
+"""Builds the database of a moment in a private folder. Nothing here changes the live data."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
@@ -29,7 +29,7 @@ from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.build_chore import Order
 from eventvault.restore.moments.locate import MomentLocator, check_unchanged
 from eventvault.restore.moments.plan import Live, Plan, Sources
-from eventvault.restore.moments.replan import REPLANNED, PlannedMoment
+from eventvault.restore.moments.planner import REPLANNED, MomentPlanner, PlannedMoment
 from eventvault.restore.moments.unpublished_segments import add_unpublished
 from eventvault.restore.space import check_space, unpacked_bytes
 from eventvault.restore.unpacked import ArchiveFacts
@@ -50,25 +50,31 @@ class Materialised(msgspec.Struct, frozen=True):
 
 
 class MomentBuilder:
-    """Safe to use from many threads. Methods may raise OSError, and BackupsUnavailable if BACKUP_DIR is missing."""
+    """Safe to use from many threads. Methods may raise OSError, and BackupsUnavailable if BACKUP_DIR is missing.
+
+    on_replanned: called with another plan before it is tried.
+    """
 
     def __init__(
-        self, settings: Settings, bus: EventBus, locator: MomentLocator, journal: JournalFolder, chores: Chores
+        self,
+        settings: Settings,
+        bus: EventBus,
+        locator: MomentLocator,
+        journal: JournalFolder,
+        chores: Chores,
+        on_replanned: Callable[[PlannedMoment], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._locator = locator
         self._journal = journal
         self._chores = chores
+        self._planner = MomentPlanner(locator, journal)
+        self._on_replanned = on_replanned
 
     def plan(self, moment: Moment) -> PlannedMoment:
-        """How to build a moment. Raises MomentUnavailable or JournalDamaged, as `PlannedMoment` says."""
-        return PlannedMoment(moment, self._locator, self._journal)
-
-    def plan_for(self, moment: Moment) -> tuple[Plan, Sources]:
-        """`plan` as plain data: how a moment would be built, and what from."""
-        planned = self.plan(moment)
-        return planned.plan, planned.sources
+        """See `MomentPlanner.plan`."""
+        return self._planner.plan(moment)
 
     def materialise(self, moment: Moment, staging: Path) -> Materialised:
         """Build the moment in `staging/event_registry_db`, in the generation that it belongs to.
@@ -76,22 +82,26 @@ class MomentBuilder:
         staging: a folder below STORAGE_DIR that does not exist yet; the caller removes it. On an error it is gone.
         Raises MomentUnavailable, NoSpace, or an ArchiveError for what is damaged.
         """
-        answer = self.build(self.plan(moment), staging, reason=None)
+        _, answer = self.build(self.plan(moment), staging, reason=None)
         return Materialised(staging / data_folders.DATABASE, answer["generation"], answer["sequence"])
 
-    def build(self, planned: PlannedMoment, staging: Path, reason: str | None) -> dict[str, Any]:
-        """Build the moment, by another plan if a file of this one is damaged or missing.
+    def build(self, planned: PlannedMoment, staging: Path, reason: str | None) -> tuple[PlannedMoment, dict[str, Any]]:
+        """Build the moment; if a file of its plan turns out to be damaged or missing, plan again and build that.
 
         reason: of the generation that begins at the moment; None: no generation begins.
-        Returns what `prepare_moment` does.
+        Returns the plan that succeeded, and what `prepare_moment` returns.
         """
         while True:
             try:
-                return self._build_checked(planned.plan, planned.sources, staging, reason)
+                answer = self.execute(planned.plan, staging, planned.sources, reason)
+                self._check_end(planned, staging, answer["sequence"])
             except REPLANNED as error:
-                planned.replan(error)
+                planned = self._planner.plan_again(planned, error)
+                self._on_replanned(planned)
+            else:
+                return planned, answer
 
-    def build_plan(
+    def execute(
         self,
         plan: Plan,
         staging: Path,
@@ -100,10 +110,10 @@ class MomentBuilder:
         kafka: Offsets | None = None,
         published: int = 0,
     ) -> dict[str, Any]:
-        """What `eventvault.restore.moments.build_chore` does and returns. Raises NoSpace before anything begins.
+        """Build by this one plan, in a child process (`prepare_moment`), and return its answer.
 
-        Raises JournalDamaged or BackupNotFound for what was merged or rotated away since it was planned, and
-        RestoreRunning if the database was swapped.
+        Raises NoSpace before anything begins, JournalDamaged or BackupNotFound if a file of the plan is damaged or was
+        merged or rotated away meanwhile, and RestoreRunning if the database was swapped.
         """
         check_space(self._settings.storage_dir, self.disk_needed(plan), "restoring this moment")
         if plan.live:
@@ -134,12 +144,12 @@ class MomentBuilder:
             unpacked *= 2  # a fresh database is made beside the one that was unpacked
         return unpacked + _GROWTH * sum(segment.header.content_bytes for segment in plan.segments)
 
-    def _build_checked(self, plan: Plan, sources: Sources, staging: Path, reason: str | None) -> dict[str, Any]:
-        answer = self.build_plan(plan, staging, sources, reason)
+    def _check_end(self, planned: PlannedMoment, staging: Path, sequence: int) -> None:
+        """Of an instant that only the archive could tell: check that it has all events up to then."""
+        target = planned.plan.target
         with removing_on_failure(staging):
-            if plan.target.sequence is None:
-                self._locator.check_end(sources, plan.target.generation, answer["sequence"])
-        return answer
+            if target.sequence is None:
+                self._locator.check_end(planned.sources, target.generation, sequence)
 
     def _copy_live(self, staging: Path, live: Live) -> None:
         """Copy the open database, if it is the one that was planned with: a swap may have come in between."""

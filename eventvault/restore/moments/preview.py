@@ -63,7 +63,8 @@ class RestorePreview:
             sources = self._locator.sources()
             plan, common = self._plan_archive(entry, sources)
         else:
-            plan, sources = self._moments.plan_for(wanted)
+            planned = self._moments.plan(wanted)
+            plan, sources = planned.plan, planned.sources
             common = self._common(plan.target, sources)
         offsets = _offsets_of(entry) if isinstance(wanted, str) else None
         size, needed = self._moments.bytes_to_read(plan), self._moments.disk_needed(plan)
@@ -91,8 +92,8 @@ class RestorePreview:
         """Return how far an archive, or a moment, goes in Kafka; None if that is not known."""
         if isinstance(wanted, str):
             return self._offsets_of(self._catalogue.entry(wanted))
-        plan, sources = self._moments.plan_for(wanted)
-        sequence = plan.target.sequence
+        planned = self._moments.plan(wanted)
+        plan, sources, sequence = planned.plan, planned.sources, planned.plan.target.sequence
         if sequence is None:
             return None
         known = None if plan.archive is None else self._offsets_of(plan.archive)

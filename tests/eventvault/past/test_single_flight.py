@@ -46,7 +46,7 @@ class Maker:
 
     def __init__(self, service: StoreService) -> None:
         self.made: list[Moment] = []
-        self.plan_for = service.moments.plan_for
+        self.plan = service.moments.plan
 
     def materialise(self, moment: Moment, staging: Path) -> Made:
         self.made.append(moment)
@@ -94,9 +94,10 @@ def test_an_instant_of_which_only_an_archive_tells_is_made_as_it_was_asked_for(s
     left, end = restored_mistakenly(service)
     forget_kept(service)
     maker = Maker(service)
-    way, sources = service.moments.plan_for(Moment(instant=end, generation=left))
-    target = msgspec.structs.replace(way.target, sequence=None, instant=end)
-    maker.plan_for = lambda _: (msgspec.structs.replace(way, target=target), sources)
+    planned = service.moments.plan(Moment(instant=end, generation=left))
+    target = msgspec.structs.replace(planned.plan.target, sequence=None, instant=end)
+    plan = msgspec.structs.replace(planned.plan, target=target)
+    maker.plan = lambda _: msgspec.structs.replace(planned, plan=plan)
 
     views_by(maker, service).resolve_moment(Moment(instant=end, generation=left))
 

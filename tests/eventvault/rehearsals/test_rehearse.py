@@ -270,6 +270,23 @@ def test_the_newest_state_goes_around_a_damaged_archive_once_that_is_known(servi
     assert "rehearsal_failed" not in problem_codes(service)
 
 
+def test_damage_of_the_archive_that_replaces_a_damaged_segment_is_blamed_on_that_archive(
+    service: StoreService,
+) -> None:
+    put(service, 20, "a")
+    good = service.create_backup("good").backup
+    put(service, 20, "b")
+    damaged = service.create_backup("damaged").backup
+    flip(next(segment for segment in service.journal.folder.segments()[0] if segment.first == 21).path, -12)
+    flip(Path(damaged.path), damaged.size // 2)
+
+    result = service.rehearse(Moment(sequence=30))
+
+    assert (result.ok, result.backup, result.segments) == (False, damaged.name, 0)
+    marked = {entry.name for entry in service.list_backups() if entry.problem is not None}
+    assert (marked, good.name in marked) == ({damaged.name}, False)
+
+
 def test_an_event_that_differs_from_the_live_one_fails_the_rehearsal(service: StoreService) -> None:
     put(service, 4, "a")
     entry = service.create_backup().backup
