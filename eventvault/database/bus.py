@@ -269,16 +269,11 @@ class EventBus:
         elif isinstance(self.problem, DatabaseDamaged):
             self.problem = DatabaseDamaged(self.problem.message, hint=hint)
 
-    def swap(
-        self, replace_folder: Callable[[], None], before_close: Callable[[EventRegistry], None] = lambda _: None
-    ) -> None:
-        """Close the database, call `replace_folder`, and open the new one. Appends wait in the queue meanwhile.
+    @contextmanager
+    def swapping(self) -> Iterator[EventRegistry | None]:
+        """Let nobody read the database or append to it. Yields its registry, None if it is not open.
 
-        before_close: called with the old registry, if it is open, once nothing is appended to it any more.
-
-        The consumers stop first: what they have read belongs to the old database. The old handle is closed before
-        `replace_folder` runs: LevelDB opens tables by path, and would open the new folder's files of the same number.
-        If `replace_folder` raises StoreRestoring, the swap is decided but not done: the database stays closed.
+        Appends wait in the queue. The consumers stop first: what they have read belongs to the old database.
         """
         consumers = self._consumers
         try:
@@ -287,14 +282,30 @@ class EventBus:
             with self.swap_lock.held(), self.committer.paused():
                 self.before_swap()
                 with self._exclusive():
-                    if self._registry is not None:
-                        before_close(self._registry)
-                    self._close()
-                    self._replace(replace_folder)
-                    self._open()
+                    yield self._registry
         finally:
             for consumer in consumers:
                 consumer.start()
+
+    @contextmanager
+    def replacing(self) -> Iterator[None]:
+        """Close the database, and open it again once its folder was replaced. Use it within `swapping`.
+
+        It is closed before: LevelDB opens tables by path, and would open the new folder's files of the same number. A
+        failure opens the old database again. After StoreRestoring the swap is decided but not done: the database stays
+        closed.
+        """
+        self._close()
+        try:
+            yield
+        except StoreRestoring as error:
+            self._note(error)
+            raise
+        except BaseException:
+            with suppress(EventVaultError):
+                self._open()
+            raise
+        self._open()
 
     def stop(self, seconds: float = WAIT_SECONDS) -> None:
         """Stop the consumers and commit the queue. The handle stays open until the process ends.
@@ -338,18 +349,6 @@ class EventBus:
     @property
     def _is_view_open(self) -> bool:
         return self._view is not None and self._view.folder is not None
-
-    def _replace(self, replace_folder: Callable[[], None]) -> None:
-        """Replace the folder of the closed database; if nothing was decided, a failure opens the old one again."""
-        try:
-            replace_folder()
-        except StoreRestoring as error:
-            self._note(error)
-            raise
-        except BaseException:
-            with suppress(EventVaultError):
-                self._open()
-            raise
 
     def _close(self) -> None:
         if not self._is_view_open:

@@ -1,9 +1,8 @@
-"""The fourth step of a restore: close the old database, write the intent, and put the new database in its place."""
+"""The fourth step of a restore: puts the new database in the place of the old one."""
 
 from __future__ import annotations
 
 from eventvault.database.bus import EventBus
-from eventvault.database.registry import EventRegistry
 from eventvault.errors import DiskFailed, StoreRestoring
 from eventvault.restore.swap import carry_over, undo, unpublished
 from eventvault.restore.swap import intent as intents
@@ -18,22 +17,27 @@ class Swapper:
         self._bus = bus
 
     def swap(self, intent: Intent, undone: PreviousDatabase | None) -> Intent:
-        """Swap while the service runs: wait for writers and readers → carry over → close → intent → rename → open.
+        """Swap while the service runs: stop writers and readers → carry over → close → write intent → rename → open.
 
         undone: the previous database that an undo brings back. Returns the intent as it was decided. Raises
         StoreRestoring if it is decided, but not done, or the new database cannot be opened yet.
         """
-        swap = _BusSwap(self, self._settings, intent, undone)
+        is_swapped = False
         try:
-            self._bus.swap(swap.replace_folder, swap.before_close)
+            with self._bus.swapping() as registry:
+                if registry is not None:
+                    intent = carry_over.carry_over(self._settings.storage_dir, intent, registry, undone)
+                with self._bus.replacing():
+                    intent = self.swap_closed(intent)
+                    is_swapped = True
         except Exception as error:
-            if not swap.is_done or isinstance(error, StoreRestoring):
+            if not is_swapped or isinstance(error, StoreRestoring):
                 raise
             raise _still_restoring(intent, error) from error
-        return swap.intent
+        return intent
 
     def swap_closed(self, intent: Intent) -> Intent:
-        """Swap a database that nobody has open: at a start, or once `swap` has closed it. Returns the decided intent.
+        """Swap a closed database: write the intent and rename the folders. Returns the intent as it was decided.
 
         If that fails before anything was renamed, it removes the intent: no later start may act on it. Raises
         StoreRestoring if the intent stays: the next try finishes the restore.
@@ -63,22 +67,3 @@ def _still_restoring(intent: Intent, error: Exception) -> StoreRestoring:
         f"{intent.restored.source} is being restored; it is finished once this has passed: {error}",
         hint="wait: the service tries again each second; GET /api/health says what stops it",
     )
-
-
-class _BusSwap:
-    """What the bus calls during one swap. intent: complete once the swap is done (`is_done`)."""
-
-    def __init__(self, swapper: Swapper, settings: Settings, intent: Intent, undone: PreviousDatabase | None) -> None:
-        self.intent = intent
-        self.is_done = False
-        self._swapper = swapper
-        self._settings = settings
-        self._undone = undone
-
-    def before_close(self, registry: EventRegistry) -> None:
-        """The old registry is complete now: nothing is appended to it any more."""
-        self.intent = carry_over.carry_over(self._settings.storage_dir, self.intent, registry, self._undone)
-
-    def replace_folder(self) -> None:
-        self.intent = self._swapper.swap_closed(self.intent)
-        self.is_done = True

@@ -111,14 +111,15 @@ def test_a_swap_waits_for_the_users_and_later_users_see_the_new_database(bus: Ev
             leave.wait(30)
             assert not swapped.is_set()
 
-    def change() -> None:
-        swapped.set()
-        bus.database.rename(tmp_path / "old")
-        other.rename(bus.database)
+    def swap() -> None:
+        with bus.swapping(), bus.replacing():
+            swapped.set()
+            bus.database.rename(tmp_path / "old")
+            other.rename(bus.database)
 
     bus.committer.append(batch("a"))
     reader = threading.Thread(target=read)
-    swapper = threading.Thread(target=bus.swap, args=(change,))
+    swapper = threading.Thread(target=swap)
     reader.start()
     entered.wait(30)
     swapper.start()
@@ -135,12 +136,10 @@ def test_an_append_during_a_swap_lands_in_the_new_database(bus: EventBus, tmp_pa
     create_database(other)
     answered = threading.Event()
 
-    def change() -> None:
+    with bus.swapping(), bus.replacing():
         bus.committer.submit(batch("late"), lambda result: answered.set())
         bus.database.rename(tmp_path / "old")
         other.rename(bus.database)
-
-    bus.swap(change)
 
     assert answered.wait(30)
     with bus.using() as registry:
@@ -258,8 +257,13 @@ def test_a_reader_that_does_not_end_keeps_nobody_waiting_without_end(
     monkeypatch.setattr(bus_module, "USERS_SECONDS", 0.1)
     bus.committer.append(batch("before"))
     replaced: list[int] = []
+
+    def swap() -> None:
+        with bus.swapping(), bus.replacing():
+            replaced.append(1)
+
     work = {
-        "swap": lambda: bus.swap(lambda: replaced.append(1)),
+        "swap": swap,
         "reopen": bus.reopen,
         "reopen_after": lambda: bus.reopen_after(lambda: replaced.append(1)),
     }[how]
@@ -290,8 +294,8 @@ def test_a_consumer_that_does_not_end_fails_the_swap_and_is_started_again(bus: E
 
     consumer, replaced = Hanging(), list[int]()
     bus._consumers = [consumer]
-    with pytest.raises(TooBusy, match="Kafka consumer"):
-        bus.swap(lambda: replaced.append(1))
+    with pytest.raises(TooBusy, match="Kafka consumer"), bus.swapping(), bus.replacing():
+        replaced.append(1)
     assert (consumer.running, replaced) == (True, [])
     assert bus.committer.append(batch("after")).results[0].sequence == 1
 

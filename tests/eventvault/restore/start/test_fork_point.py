@@ -219,7 +219,8 @@ def test_the_database_of_a_copy_that_replaces_the_open_one_is_noticed_too(copied
             shutil.rmtree(copied.settings.database)
             theirs.rename(copied.settings.database)
 
-        service.bus.swap(replace)
+        with service.bus.swapping(), service.bus.replacing():
+            replace()
         assert (present(service).parent, present(service).fork_sequence) == (lost, 2)
         assert problem_codes(service) == ["rolled_back"]
 

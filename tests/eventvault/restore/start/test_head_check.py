@@ -442,7 +442,8 @@ def test_a_database_that_lost_events_while_it_was_closed_gets_them_back_before_t
             shutil.rmtree(quick.database)
             shutil.copytree(quick.storage_dir / "copy", quick.database)
 
-        service.bus.swap(put_old_copy_back)
+        with service.bus.swapping(), service.bus.replacing():
+            put_old_copy_back()
         assert (present(service), live(service), problem_codes(service)) == (before, events, [])
         assert service.append(drafts(1, "anew")).last_sequence == 6
 
@@ -462,7 +463,8 @@ def test_a_database_that_lost_unrecorded_events_while_it_was_closed_begins_a_gen
             shutil.rmtree(settings.database)
             shutil.copytree(settings.storage_dir / "copy", settings.database)
 
-        service.bus.swap(put_old_copy_back)
+        with service.bus.swapping(), service.bus.replacing():
+            put_old_copy_back()
         assert (present(service).fork_sequence, present(service).reason) == (2, "rolled back")
         assert problem_codes(service) == ["rolled_back"]
 
