@@ -137,17 +137,17 @@ class Builder:
                 self._moments.add_unpublished(staging / data_folders.DATABASE)
         if built.bytes_read is not None:
             estimate.note(storage, built.bytes_read, time.monotonic() - began)
-        restored = _describe(built, began, intents.dropped(waiting))
+        restored = _describe(built, began, intents.notes_of_discarded(waiting))
         previous = carry_over.describe_previous(head, restored)
         intent = Intent(
-            staged=f"{staging.name}/{data_folders.DATABASE}",
+            new_database=f"{staging.name}/{data_folders.DATABASE}",
             previous_name=previous.name,
             operation=operation,
             restored=restored,
             drop_file=str(drop_file) if drop_file else None,
             arrived=arrived,
             undone=built.undone,
-            drops=waiting.staged if waiting else None,
+            discards=waiting.new_database if waiting else None,
         )
         return undo.with_previous(intent, previous) if self._settings.database.exists() else intent
 
@@ -286,7 +286,7 @@ def _identity_of(head: Head | None) -> dict[str, Any] | None:
     return msgspec.to_builtins(head.identity) if head else None
 
 
-def _describe(built: Built, began: float, dropped: list[str]) -> Restored:
+def _describe(built: Built, began: float, notes: list[str]) -> Restored:
     return Restored(
         source=built.source,
         at=clock.now(),
@@ -294,7 +294,7 @@ def _describe(built: Built, began: float, dropped: list[str]) -> Restored:
         not_json=built.answer["notJson"],
         duration=round((time.monotonic() - began) * 1000),
         generation=built.answer["generation"],
-        notes=[*built.answer["notes"], *dropped],
+        notes=[*built.answer["notes"], *notes],
         reason=built.reason,
         moment=built.moment,
         checked=built.answer.get("checked"),

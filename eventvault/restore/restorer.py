@@ -188,7 +188,7 @@ class Restorer:
             raise
 
     def _remove_built(self, intent: Intent) -> None:
-        remove_durably(self._settings.storage_dir / Path(intent.staged).parts[0])
+        remove_durably(self._settings.storage_dir / Path(intent.new_database).parts[0])
 
     @contextmanager
     def _exclusively(self, label: str) -> Iterator[None]:

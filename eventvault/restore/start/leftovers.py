@@ -49,7 +49,7 @@ class Leftovers:
         except DatabaseDamaged as error:
             log.warning("%s", error)
             needed = (data_folders.RESTORING_PREFIX,)
-        needed += tuple(Path(intent.staged).parts[0] for intent in intents if intent is not None)
+        needed += tuple(Path(intent.new_database).parts[0] for intent in intents if intent is not None)
         _remove([path for path in self._in_storage if not path.name.startswith(needed)])
 
     def remove_from_backups(self) -> None:

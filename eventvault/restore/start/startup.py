@@ -172,7 +172,7 @@ class Startup:
         except (EventVaultError, OSError) as error:
             if intents.read_intent(self._settings.storage_dir) is not None:
                 raise
-            remove_durably(self._settings.storage_dir / Path(intent.staged).parts[0])
+            remove_durably(self._settings.storage_dir / Path(intent.new_database).parts[0])
             self._drop_folder.unmark_skipped(others)
             self._drop_folder.refuse(archive, _as_error(error))
             return

@@ -101,7 +101,7 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
     try:
         offsets = registry.scan_meta(keys.KAFKA)
         if offsets:
-            _carry_into(storage_dir / intent.staged, offsets, registry)
+            _carry_into(storage_dir / intent.new_database, offsets, registry)
     except (DatabaseDamaged, plyvel.Error) as error:
         if not is_damage(error):
             raise as_answer("reading Kafka's offsets", error) from error
@@ -117,21 +117,21 @@ def add_quarantine(storage_dir: Path, intent: Intent, registry: EventRegistry) -
     If damage makes it unreadable, a note says so.
     """
     try:
-        with closing(open_checked(storage_dir / intent.staged)) as db:
+        with closing(open_checked(storage_dir / intent.new_database)) as db:
             _add_quarantine(db, registry)
     except (DatabaseDamaged, plyvel.Error) as error:
         if not is_damage(error):
             raise as_answer("reading the quarantine", error) from error
         log.warning("the quarantine is not carried over: %s", error)
         return _noted(intent, "the previous database is damaged: some messages may be missing in Kafka's quarantine")
-    sync_folder(storage_dir / intent.staged)
+    sync_folder(storage_dir / intent.new_database)
     return intent
 
 
 def _carry_unpublished(storage_dir: Path, intent: Intent, registry: EventRegistry) -> Intent:
     """Carry over what is to be published; if damage makes that unreadable, a note says so."""
     try:
-        unpublished.carry_unpublished(storage_dir / intent.staged, registry)
+        unpublished.carry_unpublished(storage_dir / intent.new_database, registry)
     except (DatabaseDamaged, plyvel.Error) as error:
         if not is_damage(error):
             raise as_answer("reading what is to be published", error) from error
@@ -167,7 +167,7 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
     If the database is damaged or gone, nothing more is carried over than was before a kill. Raises DatabaseLocked, or
     what the system says.
     """
-    is_waiting = (storage_dir / intent.staged).is_dir() and not (storage_dir / intent.previous_name).exists()
+    is_waiting = (storage_dir / intent.new_database).is_dir() and not (storage_dir / intent.previous_name).exists()
     if not is_waiting or not (database / data_folders.DATABASE_MARK).exists():
         return intent
     try:

@@ -37,7 +37,7 @@ class Finisher:
         if intent.drop_file is not None:
             self.drop_folder.move_to_restored(Path(intent.drop_file), intent.arrived)
         # Before the intent is removed: the next start would apply the staged restore that this one replaces.
-        intents.drop_staged(storage, intent)
+        intents.discard_staged(storage, intent)
         intents.remove_intent(storage)
         if intent.undone is not None:
             self._previous.drop([intent.undone])  # the present lineage has all its events
@@ -81,5 +81,5 @@ class Finisher:
 
     def _finish_swapped(self) -> None:
         intent = intents.read_intent(self._settings.storage_dir)
-        if intent is not None and not (self._settings.storage_dir / intent.staged).is_dir():
+        if intent is not None and not (self._settings.storage_dir / intent.new_database).is_dir():
             self.finish(intent)

@@ -66,23 +66,23 @@ def rename_away(database: Path, target: Path) -> bool:
     return True
 
 
-def begin(staged: Path, database: Path) -> None:
-    """Mark that the files of `staged` will replace those of `database`. Raises NoSpace if they do not fit there."""
-    _check_room(staged, database)
+def begin(new: Path, database: Path) -> None:
+    """Mark that the files of `new` will replace those of `database`. Raises NoSpace if they do not fit there."""
+    _check_room(new, database)
     log.info("%s cannot be renamed, so its files are replaced", database)
-    write_durably(_mark(staged), b"")
+    write_durably(_mark(new), b"")
 
 
-def is_begun(staged: Path) -> bool:
-    return _mark(staged).exists()
+def is_begun(new: Path) -> bool:
+    return _mark(new).exists()
 
 
-def finish(staged: Path, database: Path, previous: Path) -> None:
+def finish(new: Path, database: Path, previous: Path) -> None:
     """Copy the files of `database` to `previous`, unless that was done, and replace them. May be repeated."""
     if has_files(database) and not previous.exists():
         copy_files(database, previous)
-    replace_files(staged, database)
-    rename_durably(staged, staged.with_name("done"))  # from here on nothing is to be repeated
+    replace_files(new, database)
+    rename_durably(new, new.with_name("done"))  # from here on nothing is to be repeated
 
 
 def copy_files(database: Path, target: Path) -> None:
@@ -95,14 +95,14 @@ def copy_files(database: Path, target: Path) -> None:
         rename_durably(temporary, target)
 
 
-def replace_files(staged: Path, database: Path) -> None:
-    """Replace the files of a closed database by those of `staged`, CURRENT last. Folders in it stay."""
+def replace_files(new: Path, database: Path) -> None:
+    """Replace the files of a closed database by those of `new`, CURRENT last. Folders in it stay."""
     with reporting_no_space(f"copying the new database to {database}"):
         write_durably(database / data_folders.FILLING, b"")
         for file in _files(database):
             if file.name != data_folders.FILLING:
                 file.unlink()
-        *others, current = sorted(_files(staged), key=lambda file: file.name == "CURRENT")
+        *others, current = sorted(_files(new), key=lambda file: file.name == "CURRENT")
         _put(others, database)
         sync_folder(database)
         _put([current], database)
@@ -110,8 +110,8 @@ def replace_files(staged: Path, database: Path) -> None:
         sync_folder(database)
 
 
-def _mark(staged: Path) -> Path:
-    return staged.with_name("in_place")
+def _mark(new: Path) -> Path:
+    return new.with_name("in_place")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -130,10 +130,10 @@ def _put(files: Sequence[Path], target: Path) -> None:
                 os.fsync(copy.fileno())
 
 
-def _check_room(staged: Path, database: Path) -> None:
-    if _can_link(staged, database):
+def _check_room(new: Path, database: Path) -> None:
+    if _can_link(new, database):
         return
-    needed, freed = (sum(file.stat().st_size for file in _files(folder)) for folder in (staged, database))
+    needed, freed = (sum(file.stat().st_size for file in _files(folder)) for folder in (new, database))
     free = free_bytes(database) + freed
     if needed > free:
         raise NoSpace(
@@ -144,10 +144,10 @@ def _check_room(staged: Path, database: Path) -> None:
         )
 
 
-def _can_link(staged: Path, database: Path) -> bool:
+def _can_link(new: Path, database: Path) -> bool:
     link = database / f".{secrets.token_hex(4)}{data_folders.TEMPORARY_SUFFIX}"
     with suppress(OSError):
-        os.link(staged / "CURRENT", link)
+        os.link(new / "CURRENT", link)
         link.unlink()
         return True
     return False

@@ -2,7 +2,7 @@
 
 Order: the new database is beside the old one, checked and synced → the old one is closed → the intent is written → the
 old folder is renamed → the new one gets its name → what was restored is noted → the archive leaves `restore/` → the
-restore that was staged before is dropped → the intent is removed. Each step may be repeated. Before the intent is
+restore that was staged before is discarded → the intent is removed. Each step may be repeated. Before the intent is
 written nothing has changed.
 """
 
@@ -29,15 +29,16 @@ log = logging.getLogger("BackupManager")
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """staged, previous_name: paths below STORAGE_DIR, of the new database and of the old one after the swap.
+    """new_database, previous_name: paths below STORAGE_DIR, of the new database and of the old one after the swap.
 
     operation: names the request, so that a repeated request gets the same answer. drop_file: the archive's path in
     `restore/`, None if it is not from there. arrived: the identity of that file. previous: what to note of the old
-    database. undone: the name of the previous database that the new one is a copy of, None without an undo. drops: the
-    `staged` of the restore that was staged when this one was prepared; one that is staged later is not dropped.
+    database. undone: the name of the previous database that the new one is a copy of, None without an undo. discards:
+    the `new_database` of the restore that was staged when this one was prepared; one that is staged later is not
+    discarded.
     """
 
-    staged: str
+    new_database: str = msgspec.field(name="staged")
     previous_name: str = msgspec.field(name="kept")
     operation: str
     restored: Restored
@@ -45,7 +46,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     arrived: DroppedFile | None = None
     previous: PreviousDatabase | None = msgspec.field(name="left", default=None)
     undone: str | None = None
-    drops: str | None = None
+    discards: str | None = msgspec.field(name="drops", default=None)
     format: Literal[1] = 1
 
 
@@ -88,26 +89,26 @@ def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
 
     A folder that cannot be renamed stays, and its files are replaced.
     """
-    staged, previous = storage_dir / intent.staged, storage_dir / intent.previous_name
-    if not staged.is_dir():
+    new, previous = storage_dir / intent.new_database, storage_dir / intent.previous_name
+    if not new.is_dir():
         return
     in_place.check_link(database)
-    if database.exists() and not in_place.is_begun(staged):
+    if database.exists() and not in_place.is_begun(new):
         if previous.exists():
             raise DatabaseDamaged(
-                f"a restore cannot be finished: {database} and {previous} both exist beside {staged}",
+                f"a restore cannot be finished: {database} and {previous} both exist beside {new}",
                 hint="keep all three, and move the one that is not wanted as the database out of STORAGE_DIR",
             )
         if not in_place.rename_away(database, previous):
-            in_place.begin(staged, database)
-    if in_place.is_begun(staged):
-        in_place.finish(staged, database, previous)
+            in_place.begin(new, database)
+    if in_place.is_begun(new):
+        in_place.finish(new, database, previous)
     else:
-        rename_durably(staged, database)
+        rename_durably(new, database)
     try:
-        remove_durably(staged.parent)
+        remove_durably(new.parent)
     except OSError as error:
-        log.warning("%s cannot be removed before the next start: %s", staged.parent, error)
+        log.warning("%s cannot be removed before the next start: %s", new.parent, error)
 
 
 def free_name(storage_dir: Path, name: str) -> str:
@@ -121,11 +122,11 @@ def withdraw_intent(storage_dir: Path, intent: Intent) -> None:
     If the old database was renamed already, or the intent cannot be removed, the restore is decided: the next try
     finishes it.
     """
-    staged, previous = storage_dir / intent.staged, storage_dir / intent.previous_name
+    new, previous = storage_dir / intent.new_database, storage_dir / intent.previous_name
     with contextlib.suppress(OSError, NoSpace):
-        if staged.is_dir() and not previous.exists():
+        if new.is_dir() and not previous.exists():
             remove_intent(storage_dir)
-            remove_durably(staged.parent)
+            remove_durably(new.parent)
 
 
 def is_decided(storage_dir: Path, intent: Intent) -> bool:
@@ -162,21 +163,21 @@ def stage(storage_dir: Path, intent: Intent) -> None:
     """
     earlier = read_intent(storage_dir, data_folders.STAGED_RESTORE)
     write_intent(storage_dir, intent, data_folders.STAGED_RESTORE)
-    if earlier is not None and earlier.staged != intent.staged:
+    if earlier is not None and earlier.new_database != intent.new_database:
         with contextlib.suppress(OSError):
-            remove_durably(storage_dir / Path(earlier.staged).parts[0])
+            remove_durably(storage_dir / Path(earlier.new_database).parts[0])
 
 
-def drop_staged(storage_dir: Path, newer: Intent) -> None:
-    """Drop the staged restore that `newer` replaces."""
-    staged = read_intent(storage_dir, data_folders.STAGED_RESTORE) if newer.drops is not None else None
-    if staged is not None and staged.staged == newer.drops:
+def discard_staged(storage_dir: Path, newer: Intent) -> None:
+    """Discard the staged restore that `newer` replaces."""
+    staged = read_intent(storage_dir, data_folders.STAGED_RESTORE) if newer.discards is not None else None
+    if staged is not None and staged.new_database == newer.discards:
         remove_intent(storage_dir, data_folders.STAGED_RESTORE)
-        remove_durably(storage_dir / Path(staged.staged).parts[0])
+        remove_durably(storage_dir / Path(staged.new_database).parts[0])
 
 
-def dropped(staged: Intent | None) -> list[str]:
-    """The notes of a restore that drops `staged`; empty if nothing is staged."""
+def notes_of_discarded(staged: Intent | None) -> list[str]:
+    """Return the notes of a restore that discards `staged`; none if nothing is staged."""
     if staged is None:
         return []
     return [f"a restore of {staged.restored.source} that was staged for the next start was dropped for this one"]

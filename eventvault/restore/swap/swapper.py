@@ -43,7 +43,7 @@ class Swapper:
         StoreRestoring if the intent stays: the next try finishes the restore.
         """
         storage, database = self._settings.storage_dir, self._settings.database
-        if not (storage / intent.staged).is_dir():
+        if not (storage / intent.new_database).is_dir():
             # Such an intent would mean that its swap is done.
             raise DiskFailed(
                 f"the new database in {storage} is gone before it was used",

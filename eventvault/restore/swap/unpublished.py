@@ -53,7 +53,7 @@ def carry_unpublished(staged: Path, old: EventRegistry) -> None:
 
 def announce(settings: Settings, intent: Intent) -> None:
     """Let one event say that the restore of `intent` has taken place, before the database is swapped in."""
-    staged = settings.storage_dir / intent.staged
+    staged = settings.storage_dir / intent.new_database
     is_waiting = staged.is_dir() and not (settings.storage_dir / intent.previous_name).exists()
     if settings.kafka_publish_topic is None or not is_waiting or in_place.is_begun(staged):
         return

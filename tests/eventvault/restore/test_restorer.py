@@ -616,7 +616,7 @@ def test_a_restore_whose_preparation_is_gone_fails_and_changes_nothing(
 
     def losing(*arguments: Any, **more: Any) -> Any:
         intent = build(*arguments, **more)
-        shutil.rmtree((service.settings.storage_dir / intent.staged).parent)
+        shutil.rmtree((service.settings.storage_dir / intent.new_database).parent)
         return intent
 
     monkeypatch.setattr(service.restorer.builder, "build", losing)

@@ -37,7 +37,7 @@ def test_leftovers_of_a_killed_preparation_are_removed_but_what_an_intent_names_
         (tmp_path / name).mkdir()
     touched(tmp_path / ".last_restore.json.00.tmp")
     intents.write_intent(tmp_path, INTENT)
-    staged = msgspec.structs.replace(INTENT, staged=".restoring-cc/event_registry_db")
+    staged = msgspec.structs.replace(INTENT, new_database=".restoring-cc/event_registry_db")
     intents.write_intent(tmp_path, staged, data_folders.STAGED_RESTORE)
 
     Leftovers(tmp_path, tmp_path / "backups").remove_from_storage()

@@ -32,20 +32,20 @@ from tests.stores import running_service
 
 RESTORED = Restored(source="a.tar.gz", at=1, events=3, not_json=0, duration=1, generation="g")
 INTENT = Intent(
-    staged=".restoring-aa/event_registry_db",
+    new_database=".restoring-aa/event_registry_db",
     previous_name="previous-g0",
     operation="o",
     restored=RESTORED,
-    drops=".restoring-bb/event_registry_db",
+    discards=".restoring-bb/event_registry_db",
 )
-WAITING = msgspec.structs.replace(INTENT, staged=INTENT.drops, operation="waiting", drops=None)
+WAITING = msgspec.structs.replace(INTENT, new_database=INTENT.discards, operation="waiting", discards=None)
 """A restore that was staged before; its previous database would have the same name."""
 
 
 def prepare(storage: Path) -> None:
     """Make a live database, and one that is ready to replace it."""
     make_database(storage / "event_registry_db", "live", 2)
-    make_database(storage / INTENT.staged, "restored", 3)
+    make_database(storage / INTENT.new_database, "restored", 3)
 
 
 def swapped(storage: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(
     (template / "restore").mkdir()
     (template / "restore" / "a.tar.gz").write_bytes(b"an archive")
     (template / "intent.json").write_bytes(msgspec.json.encode(INTENT))
-    make_database(template / "storage" / WAITING.staged, "waiting", 1)
+    make_database(template / "storage" / WAITING.new_database, "waiting", 1)
     intents.write_intent(template / "storage", WAITING, data_folders.STAGED_RESTORE)
     program = Path(__file__).with_name("swap_killed.py")
 
@@ -140,7 +140,7 @@ def test_three_databases_where_two_belong_are_all_kept(tmp_path: Path) -> None:
         swapped(tmp_path)
 
     assert (tmp_path / "event_registry_db").is_dir()
-    assert (tmp_path / INTENT.staged).is_dir()
+    assert (tmp_path / INTENT.new_database).is_dir()
 
 
 def test_what_is_kept_takes_a_free_name(tmp_path: Path) -> None:
@@ -282,10 +282,10 @@ def test_no_restore_begins_while_the_one_before_cannot_be_noted(
 
 
 def test_a_restore_drops_no_restore_that_was_staged_after_it(tmp_path: Path) -> None:
-    later = msgspec.structs.replace(WAITING, staged=".restoring-cc/event_registry_db")
+    later = msgspec.structs.replace(WAITING, new_database=".restoring-cc/event_registry_db")
     for staged, dropped in ((later, False), (WAITING, True)):
         intents.write_intent(tmp_path, staged, data_folders.STAGED_RESTORE)
-        intents.drop_staged(tmp_path, INTENT)
+        intents.discard_staged(tmp_path, INTENT)
         assert (intents.read_intent(tmp_path, data_folders.STAGED_RESTORE) is None) is dropped
 
 
@@ -344,8 +344,8 @@ def _full(error: Exception) -> Callable[..., Any]:
 @pytest.fixture
 def staged_once(tmp_path: Path) -> Path:
     """A STORAGE_DIR with a staged restore; the next one is built beside it."""
-    make_database(tmp_path / WAITING.staged, "waiting", 1)
-    make_database(tmp_path / INTENT.staged, "restored", 3)
+    make_database(tmp_path / WAITING.new_database, "waiting", 1)
+    make_database(tmp_path / INTENT.new_database, "restored", 3)
     intents.stage(tmp_path, WAITING)
     return tmp_path
 
@@ -353,7 +353,7 @@ def staged_once(tmp_path: Path) -> Path:
 def staged_database(storage: Path) -> Path:
     intent = intents.read_intent(storage, data_folders.STAGED_RESTORE)
     assert intent is not None
-    return storage / intent.staged
+    return storage / intent.new_database
 
 
 @pytest.mark.parametrize("error", [NoSpace("full", hint="free some"), OSError(errno.EIO, "a bad disk")])
@@ -367,7 +367,7 @@ def test_a_staged_restore_stays_if_the_next_one_cannot_be_staged(
         patched.setattr(small_files, "write_durably", fail)
         with pytest.raises(type(error)):
             intents.stage(staged_once, INTENT)
-    assert staged_database(staged_once) == staged_once / str(WAITING.staged)
+    assert staged_database(staged_once) == staged_once / str(WAITING.new_database)
     assert staged_database(staged_once).is_dir()
 
 
@@ -380,15 +380,15 @@ def test_the_next_staged_restore_counts_although_the_folder_of_the_first_cannot_
     with monkeypatch.context() as patched:
         patched.setattr(intents, "remove_durably", fail)
         intents.stage(staged_once, INTENT)
-    assert staged_database(staged_once) == staged_once / INTENT.staged
+    assert staged_database(staged_once) == staged_once / INTENT.new_database
     Leftovers(staged_once, staged_once / "backups").remove_from_storage()
-    assert temporary_files(staged_once) == [str(staged_once / Path(INTENT.staged).parts[0])]
+    assert temporary_files(staged_once) == [str(staged_once / Path(INTENT.new_database).parts[0])]
 
 
 def test_a_restore_that_is_staged_again_replaces_the_one_before_and_its_folder(staged_once: Path) -> None:
     intents.stage(staged_once, INTENT)
     assert staged_database(staged_once).is_dir()
-    assert not (staged_once / str(WAITING.staged)).exists()
+    assert not (staged_once / str(WAITING.new_database)).exists()
 
 
 def test_the_staged_database_exists_at_every_instant_while_another_one_is_staged(
