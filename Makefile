@@ -23,7 +23,7 @@ help:
 	@echo 'make bench        run all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past,'
 	@echo '                  bench-health, bench-full-disk, bench-streams, bench-rehearsal, bench-import, bench-command-line,'
 	@echo '                  bench-page, bench-jobs, bench-kafka, bench-publish: one of them'
-	@echo 'make docs         write docs/settings.md, docs/errors.md, .env.example and docs/source-map.md'
+	@echo 'make docs         write docs/settings.md, docs/errors.md, .env.example and docs/modules.md'
 	@echo 'make pictures     make pictures of every state of the dashboard, those in docs/ too'
 	@echo 'make vendor       copy the dashboard'"'"'s packages from npm, after a change of scripts/ui-packages'
 	@echo 'make lock         write requirements*.txt from requirements*.in; make upgrade: with newer versions'

@@ -1,6 +1,7 @@
-"""Write the tables of `docs/source-map.md` from the docstrings of the packages and their modules.
+"""Write `docs/modules.md` from the docstrings of the packages and their modules, and check `docs/source-map.md`.
 
-Run by `make docs`. It parses the sources and imports none of them. The text above the marker is written by hand.
+Run by `make docs`. It parses the sources and imports none of them. `docs/source-map.md` is written by hand: it names a
+module and what is in it for each question.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGE = PROJECT / "docs" / "source-map.md"
+MAP = PROJECT / "docs" / "source-map.md"
+PAGE = PROJECT / "docs" / "modules.md"
 ROOTS = ("eventvault", "app", "worker", "benchmarks")
-MARKER = "<!-- Written by `make docs` from the docstrings: edit those, not this. -->"
+HEAD = """# Every folder and module
+
+This page is written by `make docs` from the docstrings: edit those, not this page. [source-map.md](source-map.md)
+answers where a thing is.
+"""
+_NAMED = re.compile(r"`([\w/]+\.py)`(?:: ((?:`[\w.]+`(?:, )?)+))?")
+"""A module, and after a colon the names of what is in it."""
 
 
 def page(project: Path = PROJECT) -> str:
-    """The content of `docs/source-map.md` in `project`: its hand-written head and the tables as the sources have them.
+    """Return the content of `docs/modules.md` for the sources in `project`.
 
-    Raises ValueError if a package or a module has no docstring, or if the page has no marker.
+    Raises ValueError if a package or a module has no docstring.
     """
-    head, marker, _ = (project / PAGE.relative_to(PROJECT)).read_text().partition(MARKER)
-    if not marker:
-        raise ValueError(f"{PAGE.name} has no line {MARKER!r}")
     sections = [section(project, folder) for root in ROOTS for folder in folders(project / root)]
-    return "\n".join([head + marker, "", *sections])
+    return "\n".join([HEAD, *sections])
 
 
 def folders(root: Path) -> Iterator[Path]:
@@ -35,7 +40,7 @@ def folders(root: Path) -> Iterator[Path]:
 
 def section(project: Path, folder: Path) -> str:
     """The heading of a package, its docstring, and a table of its modules."""
-    lines = [f"### `{folder.relative_to(project)}/`", "", docstring(folder / "__init__.py"), ""]
+    lines = [f"## `{folder.relative_to(project)}/`", "", docstring(folder / "__init__.py"), ""]
     modules = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
     if modules:
         lines += ["| module | what it is |", "|---|---|"]
@@ -58,5 +63,40 @@ def first_sentence(text: str) -> str:
     return (sentence[0] if sentence else paragraph).replace("|", "\\|")
 
 
+def mistakes_of_map(project: Path = PROJECT) -> list[str]:
+    """Return what is wrong in `docs/source-map.md`: a module without a name beside it, a name that is not in it."""
+    mistakes = []
+    for module, names in _NAMED.findall((project / MAP.relative_to(PROJECT)).read_text()):
+        if not (project / module).is_file():
+            mistakes.append(f"{module} is not there")
+            continue
+        there = definitions(project / module)
+        wanted = re.findall(r"`([\w.]+)`", names)
+        mistakes += [f"{module}: {name} is not there" for name in wanted if name not in there]
+        if not wanted:
+            mistakes.append(f"{module}: name a function, a class or a constant of it")
+    return mistakes
+
+
+def definitions(path: Path) -> set[str]:
+    """Return the names of the functions, classes and constants of a module, and `Class.method` for each method."""
+    tree = ast.parse(path.read_text())
+    methods = {
+        f"{owner.name}.{name}" for owner in tree.body if isinstance(owner, ast.ClassDef) for name in _names(owner.body)
+    }
+    return methods | set(_names(tree.body))
+
+
+def _names(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    if wrong := mistakes_of_map():
+        raise SystemExit("\n".join([f"{MAP.name} is not right:", *wrong]))

@@ -1,7 +1,7 @@
 // The search of the documents: it runs in the browser, over all sections, which are asked for at the first key.
 
 const MOST = 30;
-const REFERENCE = /^(adr\/|project\/|errors$|source-map$|format$)/; // behind the pages that say how something is done
+const REFERENCE = /^(adr\/|project\/|errors$|source-map$|modules$|format$)/; // behind the pages that say how something is done
 const AROUND = 90; // characters before and after a word that was found
 
 const field = document.getElementById("search");
