@@ -8,7 +8,7 @@ from typing import Any
 from eventvault.database.registry import AppendBatch
 from eventvault.events.event import EventDraft
 from eventvault.kafka import offsets
-from eventvault.kafka.messages import Record
+from eventvault.kafka.messages import KafkaRecord
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.quarantine_format import DeadLetter
 from eventvault.kafka.values import QuarantineFilter
@@ -20,8 +20,8 @@ EVERYTHING = QuarantineFilter()
 SENT = 1_767_225_600_123
 
 
-def message(offset: int, value: bytes | None = b'{"id": "no type"}', **changed: Any) -> Record:
-    plain = Record("events", 0, offset, SENT, b"key", value, [("h", b"v"), ("bytes", b"\xff")])
+def message(offset: int, value: bytes | None = b'{"id": "no type"}', **changed: Any) -> KafkaRecord:
+    plain = KafkaRecord("events", 0, offset, SENT, b"key", value, [("h", b"v"), ("bytes", b"\xff")])
     return plain._replace(**changed)
 
 

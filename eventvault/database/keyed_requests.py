@@ -25,7 +25,7 @@ _DIFFERS = 2
 _LAST_INSTANT = 2**63 - 1
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+class KeyedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer to a request, as JSON in the database.
 
     at: when it was recorded, in microseconds. content: as in KeyedRequest. last_sequence: the registry's in the answer.
@@ -58,13 +58,13 @@ class StoredAnswer(NamedTuple):
 def puts_of(answered: Answered, at: int, last_sequence: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the keys and values of the answer to a request."""
     request = answered.request
-    record = Record(at, request.content, last_sequence, _runs(answered.results), request.refusal)
+    record = KeyedRecord(at, request.content, last_sequence, _runs(answered.results), request.refusal)
     yield keys.request_key(request.id), msgspec.json.encode(record)
     yield keys.request_order_key(answered.sequence, at, request.id), b""
 
 
-def read_record(value: bytes | None) -> Record | None:
-    return None if value is None else msgspec.json.decode(value, type=Record)
+def read_record(value: bytes | None) -> KeyedRecord | None:
+    return None if value is None else msgspec.json.decode(value, type=KeyedRecord)
 
 
 def puts_of_stored(answer: StoredAnswer, since: int = 0) -> Iterator[tuple[bytes, bytes]]:
@@ -73,7 +73,7 @@ def puts_of_stored(answer: StoredAnswer, since: int = 0) -> Iterator[tuple[bytes
     since: what was recorded before this instant (microseconds) has expired, so it yields none either.
     """
     with suppress(msgspec.MsgspecError):
-        record = msgspec.json.decode(answer.record, type=Record)
+        record = msgspec.json.decode(answer.record, type=KeyedRecord)
         if record.at >= since and _is_sound(record, answer.sequence):
             yield keys.request_key(answer.request_id), answer.record
             yield keys.request_order_key(answer.sequence, record.at, answer.request_id), b""
@@ -85,16 +85,16 @@ def is_of_events(value: bytes, at: int) -> bool:
     The key may have been used again after its first answer had expired.
     """
     with suppress(msgspec.MsgspecError):
-        record = msgspec.json.decode(value, type=Record)
+        record = msgspec.json.decode(value, type=KeyedRecord)
         return record.at == at and _stored_events(record)
     return False
 
 
-def _stored_events(record: Record) -> bool:
+def _stored_events(record: KeyedRecord) -> bool:
     return any(not flags & _DUPLICATE for _, _, flags in record.results)
 
 
-def answer_of(record: Record, request: KeyedRequest, read: Callable[[int], bytes]) -> AppendResult:
+def answer_of(record: KeyedRecord, request: KeyedRequest, read: Callable[[int], bytes]) -> AppendResult:
     """Return the first answer, with the ids of its events. read: returns the event of a sequence.
 
     Raises IdempotencyKeyReused if the first request sent something else, and what `read` raises.
@@ -147,7 +147,7 @@ def remove_after(db: Any, batch: Any, upto: int) -> None:
             batch.delete(keys.request_key(keys.read_request_order(key)[2]))
 
 
-def _is_sound(record: Record, sequence: int) -> bool:
+def _is_sound(record: KeyedRecord, sequence: int) -> bool:
     """Return whether it can be the record of a request that stored `sequence` as its last event."""
     runs = record.results
     return (

@@ -17,7 +17,7 @@ from eventvault.database import keyed_requests, keys, outbox
 from eventvault.database.existing import open_existing
 from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
 from eventvault.database.identities import Identities
-from eventvault.database.keyed_requests import Answered, Record, StoredAnswer
+from eventvault.database.keyed_requests import Answered, KeyedRecord, StoredAnswer
 from eventvault.database.large_reads import LARGE_READS
 from eventvault.database.outbox import Delivered, Outbox, Removed, Run
 from eventvault.database.values import MOST_CANDIDATES, AppendResult
@@ -186,7 +186,7 @@ class EventRegistry:
         record = self._record_of(request, max(self._now(), self.last_recorded))
         return None if record is None else keyed_requests.answer_of(record, request, self.at)
 
-    def _record_of(self, request: KeyedRequest, now: int) -> Record | None:
+    def _record_of(self, request: KeyedRequest, now: int) -> KeyedRecord | None:
         record = keyed_requests.read_record(self.get_value(keys.request_key(request.id)))
         return None if record is None or is_expired(record.at, now) else record
 

@@ -18,7 +18,7 @@ import msgspec
 from eventvault import data_folders, environment
 from eventvault.database.opening import process_name
 from eventvault.database.view import fill_view
-from eventvault.doctor.database_head import Head
+from eventvault.doctor.database_head import DatabaseHead
 from eventvault.doctor.facts import Database, Jobs
 from eventvault.errors import EventVaultError
 from eventvault.files import temporary_folder
@@ -107,7 +107,7 @@ def _examine(folder: Path, *, is_open: bool) -> Examination:
     return examine_database(folder)
 
 
-def _with_head(found: Database, head: Head, *, is_marked: bool) -> Database:
+def _with_head(found: Database, head: DatabaseHead, *, is_marked: bool) -> Database:
     return msgspec.structs.replace(
         found,
         kind="foreign" if head.foreign and not is_marked else "ours",
@@ -116,33 +116,33 @@ def _with_head(found: Database, head: Head, *, is_marked: bool) -> Database:
     )  # fmt: skip
 
 
-def _head_of(settings: Settings, examination: Examination) -> Head:
+def _head_of(settings: Settings, examination: Examination) -> DatabaseHead:
     """Let a child open a view of the database in the temporary folder, and remove the view."""
     place = temporary_folder()
     if any(
         place.is_relative_to(folder) for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir)
     ):
-        return Head(unread=f"there is no temporary folder besides {place}")
+        return DatabaseHead(unread=f"there is no temporary folder besides {place}")
     try:
         with tempfile.TemporaryDirectory(prefix="eventvault-doctor-", dir=place, ignore_cleanup_errors=True) as view:
             fill_view(settings.database, Path(view), examination)
             return _ask_child(view)
     except EventVaultError as error:
-        return Head(unread=error.message)
+        return DatabaseHead(unread=error.message)
     except OSError as error:
-        return Head(unread=reason_of(error))
+        return DatabaseHead(unread=reason_of(error))
 
 
-def _ask_child(view: str) -> Head:
+def _ask_child(view: str) -> DatabaseHead:
     try:
         done = subprocess.run(  # nosec B603  # no shell, and no word of a client
             [sys.executable, "-m", "eventvault.doctor.database_head", view],
             cwd=PROJECT, env=environment.for_child({}), stdin=subprocess.DEVNULL, capture_output=True, check=False,
             timeout=HEAD_SECONDS,
         )  # fmt: skip
-        return msgspec.json.decode(done.stdout, type=Head)
+        return msgspec.json.decode(done.stdout, type=DatabaseHead)
     except subprocess.TimeoutExpired:
-        return Head(unread=f"that takes longer than {HEAD_SECONDS:.0f} s")
+        return DatabaseHead(unread=f"that takes longer than {HEAD_SECONDS:.0f} s")
     except msgspec.MsgspecError:
         reason = signal.strsignal(-done.returncode) if done.returncode < 0 else f"exit status {done.returncode}"
-        return Head(unread=f"LevelDB ended with {reason}: the disk may not read a table")
+        return DatabaseHead(unread=f"LevelDB ended with {reason}: the disk may not read a table")

@@ -19,7 +19,7 @@ from eventvault.errors import EventVaultError
 from eventvault.system_errors import reason_of
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class DatabaseHead(msgspec.Struct, frozen=True, kw_only=True):
     """foreign: another program wrote the database. problem: damage. unread: why nothing can be said."""
 
     events: int | None = None
@@ -30,22 +30,22 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     unread: str | None = None
 
 
-def read_head(view: Path) -> Head:
+def read_head(view: Path) -> DatabaseHead:
     """Open a view, and return its head. LevelDB writes into it."""
     try:
         with closing(open_leveldb(view)) as db:
             if db.get(keys.META_STORE) is None or db.get(keys.META_SCHEMA) is None:
-                return Head(foreign=True)
+                return DatabaseHead(foreign=True)
             registry = EventRegistry(db, view)
-            return Head(
+            return DatabaseHead(
                 events=registry.last_sequence, generation=registry.identity.generation,
                 last_recorded=registry.last_recorded or None,
             )  # fmt: skip
     except EventVaultError as error:
-        return Head(problem=error.message)
+        return DatabaseHead(problem=error.message)
     except (OSError, plyvel.Error) as error:
         reason = reason_of(error)
-        return Head(problem=reason) if is_damage(error) else Head(unread=reason)
+        return DatabaseHead(problem=reason) if is_damage(error) else DatabaseHead(unread=reason)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.imports.drafts import Drafts
-from eventvault.imports.record import Record
+from eventvault.imports.record import ImportRecord
 
 Append = Callable[[Sequence[EventDraft]], AppendResult]
 
@@ -24,7 +24,7 @@ END_SECONDS = 120.0
 class Appended(NamedTuple):
     """records: of the batch. drafts: of them. result: None if the batch had no draft."""
 
-    records: Sequence[Record]
+    records: Sequence[ImportRecord]
     drafts: Drafts
     result: AppendResult | None
 
@@ -34,7 +34,7 @@ class Appender:
 
     def __init__(self, append: Append) -> None:
         self._append = append
-        self._queue: queue.Queue[tuple[Sequence[Record], Drafts] | None] = queue.Queue(1)
+        self._queue: queue.Queue[tuple[Sequence[ImportRecord], Drafts] | None] = queue.Queue(1)
         """None: no batch follows."""
         self._done: deque[Appended] = deque()
         self._failure: BaseException | None = None
@@ -49,7 +49,7 @@ class Appender:
         self._dropped.set()
         self._thread.join(END_SECONDS)
 
-    def put(self, records: Sequence[Record], drafts: Drafts) -> None:
+    def put(self, records: Sequence[ImportRecord], drafts: Drafts) -> None:
         """Have a batch appended, once there is room for it. Raises what an append has raised."""
         self._put((records, drafts))
 
@@ -68,7 +68,7 @@ class Appender:
         if self._failure is not None:
             raise self._failure
 
-    def _put(self, batch: tuple[Sequence[Record], Drafts] | None) -> None:
+    def _put(self, batch: tuple[Sequence[ImportRecord], Drafts] | None) -> None:
         while self._failure is None:
             with suppress(queue.Full):
                 self._queue.put(batch, True, _LOOK_SECONDS)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from eventvault.errors import MalformedInput
 from eventvault.imports.lines import cut_off, too_long
-from eventvault.imports.record import SHOWN_BYTES, Record
+from eventvault.imports.record import SHOWN_BYTES, ImportRecord
 
 _BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}])', re.DOTALL)
 """Up to the next bracket that is not in a string."""
@@ -20,7 +20,7 @@ _OPENING = b"[{"
 _BETWEEN = b" \t\r\n,"
 
 
-def records_of_array(chunks: Iterable[bytes], longest: int, broken: Callable[[], str | None]) -> Iterator[Record]:
+def records_of_array(chunks: Iterable[bytes], longest: int, broken: Callable[[], str | None]) -> Iterator[ImportRecord]:
     """Yield a record for each element. longest: elements with more bytes are not held. broken: as for lines."""
     array = _Array(longest)
     for chunk in chunks:
@@ -47,7 +47,7 @@ class _Array:
         self._digest = hashlib.sha256()
         self._in_string = False
 
-    def add(self, chunk: bytes) -> Iterator[Record]:
+    def add(self, chunk: bytes) -> Iterator[ImportRecord]:
         self._buffer += chunk
         start = 0
         while self._leave_string() and (match := _BRACKET.match(self._buffer, self._position)):
@@ -70,7 +70,7 @@ class _Array:
                     start, self._depth = self._position, 0
         self._forget(start)
 
-    def end(self, why: str | None) -> Iterator[Record]:
+    def end(self, why: str | None) -> Iterator[ImportRecord]:
         """Yield what the text ends with."""
         if not self._depth:
             yield from self._between(0, len(self._buffer))
@@ -78,7 +78,7 @@ class _Array:
         self._number += 1
         shown = (self._shown or self._buffer)[:SHOWN_BYTES]
         problem = cut_off("array", why or "it is not closed")
-        yield Record(self._number, self._line, shown, b"", problem, incomplete=True)
+        yield ImportRecord(self._number, self._line, shown, b"", problem, incomplete=True)
 
     def _leave_string(self) -> bool:
         """Go behind the string of an element that is not held. Returns False if that needs more text."""
@@ -93,14 +93,14 @@ class _Array:
         self._in_string = False
         return True
 
-    def _element(self, start: int, end: int) -> Record:
+    def _element(self, start: int, end: int) -> ImportRecord:
         text = self._buffer[start:end]
         if self._dropped or len(text) > self._longest:
             return self._too_long("event", text)
         line = self._count(text)
-        return Record(self._number, line, text, text)
+        return ImportRecord(self._number, line, text, text)
 
-    def _between(self, start: int, end: int) -> Iterator[Record]:
+    def _between(self, start: int, end: int) -> Iterator[ImportRecord]:
         """Yield a record for what lies between elements and is more than commas."""
         text = self._buffer[start:end]
         if self._dropped:
@@ -108,16 +108,16 @@ class _Array:
         elif text.strip(_BETWEEN):
             line = self._count(text)
             problem = MalformedInput("what lies between two events is no object", hint="an event is an object")
-            yield Record(self._number, line, text[:SHOWN_BYTES], b"", problem)
+            yield ImportRecord(self._number, line, text[:SHOWN_BYTES], b"", problem)
         else:
             self._line += text.count(b"\n")
 
-    def _too_long(self, what: str, text: bytes) -> Record:
+    def _too_long(self, what: str, text: bytes) -> ImportRecord:
         self._digest.update(text)
         digest, size, shown = self._digest.hexdigest(), self._dropped + len(text), self._shown or text[:SHOWN_BYTES]
         self._dropped, self._shown, self._digest = 0, b"", hashlib.sha256()
         line = self._count(text)
-        return Record(self._number, line, shown, b"", too_long(what, size, self._longest), digest=digest)
+        return ImportRecord(self._number, line, shown, b"", too_long(what, size, self._longest), digest=digest)
 
     def _count(self, text: bytes) -> int:
         """Count a record and its lines. Returns the line on which the text begins."""

@@ -15,7 +15,7 @@ from eventvault.errors import EventVaultError, InvalidInput
 from eventvault.events import ordinary, schema, sent
 from eventvault.events.event import EventDraft
 from eventvault.events.sent import AnyEvent
-from eventvault.imports.record import Record
+from eventvault.imports.record import ImportRecord
 from eventvault.imports.rejects import Rejected, rejected
 
 _DIGEST = 32
@@ -25,13 +25,13 @@ class Drafts(NamedTuple):
     """drafts: ready to be appended. records: of each draft. rejected: the other ones."""
 
     drafts: list[EventDraft]
-    records: list[Record]
+    records: list[ImportRecord]
     rejected: list[Rejected]
 
 
-def drafts_of(records: Sequence[Record], name: str) -> Drafts:
+def drafts_of(records: Sequence[ImportRecord], name: str) -> Drafts:
     """Return what the records hold. name: of the import."""
-    read, events, refused = list[Record](), list[AnyEvent](), list[Rejected]()
+    read, events, refused = list[ImportRecord](), list[AnyEvent](), list[Rejected]()
     for record, found in zip(records, ordinary.read_many([record.json for record in records]), strict=True):
         try:
             if record.problem is not None:
@@ -48,8 +48,8 @@ def drafts_of(records: Sequence[Record], name: str) -> Drafts:
 
 
 def _valid(
-    records: Sequence[Record], events: Sequence[AnyEvent], refused: list[Rejected]
-) -> tuple[list[Record], list[AnyEvent]]:
+    records: Sequence[ImportRecord], events: Sequence[AnyEvent], refused: list[Rejected]
+) -> tuple[list[ImportRecord], list[AnyEvent]]:
     """Return the valid events with their records, and add the others to `refused`."""
     valid = []
     for record, each in zip(records, events, strict=True):
@@ -62,7 +62,7 @@ def _valid(
     return [record for record, _ in valid], [each for _, each in valid]
 
 
-def _draft(each: AnyEvent, record: Record, name: str, instant: int) -> EventDraft:
+def _draft(each: AnyEvent, record: ImportRecord, name: str, instant: int) -> EventDraft:
     if each.sent_id is None:
         event_id = f"{name}:{record.number}:{hashlib.sha256(record.json).hexdigest()[:_DIGEST]}"
         each = each.with_id(event_id, first=True)

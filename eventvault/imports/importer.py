@@ -23,7 +23,7 @@ from eventvault.imports.appender import Appended, Appender
 from eventvault.imports.drafts import drafts_of
 from eventvault.imports.notes import ImportNote, Notes
 from eventvault.imports.reading import Form
-from eventvault.imports.record import Record
+from eventvault.imports.record import ImportRecord
 from eventvault.imports.rejects import Kind, Rejected, RejectsFile, Tally
 
 BATCH_RECORDS = 5000
@@ -47,7 +47,7 @@ class Input(Protocol):
     rewindable: bool
     form: str
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[ImportRecord]:
         """Begin to read the file; again only if it is `rewindable`."""
 
     def broken(self) -> str | None:
@@ -131,7 +131,7 @@ class Importer:
             broken=self._source.broken(),
         )
 
-    def _resume(self, note: ImportNote | None) -> Iterator[Record]:
+    def _resume(self, note: ImportNote | None) -> Iterator[ImportRecord]:
         """Return the records that are to be imported: those behind the note, if it still holds."""
         records = self._source.records()
         if note is None or not self._holds(note):
@@ -163,7 +163,7 @@ class Importer:
         there = self._rejects_path.stat().st_size if self._rejects_path.is_file() else -1
         return note.rejects == str(self._rejects_path) and there >= note.rejects_size
 
-    def _skip(self, records: Iterator[Record], note: ImportNote) -> bool:
+    def _skip(self, records: Iterator[ImportRecord], note: ImportNote) -> bool:
         """Read up to the position of the note. Returns False if the text is not the one that was imported."""
         for record in records:
             _update(self._digest, record)
@@ -184,7 +184,7 @@ class Importer:
         if self._rejects is None:
             self._rejects = RejectsFile.create(path)
 
-    def _import(self, records: Iterator[Record]) -> None:
+    def _import(self, records: Iterator[ImportRecord]) -> None:
         appender = Appender(self._present.append)
         try:
             with appender:
@@ -269,8 +269,8 @@ class Importer:
         self._noted = time.monotonic()
 
 
-def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
-    batch, size = list[Record](), 0
+def _batches(records: Iterator[ImportRecord]) -> Iterator[list[ImportRecord]]:
+    batch, size = list[ImportRecord](), 0
     for record in records:
         batch.append(record)
         size += len(record.text)
@@ -281,5 +281,5 @@ def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
-def _update(digest: Any, record: Record) -> None:
+def _update(digest: Any, record: ImportRecord) -> None:
     digest.update(record.digest.encode() or record.text)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from eventvault.errors import EventVaultError, MalformedInput, TooLarge
-from eventvault.imports.record import SHOWN_BYTES, Record
+from eventvault.imports.record import SHOWN_BYTES, ImportRecord
 from eventvault.imports.source import UTF8_MARK
 
 _ENDS = (b"\n", b"\r")
@@ -78,17 +78,17 @@ class _Begun:
         return line
 
 
-def records_of_lines(lines: Iterable[Line], longest: int, broken: Callable[[], str | None]) -> Iterator[Record]:
+def records_of_lines(lines: Iterable[Line], longest: int, broken: Callable[[], str | None]) -> Iterator[ImportRecord]:
     """Yield a record for each line that is not blank. broken: why the text ended too early, once it has ended."""
     for line in lines:
         number, text = line.number, line.text
         json = text.removeprefix(UTF8_MARK).strip(_BLANK)
         if line.digest:
-            yield Record(number, number, text, b"", too_long("line", line.size, longest), digest=line.digest)
+            yield ImportRecord(number, number, text, b"", too_long("line", line.size, longest), digest=line.digest)
         elif not text.endswith(_ENDS) and broken():
-            yield Record(number, number, text, b"", cut_off("line", broken()), incomplete=True)
+            yield ImportRecord(number, number, text, b"", cut_off("line", broken()), incomplete=True)
         elif json:
-            yield Record(number, number, text, json)
+            yield ImportRecord(number, number, text, json)
 
 
 def too_long(what: str, size: int, longest: int) -> EventVaultError:

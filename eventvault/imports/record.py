@@ -10,7 +10,7 @@ SHOWN_BYTES = 1000
 """How much of a record is shown that is too long to be held."""
 
 
-class Record(msgspec.Struct, frozen=True):
+class ImportRecord(msgspec.Struct, frozen=True):
     """number: of the record, from 1. line: on which it begins. json: the event; empty if there is a problem.
 
     text: as it is in the file, with its line end; the beginning of one that is too long. incomplete: the file breaks

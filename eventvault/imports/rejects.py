@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 from eventvault.errors import EventVaultError, OutputExists
-from eventvault.imports.record import Record
+from eventvault.imports.record import ImportRecord
 from eventvault.regular_files import open_file
 from eventvault.system_errors import reporting_no_space
 
@@ -31,7 +31,7 @@ _VARIES = re.compile(r"\d[\d,]*|'[^']*'")
 class Rejected(msgspec.Struct, frozen=True):
     """record: that was rejected. code, error: why."""
 
-    record: Record
+    record: ImportRecord
     code: str
     error: str
 
@@ -66,7 +66,7 @@ class Tally:
         return list(self._kinds.values())
 
 
-def rejected(record: Record, error: EventVaultError) -> Rejected:
+def rejected(record: ImportRecord, error: EventVaultError) -> Rejected:
     return Rejected(record, error.code, error.message)
 
 
@@ -163,7 +163,7 @@ def _line(each: Rejected) -> bytes:
     return orjson.dumps({**place, "code": each.code, "error": each.error, **_text(each.record)}) + b"\n"
 
 
-def _text(record: Record) -> dict[str, Any]:
+def _text(record: ImportRecord) -> dict[str, Any]:
     text = record.text.rstrip(b"\r\n")
     cut = {"cut": True} if record.digest else {}
     try:

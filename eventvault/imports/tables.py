@@ -17,7 +17,7 @@ from eventvault.errors import EventVaultError, InvalidInput, MalformedInput
 from eventvault.imports import mapping as mappings
 from eventvault.imports.lines import Line, cut_off, too_long
 from eventvault.imports.mapping import Field, Mapping, value_of
-from eventvault.imports.record import SHOWN_BYTES, Record
+from eventvault.imports.record import SHOWN_BYTES, ImportRecord
 
 DELIMITERS = ",;\t|"
 _ENDS = (b"\n", b"\r")
@@ -41,7 +41,7 @@ def records_of_table(
     broken: Callable[[], str | None],
     mapping: Mapping | None = None,
     delimiter: str | None = None,
-) -> Iterator[Record]:
+) -> Iterator[ImportRecord]:
     """Yield a record for each row. mapping: None: the columns have the names of attributes. delimiter: None: guessed.
 
     Raises InvalidInput if the header does not fit the mapping, before any record is yielded.
@@ -58,13 +58,13 @@ def records_of_table(
     for number, (row, problem) in enumerate(rows, start=1):
         line, text, digest = feed.row()
         if not text.endswith(_ENDS) and (why := broken()) is not None:
-            yield Record(number, line, text, b"", cut_off("row", why), incomplete=True)
+            yield ImportRecord(number, line, text, b"", cut_off("row", why), incomplete=True)
             continue
         if problem is None:
             json, problem = _event(row, len(header), cells)
-            yield Record(number, line, text, json, problem)
+            yield ImportRecord(number, line, text, json, problem)
         else:
-            yield Record(number, line, text[:SHOWN_BYTES] if digest else text, b"", problem, digest=digest)
+            yield ImportRecord(number, line, text[:SHOWN_BYTES] if digest else text, b"", problem, digest=digest)
 
 
 def _header(reader: Iterator[list[str]]) -> list[str]:

@@ -11,7 +11,7 @@ from eventvault.jobs import commands, keys, transitions
 from eventvault.jobs.job import Job
 from eventvault.jobs.queue import JobQueue
 from eventvault.jobs.transport import Position
-from eventvault.jobs.unfinished import Head, JobLine, Line, PositionLine, ScheduleLine, readable
+from eventvault.jobs.unfinished import HeadLine, JobLine, Line, PositionLine, ScheduleLine, readable
 from eventvault.jobs.waiting import PAGE
 
 Ask = Callable[[Callable[[JobQueue], None]], None]
@@ -74,7 +74,7 @@ def _take(ask: Ask, lines: list[Line]) -> None:
         commands.hold_all(queue)
         for line in lines:
             match line:
-                case Head(dispatcher=dispatcher):
+                case HeadLine(dispatcher=dispatcher):
                     queue.ledger.changes.put(keys.META_ADOPTED, dispatcher.encode())
                 case JobLine(job=job, payload=payload):
                     hold(queue, job, bytes(payload))

@@ -50,7 +50,7 @@ _NOT_OURS = (gzip.BadGzipFile, EOFError, zlib.error, msgspec.MsgspecError, Unico
 _encoder = msgspec.json.Encoder()
 
 
-class Head(msgspec.Struct, frozen=True, tag_field="kind", tag="head"):
+class HeadLine(msgspec.Struct, frozen=True, tag_field="kind", tag="head"):
     """The first line. written: an instant. dispatcher: the id of the one whose jobs these are."""
 
     format: Literal[1]
@@ -81,7 +81,7 @@ class End(msgspec.Struct, frozen=True, tag_field="kind", tag="end"):
 _JOB = b'{"kind":"job",'
 """The begin of each JobLine, and of no other."""
 _END = b'{"kind":"end",'
-Line = Head | JobLine | ScheduleLine | PositionLine | End
+Line = HeadLine | JobLine | ScheduleLine | PositionLine | End
 _line = msgspec.json.Decoder(Line)
 
 
@@ -147,7 +147,7 @@ def read(path: Path) -> Iterator[Line]:
 
 
 def _heads(snapshot: Snapshot, now: int) -> Iterator[bytes]:
-    yield _encoder.encode(Head(1, now, (snapshot.get(keys.META_DISPATCHER) or b"").decode()))
+    yield _encoder.encode(HeadLine(1, now, (snapshot.get(keys.META_DISPATCHER) or b"").decode()))
     for _, value in snapshot.scan(keys.SCHEDULE, keys.behind(keys.SCHEDULE)):
         yield _encoder.encode(ScheduleLine(msgspec.json.decode(value, type=StoredSchedule)))
     for _, value in snapshot.scan(keys.POSITION, keys.behind(keys.POSITION)):
@@ -182,7 +182,7 @@ def _check_own(path: Path, snapshot: Snapshot) -> None:
     """
     own = {snapshot.get(key) for key in (keys.META_DISPATCHER, keys.META_ADOPTED)}
     for head in itertools.islice(readable(path), 1):
-        if isinstance(head, Head) and head.dispatcher.encode() not in own:
+        if isinstance(head, HeadLine) and head.dispatcher.encode() not in own:
             raise BackupsChanged(
                 f"it has the jobs of another jobs_db, {head.dispatcher}, which were not taken over",
                 hint=f"to take them over: {ANEW}. To go on without them, move that file away",

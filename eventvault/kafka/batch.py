@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from eventvault.events.event import EventDraft
 from eventvault.kafka import offsets
-from eventvault.kafka.messages import Columns, Record, Unreadable, to_draft, to_drafts
+from eventvault.kafka.messages import Columns, KafkaRecord, Unreadable, to_draft, to_drafts
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.topic_info import TopicInfo
 
@@ -20,14 +20,14 @@ class PartitionBatch:
     letters: (message, reason) pairs of those that are no event. last: the last message.
     """
 
-    def __init__(self, messages: Sequence[Record]) -> None:
-        self.last: Record | None = messages[-1]
+    def __init__(self, messages: Sequence[KafkaRecord]) -> None:
+        self.last: KafkaRecord | None = messages[-1]
         self.topic, self.partition = self.last.topic, self.last.partition
-        self.letters: list[tuple[Record, str]] = []
+        self.letters: list[tuple[KafkaRecord, str]] = []
         self._messages = messages
         self._drafts = [draft or self._read(messages[index]) for index, draft in enumerate(_ordinary_drafts(messages))]
 
-    def _read(self, message: Record) -> EventDraft | None:
+    def _read(self, message: KafkaRecord) -> EventDraft | None:
         try:
             return to_draft(message, strict=True)
         except Unreadable as reason:
@@ -66,7 +66,7 @@ class PartitionBatch:
         return messages.offsets() if isinstance(messages, Columns) else [message.offset for message in messages]
 
 
-def _ordinary_drafts(messages: Sequence[Record]) -> Sequence[EventDraft | None]:
+def _ordinary_drafts(messages: Sequence[KafkaRecord]) -> Sequence[EventDraft | None]:
     try:
         return to_drafts(messages)
     except MemoryError:
@@ -76,6 +76,6 @@ def _ordinary_drafts(messages: Sequence[Record]) -> Sequence[EventDraft | None]:
         return [None] * len(messages)
 
 
-def read_batches(partitions: Sequence[Sequence[Record]]) -> list[PartitionBatch]:
+def read_batches(partitions: Sequence[Sequence[KafkaRecord]]) -> list[PartitionBatch]:
     """Return a batch for each partition's messages; none of these may be empty."""
     return [PartitionBatch(messages) for messages in partitions]

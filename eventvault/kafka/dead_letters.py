@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import clients, topics
 from eventvault.kafka.clients import Admin, WatchedProducer
-from eventvault.kafka.messages import Record
+from eventvault.kafka.messages import KafkaRecord
 from eventvault.kafka.monitor import RETRIED
 from eventvault.kafka.values import Reference
 from eventvault.problems import Problem
@@ -52,7 +52,7 @@ class DeadLetters:
         self._producer: WatchedProducer | None = None
         self._ensured: set[str] = set()
 
-    def send(self, topic: str, letters: Sequence[tuple[Record, str]]) -> list[str | None]:
+    def send(self, topic: str, letters: Sequence[tuple[KafkaRecord, str]]) -> list[str | None]:
         """Deliver (message, reason) pairs of a topic. Returns for each None, or why it could not be delivered yet.
 
         If the topic is `missing`, nothing is delivered and nothing is to be awaited.
@@ -79,7 +79,7 @@ class DeadLetters:
             self.close()
         return outcomes
 
-    def place_of(self, message: Record) -> Reference | None:
+    def place_of(self, message: KafkaRecord) -> Reference | None:
         """Return where the dead letter of a message is, once; None if it has none."""
         return self._places.pop((message.topic, message.partition, message.offset), None)
 
@@ -111,7 +111,7 @@ class DeadLetters:
         self,
         producer: WatchedProducer,
         topic: str,
-        message: Record,
+        message: KafkaRecord,
         reason: str,
         on_delivery: Callable[[KafkaError | None, Message], None],
     ) -> None:
@@ -128,7 +128,7 @@ class DeadLetters:
                 producer.poll(0.1)
 
     def _note(
-        self, outcomes: list[str | None], index: int, sent: Record, error: KafkaError | None, letter: Message
+        self, outcomes: list[str | None], index: int, sent: KafkaRecord, error: KafkaError | None, letter: Message
     ) -> None:
         outcomes[index] = None if error is None else topics.reason_of(error)
         offset, partition = letter.offset(), letter.partition()
@@ -136,7 +136,7 @@ class DeadLetters:
             self._places[sent.topic, sent.partition, sent.offset] = Reference(letter.topic() or "", partition, offset)
 
 
-def _headers(message: Record, reason: str) -> list[tuple[str, str | bytes | None]]:
+def _headers(message: KafkaRecord, reason: str) -> list[tuple[str, str | bytes | None]]:
     timestamp = "" if message.timestamp is None else str(message.timestamp)
     origin = (reason, message.topic, str(message.partition), str(message.offset), timestamp)
     ours = [

@@ -16,7 +16,7 @@ from eventvault import progress
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import client_errors, offset_check, offsets, topics
 from eventvault.kafka.clients import Admin
-from eventvault.kafka.messages import Record
+from eventvault.kafka.messages import KafkaRecord
 from eventvault.kafka.monitor import KafkaMonitor, TopicState
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.positions import MAX_WAIT_SECONDS, Positions
@@ -124,7 +124,7 @@ class FollowedTopics:
             self._check_same(name, topic_info)
         return {name: self._failures[name].problem for name in requests.keys() - found.keys()}
 
-    def new_messages(self, topic: str, partition: int, messages: Sequence[Message]) -> Sequence[Record]:
+    def new_messages(self, topic: str, partition: int, messages: Sequence[Message]) -> Sequence[KafkaRecord]:
         """Return the messages that are not stored yet. Stops the partition if the last stored one has changed."""
         positions = self._positions.get(topic)
         if positions is None:

@@ -37,7 +37,7 @@ class Unreadable(Exception):
     """The message is no event; the text gives the reason."""
 
 
-class Record(NamedTuple):
+class KafkaRecord(NamedTuple):
     """A Kafka record, as far as it is used. timestamp: milliseconds since the epoch, None if it has none.
 
     problem: why it cannot be read, if the client says so.
@@ -54,8 +54,8 @@ class Record(NamedTuple):
     problem: str | None = None
 
 
-class Columns(Sequence[Record], ABC):
-    """Records by columns. Most readers need a few columns only, and then no Record object is made."""
+class Columns(Sequence[KafkaRecord], ABC):
+    """Records by columns. Most readers need a few columns only, and then no KafkaRecord is made."""
 
     @abstractmethod
     def offsets(self) -> list[int]: ...
@@ -65,7 +65,7 @@ class Columns(Sequence[Record], ABC):
         """Return the value of each message that has a whole event in UTF-8, by its headers; None of any other."""
 
 
-def to_drafts(messages: Sequence[Record]) -> list[EventDraft | None]:
+def to_drafts(messages: Sequence[KafkaRecord]) -> list[EventDraft | None]:
     """Return the event in each message as a draft; None where `to_draft` has to decide whether it is an event."""
     texts = messages.texts() if isinstance(messages, Columns) else _texts(messages)
     plain = [text for text in texts if text is not None]
@@ -79,7 +79,7 @@ def to_drafts(messages: Sequence[Record]) -> list[EventDraft | None]:
     ]
 
 
-def to_draft(message: Record, mode: Mode | None = None, *, strict: bool = False) -> EventDraft:
+def to_draft(message: KafkaRecord, mode: Mode | None = None, *, strict: bool = False) -> EventDraft:
     """Return the event in a message as a draft, with its data as it came. Raises Unreadable.
 
     mode: None: as its headers say. strict: raise Unreadable also if an object in the data of a whole event has a name
@@ -95,7 +95,7 @@ def to_draft(message: Record, mode: Mode | None = None, *, strict: bool = False)
     return _draft(sent, message)
 
 
-def _draft(sent: AnyEvent, message: Record) -> EventDraft:
+def _draft(sent: AnyEvent, message: KafkaRecord) -> EventDraft:
     """Fill missing attributes in from the message alone.
 
     If a message is consumed again, its event has the same id, and is not stored twice.
@@ -120,7 +120,7 @@ def plain_texts(values: Iterable[bytes | None], headers: Sequence[Headers | None
     ]
 
 
-def _texts(messages: Sequence[Record]) -> list[bytes | None]:
+def _texts(messages: Sequence[KafkaRecord]) -> list[bytes | None]:
     values = [message.value if message.problem is None else None for message in messages]
     return plain_texts(values, [message.headers for message in messages])
 
@@ -135,13 +135,13 @@ def _has_attributes(headers: Iterable[tuple[str, bytes | None]]) -> bool:
     return any(name.lower().startswith(_PREFIX) for name, _ in headers)
 
 
-def derived_id(message: Record) -> str:
+def derived_id(message: KafkaRecord) -> str:
     """Return `topic/partition/offset/checksum`; the checksum differs if a recreated topic reuses the offset."""
     content = b"%d\x00%s\x00%s" % (message.timestamp or 0, message.key or b"", message.value or b"")
     return f"{message.topic}/{message.partition}/{message.offset}/{offsets.checksum(content):08x}"
 
 
-def _read(message: Record) -> AnyEvent:
+def _read(message: KafkaRecord) -> AnyEvent:
     headers = _headers_by_name(message.headers)
     content_type = _text("content-type", headers.get("content-type"))
     try:
@@ -155,7 +155,7 @@ def _read(message: Record) -> AnyEvent:
         raise Unreadable(error.message[:_LONGEST_REASON]) from None
 
 
-def _read_as(message: Record, mode: Mode) -> AnyEvent:
+def _read_as(message: KafkaRecord, mode: Mode) -> AnyEvent:
     try:
         if mode == "binary":
             headers = _headers_by_name(message.headers)
@@ -176,7 +176,7 @@ def _headers_by_name(headers: Headers) -> dict[str, bytes | None]:
     return by_name
 
 
-def _structured(kind: str, charset: str | None, message: Record) -> AnyEvent:
+def _structured(kind: str, charset: str | None, message: KafkaRecord) -> AnyEvent:
     if kind != f"{_STRUCTURED}+json":
         raise Unreadable(f"events in the format {kind!r} are not understood here, only {_STRUCTURED}+json is")
     return _object(message.value, charset)

@@ -14,7 +14,7 @@ from eventvault import progress
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import offset_check, topics
 from eventvault.kafka.clients import Admin
-from eventvault.kafka.messages import Record
+from eventvault.kafka.messages import KafkaRecord
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.records import Records
 from eventvault.kafka.topic_info import TopicInfo
@@ -121,7 +121,7 @@ class Positions:
                 position.waits_until = None
                 self._assign(partition, position)
 
-    def new_messages(self, partition: int, messages: Sequence[Message]) -> Sequence[Record]:
+    def new_messages(self, partition: int, messages: Sequence[Message]) -> Sequence[KafkaRecord]:
         """Return the messages that are not stored yet. Stops the partition if the last stored one has changed."""
         position = self.by_partition.get(partition)
         if position is None or not position.consuming or not messages:

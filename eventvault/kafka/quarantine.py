@@ -37,7 +37,7 @@ from eventvault.kafka.values import (
 from eventvault.progress import Turn
 
 if TYPE_CHECKING:
-    from eventvault.kafka.messages import Record
+    from eventvault.kafka.messages import KafkaRecord
 
 _MOST_LOOKED_AT = 10_000
 """Messages that one page of a filtered list looks at."""
@@ -428,7 +428,7 @@ class _Adding:
         self._totals = msgspec.structs.replace(self._totals, dropped=self._totals.dropped + 1)
         return self._is_over()
 
-    def _free_place(self, message: Record, facts: Facts) -> Place | None:
+    def _free_place(self, message: KafkaRecord, facts: Facts) -> Place | None:
         for copy in range(quarantine_format.MOST_COPIES):
             place = Place(message.topic, message.partition, message.offset, copy)
             stored = _find(self._rows, place)

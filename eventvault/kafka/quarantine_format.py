@@ -20,7 +20,7 @@ from eventvault.kafka import offsets
 from eventvault.kafka.values import Content, Facts, Quarantined, QuarantinedMessage, Reference, Totals
 
 if TYPE_CHECKING:
-    from eventvault.kafka.messages import Record
+    from eventvault.kafka.messages import KafkaRecord
 
 MOST_BYTES_OF_ONE = 2**20
 """A larger message is quarantined without its bytes; where Kafka has them is noted."""
@@ -66,7 +66,7 @@ class Place(NamedTuple):
 class DeadLetter(NamedTuple):
     """A dead letter. reference: where Kafka has it; None: at the place where it was read."""
 
-    message: Record
+    message: KafkaRecord
     reason: str
     reference: Reference | None = None
 
@@ -111,7 +111,7 @@ def content_key(key: bytes) -> bytes:
     return keys.QUARANTINED + key[9:]
 
 
-def described(message: Record, reason: str) -> tuple[Facts, Content]:
+def described(message: KafkaRecord, reason: str) -> tuple[Facts, Content]:
     """Return what is stored of a dead letter of any size; `without_bytes` shortens a large one. `Content.at` is 0."""
     headers = tuple((_encodable(name), value) for name, value in message.headers)
     problem = None if message.problem is None else _encodable(message.problem)[:_MAX_REASON]
@@ -172,13 +172,13 @@ def read_content(value: bytes) -> Content:
     return _decode_content(value)
 
 
-def record_of(message: QuarantinedMessage) -> Record:
+def record_of(message: QuarantinedMessage) -> KafkaRecord:
     """Return the message as the consumer read it."""
     # Imported here: it loads marshmallow, and whoever checks a quarantine reads no message.
-    from eventvault.kafka.messages import Record
+    from eventvault.kafka.messages import KafkaRecord
 
     entry, content = message.entry, message.content
-    return Record(
+    return KafkaRecord(
         topic=entry.topic, partition=entry.partition, offset=entry.offset, timestamp=entry.facts.timestamp,
         key=content.key, value=content.value, headers=list(content.headers), problem=content.problem,
     )  # fmt: skip

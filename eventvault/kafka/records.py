@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from confluent_kafka import Message
 
-from eventvault.kafka.messages import Columns, Headers, Record, plain_texts
+from eventvault.kafka.messages import Columns, Headers, KafkaRecord, plain_texts
 
 
 class Records(Columns):
@@ -25,7 +25,7 @@ class Records(Columns):
         at = range(len(self._messages))[index]
         message = self._messages[at]
         kind, milliseconds = message.timestamp()
-        return Record(  # by position, which takes half the time
+        return KafkaRecord(  # by position, which takes half the time
             message.topic() or "",
             message.partition() or 0,
             message.offset() or 0,
@@ -63,8 +63,8 @@ class Records(Columns):
         return found
 
 
-def record_of(message: Message) -> Record:
-    record: Record = Records([message])[0]
+def record_of(message: Message) -> KafkaRecord:
+    record: KafkaRecord = Records([message])[0]
     return record
 
 

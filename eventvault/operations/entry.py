@@ -8,7 +8,7 @@ import msgspec
 
 from eventvault.errors import Cancelled, OperationNotFound
 from eventvault.operations.operation import Operation, Progress
-from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNING, SUCCEEDED, Record
+from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNING, SUCCEEDED, OperationRecord
 
 PAGE = 100
 MAX_PAGE = 1000
@@ -54,7 +54,7 @@ def unknown_operation(operation_id: str) -> OperationNotFound:
     )
 
 
-def entry_of(operation_id: str, record: Record) -> OperationEntry:
+def entry_of(operation_id: str, record: OperationRecord) -> OperationEntry:
     """Return the entry of an operation that does not run."""
     unfinished = record.state in (QUEUED, RUNNING)  # its store was killed, and the next one has not dealt with it yet
     fraction = 1.0 if record.state == SUCCEEDED else record.fraction
@@ -82,14 +82,14 @@ def lost(operation_id: str) -> Cancelled:
     )
 
 
-def awaiting_entry(operation_id: str, record: Record) -> OperationEntry:
+def awaiting_entry(operation_id: str, record: OperationRecord) -> OperationEntry:
     """Return the entry of an operation that a store did not end and that is to be run again."""
     return msgspec.structs.replace(
         entry_of(operation_id, record), state=QUEUED, ended_at=None, error=None, version=AWAITING_VERSION
     )
 
 
-def running_entry(operation: Operation, record: Record) -> OperationEntry:
+def running_entry(operation: Operation, record: OperationRecord) -> OperationEntry:
     """Return the entry of an operation that runs; record: as it began."""
     return OperationEntry(
         id=operation.id,

@@ -28,7 +28,7 @@ MAX_UNSAVED = 1000
 """How many records are held in memory because the disk is full."""
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """at: of the last change, in microseconds. answer: JSON, once the operation is done.
 
     kind: empty for a call that is no operation; the members after it are those of an operation. service: the start of
@@ -59,12 +59,12 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     format: Literal[0, 1, 2] = 0
 
 
-class Records:
+class OperationRecords:
     """Reads and writes the records. storage_dir: None to hold them in memory only. Safe for many threads."""
 
     def __init__(self, storage_dir: Path | None) -> None:
         self.folder = storage_dir / data_folders.OPERATIONS if storage_dir else None
-        self._unsaved: dict[str, Record] = {}
+        self._unsaved: dict[str, OperationRecord] = {}
         """Records that could not be written. A full disk fails no operation, as a delete must free it."""
         self._lock = threading.Lock()
 
@@ -75,26 +75,28 @@ class Records:
         saved = [] if self.folder is None else [path.stem for path in matching(self.folder, "*.json")]
         return [*{*saved, *unsaved}]
 
-    def read(self, operation_id: str) -> Record | None:
+    def read(self, operation_id: str) -> OperationRecord | None:
         """Return the record; None if there is none, or none that can be read now and by this version."""
         with suppress(EventVaultError):
             return self.read_surely(operation_id)
         return None
 
-    def read_surely(self, operation_id: str) -> Record | None:
+    def read_surely(self, operation_id: str) -> OperationRecord | None:
         """As `read`, for work that must not be done twice. Raises DiskFailed, or another answer, if it is not known."""
         with self._lock:
             if operation_id in self._unsaved:
                 return self._unsaved[operation_id]
         path = self._path(operation_id)
         try:
-            return None if path is None else small_files.read_or_quarantine(path, Record, earlier=Record)
+            return (
+                None if path is None else small_files.read_or_quarantine(path, OperationRecord, earlier=OperationRecord)
+            )
         except NotADirectoryError:  # then nothing was ever noted there
             return None
         except OSError as error:
             raise as_answer("reading whether the operation was done before", error) from error
 
-    def write(self, operation_id: str, record: Record) -> None:
+    def write(self, operation_id: str, record: OperationRecord) -> None:
         """Write a record, or hold it in memory if the disk does not take it."""
         record = msgspec.structs.replace(record, format=2 if record.kind else 1)
         path = self._path(operation_id)
@@ -120,7 +122,7 @@ class Records:
             with suppress(OSError):  # on a disk that is read-only, say: the caller gets the operation's own error
                 path.unlink(missing_ok=True)
 
-    def _hold(self, operation_id: str, record: Record) -> None:
+    def _hold(self, operation_id: str, record: OperationRecord) -> None:
         with self._lock:
             self._unsaved[operation_id] = record
             while len(self._unsaved) > MAX_UNSAVED:

@@ -55,8 +55,8 @@ from eventvault.operations.records import (
     QUEUED,
     RUNNING,
     SUCCEEDED,
-    Record,
-    Records,
+    OperationRecord,
+    OperationRecords,
 )
 from eventvault.progress import Activity, Turn, current, result_of, running
 
@@ -102,10 +102,10 @@ class _Attempt:
     """record: as it was begun. activity: of the thread that works on the answer. ended: None if nothing remains."""
 
     operation: Operation
-    record: Record
+    record: OperationRecord
     answer: Future[Any] = field(default_factory=Future)
     activity: Activity | None = None
-    ended: Record | None = None
+    ended: OperationRecord | None = None
     writing: Turn = field(default_factory=lambda: Turn("record of the operation"))
 
     @property
@@ -121,21 +121,21 @@ class OperationRegistry:
     """
 
     def __init__(self, storage_dir: Path | None, now: clock.Clock = clock.now, service: str = "") -> None:
-        self._records = Records(storage_dir)
+        self._records = OperationRecords(storage_dir)
         self._now = now
         self._service = service
         self._changed = threading.Condition()
         self._running: dict[str, _Attempt] = {}
         self._ended = Listing()
-        self.outcome_of: Callable[[str, Record], Any] = lambda _id, _record: None
+        self.outcome_of: Callable[[str, OperationRecord], Any] = lambda _id, _record: None
         """The answer of an operation that took effect, or will by the start of the service; else None."""
-        self.awaits_serving: Callable[[Record], bool] = lambda _record: False
+        self.awaits_serving: Callable[[OperationRecord], bool] = lambda _record: False
         """Whether `outcome_of` can answer only once the store serves."""
         self.deeds = Deeds()
         """Notes what is done, for the audit."""
         self._answers: list[tuple[int, str]] = []
         """When calls that are no operations were answered, and their ids; oldest first."""
-        self._awaiting: dict[str, Record] = {}
+        self._awaiting: dict[str, OperationRecord] = {}
         """Operations of this start of the service that an earlier store did not end, until they are run again."""
         self._loaded = threading.Event()
         self._written = 0
@@ -236,7 +236,7 @@ class OperationRegistry:
         self._loaded.set()
         self._prune()
 
-    def carry_on(self, resume: Callable[[str, Record], None]) -> None:
+    def carry_on(self, resume: Callable[[str, OperationRecord], None]) -> None:
         """Have `resume` begin again what an earlier store did not end and what nobody waits for.
 
         Whoever waits for the rest sends it again. What nobody has sent after RESEND_SECONDS is `interrupted`.
@@ -345,11 +345,11 @@ class OperationRegistry:
                 self._ended.remove(call.operation_id)
             return first, first is mine
 
-    def _begun(self, call: Call) -> Record:
+    def _begun(self, call: Call) -> OperationRecord:
         now = self._now()
         if not call.kind:
-            return Record(call.method, now)
-        return Record(
+            return OperationRecord(call.method, now)
+        return OperationRecord(
             call.method,
             now,
             kind=call.kind,
@@ -415,7 +415,7 @@ class OperationRegistry:
         if due:
             self._prune()
 
-    def _read(self, call: Call) -> Record | None:
+    def _read(self, call: Call) -> OperationRecord | None:
         """Raises DiskFailed, or another answer, if it cannot be read: it is not known whether the work was done."""
         read = self._records.read if call.is_repeatable else self._records.read_surely
         record = read(call.operation_id)
@@ -471,7 +471,7 @@ class OperationRegistry:
         if self.outcome_of(operation_id, record) is None:
             self._interrupt(operation_id)
 
-    def _is_of_this_service(self, record: Record) -> bool:
+    def _is_of_this_service(self, record: OperationRecord) -> bool:
         return bool(self._service) and record.service == self._service
 
     def _interrupt(self, operation_id: str) -> None:
@@ -518,18 +518,18 @@ class OperationRegistry:
             self._records.remove(operation_id)
 
 
-def _summary_of(operation_id: str, record: Record) -> Summary:
+def _summary_of(operation_id: str, record: OperationRecord) -> Summary:
     return Summary(record.started_at, operation_id, record.kind, record.state, record.started_by)
 
 
-def _continued(record: Record, earlier: Record) -> Record:
+def _continued(record: OperationRecord, earlier: OperationRecord) -> OperationRecord:
     """Return the record of an attempt that carries on an earlier one."""
     if not earlier.kind:
         return record
     return msgspec.structs.replace(record, started_at=earlier.started_at, started_by=earlier.started_by)
 
 
-def _succeeded(record: Record, answer: Any) -> Record:
+def _succeeded(record: OperationRecord, answer: Any) -> OperationRecord:
     """Return the record of an operation that took effect, though its store ended before that was noted."""
     encoded = msgspec.Raw(msgspec.json.encode(answer))
     return msgspec.structs.replace(
@@ -544,7 +544,7 @@ def _succeeded(record: Record, answer: Any) -> Record:
     )
 
 
-def _failed(attempt: _Attempt, state: str, error: EventVaultError, now: int) -> Record:
+def _failed(attempt: _Attempt, state: str, error: EventVaultError, now: int) -> OperationRecord:
     return msgspec.structs.replace(
         attempt.record,
         at=now,

@@ -13,7 +13,7 @@ import msgspec
 from eventvault import progress
 from eventvault.operations.caller import Caller, OperationBegun, present_caller
 from eventvault.operations.operation import Operation
-from eventvault.operations.records import Record
+from eventvault.operations.records import OperationRecord
 from eventvault.operations.registry import Call, OperationRegistry
 from eventvault.rpc.methods import Method
 from eventvault.store import deeds
@@ -56,7 +56,7 @@ class Dispatch:
             return self._call(name, arguments)
         return self._change(method, arguments, secrets.token_hex(8), present_caller())
 
-    def carry_on(self, operation_id: str, record: Record) -> None:
+    def carry_on(self, operation_id: str, record: OperationRecord) -> None:
         """Carry on an operation that an earlier store did not end, if its caller does not wait for it.
 
         Whoever waits sends the request again. Raises EventVaultError.

@@ -49,7 +49,7 @@ from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.notifications.service import NotificationService
 from eventvault.operations.caller import SHELL, START
-from eventvault.operations.records import Record
+from eventvault.operations.records import OperationRecord
 from eventvault.operations.registry import OperationRegistry
 from eventvault.past.exports import Exports
 from eventvault.past.pool import PastDatabasePool
@@ -398,7 +398,7 @@ class StoreService(ComposedStore):
             for part in reversed(parts):
                 work.callback(part)
 
-    def _outcome_of(self, operation_id: str, record: Record) -> Any:
+    def _outcome_of(self, operation_id: str, record: OperationRecord) -> Any:
         """The answer of an operation that an earlier store did not end, if it took effect."""
         try:
             return self.restorer.outcome_of(operation_id) or self.backups.made_before(record.notes)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from eventvault.operations.records import Record
+from eventvault.operations.records import OperationRecord
 from eventvault.store.memory.store import MemoryStore
 from tests import processes
 
@@ -167,6 +167,8 @@ def test_a_cancel_is_accepted_and_may_be_repeated(web: FlaskClient, store: Memor
 def test_a_result_of_another_version_is_null(web: FlaskClient, store: MemoryStore, backup: str) -> None:
     store.operations._records.write(
         "a" * 16,
-        Record("create_backup", 1, kind="create", state="succeeded", started_by="open", started_at=1, done=True),
+        OperationRecord(
+            "create_backup", 1, kind="create", state="succeeded", started_by="open", started_at=1, done=True
+        ),
     )
     assert web.get(f"/api/operations/{'a' * 16}").json["operation"]["result"] is None

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from eventvault.errors import InvalidInput
 from eventvault.imports.importer import digest_of
 from eventvault.imports.reading import Form, read_records
-from eventvault.imports.record import Record
+from eventvault.imports.record import ImportRecord
 from eventvault.imports.source import Source
 
 
@@ -35,7 +35,7 @@ class ImportFile:
     def read_bytes(self) -> int:
         return self._read.read_bytes
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[ImportRecord]:
         if self._source is None:
             self._file.seek(0)
             self._source = Source(self._file)

@@ -14,7 +14,7 @@ from eventvault import json_text
 from eventvault.errors import InvalidInput, MalformedInput, TooLarge
 from eventvault.events import cloudevents_http, event, sent
 from eventvault.events.event import raw_attributes
-from eventvault.kafka.messages import Record, Unreadable, to_draft
+from eventvault.kafka.messages import KafkaRecord, Unreadable, to_draft
 from eventvault.restore.strict_events import StrictEvents
 from tests.json_texts import JSON_TEXTS, Text
 from tests.roads import road as road
@@ -28,7 +28,7 @@ STRUCTURED = {
     "every attribute": '{"specversion":"1.0","id":"1","source":"/s","type":"t","time":"2026-01-01T00:00:00Z",'
     '"datacontenttype":"a/b","data":%s,"extra":1.0}',
 }
-KAFKA = Record("events", 0, 1, 1_700_000_000_000, None, None, [])
+KAFKA = KafkaRecord("events", 0, 1, 1_700_000_000_000, None, None, [])
 
 
 def stored(body: str, content_type: str | None = None, headers: dict[str, str] | None = None) -> list[bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eventvault.imports.reading import Form, read_records
-from eventvault.imports.record import Record
+from eventvault.imports.record import ImportRecord
 from eventvault.imports.source import Source
 
 
@@ -23,7 +23,7 @@ class Trickle(io.BytesIO):
         return super().read(self._step if size is None or size < 0 else min(size, self._step))
 
 
-def records(content: bytes, *, longest: int = 1000, step: int = 2**20, **form: Any) -> list[Record]:
+def records(content: bytes, *, longest: int = 1000, step: int = 2**20, **form: Any) -> list[ImportRecord]:
     return list(read_records(Source(Trickle(content, step)), Form(**form), longest))
 
 

@@ -6,12 +6,12 @@ import orjson
 
 from eventvault.events.event import EventDraft
 from eventvault.imports.drafts import drafts_of
-from eventvault.imports.record import Record
+from eventvault.imports.record import ImportRecord
 from tests.roads import road as road
 
 
-def record(number: int, text: bytes) -> Record:
-    return Record(number, number, text + b"\n", text)
+def record(number: int, text: bytes) -> ImportRecord:
+    return ImportRecord(number, number, text + b"\n", text)
 
 
 def draft(text: bytes, number: int = 1, name: str = "n") -> EventDraft:

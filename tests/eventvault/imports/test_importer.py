@@ -16,7 +16,7 @@ from eventvault.imports import importer as importer_module
 from eventvault.imports.importer import Imported, Importer, digest_of
 from eventvault.imports.notes import Notes
 from eventvault.imports.reading import Form, read_records
-from eventvault.imports.record import Record
+from eventvault.imports.record import ImportRecord
 from eventvault.imports.rejects import Rejected, RejectsFile
 from eventvault.imports.source import Source
 from eventvault.store.memory.store import MemoryStore
@@ -34,7 +34,7 @@ class Content:
         self.form = digest_of(self._form)
         self.readings = 0
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[ImportRecord]:
         self.readings += 1
         assert self.rewindable or self.readings == 1
         self._source = Source(io.BytesIO(self._content))
@@ -244,7 +244,7 @@ def test_a_full_disk_for_rejects_ends_the_import_and_names_the_file(
         run(b"{\n", rejects)
     file = RejectsFile(rejects, Path("/dev/full").open("r+b", buffering=0))  # noqa: SIM115
     with pytest.raises(NoSpace, match=r"writing .*rejects failed"):
-        file.write([Rejected(Record(1, 1, b"{\n", b""), "malformed", "no JSON")])
+        file.write([Rejected(ImportRecord(1, 1, b"{\n", b""), "malformed", "no JSON")])
     file.close()
     assert data(store) == []
 

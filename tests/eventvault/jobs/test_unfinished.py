@@ -87,7 +87,7 @@ def test_each_line_is_what_its_encoder_makes(path: Path) -> None:
     lines = list(unfinished.read(path))
     encoded = [msgspec.json.encode(line) for line in lines]
     assert [b'%b,"crc32":"%08x"}' % (line[:-1], zlib.crc32(line)) for line in encoded] == texts[:-1]
-    assert [type(line).__name__ for line in lines] == ["Head", "ScheduleLine", "PositionLine", "JobLine", "JobLine"]
+    assert [type(line).__name__ for line in lines] == ["HeadLine", "ScheduleLine", "PositionLine", "JobLine", "JobLine"]
 
 
 def test_the_text_of_the_first_file_with_checksums_is_read_and_written(path: Path) -> None:
@@ -118,7 +118,7 @@ def test_what_was_stopped_is_written_the_next_time(path: Path, tmp_path: Path) -
     assert not path.exists()
     file.write_if_changed()
     database.close()
-    assert [type(line).__name__ for line in unfinished.read(path)] == ["Head"]
+    assert [type(line).__name__ for line in unfinished.read(path)] == ["HeadLine"]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_copy_of_another_database_is_not_replaced_before_it_was_taken_over(p
     path.rename(path.with_name("away"))
     file.write_if_changed()
     assert file.problem is None
-    assert [line.dispatcher for line in unfinished.read(path) if isinstance(line, unfinished.Head)] == ["another"]
+    assert [line.dispatcher for line in unfinished.read(path) if isinstance(line, unfinished.HeadLine)] == ["another"]
 
 
 def test_the_copy_that_was_taken_over_is_replaced(path: Path) -> None:
@@ -203,7 +203,7 @@ def test_the_copy_that_was_taken_over_is_replaced(path: Path) -> None:
     file = UnfinishedFile(path, world.database, lambda: 1)  # type: ignore[arg-type]
     file.write_if_changed()
     assert file.problem is None
-    assert [line.dispatcher for line in unfinished.read(path) if isinstance(line, unfinished.Head)] == [DISPATCHER]
+    assert [line.dispatcher for line in unfinished.read(path) if isinstance(line, unfinished.HeadLine)] == [DISPATCHER]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_what_is_no_file_in_its_place_stops_no_start(path: Path, kind: str) -> N
         file = UnfinishedFile(path, world.database, lambda: 1)  # type: ignore[arg-type]
         file.write_if_changed()
         assert file.problem is None
-        assert [type(line).__name__ for line in unfinished.read(path)] == ["Head"]
+        assert [type(line).__name__ for line in unfinished.read(path)] == ["HeadLine"]
 
 
 def test_without_a_file_the_database_is_empty(path: Path) -> None:

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from eventvault.events import ordinary
 from eventvault.kafka import batch
 from eventvault.kafka.batch import PartitionBatch
-from eventvault.kafka.messages import Record, Unreadable, to_draft
+from eventvault.kafka.messages import KafkaRecord, Unreadable, to_draft
 from tests.roads import road as road
 
 
-def record(value: bytes | None, headers: dict[str, bytes | None] | None = None, **changed: Any) -> Record:
-    given = Record("events", 3, 7, 1_767_225_600_123, b"key", value, list((headers or {}).items()))
+def record(value: bytes | None, headers: dict[str, bytes | None] | None = None, **changed: Any) -> KafkaRecord:
+    given = KafkaRecord("events", 3, 7, 1_767_225_600_123, b"key", value, list((headers or {}).items()))
     return given._replace(**changed)
 
 
-def attributes(message: Record) -> dict[str, Any]:
+def attributes(message: KafkaRecord) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads(to_draft(message).body)
     return found
 
@@ -64,7 +64,7 @@ def cloud_event(data: Any, content_type: str) -> CloudEvent:
     )  # fmt: skip
 
 
-def from_oracle(message: oracle.Record) -> Record:
+def from_oracle(message: oracle.Record) -> KafkaRecord:
     value = message.value if isinstance(message.value, bytes | None) else str(message.value).encode()
     return record(value, dict(message.headers))
 
@@ -168,12 +168,12 @@ def test_what_readers_understand_differently_becomes_a_dead_letter_and_the_next_
 def test_any_error_in_making_an_event_is_a_dead_letter_and_stops_no_other_message(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def failing(message: Record, *, strict: bool) -> Any:
+    def failing(message: KafkaRecord, *, strict: bool) -> Any:
         if message.offset == 7:
             raise error
         return to_draft(message, strict=strict)
 
-    def failing_together(_: Sequence[Record]) -> Any:
+    def failing_together(_: Sequence[KafkaRecord]) -> Any:
         raise error
 
     monkeypatch.setattr(batch, "to_draft", failing)

@@ -14,7 +14,7 @@ from app.kafka.answers import message_json
 from eventvault import clock
 from eventvault.kafka import quarantine_format
 from eventvault.kafka.batch import PartitionBatch
-from eventvault.kafka.messages import Record
+from eventvault.kafka.messages import KafkaRecord
 from eventvault.kafka.quarantine_format import Place, checked, leaving, list_key, place_of
 from eventvault.kafka.values import Content, Facts, QuarantinedMessage, Reference
 from tests.quarantine import letter, message
@@ -28,7 +28,7 @@ _values = _any_bytes | st.sampled_from(
     [b'{"type": "t"}', b'{"type": "t", "type": "t"}', b"[]", b"null", b"\xef\xbb\xbf{}"]
 )
 records = st.builds(
-    Record,
+    KafkaRecord,
     topic=st.just("events"),
     partition=st.integers(0, 2**31 - 1),
     offset=st.integers(0, 2**63 - 1),
@@ -43,7 +43,7 @@ records = st.builds(
 
 @pytest.mark.slow
 @given(record=records)
-def test_every_message_is_an_event_or_a_dead_letter_and_the_next_one_is_taken(record: Record) -> None:
+def test_every_message_is_an_event_or_a_dead_letter_and_the_next_one_is_taken(record: KafkaRecord) -> None:
     following = message(record.offset, b'{"type": "next"}', headers=[])
     batch = PartitionBatch([record, following])
     assert len(batch.drafts) + len(batch.letters) == 2

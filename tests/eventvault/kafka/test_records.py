@@ -9,7 +9,7 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Mess
 
 from eventvault.kafka import records
 from eventvault.kafka.batch import PartitionBatch
-from eventvault.kafka.messages import Record
+from eventvault.kafka.messages import KafkaRecord
 from eventvault.kafka.records import Records, record_of
 
 PLAIN = [("content-type", b"application/cloudevents+json")]
@@ -24,8 +24,8 @@ def message(offset: int, value: bytes | None, headers: Any = None, **more: Any) 
 def test_a_record_has_all_of_its_message() -> None:
     found = Records([message(7, b"{}", PLAIN), message(8, None, timestamp=(TIMESTAMP_NOT_AVAILABLE, 0), key=None)])
     assert list(found) == [
-        Record("events", 2, 7, 5, b"key", b"{}", PLAIN, 3),
-        Record("events", 2, 8, None, None, None, [], 3),
+        KafkaRecord("events", 2, 7, 5, b"key", b"{}", PLAIN, 3),
+        KafkaRecord("events", 2, 8, None, None, None, [], 3),
     ]
     assert found[-1] == found[1] == record_of(message(8, None, timestamp=(TIMESTAMP_NOT_AVAILABLE, 0), key=None))
     assert len(found) == 2
@@ -56,11 +56,11 @@ def test_messages_give_the_batch_that_their_records_give() -> None:
 def test_no_record_is_made_of_an_event_that_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
-    def counted(*members: Any) -> Record:
+    def counted(*members: Any) -> KafkaRecord:
         made.append(members[2])
-        return Record(*members)
+        return KafkaRecord(*members)
 
-    monkeypatch.setattr(records, "Record", counted)
+    monkeypatch.setattr(records, "KafkaRecord", counted)
     batch = PartitionBatch(Records([message(number, WHOLE % number, PLAIN) for number in range(300)]))
     assert len(batch.events) == 300
     assert set(made) == {299}

@@ -30,7 +30,7 @@ from eventvault.operations import listing, registry
 from eventvault.operations.caller import Caller
 from eventvault.operations.entry import OperationEntry, OperationQuery
 from eventvault.operations.operation import Operation
-from eventvault.operations.records import Record
+from eventvault.operations.records import OperationRecord
 from eventvault.operations.registry import Call, OperationRegistry
 from tests import processes
 
@@ -357,7 +357,7 @@ def test_what_a_killed_store_did_not_end_is_interrupted_or_carried_on(
     monkeypatch.setattr(registry, "RESEND_SECONDS", 0.0)
     operations = OperationRegistry(tmp_path, service="s")
     with running_in(operations, create()), running_in(operations, create(OTHER, asynchronous=True)):
-        carried_on = list[tuple[str, Record]]()
+        carried_on = list[tuple[str, OperationRecord]]()
         next_store = loaded(tmp_path, service="s")
         assert {entry.state for entry in listed(next_store)} == {"queued"}
         assert next_store.get(ID).ended_at is None

@@ -11,7 +11,7 @@ import pytest
 
 from eventvault.operations.caller import Caller, OperationBegun, calling
 from eventvault.operations.entry import OperationEntry, OperationQuery
-from eventvault.operations.records import Records
+from eventvault.operations.records import OperationRecords
 from eventvault.restore.swap.intent import Intent
 from eventvault.settings import Settings
 from eventvault.store.rpc import wire
@@ -99,7 +99,7 @@ def test_a_restore_that_was_swapped_when_the_whole_service_was_killed_succeeds_a
             swap_closed = service.restorer.swapper.swap_closed
 
             def swap_and_be_killed(intent: Intent) -> Intent:
-                patch.setattr(Records, "write", lambda *_: None)  # nothing is written any more
+                patch.setattr(OperationRecords, "write", lambda *_: None)  # nothing is written any more
                 patch.setattr(service.restorer.finisher, "finish_or_defer", lambda _: None)
                 return swap_closed(intent)
 

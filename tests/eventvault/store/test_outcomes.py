@@ -9,7 +9,7 @@ import pytest
 
 from eventvault import data_folders
 from eventvault.operations.entry import OperationEntry, OperationQuery
-from eventvault.operations.records import RUNNING, Records
+from eventvault.operations.records import RUNNING, OperationRecords
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import processes
@@ -30,7 +30,7 @@ def killed_while_it_made_a_backup(settings: Settings) -> tuple[str, Path]:
         service.append(drafts(2))
         path = Path(service.create_backup().backup.path)
         operation = of_kind(service, "create").id
-    records = Records(settings.storage_dir)
+    records = OperationRecords(settings.storage_dir)
     record = records.read(operation)
     assert record is not None
     nothing = msgspec.Raw(b"null")

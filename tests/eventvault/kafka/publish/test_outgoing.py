@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eventvault.events import event
 from eventvault.events.sent import problems_of, read_one
-from eventvault.kafka.messages import Record, to_draft
+from eventvault.kafka.messages import KafkaRecord, to_draft
 from eventvault.kafka.publish import messages
 from eventvault.kafka.publish.messages import Outgoing
 
@@ -27,7 +27,7 @@ def recorded(attributes: dict[str, Any]) -> bytes:
 
 def taken_again(message: Outgoing) -> bytes:
     """The event that a consumer makes of a message, as it would be recorded."""
-    record = Record("t", 0, 0, 1, message.key, message.value, [(name, value) for name, value in message.headers])
+    record = KafkaRecord("t", 0, 0, 1, message.key, message.value, [(name, value) for name, value in message.headers])
     return event.recorded_body(to_draft(record).body, 7, INSTANT)
 
 
