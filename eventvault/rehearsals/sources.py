@@ -76,7 +76,7 @@ class BackupSources:
         if isinstance(wanted, str):
             return self._backup(self._catalogue.entry(wanted))
         sources = self._locator.sources()
-        generation = live if live in sources.generations else self._locator.present(sources)
+        generation = live if live in sources.generations else self._locator.current_generation(sources)
         reach = Reach(generation, 0 if generation is None else self._reachable(sources, generation))
         if wanted is not None:
             generation = wanted.generation or generation

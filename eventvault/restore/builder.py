@@ -27,7 +27,7 @@ from eventvault.operations.operation import current
 from eventvault.restore import estimate
 from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.moments.build import MomentBuilder
-from eventvault.restore.moments.offsets_of_moment import present_offsets, read_again_from
+from eventvault.restore.moments.offsets_of_moment import live_offsets, read_again_from
 from eventvault.restore.moments.plan import Plan, Sources
 from eventvault.restore.moments.planner import PlannedMoment
 from eventvault.restore.space import room_for, unpacked_bytes
@@ -226,25 +226,25 @@ class Builder:
         """The database that is replaced, as `prepare_restore` needs it. Offsets that cannot be read count as none."""
         if head is None:
             return None
-        kafka = self._present_offsets(head)
+        kafka = self._live_offsets(head)
         replaced: dict[str, Any] = msgspec.to_builtins(ReplacedDatabase(head.identity, kafka or {}))
         return replaced
 
-    def _present_offsets(self, head: Head | None) -> Offsets | None:
+    def _live_offsets(self, head: Head | None) -> Offsets | None:
         """Return the offsets of the database that is replaced; None without one, or if they cannot be read."""
         if head is None:
             return None
-        return offsets.readable(head.kafka) if self._bus.registry is None else present_offsets(self._bus)
+        return offsets.readable(head.kafka) if self._bus.registry is None else live_offsets(self._bus)
 
     def _from_moment(self, planned: PlannedMoment, staging: Path, head: Head | None, *, replay: bool) -> Built:
-        present = self._present_offsets(head)  # before it is built: the list may have more by then, and never less
+        live = self._live_offsets(head)  # before it is built: the list may have more by then, and never less
         planned, answer = self._moments.build(planned, staging, POINT_IN_TIME)
         if replay:
             plan, archived = planned.plan, offsets_in(planned.plan.archive)
 
             def chosen(based: Offsets) -> Offsets:
                 return read_again_from(
-                    plan, planned.sources, answer["sequence"], based=based, archived=archived, present=present
+                    plan, planned.sources, answer["sequence"], based=based, archived=archived, live=live
                 )
 
             carry_over.replace_offsets(staging / data_folders.DATABASE, chosen)

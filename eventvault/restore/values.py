@@ -28,7 +28,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """A moment as a request names it: by one of instant, sequence and archive, or by none for the newest.
 
     instant: microseconds since the epoch; includes all events recorded up to it. sequence: of the last event.
-    generation: None for the lineage of the present one. archive: the name of an archive, for what it holds.
+    generation: None for the lineage of the current one. archive: the name of an archive, for what it holds.
     """
 
     instant: int | None = None

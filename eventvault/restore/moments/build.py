@@ -182,10 +182,10 @@ class MomentBuilder:
             reason=reason,
             answers=self._unjournaled_answers(plan, sources) if reason is not None else "",
             journaled=plans.journaled_event_of_base(plan, sources),
-            present=self._present_events(plan, sources),
+            present=self._live_events(plan, sources),
         )
 
-    def _present_events(self, plan: Plan, sources: Sources) -> list[tuple[int, str]]:
+    def _live_events(self, plan: Plan, sources: Sources) -> list[tuple[int, str]]:
         """Return (sequence, SHA-256) of events of the open database that base and target of the plan must have too.
 
         There are none if the open database lacks the target: it may be an old copy itself that the plan replaces.

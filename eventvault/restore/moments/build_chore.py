@@ -167,7 +167,7 @@ def _upto(wanted: Order, registry: EventRegistry) -> int:
 
 
 def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
-    """That of a restore reads Kafka again from the fork on, until the present offsets are carried over into it."""
+    """That of a restore reads Kafka again from the fork on, until the live offsets are carried over into it."""
     identity = StoreIdentity(store_id, wanted.generation, tuple(wanted.generations))
     if wanted.reason is None:
         return identity

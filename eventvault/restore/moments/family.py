@@ -1,4 +1,4 @@
-"""All generations at once: how far each can be restored, and how much of it the present one has.
+"""All generations at once: how far each can be restored, and how much of it the current one has.
 
 `eventvault.restore.moments.plan` answers the same for one generation. Here the cost grows with the number of
 generations, archives and segments, and not with their product.
@@ -17,16 +17,16 @@ from eventvault.restore.moments.plan import Sources
 
 
 class Extent(NamedTuple):
-    """reach: the last event that can be restored. shared: the last one that the present generation has too."""
+    """reach: the last event that can be restored. shared: the last one that the current generation has too."""
 
     reach: int
     shared: int
 
 
 class Family:
-    """The generations of `sources`. present: that of the open database, or the last one; None if there is none."""
+    """The generations of `sources`. current: that of the open database, or the last one; None if there is none."""
 
-    def __init__(self, sources: Sources, present: str | None) -> None:
+    def __init__(self, sources: Sources, current: str | None) -> None:
         self._sources = sources
         self._children: dict[str, list[str]] = {}
         for generation in sources.generations.values():
@@ -36,7 +36,7 @@ class Family:
         for segment in sources.segments:
             self._segments.setdefault(segment.generation, []).append(segment)
         reach = self._reaches()
-        shared = self._shared_with(present) if present is not None else {}
+        shared = self._shared_with(current) if current is not None else {}
         self.extents = {name: Extent(reach[name], shared.get(name, 0)) for name in sources.generations}
 
     def segments_of(self, generation: str) -> list[Segment]:
@@ -97,9 +97,9 @@ class Family:
         best = coverage.reach(self.segments_with(generation, best), line, best, NO_BOUND) if line else best
         return min(best, plans.last_of(self._sources, generation))
 
-    def _shared_with(self, present: str) -> dict[str, int]:
-        """Return the last event of each generation that `present` has too, as `last_common` does."""
-        shared = dict(lineage(self._sources.generations, present))
+    def _shared_with(self, current: str) -> dict[str, int]:
+        """Return the last event of each generation that `current` has too, as `last_common` does."""
+        shared = dict(lineage(self._sources.generations, current))
         for name in self._order:
             generation = self._sources.generations[name]
             shared.setdefault(name, min(generation.fork_sequence, shared.get(generation.parent or "", 0)))

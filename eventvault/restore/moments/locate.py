@@ -115,7 +115,7 @@ class MomentLocator:
         """The segments and archives that this installation made; others may hold the same generations."""
         return plans.made_by(sources, self._catalogue.installation)
 
-    def present(self, sources: Sources) -> str | None:
+    def current_generation(self, sources: Sources) -> str | None:
         """The generation of the open database; if none is open, the last one of this installation's journal.
 
         Without the journal's record it is the newest generation that this installation made. Other installations do not
@@ -139,7 +139,7 @@ class MomentLocator:
         Raises JournalDamaged for a segment that must be read for it, and RestoreRunning if the database was swapped
         meanwhile.
         """
-        generation = moment.generation or self.present(sources)
+        generation = moment.generation or self.current_generation(sources)
         if generation is None or generation not in sources.generations:
             raise self.unavailable(f"generation {generation} is not known, or was pruned", sources, None)
         reach = plans.reachable(sources, generation)
@@ -183,8 +183,8 @@ class MomentLocator:
             raise self.unavailable("that moment is in a gap of the journal", sources, generation)
         if plans.had_more_than(sources.generations, generation, reach):
             raise self.unavailable(f"what followed event {reach} by then is lost", sources, generation)
-        present = self.present(sources)
-        if present is not None and plans.end_is_unknown(sources, generation, present, reach):
+        current = self.current_generation(sources)
+        if current is not None and plans.end_is_unknown(sources, generation, current, reach):
             raise self.unavailable(
                 f"generation {generation} is not kept beyond event {reach}, and a restore has replaced it",
                 sources,
@@ -210,7 +210,7 @@ class MomentLocator:
         return None
 
     def head(self) -> Head | None:
-        """The present generation with its window; None if no database is open."""
+        """The current generation with its window; None if no database is open."""
         try:
             with self._bus.using() as registry:
                 return Head(registry.identity.generation, window_of(registry))
@@ -226,7 +226,7 @@ class MomentLocator:
         self, why: str, sources: Sources, generation: str | None, *, before: bool = False
     ) -> MomentUnavailable:
         """The error for a moment. before: it is before everything that can be restored."""
-        asked = generation or self.present(sources)
+        asked = generation or self.current_generation(sources)
         if asked is None:
             return MomentUnavailable(why, hint="there is neither an archive nor a journal", window=None, nearest=[])
         hint = "choose a moment of the window; GET /api/backup/timeline shows them all"
@@ -310,7 +310,7 @@ class MomentLocator:
 
 
 def window_of(registry: EventRegistry) -> dict[str, Any]:
-    """The window of the present generation: every moment of it is a prefix of the open database.
+    """The window of the current generation: every moment of it is a prefix of the open database.
 
     What was replayed or imported is older than its generation.
     """

@@ -49,7 +49,7 @@ def thinned(
 
 
 def _newest(generations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the newest ones, the present one among them whatever its age by the clock."""
+    """Return the newest ones, the current one among them whatever its age by the clock."""
     newest = generations[-MOST_GENERATIONS:]
     return [each for each in generations if each["present"] and each not in newest] + list(newest)
 

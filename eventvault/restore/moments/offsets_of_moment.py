@@ -20,7 +20,7 @@ from eventvault.restore.moments.plan import Plan, Sources
 from eventvault.restore.values import POINT_IN_TIME
 
 
-def present_offsets(bus: EventBus) -> Offsets | None:
+def live_offsets(bus: EventBus) -> Offsets | None:
     """Return the offsets of the open database; None if none is open, or if damage makes them unreadable."""
     if bus.registry is None:
         return None
@@ -50,20 +50,20 @@ def is_cut(plan: Plan, sequence: int) -> bool:
 
 
 def read_again_from(
-    plan: Plan, sources: Sources, sequence: int, *, based: Offsets, archived: Offsets, present: Offsets | None
+    plan: Plan, sources: Sources, sequence: int, *, based: Offsets, archived: Offsets, live: Offsets | None
 ) -> Offsets:
-    """Return from where a restore to this event reads the topics again.
+    """Return the offsets from which a restore to this event reads the topics again.
 
-    Of what lies behind that, the dead letters have to be in the list: it will be that of the base and of the present
-    database. based: the offsets of the base. archived: those in the archive, empty without one. present: those of the
-    present database, None if there is none, or if it cannot be read: a note says then that the list may lack some.
+    Dead letters before these offsets must be in the quarantine, which will be that of the base and of the live
+    database. based: the offsets of the base. archived: those in the archive, empty without one. live: those of the live
+    database, None if there is none, or if it cannot be read: a note says then that the quarantine may lack some.
     """
     base = None
     archive = plan.archive
     if archive is not None and archive.generation is not None and not is_cut(plan, sequence):
         base = Base(archive.generation, archive.sequence or 0, based)
     moment = offsets_at(sources, plan.target.generation, sequence, base)
-    return moment if present is None else _listed_upto(moment, (archived, present))
+    return moment if live is None else _listed_upto(moment, (archived, live))
 
 
 def offsets_at(sources: Sources, generation: str, sequence: int, base: Base | None = None) -> Offsets:

@@ -135,21 +135,21 @@ def had_more_than(generations: Generations, generation: str, reach: int) -> bool
     return any(min(fork) > reach for fork in forks)
 
 
-def end_is_unknown(sources: Sources, generation: str, present: str, reach: int) -> bool:
+def end_is_unknown(sources: Sources, generation: str, current: str, reach: int) -> bool:
     """True if nothing tells whether a previous generation had events after `reach`.
 
-    That is so if only events that it shares with the present one are there, unless an undo restored it completely.
+    That is so if only events that it shares with the current one are there, unless an undo restored it completely.
     """
-    if generation == present:
+    if generation == current:
         return False
-    shared = reach <= last_common(sources.generations, present, generation)
+    shared = reach <= last_common(sources.generations, current, generation)
     archived = any(
         archive.generation == generation and (archive.sequence or 0) >= reach for archive in sources.archives
     )
     journaled = any(segment.generation == generation and segment.last >= reach for segment in sources.segments)
     if not shared and (archived or journaled):
         return False
-    return not StoreIdentity("", present, tuple(sources.generations.values())).is_complete_at(generation, reach)
+    return not StoreIdentity("", current, tuple(sources.generations.values())).is_complete_at(generation, reach)
 
 
 def reachable(sources: Sources, generation: str) -> int:

@@ -27,7 +27,7 @@ from eventvault.kafka.replayable import ArchivedOffsets
 from eventvault.restore import estimate
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
-from eventvault.restore.moments.offsets_of_moment import present_offsets, read_again_from
+from eventvault.restore.moments.offsets_of_moment import live_offsets, read_again_from
 from eventvault.restore.moments.plan import Plan, Sources, Target
 from eventvault.restore.swap import undo
 from eventvault.restore.swap.previous import list_previous
@@ -98,9 +98,9 @@ class RestorePreview:
             return None
         known = None if plan.archive is None else self._offsets_of(plan.archive)
         archived: Offsets = {} if known is None else known.as_offsets()
-        present = present_offsets(self._bus)
+        live = live_offsets(self._bus)
         return ArchivedOffsets.of_registry(
-            read_again_from(plan, sources, sequence, based=archived, archived=archived, present=present)
+            read_again_from(plan, sources, sequence, based=archived, archived=archived, live=live)
         )
 
     def _offsets_of(self, entry: BackupEntry) -> ArchivedOffsets | None:
@@ -112,7 +112,7 @@ class RestorePreview:
         return ArchivedOffsets.of(manifest.kafka, manifest.kafka_topics)
 
     def _plan_archive(self, entry: BackupEntry, sources: Sources) -> tuple[Plan, int]:
-        """The plan for an archive by its name, and how many of the present events the archive holds."""
+        """The plan for an archive by its name, and how many of the current events the archive holds."""
         known = entry.generation is not None and entry.generation in sources.generations
         target = Target(generation=entry.generation or "", sequence=entry.sequence)
         # Nothing of what an archive claims about its generation counts before that is proven.
@@ -120,7 +120,7 @@ class RestorePreview:
         return Plan(target=target, archive=entry, base=entry.sequence or 0), common
 
     def _common(self, target: Target, sources: Sources) -> int:
-        """The last of the present events that the target has too."""
+        """The last of the current events that the target has too."""
         if sources.live is None:
             return 0
         shared = last_common(sources.generations, target.generation, sources.live.generation)
@@ -138,7 +138,7 @@ class RestorePreview:
         return quarantine_format.leaving((quarantine_format.read_list_key(key)[1] for key in listed), offsets)
 
     def _undo(self) -> dict[str, Any]:
-        """Whether the present database stays for an undo, and which previous ones the next backup removes then."""
+        """Whether the live database stays for an undo, and which previous ones the next backup removes then."""
         keep, previous = self._settings.keep_undo, list_previous(self._settings.storage_dir)
         staying = [database for database in previous if not database.undone][: max(0, keep - 1)]
         return {"kept": keep > 0, "drops": [database.name for database in previous if database not in staying]}

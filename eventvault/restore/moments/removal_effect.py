@@ -2,7 +2,7 @@
 
 The recovery window is what `backups/` alone can restore, as after the loss of `storage/`. Archives hold prefixes of a
 history, so the newest one reaches back to its beginning. Older ones matter for generations that a restore left behind.
-What only the database would hold of the present generation, the journal writes before an archive is removed.
+What only the database would hold of the current generation, the journal writes before an archive is removed.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class RemovalEffect:
     def _windows(self, removed: Collection[str], unneeded: Sequence[Segment]) -> dict[str, Any]:
         sources = self._locator.sources()
         before = _without_live(self._locator.ours(sources))
-        paths, present = {segment.path for segment in unneeded}, self._locator.present(sources)
-        had = Family(before, present).extents
+        paths, current = {segment.path for segment in unneeded}, self._locator.current_generation(sources)
+        had = Family(before, current).extents
         after = msgspec.structs.replace(
             before,
             archives=[entry for entry in before.archives if entry.name not in removed],
             segments=[segment for segment in before.segments if segment.path not in paths],
             live=_journaled_before(sources.live, had),
         )
-        windows = {"before": self._window(sources, before, present), "after": self._window(sources, after, present)}
-        has = Family(after, present).extents
+        windows = {"before": self._window(sources, before, current), "after": self._window(sources, after, current)}
+        has = Family(after, current).extents
         ends = ((each, had[each].reach, has[each].reach) for each in before.generations)
         return {
             "window": windows,

@@ -1,6 +1,6 @@
 """What can be restored, as a timeline: the window, generations with their forks, archives, segments and gaps.
 
-All of it but the head of the present generation is found anew at most twice a second, and with much to look at for at
+All of it but the head of the current generation is found anew at most twice a second, and with much to look at for at
 most a twentieth of the time, whoever asks and how often.
 """
 
@@ -57,11 +57,11 @@ class Timeline:
         """Return the whole timeline, or with `buckets` one that is thinned to so many marks at most. Raises TooBusy."""
         found = self._current()
         head = self._locator.head()
-        if head is not None and head.generation != found.present:  # a restore swapped the database meanwhile
+        if head is not None and head.generation != found.current:  # a restore swapped the database meanwhile
             self._found.invalidate()
             found = self._current()
         described = found.described if buckets is None else found.thinned(buckets)
-        return described if head is None or head.generation != found.present else _with_head(described, head.window)
+        return described if head is None or head.generation != found.current else _with_head(described, head.window)
 
     def _current(self) -> _Found:
         max_age = max(self._shared, PAUSE_PER_SECOND * self._found.seconds) if self._shared else 0.0
@@ -90,8 +90,8 @@ class _Found:
     ) -> None:
         self._locator = locator
         self._sources = locator.sources(entries=entries)
-        self.present = locator.present(self._sources)
-        self._family = Family(self._sources, self.present)
+        self.current = locator.current_generation(self._sources)
+        self._family = Family(self._sources, self.current)
         self._archives = [entry for entry in entries if entry.generation or entry.problem]
         self._undoable = {each.generation: each for each in reversed(previous) if each.generation and not each.undone}
         self._generations = oldest_first(self._sources.generations.values())
@@ -114,17 +114,17 @@ class _Found:
         return self._thinned[buckets]
 
     def _common(self, generations: Sequence[Generation]) -> dict[str, Any]:
-        line = dict(lineage(self._sources.generations, self.present)) if self.present else {}
+        line = dict(lineage(self._sources.generations, self.current)) if self.current else {}
         return {
-            "window": self._window(self.present) if self.present else None,
-            "generation": self.present,
+            "window": self._window(self.current) if self.current else None,
+            "generation": self.current,
             "generations": [self._generation(generation, line) for generation in generations],
         }
 
     def _is_branch(self, generation: Generation) -> bool:
-        """Whether there is something in it that the present lineage does not have, or it is the present one."""
+        """Whether there is something in it that the current lineage does not have, or it is the current one."""
         extent = self._family.extents[generation.id]
-        return generation.id == self.present or extent.reach > extent.shared or generation.id in self._undoable
+        return generation.id == self.current or extent.reach > extent.shared or generation.id in self._undoable
 
     def _generation(self, generation: Generation, line: dict[str, int]) -> dict[str, Any]:
         extent, undoable = self._family.extents[generation.id], self._undoable.get(generation.id)
@@ -136,7 +136,7 @@ class _Found:
             "forkTime": self._time_of(generation.id, generation.fork_sequence) if generation.parent else None,
             "reason": generation.reason,
             "at": clock.format_microseconds(generation.at),
-            "present": generation.id == self.present,
+            "present": generation.id == self.current,
             "inLineage": generation.id in line,
             "lastSequence": extent.reach,
             "lastShared": min(extent.reach, extent.shared),

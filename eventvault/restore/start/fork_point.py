@@ -214,7 +214,7 @@ class ForkFinder:
 
 
 def _unchecked_lineage(identity: StoreIdentity) -> Iterator[tuple[str, int]]:
-    """Yield the present generation and those that it goes on from without a comparison, each with its last event."""
+    """Yield the current generation and those that it goes on from without a comparison, each with its last event."""
     generations = identity.by_id()
     for generation, bound in lineage(generations, identity.generation):
         yield generation, bound

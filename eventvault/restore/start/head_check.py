@@ -64,13 +64,13 @@ class HeadCheck:
         """
         fork = self._compare(registry, before)
         if fork is not None:
-            present = registry.identity
-            begun = present.forked(
+            identity = registry.identity
+            begun = identity.forked(
                 at_sequence=fork.sequence,
                 reason=fork.reason,
                 instant=clock.now(),
                 previous=None,
-                begun_before=self._recorded_generations(present),
+                begun_before=self._recorded_generations(identity),
             )
             registry.begin_generation(begun)
         cut_off.settle_changed(self._cut_off)
@@ -154,7 +154,7 @@ class HeadCheck:
             log.debug("generation %s cannot be compared yet: %s", begun.parent, error)
 
     def _update_problems(self, identity: StoreIdentity) -> None:
-        """Name each generation of the present lineage that began because events were missing, and no other."""
+        """Name each generation of the current lineage that began because events were missing, and no other."""
         begun = {generation.id: generation for generation in _begun_without_restore(identity)}
         for problem in self._problems.waiting():
             if problem.code == CODE and problem.about not in begun:
@@ -186,8 +186,8 @@ def _continues(registry: EventRegistry, before: Head | None) -> bool:
 
 def _begun_without_restore(identity: StoreIdentity) -> list[Generation]:
     generations = identity.by_id()
-    present = [generations[generation] for generation, _ in lineage(generations, identity.generation)]
-    return [generation for generation in present if generation.reason in REASONS_WITHOUT_RESTORE]
+    line = [generations[generation] for generation, _ in lineage(generations, identity.generation)]
+    return [generation for generation in line if generation.reason in REASONS_WITHOUT_RESTORE]
 
 
 def _is_covered(problem: Problem, query: ScanQuery) -> bool:
@@ -203,10 +203,10 @@ def _is_covered(problem: Problem, query: ScanQuery) -> bool:
 
 
 def _describe(begun: Generation, beyond: Beyond | None) -> Problem:
-    present = f"the database has generation {begun.parent} up to event {begun.fork_sequence}"
-    message = f"{present}, but more events were recorded before"
+    reached = f"the database has generation {begun.parent} up to event {begun.fork_sequence}"
+    message = f"{reached}, but more events were recorded before"
     if begun.reason == LOG_DAMAGED:
-        message = f"{present}: the end of its log is damaged, and the events there are lost"
+        message = f"{reached}: the end of its log is damaged, and the events there are lost"
     details = {"forkSequence": begun.fork_sequence, **(beyond._asdict() if beyond is not None else {})}
     message, hint = message + _describe_gap(begun, beyond), _hint(begun, beyond)
     return Problem(CODE, message, hint, about=begun.id, since=begun.at, details=details)

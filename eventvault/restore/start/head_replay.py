@@ -164,8 +164,8 @@ class HeadReplay:
         """Return whether the part begins at the next event or before it, and both have the same events until there."""
         last = self._registry.last_sequence
         common = part.lines[: max(0, last + 1 - part.first)]
-        present = [value for _, value in self._registry.events(part.first - 1, part.first - 1 + len(common))]
-        return part.first <= last + 1 and present == list(common)
+        events = [value for _, value in self._registry.events(part.first - 1, part.first - 1 + len(common))]
+        return part.first <= last + 1 and events == list(common)
 
     def _append(self, part: _Part) -> None:
         last = self._registry.last_sequence
@@ -187,7 +187,7 @@ class HeadReplay:
 def unpacked_archive(
     storage_dir: Path, chores: Chores, identity: StoreIdentity, entry: BackupEntry, proof: Proof
 ) -> Iterator[EventRegistry]:
-    """Unpack an archive of the present generation beneath `storage_dir`, and yield its events.
+    """Unpack an archive of the current generation beneath `storage_dir`, and yield its events.
 
     Raises an ArchiveError for one that is damaged or not proven by `proof`, NoSpace, or Cancelled.
     """

@@ -58,7 +58,7 @@ class RecordedHistory:
         return self._catalogue.proof()
 
     def find(self, identity: StoreIdentity, *, is_known: bool = False) -> Recorded:
-        """Return how far the present generation was recorded.
+        """Return how far the current generation was recorded.
 
         It reads names, the journal's record and a cache, and no archive but the first of a generation that `identity`
         does not have. So it is quick at any number of archives that were looked at before. is_known: this process knows
@@ -66,19 +66,19 @@ class RecordedHistory:
         read: there may be thousands, and everybody waits.
         """
         self._catalogue.check_folder()  # what another folder lacks is no proof that nothing was recorded
-        present, record = identity.generation, self._journal.read_record()
+        current, record = identity.generation, self._journal.read_record()
         heads = self._heads.by_generation(may_read_archives=not is_known)
-        recorded = [self._journal.last_named(present)]
+        recorded = [self._journal.last_named(current)]
         generations = identity.by_id()
         if record is not None:
             generations = record.registry.by_id() | generations
-            if record.registry.generation == present:
+            if record.registry.generation == current:
                 recorded.append(record.sequence)
-        if present in heads:
-            recorded.append(heads[present].sequence)
+        if current in heads:
+            recorded.append(heads[current].sequence)
         generations |= self._unknown_generations(generations, {name: head.archive for name, head in heads.items()})
-        recorded += [fork.fork_sequence for fork in generations.values() if fork.parent == present]
-        return Recorded(max(recorded), _latest(generations, identity, present), heads)
+        recorded += [fork.fork_sequence for fork in generations.values() if fork.parent == current]
+        return Recorded(max(recorded), _latest(generations, identity, current), heads)
 
     def segments_named(self, generation: str) -> list[tuple[int, int, Path]]:
         """Return (first, last, path) of a generation's segments, also those of other installations, by their names."""

@@ -205,9 +205,9 @@ class Recoverer:
         return [*ours, *(entry for entry in archives if not entry.is_ours)]
 
     def _build_latest(self, omissions: Omissions, *, was_empty: bool, doubtful: bool) -> Intent | None:
-        """Build the last event of the present lineage that can be restored. was_empty: none is as good."""
+        """Build the last event of the current lineage that can be restored. was_empty: none is as good."""
         everything = self._locator.sources(doubtful=doubtful)
-        generation = self._locator.present(everything)
+        generation = self._locator.current_generation(everything)
         if generation is None:
             return None
         trusted = self._trusted(everything, generation)

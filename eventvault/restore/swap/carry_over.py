@@ -189,10 +189,10 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
 def replace_offsets(database: Path, chosen: Callable[[Offsets], Offsets]) -> None:
     """Put what `chosen` returns for the offsets of a database in their place. Nobody has the database open."""
     with closing(open_checked(database)) as db, db.write_batch(transaction=True, sync=True) as batch:
-        present = dict(db.iterator(prefix=keys.KAFKA))
-        for key in present:
+        replaced = dict(db.iterator(prefix=keys.KAFKA))
+        for key in replaced:
             batch.delete(key)
-        for key, value in to_metadata(chosen(from_metadata(present))).items():
+        for key, value in to_metadata(chosen(from_metadata(replaced))).items():
             batch.put(key, value)
     sync_folder(database)
 
@@ -228,12 +228,12 @@ def _carry_into(staged: Path, offsets: Mapping[bytes, bytes], registry: EventReg
 def _carry_quarantine(db: Any, registry: EventRegistry) -> None:
     """Make the quarantine of the staged database that of `registry`; most of it is in both."""
     staged = _quarantine_of(db)
-    present = registry.scan_meta(keys.QUARANTINE_LIST)
-    for key in staged.keys() - present.keys():
+    live = registry.scan_meta(keys.QUARANTINE_LIST)
+    for key in staged.keys() - live.keys():
         with db.write_batch(transaction=True) as batch:
             batch.delete(key)
             batch.delete(quarantine_format.content_key(key))
-    for key, value in present.items():
+    for key, value in live.items():
         if staged.get(key) != value:
             _carry_message(db, registry, key, value)
     totals = registry.get_value(keys.META_QUARANTINE)

@@ -40,7 +40,7 @@ class Finisher:
         intents.discard_staged(storage, intent)
         intents.remove_intent(storage)
         if intent.undone is not None:
-            self._previous.drop([intent.undone])  # the present lineage has all its events
+            self._previous.drop([intent.undone])  # the current lineage has all its events
         restored = intent.restored
         log.info("%s was restored: %s events, %s of them not JSON, in %s ms", restored.source,
                  restored.events, restored.not_json, restored.duration)  # fmt: skip

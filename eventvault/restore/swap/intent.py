@@ -132,10 +132,10 @@ def withdraw_intent(storage_dir: Path, intent: Intent) -> None:
 def is_decided(storage_dir: Path, intent: Intent) -> bool:
     """Return False if the next start does surely nothing about `intent`; True also if that cannot be read now."""
     try:
-        present = read_intent(storage_dir)
+        decided = read_intent(storage_dir)
     except (DatabaseDamaged, OSError):
         return True
-    return present is not None and present.operation == intent.operation
+    return decided is not None and decided.operation == intent.operation
 
 
 def note_done(storage_dir: Path, intent: Intent) -> None:

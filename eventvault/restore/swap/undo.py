@@ -31,7 +31,7 @@ def list_undo(storage_dir: Path) -> list[PreviousEntry]:
 def choose(storage_dir: Path, name: str | None, identity: StoreIdentity | None) -> PreviousDatabase:
     """The previous database `name`; without a name, the one that the newest restore replaced.
 
-    identity: of the present database, None if it cannot be read. Raises UndoNotFound or NothingToUndo.
+    identity: of the live database, None if it cannot be read. Raises UndoNotFound or NothingToUndo.
     """
     databases = _undoable(storage_dir)
     if name is None and databases:
@@ -54,11 +54,11 @@ def _replaced_by_newest(databases: list[PreviousDatabase], identity: StoreIdenti
     """Not always the newest previous database: what the newest restore replaced may be unreadable or gone."""
     if identity is None or databases[0].replaced_by is None:
         return databases[0]
-    by_id, present = identity.by_id(), identity.present
-    while present.reason in REASONS_WITHOUT_RESTORE and present.parent in by_id:
-        present = by_id[present.parent]
+    by_id, current = identity.by_id(), identity.present
+    while current.reason in REASONS_WITHOUT_RESTORE and current.parent in by_id:
+        current = by_id[current.parent]
     for database in databases:
-        if database.replaced_by == present.id:
+        if database.replaced_by == current.id:
             return database
     raise NothingToUndo(
         "the database that the newest restore replaced cannot be brought back",
@@ -94,7 +94,7 @@ def describe_replaced(intent: Intent, registry: EventRegistry, undone: PreviousD
 
 
 def last_before(identity: StoreIdentity, undone: PreviousDatabase) -> int:
-    """The last sequence of the present database that was not posted since `undone` was replaced."""
+    """The last sequence of the live database that was not posted since `undone` was replaced."""
     bound = identity.bound_in_lineage(undone.replaced_by) if undone.replaced_by else None
     if bound is not None:
         return min(bound, undone.replacement_events)

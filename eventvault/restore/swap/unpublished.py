@@ -68,17 +68,17 @@ def announce(settings: Settings, intent: Intent) -> None:
 
 
 def _restored_event(identity: StoreIdentity, source: str, at: int) -> bytes:
-    present = identity.present
+    generation = identity.present
     data = {
         "storeId": identity.store_id,
-        "generation": present.id,
-        "previousGeneration": present.parent,
-        "forkSequence": present.fork_sequence,
-        "kind": kind_of(present.reason),
+        "generation": generation.id,
+        "previousGeneration": generation.parent,
+        "forkSequence": generation.fork_sequence,
+        "kind": kind_of(generation.reason),
         "restored": source,
     }
     return encoded({
-        "specversion": "1.0", "id": present.id, "source": DEFAULT_SOURCE, "type": RESTORED,
+        "specversion": "1.0", "id": generation.id, "source": DEFAULT_SOURCE, "type": RESTORED,
         "time": clock.format_microseconds(at), "datacontenttype": "application/json", "data": data,
     })  # fmt: skip
 

@@ -231,14 +231,14 @@ def test_a_topic_that_was_made_anew_is_no_bound_for_the_earlier_one() -> None:
     based: Offsets = {"events": {"0": {"next": 50, "topicId": "T"}, "1": {"next": 7, "topicId": "T"}}}
 
     def begins(present: Offsets, archived: Offsets) -> dict[str, int]:
-        found = read_again_from(plan, sources, 5, based=based, archived=archived, present=present)
+        found = read_again_from(plan, sources, 5, based=based, archived=archived, live=present)
         return {number: offset["next"] for number, offset in found["events"].items()}
 
     other: Offsets = {"events": {"0": {"next": 60, "topicId": "U"}, "1": {"next": 60, "topicId": None}}}
     assert begins(other, {}) == {"0": 0, "1": 7}
     assert begins(other, based) == {"0": 50, "1": 7}
     assert begins({}, {}) == {"0": 0, "1": 0}
-    assert read_again_from(plan, sources, 5, based=based, archived={}, present=None) == based
+    assert read_again_from(plan, sources, 5, based=based, archived={}, live=None) == based
 
 
 def test_a_staged_restore_reads_again_after_the_restart(settings: Settings) -> None:
