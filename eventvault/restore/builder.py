@@ -182,7 +182,7 @@ class Builder:
         return msgspec.structs.replace(built, answer={**built.answer, "seconds": seconds})
 
     def disk_needed(self, wanted: ArchiveSource | PlannedMoment) -> int:
-        """Return at most about how many bytes the database needs in STORAGE_DIR while it is built."""
+        """Return about how many bytes the database needs at most in STORAGE_DIR while it is built."""
         if isinstance(wanted, PlannedMoment):
             return self._moments.disk_needed(wanted.plan)
         return unpacked_bytes(wanted.path)
@@ -223,7 +223,7 @@ class Builder:
         return Built(source=path.name, answer=answer, bytes_read=file.size)
 
     def _replaced(self, head: Head | None) -> dict[str, Any] | None:
-        """The database that is replaced, as `prepare_restore` needs it. Offsets that cannot be read count as none."""
+        """Describe the database that is replaced for `prepare_restore`. Offsets that cannot be read count as none."""
         if head is None:
             return None
         kafka = self._live_offsets(head)
@@ -237,7 +237,7 @@ class Builder:
         return offsets.readable(head.kafka) if self._bus.registry is None else live_offsets(self._bus)
 
     def _from_moment(self, planned: PlannedMoment, staging: Path, head: Head | None, *, replay: bool) -> Built:
-        live = self._live_offsets(head)  # before it is built: the list may have more by then, and never less
+        live = self._live_offsets(head)  # before the build: the quarantine may only grow meanwhile
         planned, answer = self._moments.build(planned, staging, POINT_IN_TIME)
         if replay:
             plan, archived = planned.plan, offsets_in(planned.plan.archive)

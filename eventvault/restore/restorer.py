@@ -49,7 +49,7 @@ Wanted = ArchiveSource | Moment | UndoRequest
 
 
 class RestoreForecast(msgspec.Struct, frozen=True):
-    """What a restore that runs leads to, as far as its plan tells.
+    """The expected result of a restore under way, as far as its plan tells.
 
     sequence: of the last event. instant: as it was asked for, in microseconds. seconds: how long the restore takes.
     """
@@ -87,7 +87,7 @@ class Restorer:
         """Restore an archive or a moment, or undo a restore, in a new generation.
 
         operation: a request that was answered before gets the same answer. staged: the next start of the service swaps.
-        replay: of a moment, Kafka's topics are read again from there on.
+        replay: read Kafka's topics again from the moment on.
         Raises RestoreRunning, NoSpace, an ArchiveError, MomentUnavailable, UndoNotFound or NothingToUndo; then the live
         data is as it was. Raises StoreRestoring if the restore is decided and will be done (`answer_of`).
         """
@@ -110,7 +110,7 @@ class Restorer:
             return intent.restored
 
     def answer_of(self, operation: str, *, staged: bool = False) -> Restored | None:
-        """The answer that this operation had: it is the newest restore, or with `staged` the one that waits."""
+        """Return the answer of this operation if it was the newest restore, or with `staged` the staged one."""
         last = intents.read_last(self._settings.storage_dir)
         if last is not None and last.operation == operation:
             return last.restored
@@ -118,19 +118,19 @@ class Restorer:
         return _as_staged(intent.restored) if intent is not None and intent.operation == operation else None
 
     def outcome_of(self, operation: str) -> Restored | None:
-        """The answer of a restore that is done, or that the start of the store finishes; else None."""
-        with suppress(DatabaseDamaged, OSError):  # first: it is removed once the newest restore is noted
+        """Return the answer of a restore that is done, or that the start of the store finishes; else None."""
+        with suppress(DatabaseDamaged, OSError):  # first: the intent is removed once the newest restore is noted
             intent = intents.read_intent(self._settings.storage_dir)
             if intent is not None and intent.operation == operation:
                 return intent.restored
         return self.answer_of(operation)
 
     def swap_closed(self, intent: Intent) -> None:
-        """The last two steps at a start of the service, when nobody has the database open."""
+        """Do the last two steps at a start of the service, when nobody has the database open."""
         self.finisher.finish(self.swapper.swap_closed(intent))
 
     def _choose(self, wanted: Wanted) -> tuple[ArchiveSource | Moment | PreviousDatabase, Head | None]:
-        """What to restore, and the head of the database that it replaces."""
+        """Return what to restore, and the head of the database that it replaces."""
         if isinstance(self._bus.problem, DatabaseLocked):
             raise self._bus.problem
         if isinstance(wanted, UndoRequest):
@@ -177,7 +177,7 @@ class Restorer:
     def _swapping(self, intent: Intent) -> Iterator[None]:
         """Keep others from opening the database. If nothing was decided, a failure removes what was built."""
         try:
-            self._bus.before_swap()  # so that little of it remains to be done while everybody waits
+            self._bus.before_swap()  # the swap calls it again while everybody waits: then little remains to be done
             with self.finisher.swapping.held():
                 current().decided()
                 current().step("swap")

@@ -1,4 +1,4 @@
 """The swap: replaces the live database while the service runs, finishes that after a crash, and undoes it.
 
-It gets a database that is built, and never asks from what: it imports neither `moments` nor `start`.
+It gets a database that is ready, whatever it was built from: it imports neither `moments` nor `start`.
 """

@@ -42,10 +42,10 @@ class Head(NamedTuple):
 
 
 def read_head(storage_dir: Path, database: Path) -> Head | None:
-    """The head of a database that is not open; None if it is missing or damaged.
+    """Return the head of a database that is not open; None if it is missing or damaged.
 
     Reads a private copy: opening writes to a database, and this one may be damaged, locked, or another program's.
-    Raises what the system says (`as_answer`): a restore over a database that may be whole could not be undone.
+    Raises an error of the system (`as_answer`): a restore over a database that may be whole could not be undone.
     """
     if not all((database / name).exists() for name in (data_folders.DATABASE_MARK, "CURRENT")):
         return None
@@ -66,7 +66,7 @@ def read_head(storage_dir: Path, database: Path) -> Head | None:
 
 
 def describe_previous(head: Head | None, restored: Restored) -> PreviousDatabase:
-    """What `restored` will replace: the database with that head, to which events may still be appended."""
+    """Describe the database that `restored` will replace. It has this head, and events may still be appended."""
     generation = head.identity.generation if head else None
     return PreviousDatabase(
         name=folder_name(generation),
@@ -81,9 +81,9 @@ def describe_previous(head: Head | None, restored: Restored) -> PreviousDatabase
 
 
 def carry_over(storage_dir: Path, intent: Intent, registry: EventRegistry, undone: PreviousDatabase | None) -> Intent:
-    """Carry over Kafka's offsets with the quarantine, what is to be published, and describe what `registry` holds.
+    """Carry over from `registry`: Kafka's offsets with the quarantine, and what is to be published.
 
-    undone: as for `Swapper.swap`.
+    undone: as for `Swapper.swap`. Returns the intent with a description of what `registry` holds.
     """
     if intent.restored.reason == POINT_IN_TIME:
         carry = add_quarantine if intent.restored.replay else carry_offsets
@@ -93,10 +93,11 @@ def carry_over(storage_dir: Path, intent: Intent, registry: EventRegistry, undon
 
 
 def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) -> Intent:
-    """Put the offsets of `registry` into the staged database, so that Kafka's later messages are not consumed again.
+    """Put the offsets of `registry` into the new database, so that Kafka's later messages are not consumed again.
 
-    Its quarantine comes with them: nobody would read those messages again. If damage makes them unreadable, they are
-    not carried over, a note says so, and the messages are consumed again: the staged generation notes that already.
+    The quarantine of `registry` comes with them: nobody would read those messages again. If the offsets are damaged,
+    they are not carried over, a note says so, and the messages are consumed again: the new generation says that
+    already.
     """
     try:
         offsets = registry.scan_meta(keys.KAFKA)
@@ -112,9 +113,9 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
 
 
 def add_quarantine(storage_dir: Path, intent: Intent, registry: EventRegistry) -> Intent:
-    """Add the quarantine of `registry` to the staged database, from whose offsets Kafka is read again.
+    """Add the quarantine of `registry` to the new database, from whose offsets Kafka is read again.
 
-    If damage makes it unreadable, a note says so.
+    If the quarantine is damaged, a note says so.
     """
     try:
         with closing(open_checked(storage_dir / intent.new_database)) as db:
@@ -129,7 +130,7 @@ def add_quarantine(storage_dir: Path, intent: Intent, registry: EventRegistry) -
 
 
 def _carry_unpublished(storage_dir: Path, intent: Intent, registry: EventRegistry) -> Intent:
-    """Carry over what is to be published; if damage makes that unreadable, a note says so."""
+    """Carry over what is to be published; if that is damaged, a note says so."""
     try:
         unpublished.carry_unpublished(storage_dir / intent.new_database, registry)
     except (DatabaseDamaged, plyvel.Error) as error:
@@ -149,8 +150,8 @@ def _noted(intent: Intent, note: str) -> Intent:
 def promote_staged(storage_dir: Path) -> Intent | None:
     """At a start of the service: turn the restore that was staged with `"apply": "restart"` into the intent, if any.
 
-    An intent that exists is never overwritten: it must be finished before. Another restore may have replaced the same
-    generation since, so the name for the previous database may be in use.
+    It never overwrites an intent, which must be finished before. Another restore may have replaced the same generation
+    since, so the name for the previous database may be in use.
     """
     staged = intents.read_intent(storage_dir, data_folders.STAGED_RESTORE)
     if staged is None or (storage_dir / data_folders.INTENT).exists():
@@ -162,10 +163,10 @@ def promote_staged(storage_dir: Path) -> Intent | None:
 
 
 def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
-    """`carry_over` for a restore that was staged, or that a killed process had decided. May be repeated.
+    """Do `carry_over` for a staged restore, or one that a killed process had decided. May be repeated.
 
-    If the database is damaged or gone, nothing more is carried over than was before a kill. Raises DatabaseLocked, or
-    what the system says.
+    If the database is damaged or gone, nothing is carried over but what was before the kill. Raises DatabaseLocked, or
+    an error of the system.
     """
     is_waiting = (storage_dir / intent.new_database).is_dir() and not (storage_dir / intent.previous_name).exists()
     if not is_waiting or not (database / data_folders.DATABASE_MARK).exists():
@@ -187,7 +188,7 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
 
 
 def replace_offsets(database: Path, chosen: Callable[[Offsets], Offsets]) -> None:
-    """Put what `chosen` returns for the offsets of a database in their place. Nobody has the database open."""
+    """Replace the offsets of a database, which nobody has open, by what `chosen` returns for them."""
     with closing(open_checked(database)) as db, db.write_batch(transaction=True, sync=True) as batch:
         replaced = dict(db.iterator(prefix=keys.KAFKA))
         for key in replaced:
@@ -200,7 +201,7 @@ def replace_offsets(database: Path, chosen: Callable[[Offsets], Offsets]) -> Non
 def carry_unpublished_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
     """Carry over what is to be published, for a swap at a start that carries nothing else over.
 
-    Changes nothing if the database is missing or damaged: what the journal knows is in the new one already.
+    Changes nothing if the database is missing or damaged: the new one has what the journal knows of it already.
     """
     if not (database / data_folders.DATABASE_MARK).exists():
         return intent
@@ -213,28 +214,31 @@ def carry_unpublished_at_start(storage_dir: Path, database: Path, intent: Intent
         return intent
 
 
-def _carry_into(staged: Path, offsets: Mapping[bytes, bytes], registry: EventRegistry) -> None:
-    """The offsets come last: without them everything is consumed again. With them the generation goes on from there."""
-    with closing(open_checked(staged)) as db:
+def _carry_into(new_database: Path, offsets: Mapping[bytes, bytes], registry: EventRegistry) -> None:
+    """Put the quarantine of `registry`, then the offsets: without them everything is consumed again.
+
+    With them the generation continues there.
+    """
+    with closing(open_checked(new_database)) as db:
         _carry_quarantine(db, registry)
-        identity = EventRegistry(db, staged).identity.continuing()
+        identity = EventRegistry(db, new_database).identity.continuing()
         with db.write_batch(transaction=True, sync=True) as batch:
             for key, value in offsets.items():
                 batch.put(key, value)
             batch.put(keys.META_STORE, msgspec.json.encode(identity))
-    sync_folder(staged)  # opening made files and removed some
+    sync_folder(new_database)  # opening made files and removed some
 
 
 def _carry_quarantine(db: Any, registry: EventRegistry) -> None:
-    """Make the quarantine of the staged database that of `registry`; most of it is in both."""
-    staged = _quarantine_of(db)
+    """Make the quarantine of the new database the same as that of `registry`. They have most messages in common."""
+    new = _quarantine_of(db)
     live = registry.scan_meta(keys.QUARANTINE_LIST)
-    for key in staged.keys() - live.keys():
+    for key in new.keys() - live.keys():
         with db.write_batch(transaction=True) as batch:
             batch.delete(key)
             batch.delete(quarantine_format.content_key(key))
     for key, value in live.items():
-        if staged.get(key) != value:
+        if new.get(key) != value:
             _carry_message(db, registry, key, value)
     totals = registry.get_value(keys.META_QUARANTINE)
     if totals is not None:
@@ -242,14 +246,14 @@ def _carry_quarantine(db: Any, registry: EventRegistry) -> None:
 
 
 def _add_quarantine(db: Any, registry: EventRegistry) -> None:
-    """Add the quarantine of `registry` to that of a staged database, whose offsets stay and may be beyond its base.
+    """Add the quarantine of `registry` to that of the new database, whose offsets stay and may be beyond its base.
 
-    What is read again is in the list once, and is counted once. Kafka may not have it any more. May be repeated.
+    A message that is read again is listed and counted once; Kafka may not have it any more. May be repeated.
     """
-    there = {quarantine_format.content_key(key) for key in _quarantine_of(db)}
+    listed = {quarantine_format.content_key(key) for key in _quarantine_of(db)}
     totals = quarantine_format.read_totals(db.get(keys.META_QUARANTINE, verify_checksums=True))
     for key, value in registry.scan_meta(keys.QUARANTINE_LIST).items():
-        if quarantine_format.content_key(key) not in there:
+        if quarantine_format.content_key(key) not in listed:
             totals = msgspec.structs.replace(totals, letters=totals.letters + 1)
             _carry_message(db, registry, key, value, totals)
     db.put(keys.META_QUARANTINE, quarantine_format.encoded_totals(totals), sync=True)
@@ -261,7 +265,7 @@ def _quarantine_of(db: Any) -> dict[bytes, bytes]:
 
 
 def _carry_message(db: Any, registry: EventRegistry, key: bytes, value: bytes, totals: Totals | None = None) -> None:
-    """Put a message into the staged database; `key` and `value` are those of the list. totals: with it."""
+    """Put a message with its `key` and `value` of the list into the new database. totals: put in the same write."""
     content = registry.get_value(quarantine_format.content_key(key))
     if content is None:
         return

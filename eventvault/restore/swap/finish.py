@@ -21,7 +21,7 @@ log = logging.getLogger("BackupManager")
 class Finisher:
     """Finishes restores whose swap is done, at once or later.
 
-    swapping: held while the database is closed and replaced, until that is finished. Nobody else opens it meanwhile.
+    swapping: held while a restore closes and replaces the database and finishes. Nobody else opens it meanwhile.
     """
 
     def __init__(self, settings: Settings, previous: PreviousDatabases) -> None:
@@ -46,7 +46,7 @@ class Finisher:
                  restored.events, restored.not_json, restored.duration)  # fmt: skip
 
     def finish_or_defer(self, intent: Intent) -> None:
-        """`finish`, after which a full disk is no failure: the new database is live, and `finish_deferred` notes it."""
+        """Finish, or on a full disk leave that to `finish_deferred`: the new database is live already."""
         try:
             self.finish(intent)
         except (OSError, NoSpace) as error:
@@ -63,7 +63,7 @@ class Finisher:
                 self._finish_swapped()
 
     def each_second(self) -> None:
-        """`finish_deferred`, unless a swap is under way; a failure is tried again the next second."""
+        """Do `finish_deferred`, unless a swap is under way; after a failure the next second tries again."""
         if intents.intent_exists(self._settings.storage_dir):
             with self.swapping.held_if_free() as is_held, contextlib.suppress(EventVaultError, OSError):
                 if is_held:

@@ -1,8 +1,8 @@
 """Replaces a database whose folder cannot be renamed: a link, a mount point, a folder of an overlay's lower layer.
 
-Its files are replaced instead. The old ones are first copied to a folder of STORAGE_DIR, by hard link where that works,
-so that the complete old database or the complete new one is there at any instant. `begin` marks the new database: if
-the process is killed, the next start does the rest again.
+Its files are replaced instead. The old files are first copied to a folder of STORAGE_DIR, by hard link where that
+works, so that the complete old database or the complete new one exists at any instant. `begin` marks the new database:
+if the process is killed, the next start does the rest again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger("BackupManager")
 
 _CANNOT_RENAME = frozenset({errno.EXDEV, errno.EBUSY})
 _NO_DATA = frozenset({"lost+found", data_folders.FILLING})
-"""What a new volume has, and what marks files that were half put in."""
+"""What a new volume has, and the mark of a folder that is not filled yet."""
 
 
 def check_link(database: Path) -> None:
@@ -47,14 +47,14 @@ def check_link(database: Path) -> None:
 
 
 def has_files(database: Path) -> bool:
-    """Return False if there is no folder, one without files, or one that was being filled for the first time."""
+    """Return False if the folder is missing, has no files, or was being filled for the first time."""
     if not database.is_dir() or (database / data_folders.FILLING).exists():
         return False
     return any(path.name not in _NO_DATA for path in database.iterdir())
 
 
 def rename_away(database: Path, target: Path) -> bool:
-    """Rename the database's folder; return False if that cannot be done. A link stays: its disk was chosen."""
+    """Rename the database's folder; return False if that cannot be done. A link stays: it says on which disk to be."""
     if database.is_symlink():
         return False
     try:
@@ -82,7 +82,7 @@ def finish(new: Path, database: Path, previous: Path) -> None:
     if has_files(database) and not previous.exists():
         copy_files(database, previous)
     replace_files(new, database)
-    rename_durably(new, new.with_name("done"))  # from here on nothing is to be repeated
+    rename_durably(new, new.with_name("done"))  # from here on nothing must be repeated
 
 
 def copy_files(database: Path, target: Path) -> None:
@@ -115,7 +115,7 @@ def _mark(new: Path) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The regular files, CURRENT first: without it a folder is no database."""
+    """Return the regular files, CURRENT first: without it a folder is not a database."""
     files = [path for path in folder.iterdir() if stat.S_ISREG(path.lstat().st_mode)]
     return sorted(files, key=lambda path: path.name != "CURRENT")
 

@@ -73,7 +73,7 @@ def read_intent(storage_dir: Path, name: str = data_folders.INTENT) -> Intent | 
     except SmallFileDamaged as error:
         raise DatabaseDamaged(
             f"a restore was to be done here, but which one is not known: {error}",
-            hint=f"it is always written completely, so the disk may be failing; move {path} away to go on without it",
+            hint=f"it is always written completely, so the disk may be failing; move {path} away to start without it",
         ) from error
 
 
@@ -85,9 +85,9 @@ def read_last(storage_dir: Path) -> LastRestore | None:
 
 
 def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
-    """Do the two renames, or those that are still to do. The database must be closed.
+    """Do the two renames, as far as they are not done yet. The database must be closed.
 
-    A folder that cannot be renamed stays, and its files are replaced.
+    If the folder of the database cannot be renamed, its files are replaced.
     """
     new, previous = storage_dir / intent.new_database, storage_dir / intent.previous_name
     if not new.is_dir():
@@ -97,7 +97,7 @@ def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
         if previous.exists():
             raise DatabaseDamaged(
                 f"a restore cannot be finished: {database} and {previous} both exist beside {new}",
-                hint="keep all three, and move the one that is not wanted as the database out of STORAGE_DIR",
+                hint="delete none of them, and move the one that shall not be the database out of STORAGE_DIR",
             )
         if not in_place.rename_away(database, previous):
             in_place.begin(new, database)
@@ -112,7 +112,7 @@ def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
 
 
 def free_name(storage_dir: Path, name: str) -> str:
-    """Return `name`, or `name` with a random ending if that exists: somebody may have copied the folder back."""
+    """Return `name`, with a random ending if that folder exists: somebody may have copied it back."""
     return f"{name}-{secrets.token_hex(4)}" if (storage_dir / name).exists() else name
 
 
@@ -130,7 +130,7 @@ def withdraw_intent(storage_dir: Path, intent: Intent) -> None:
 
 
 def is_decided(storage_dir: Path, intent: Intent) -> bool:
-    """Return False if the next start does surely nothing about `intent`; True also if that cannot be read now."""
+    """Return False if the next start will certainly not act on `intent`; True also if the file cannot be read now."""
     try:
         decided = read_intent(storage_dir)
     except (DatabaseDamaged, OSError):

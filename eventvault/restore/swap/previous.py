@@ -61,7 +61,7 @@ class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PreviousDatabases:
     """Lists and removes previous databases, but none that an undo or a reader needs.
 
-    in_use: whether a reader needs the previous database of that name; called with `lock` held.
+    in_use: returns whether a reader needs the previous database of that name; called with `lock` held.
     """
 
     def __init__(self, storage_dir: Path) -> None:
@@ -76,7 +76,7 @@ class PreviousDatabases:
         return self._storage_dir / f"{data_folders.PREVIOUS_PREFIX}{generation}"
 
     def events(self, name: str) -> int:
-        """How many events the previous database `name` held when it was replaced; 0 if that is not known."""
+        """Return how many events the previous database `name` held when it was replaced; 0 if that is not known."""
         return next((database.events or 0 for database in list_previous(self._storage_dir) if database.name == name), 0)
 
     def names(self) -> list[str]:
@@ -104,7 +104,7 @@ class PreviousDatabases:
         self.drop_unused()
 
     def drop_unused(self) -> None:
-        """Remove what was dropped while it was in use and no longer is.
+        """Remove the dropped databases that are not in use any more.
 
         Renames a folder first: a removal that is killed half-way leaves nothing that looks like a database.
         """
@@ -123,12 +123,12 @@ class PreviousDatabases:
 
 
 def folder_name(generation: str | None) -> str:
-    """The folder's name for a previous database of that generation; None: one that cannot be read."""
+    """Return the folder's name for a previous database. generation: None if it cannot be read."""
     return data_folders.PREVIOUS_PREFIX + (generation or f"unread-{secrets.token_hex(4)}")
 
 
 def list_previous(storage_dir: Path) -> list[PreviousDatabase]:
-    """The previous databases, newest first. The folder's time stands in for a note that is missing.
+    """Return the previous databases, newest first. Without a note, the folder's time is used.
 
     A folder whose name is not UTF-8 was not made here, and no note can have its name.
     """
@@ -140,7 +140,7 @@ def list_previous(storage_dir: Path) -> list[PreviousDatabase]:
 
 
 def note_previous(storage_dir: Path, new: PreviousDatabase | None, undone: str | None = None) -> None:
-    """Note durably the database `new` that was just replaced, and that an undo brought back the one named `undone`.
+    """Note durably that `new` was just replaced, and that an undo brought back the previous database `undone`.
 
     Drops the notes of folders that are gone. May be repeated.
     """
@@ -148,15 +148,14 @@ def note_previous(storage_dir: Path, new: PreviousDatabase | None, undone: str |
     marked = [
         msgspec.structs.replace(database, undone=database.undone or database.name == undone) for database in others
     ]
-    present = []
     if new is not None and (storage_dir / new.name).is_dir():
         later_than = clock.later_than((database.order for database in others), new.replaced_at)
-        present = [msgspec.structs.replace(new, later_than=later_than)]
-    small_files.write(storage_dir / data_folders.PREVIOUS_DATABASES, _Notes(1, (*marked, *present)))
+        marked.append(msgspec.structs.replace(new, later_than=later_than))
+    small_files.write(storage_dir / data_folders.PREVIOUS_DATABASES, _Notes(1, tuple(marked)))
 
 
 def older_than_newest(databases: Sequence[PreviousDatabase], count: int, names: Iterable[str]) -> list[str]:
-    """Those of `names` that are not among the newest `count` of `databases` (newest first)."""
+    """Return those of `names` that are not among the newest `count` of `databases` (newest first)."""
     newest = {database.name for database in [database for database in databases if not database.undone][:count]}
     return [name for name in names if name not in newest]
 

@@ -24,12 +24,12 @@ from eventvault.restore.values import PreviousEntry, ReplacedEvents, UndoTarget
 
 
 def list_undo(storage_dir: Path) -> list[PreviousEntry]:
-    """The previous databases that can be brought back, newest first."""
+    """Return the previous databases that can be brought back, newest first."""
     return [_entry(storage_dir, database) for database in _undoable(storage_dir)]
 
 
 def choose(storage_dir: Path, name: str | None, identity: StoreIdentity | None) -> PreviousDatabase:
-    """The previous database `name`; without a name, the one that the newest restore replaced.
+    """Return the previous database `name`; without a name, the one that the newest restore replaced.
 
     identity: of the live database, None if it cannot be read. Raises UndoNotFound or NothingToUndo.
     """
@@ -51,7 +51,10 @@ def choose(storage_dir: Path, name: str | None, identity: StoreIdentity | None) 
 
 
 def _replaced_by_newest(databases: list[PreviousDatabase], identity: StoreIdentity | None) -> PreviousDatabase:
-    """Not always the newest previous database: what the newest restore replaced may be unreadable or gone."""
+    """Return the database that the newest restore replaced.
+
+    That is not always the newest previous database: it may be unreadable or gone.
+    """
     if identity is None or databases[0].replaced_by is None:
         return databases[0]
     by_id, current = identity.by_id(), identity.present
@@ -67,7 +70,7 @@ def _replaced_by_newest(databases: list[PreviousDatabase], identity: StoreIdenti
 
 
 def with_previous(intent: Intent, previous: PreviousDatabase) -> Intent:
-    """The intent of a restore that replaces `previous`."""
+    """Return the intent of a restore that replaces `previous`."""
     target = None
     if previous.generation is not None:
         target = UndoTarget(previous.name, previous.generation, previous.events)
@@ -76,7 +79,7 @@ def with_previous(intent: Intent, previous: PreviousDatabase) -> Intent:
 
 
 def with_free_name(storage_dir: Path, intent: Intent) -> Intent:
-    """The intent just before it is decided: the database that it replaces now gets a name that is free."""
+    """Return the intent just before it is decided: the database that it replaces gets a name that is free now."""
     name = free_name(storage_dir, intent.previous_name)
     if intent.previous is None:
         return msgspec.structs.replace(intent, previous_name=name)
@@ -84,7 +87,7 @@ def with_free_name(storage_dir: Path, intent: Intent) -> Intent:
 
 
 def describe_replaced(intent: Intent, registry: EventRegistry, undone: PreviousDatabase | None) -> Intent:
-    """The intent with what the old registry holds in the end. undone: what an undo brings back."""
+    """Return the intent with what the old registry holds in the end. undone: what an undo brings back."""
     if intent.previous is not None:
         intent = with_previous(intent, msgspec.structs.replace(intent.previous, events=registry.last_sequence))
     if undone is None:
@@ -94,7 +97,7 @@ def describe_replaced(intent: Intent, registry: EventRegistry, undone: PreviousD
 
 
 def last_before(identity: StoreIdentity, undone: PreviousDatabase) -> int:
-    """The last sequence of the live database that was not posted since `undone` was replaced."""
+    """Return the last sequence of the live database that was there before `undone` was replaced."""
     bound = identity.bound_in_lineage(undone.replaced_by) if undone.replaced_by else None
     if bound is not None:
         return min(bound, undone.replacement_events)
@@ -102,7 +105,7 @@ def last_before(identity: StoreIdentity, undone: PreviousDatabase) -> int:
 
 
 def replaced_events(registry: EventRegistry, after: int) -> ReplacedEvents:
-    """The events after sequence `after`."""
+    """Describe the events after sequence `after`."""
     last = registry.last_sequence
     if last <= after:
         return ReplacedEvents(0)
@@ -110,7 +113,7 @@ def replaced_events(registry: EventRegistry, after: int) -> ReplacedEvents:
 
 
 def event_at(registry: EventRegistry, sequence: int) -> dict[str, Any] | None:
-    """That event without its data; None for 0, and if it cannot be read: it is only shown."""
+    """Return an event without its data; None for 0, and if it cannot be read: it is only shown."""
     with contextlib.suppress(plyvel.Error, DatabaseDamaged):
         return summary_of(registry.at(sequence)) if sequence else None
     return None

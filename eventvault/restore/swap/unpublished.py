@@ -1,6 +1,6 @@
 """Carries what is still to be published from the old database to the new one, and announces the restore there.
 
-What both databases have stays an event of the registry that waits. What the new one lacks was acknowledged as well, so
+An event that both databases have waits by its sequence. An event that the new one lacks was acknowledged as well, so
 it waits with its body, before all that is posted later.
 """
 
@@ -34,11 +34,11 @@ _BATCH_BYTES = 4 * 2**20
 _KEY_BYTES = 32
 
 
-def carry_unpublished(staged: Path, old: EventRegistry) -> None:
-    """Let all wait in the new database `staged` that waits in the old one, and nothing of it that does no more."""
+def carry_unpublished(new_database: Path, old: EventRegistry) -> None:
+    """Let exactly those events wait in the new database that wait in the old one."""
     if not old.outbox.is_used:
         return
-    with opened(staged) as (db, new):
+    with opened(new_database) as (db, new):
         shared = new.identity.last_common(old.identity.generation) or 0
         common = min(shared, old.last_sequence, new.last_sequence)
         waiting = joined(old.outbox.runs(0, common))
@@ -52,16 +52,16 @@ def carry_unpublished(staged: Path, old: EventRegistry) -> None:
 
 
 def announce(settings: Settings, intent: Intent) -> None:
-    """Let one event say that the restore of `intent` has taken place, before the database is swapped in."""
-    staged = settings.storage_dir / intent.new_database
-    is_waiting = staged.is_dir() and not (settings.storage_dir / intent.previous_name).exists()
-    if settings.kafka_publish_topic is None or not is_waiting or in_place.is_begun(staged):
+    """Add an event to what the new database publishes: the restore of `intent` has taken place. May be repeated."""
+    new_database = settings.storage_dir / intent.new_database
+    is_waiting = new_database.is_dir() and not (settings.storage_dir / intent.previous_name).exists()
+    if settings.kafka_publish_topic is None or not is_waiting or in_place.is_begun(new_database):
         return
-    with opened(staged) as (db, new):
+    with opened(new_database) as (db, new):
         waiting = [key for key, _ in new.outbox.messages()]
         ids = (indexed_of(body).id for key, body in new.outbox.messages() if key.endswith(_NO_EVENT))
         if new.identity.generation in ids:
-            return  # a process was killed behind this
+            return  # a process was killed after this
         after = max((keys.recorded_of_message(key) for key in waiting[-1:]), default=0)
         at = max(clock.now(), new.last_recorded, after)
         put(db, [(keys.message_key(at, NO_EVENT), _restored_event(new.identity, intent.restored.source, at))])
@@ -87,15 +87,15 @@ _NO_EVENT = keys.message_key(0, NO_EVENT)[-8:]
 
 
 @contextmanager
-def opened(staged: Path) -> Iterator[tuple[Any, EventRegistry]]:
-    """Open a database that was built, for changes that are in it before it is swapped in."""
-    with closing(open_checked(staged)) as db:
-        yield db, EventRegistry(db, staged)
-    sync_folder(staged)  # opening made files and removed some
+def opened(new_database: Path) -> Iterator[tuple[Any, EventRegistry]]:
+    """Open a database that was built, to change it before it is swapped in."""
+    with closing(open_checked(new_database)) as db:
+        yield db, EventRegistry(db, new_database)
+    sync_folder(new_database)  # opening made files and removed some
 
 
 def put(db: Any, puts: Iterable[tuple[bytes, bytes]]) -> None:
-    """Put keys and values durably, in batches: many may wait after hours without a broker."""
+    """Put keys and values durably, in batches: many events may wait after hours without a broker."""
     batch, size = db.write_batch(sync=True), 0
     for key, value in puts:
         batch.put(key, value)
