@@ -42,7 +42,7 @@ _GROWTH = 2
 
 
 class Materialised(msgspec.Struct, frozen=True):
-    """A database of its own in `folder`, which nobody has open: the events 1 to `sequence` of `generation`."""
+    """A private database in `folder`, which nobody has open: the events 1 to `sequence` of `generation`."""
 
     folder: Path
     generation: str
@@ -127,18 +127,18 @@ class MomentBuilder:
         return self._chores.run("prepare_moment", order=msgspec.to_builtins(order))
 
     def add_unpublished(self, database: Path) -> None:
-        """Let the events wait in a new database that it lacks and that the journal knows to be unpublished."""
+        """Add the unpublished events of the journal that a new database lacks, so that they wait there."""
         add_unpublished(database, self._journal, self._locator.our_record())
 
     def proof(self) -> Proof:
-        """What proves an archive now."""
+        """Return what proves an archive now."""
         return self._locator.proof()
 
     def bytes_to_read(self, plan: Plan) -> int:
         return plan.bytes_to_read + (folder_size(self._settings.database) if plan.live else 0)
 
     def disk_needed(self, plan: Plan) -> int:
-        """At most about how many bytes the restore needs in STORAGE_DIR."""
+        """Return about how many bytes the restore needs at most in STORAGE_DIR."""
         unpacked = unpacked_bytes(Path(plan.archive.path)) if plan.archive else 0
         if plan.archive is not None and not plan.archive.origin_proven:
             unpacked *= 2  # a fresh database is made beside the one that was unpacked
@@ -152,7 +152,7 @@ class MomentBuilder:
                 self._locator.check_end(planned.sources, target.generation, sequence)
 
     def _copy_live(self, staging: Path, live: Live) -> None:
-        """Copy the open database, if it is the one that was planned with: a swap may have come in between."""
+        """Copy the open database. Raises RestoreRunning if it is not `live` any more."""
         make_folder(staging)
         with removing_on_failure(staging), self._bus.swap_lock.held():
             take_checkpoint(self._settings.database, staging / data_folders.DATABASE, partial(self._paused, live))
@@ -186,9 +186,9 @@ class MomentBuilder:
         )
 
     def _live_events(self, plan: Plan, sources: Sources) -> list[tuple[int, str]]:
-        """Return (sequence, SHA-256) of events of the open database that base and target of the plan must have too.
+        """Return (sequence, SHA-256) of events of the open database that the plan's base and target must have too.
 
-        There are none if the open database lacks the target: it may be an old copy itself that the plan replaces.
+        None if the open database lacks the target: it may be an old copy itself, which the plan replaces.
         """
         live = sources.live
         if live is None or plan.live:
@@ -203,7 +203,7 @@ class MomentBuilder:
         return []
 
     def _unjournaled_answers(self, plan: Plan, sources: Sources) -> str:
-        """What the open database has of the requests whose events come from segments that were written without answers.
+        """Return the open database's answers to requests whose events come from segments without answers.
 
         Only an earlier version wrote such segments of requests that had a key.
         """

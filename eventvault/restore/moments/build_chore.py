@@ -30,16 +30,15 @@ from eventvault.restore.values import POINT_IN_TIME
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the chore builds, in `staging/event_registry_db`.
 
-    staging, archive: paths. archive: one of ours; None: a copy that is there already (copied), or nothing.
-    facts: of the archive. base: how many of its events are used.
-    segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
-    store_id: for a fresh database. generations: all of them. claimed: the ids of those that nothing of this
-    installation tells. reason: of the generation that begins; None: none does, and records of the archive, whose files
-    are checked, are not read one by one. kafka: offsets at the target, if they are newer than those of segments and
-    archive. dead_letters: a journal whose quarantined messages come back, and the installation that wrote them.
-    answers: to requests that stored events of segments, which have none of them, as the lines of a segment. published:
-    no event up to this one waits to be published. journaled: an event that the archive must have as a segment has it
-    (path, sequence). present: events of the open database (sequence, SHA-256).
+    staging, archive: paths. archive: one of ours; None without one. copied: a copy of the open database is in `staging`
+    already. facts: of the archive. base: how many of its events are used. segments: (path, last sequence that is used).
+    generation, sequence, instant: as in `plan.Target`. store_id: for a fresh database. generations: all of them.
+    claimed: as in `plan.Sources`. reason: why a generation begins; None: none begins, and the records of the archive,
+    whose files are checked, are not read one by one. kafka: offsets at the target, if they are newer than those of
+    segments and archive. dead_letters: a journal whose quarantined messages are put back, and the installation that
+    wrote them. answers: to requests whose segments have no answers, as the lines of a segment. published: no event up
+    to this one waits to be published. journaled: (path of a segment, sequence) of an event that the archive must have
+    too. present: (sequence, SHA-256) of events of the open database.
     """
 
     staging: str
@@ -122,7 +121,7 @@ def _prepare(wanted: Order, staging: Path, laps: Laps) -> dict[str, Any]:
 
 
 def _bring_base(wanted: Order, staging: Path) -> tuple[str, VerifiedArchive | None]:
-    """Put the base in place. Returns its name for errors, and what was unpacked, if it is an archive."""
+    """Put the base into `staging`. Returns its name for errors, and what was unpacked if it is an archive."""
     if wanted.archive is not None:
         archive = Path(wanted.archive)
         if reader.kind(archive) != "own":
@@ -136,7 +135,7 @@ def _bring_base(wanted: Order, staging: Path) -> tuple[str, VerifiedArchive | No
 
 
 def _replay_base(wanted: Order, staging: Path, unpacked: VerifiedArchive) -> Check:
-    """Put a fresh database in the place of one that is not proven to be ours."""
+    """Replace the unpacked database, which is not proven to be ours, by a fresh one with its events."""
     assert wanted.archive is not None, "what was unpacked is an archive"
     with unproven_database(staging, Path(wanted.archive), unpacked.manifest) as unproven:
         unproven.replay(_fresh_identity(wanted), {})
@@ -149,7 +148,7 @@ def _fresh_identity(wanted: Order) -> StoreIdentity:
 
 
 def _check_base(wanted: Order, name: str, database: Path, unpacked: VerifiedArchive | None) -> Check:
-    """Check what is used of the base, as far as that is needed; segments are checked as they are replayed."""
+    """Check the events of the base that are used, as far as needed; segments are checked as they are replayed."""
     with as_archive_error(Path(name)), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
         used = min(wanted.base, _upto(wanted, registry), registry.last_sequence)
@@ -167,7 +166,10 @@ def _upto(wanted: Order, registry: EventRegistry) -> int:
 
 
 def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
-    """That of a restore reads Kafka again from the fork on, until the live offsets are carried over into it."""
+    """Return the identity of the new database.
+
+    That of a restore reads Kafka again from the fork on, until the live offsets are carried over into it.
+    """
     identity = StoreIdentity(store_id, wanted.generation, tuple(wanted.generations))
     if wanted.reason is None:
         return identity
@@ -176,7 +178,7 @@ def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
 
 
 def _identity_of_unproven(wanted: Order, store_id: str) -> StoreIdentity:
-    """What is restored from an archive that is not proven continues none of our generations."""
+    """Return an identity that continues none of our generations, for events of an archive that is not proven."""
     if wanted.reason is None:
         return StoreIdentity(store_id, wanted.generation, tuple(wanted.generations))
     own = tuple(generation for generation in wanted.generations if generation.id not in wanted.claimed)

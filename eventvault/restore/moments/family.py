@@ -63,14 +63,14 @@ class Family:
             current = self._sources.generations[current].parent
 
     def _parents_first(self) -> list[str]:
-        known = self._sources.generations
-        order = [name for name, generation in known.items() if generation.parent not in known]
+        generations = self._sources.generations
+        order = [name for name, generation in generations.items() if generation.parent not in generations]
         for name in order:
             order.extend(self._children.get(name, ()))
         return order
 
     def _reaches(self) -> dict[str, int]:
-        """Return `plan.reachable` of each generation: an archive of any relative counts up to where they part."""
+        """Return `plan.reachable` of each generation: an archive of a relative counts up to their last common event."""
         fork = {name: generation.fork_sequence for name, generation in self._sources.generations.items()}
         best = self._held()
         for name in reversed(self._order):
@@ -98,7 +98,7 @@ class Family:
         return min(best, plans.last_of(self._sources, generation))
 
     def _shared_with(self, current: str) -> dict[str, int]:
-        """Return the last event of each generation that `current` has too, as `last_common` does."""
+        """Return the last event that each generation shares with `current`, as `last_common` does."""
         shared = dict(lineage(self._sources.generations, current))
         for name in self._order:
             generation = self._sources.generations[name]

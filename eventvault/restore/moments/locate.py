@@ -57,7 +57,7 @@ class MomentLocator:
         self._journal = journal
 
     def sources(self, *, doubtful: bool = False, entries: Sequence[BackupEntry] | None = None) -> Sources:
-        """All that there is to restore from now. doubtful: including archives with a known problem.
+        """Return all that can be restored from now. doubtful: including archives with a known problem.
 
         entries: the archives, if they were just listed.
         """
@@ -78,7 +78,7 @@ class MomentLocator:
     def _own_generations(
         self, segments: Sequence[Segment], entries: Sequence[BackupEntry], live: StoreIdentity | None
     ) -> dict[str, Generation]:
-        """The generations that this installation's own files and the open database tell; the latter count most."""
+        """Return the generations of this installation's own files and of the open database, which counts most."""
         own = [segment.header.generation for segment in segments if self._is_own(segment)]
         generations = {generation.id: generation for generation in own}
         record = self.our_record()
@@ -93,11 +93,11 @@ class MomentLocator:
         return segment.header.installation == self._catalogue.installation
 
     def proof(self) -> Proof:
-        """What proves that an archive was made here."""
+        """Return what proves that an archive was made here."""
         return self._catalogue.proof()
 
     def identity(self) -> StoreIdentity | None:
-        """The identity of the open database; if none is open, the one in the journal's record."""
+        """Return the identity of the open database; if none is open, the one in the journal's record."""
         identity, _ = self._identity_and_live()
         record = self._journal.read_record()
         return identity or (record.registry if record else None)
@@ -107,16 +107,16 @@ class MomentLocator:
         return self._catalogue.installation
 
     def our_record(self) -> JournalRecord | None:
-        """The journal's record of this installation's registry."""
+        """Return the journal's record, if it is of this installation's registry."""
         record = self._journal.read_record()
         return record if record is not None and record.installation == self._catalogue.installation else None
 
     def ours(self, sources: Sources) -> Sources:
-        """The segments and archives that this installation made; others may hold the same generations."""
+        """Return the segments and archives that this installation made; others may hold the same generations."""
         return plans.made_by(sources, self._catalogue.installation)
 
     def current_generation(self, sources: Sources) -> str | None:
-        """The generation of the open database; if none is open, the last one of this installation's journal.
+        """Return the generation of the open database; if none is open, the last one of this installation's journal.
 
         Without the journal's record it is the newest generation that this installation made. Other installations do not
         count.
@@ -133,11 +133,10 @@ class MomentLocator:
         return next((generation.id for generation in ordered if generation.id in candidates), None)
 
     def locate(self, moment: Moment, sources: Sources) -> Target:
-        """The event that a moment ends with. Raises MomentUnavailable, with the window and the nearest moments.
+        """Return the event that a moment ends with. Raises MomentUnavailable, with the window and the nearest moments.
 
-        A moment that names neither an event nor an instant ends with the generation, whatever the clock says.
-        Raises JournalDamaged for a segment that must be read for it, and RestoreRunning if the database was swapped
-        meanwhile.
+        A moment without an event and an instant ends with the generation, whatever the clock says. Raises
+        JournalDamaged for a segment that must be read, and RestoreRunning if the database was swapped meanwhile.
         """
         generation = moment.generation or self.current_generation(sources)
         if generation is None or generation not in sources.generations:
@@ -159,11 +158,10 @@ class MomentLocator:
         return target
 
     def plan_for(self, moment: Moment, sources: Sources) -> tuple[Plan, Sources]:
-        """The plan for a moment, and the sources that it was made from. Errors as for `locate`.
+        """Return the plan for a moment, and the sources that it was made from. Errors as for `locate`.
 
-        The first choice is what this installation made itself: another one may have gone on from a copy, in the same
-        generation with other events. The second is what an operator trusts. Anything else is used only if neither
-        reaches the moment.
+        First choice: files that this installation made, because another one may continue a copy in the same generation
+        with other events. Second: also archives that an operator trusts. Third, if neither reaches the moment: all.
         """
         for preferred in (self.ours(sources), plans.proven(sources)):
             with suppress(MomentUnavailable):
@@ -171,9 +169,9 @@ class MomentLocator:
         return self._plan(self.locate(moment, sources), sources), sources
 
     def check_end(self, sources: Sources, generation: str, sequence: int) -> None:
-        """An instant led to `sequence`. Raises MomentUnavailable if there may have been later events by that instant.
+        """Raise MomentUnavailable if the instant that led to event `sequence` may have had later events.
 
-        That is so if `sequence` is the last event that can be restored, and what follows it is lost: in a gap of the
+        That is so if `sequence` is the last event that can be restored, and its successors are lost: in a gap of the
         journal, before a later fork, or after the fork of a previous generation of which nothing else is there.
         """
         reach = plans.reachable(sources, generation)
@@ -192,9 +190,9 @@ class MomentLocator:
             )
 
     def time_of(self, sources: Sources, generation: str, sequence: int) -> int | None:
-        """When that event was recorded; None if only a segment or an archive has that time.
+        """Return when an event was recorded; None if only the inside of a segment or an archive tells it.
 
-        Sequence 0: when the lineage began, which is not after its first event. What was replayed or imported is older.
+        Sequence 0: when the lineage began, or its first event if that is older, as replayed and imported events are.
         """
         line = lineage(sources.generations, generation)
         if sequence == 0:
@@ -210,7 +208,7 @@ class MomentLocator:
         return None
 
     def head(self) -> Head | None:
-        """The current generation with its window; None if no database is open."""
+        """Return the current generation with its window; None if no database is open."""
         try:
             with self._bus.using() as registry:
                 return Head(registry.identity.generation, window_of(registry))
@@ -218,14 +216,14 @@ class MomentLocator:
             return None
 
     def window(self, sources: Sources, generation: str) -> dict[str, Any]:
-        """{oldest, newest}, each {time, sequence}: every moment between them can be restored."""
+        """Return {oldest, newest}, each {time, sequence}: every moment between them can be restored."""
         reach = plans.reachable(sources, generation)
         return {"oldest": self.moment(sources, generation, 0), "newest": self.moment(sources, generation, reach)}
 
     def unavailable(
         self, why: str, sources: Sources, generation: str | None, *, before: bool = False
     ) -> MomentUnavailable:
-        """The error for a moment. before: it is before everything that can be restored."""
+        """Return the error for a moment. before: it is before everything that can be restored."""
         asked = generation or self.current_generation(sources)
         if asked is None:
             return MomentUnavailable(why, hint="there is neither an archive nor a journal", window=None, nearest=[])
@@ -233,7 +231,7 @@ class MomentLocator:
         return unavailable(why, hint=hint, generation=asked, window=self.window(sources, asked), before=before)
 
     def _plan(self, target: Target, sources: Sources) -> Plan:
-        """Raises MomentUnavailable if the sources do not suffice."""
+        """Return the best plan. Raises MomentUnavailable if the sources do not suffice."""
         best = plans.plan(sources, target)
         if best is None:
             raise self.unavailable("what is still there of that time does not suffice", sources, target.generation)
@@ -253,7 +251,7 @@ class MomentLocator:
 
     @contextmanager
     def _open(self, live: Live) -> Iterator[EventRegistry]:
-        """The open database. Raises RestoreRunning if it is not the one of `live` any more."""
+        """Yield the open database. Raises RestoreRunning if it is not `live` any more."""
         with self._bus.using() as registry:
             check_unchanged(live, registry)
             yield registry
@@ -280,9 +278,9 @@ class MomentLocator:
         return self._in_segments(generation, instant, reach, sources, sequence or 0)
 
     def _recorded_by(self, live: Live, instant: int, upto: int) -> int | None:
-        """How many of the first `upto` events were recorded by then; None if the open database is damaged there.
+        """Return how many of the first `upto` events were recorded by `instant`; None if the database is damaged there.
 
-        A restore is needed most then, and the journal and the archives answer the question too.
+        A damaged database is when a restore is needed most; the journal and the archives can tell it too.
         """
         try:
             with self._open(live) as registry:
@@ -292,9 +290,9 @@ class MomentLocator:
             return None
 
     def _in_segments(self, generation: str, instant: int, reach: int, sources: Sources, recorded: int) -> Target:
-        """The event, if the instant lies within or right after a segment; else only an archive can tell.
+        """Return the event if the instant lies within or right after a segment; else only an archive can tell it.
 
-        recorded: how many events of the open database were recorded by then.
+        recorded: how many events of the open database were recorded by the instant.
         """
         line = lineage(sources.generations, generation)
         ranges = [entry for entry in coverage.in_lineage(sources.segments, line) if entry[0] <= reach]
@@ -310,9 +308,9 @@ class MomentLocator:
 
 
 def window_of(registry: EventRegistry) -> dict[str, Any]:
-    """The window of the current generation: every moment of it is a prefix of the open database.
+    """Return the window of the current generation: every moment of it is a prefix of the open database.
 
-    What was replayed or imported is older than its generation.
+    Replayed and imported events are older than their generation.
     """
     identity = registry.identity
     born = identity.origin_time(identity.generation)
@@ -324,11 +322,11 @@ def window_of(registry: EventRegistry) -> dict[str, Any]:
 
 
 def check_unchanged(live: Live, registry: EventRegistry | None) -> None:
-    """Raises RestoreRunning if the open database is not the one that `live` describes."""
+    """Raise RestoreRunning if the open database is not the one that `live` describes."""
     if registry is None or registry.identity.generation != live.generation or registry.last_sequence < live.sequence:
         raise RestoreRunning("a restore came in between", hint="check what is there now and ask again")
 
 
 def _last_in_live(live: Live, sources: Sources, generation: str) -> int:
-    """The last event of a generation that the open database holds."""
+    """Return the last event of a generation that the open database holds."""
     return min(live.sequence, last_common(sources.generations, live.generation, generation))

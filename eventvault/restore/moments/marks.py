@@ -1,4 +1,4 @@
-"""The timeline for a page: the archives as marks, so that it has at most MOST_BYTES, however many there are."""
+"""The timeline for a page: marks count the archives, so that it has at most MOST_BYTES however many there are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_BYTES = 40_000
 MOST_GENERATIONS = 24
 MOST_GAPS = 20
 _RESERVE = 500
-"""Bytes for what an answer has besides."""
+"""Bytes for the rest of an answer."""
 
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
@@ -49,13 +49,14 @@ def thinned(
 
 
 def _newest(generations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the newest ones, the current one among them whatever its age by the clock."""
+    """Return the newest generations, and the current one even if the clock dates it earlier."""
     newest = generations[-MOST_GENERATIONS:]
-    return [each for each in generations if each["present"] and each not in newest] + list(newest)
+    current = [generation for generation in generations if generation["present"] and generation not in newest]
+    return current + list(newest)
 
 
 def _fitting(archives: Sequence[BackupEntry], buckets: int, most: int) -> tuple[int, list[dict[str, Any]]]:
-    """Return the marks of the narrowest round width that fit, and that width."""
+    """Return the narrowest round width whose marks fit, and these marks."""
     by_time = sorted(archives, key=lambda entry: entry.created)
     for width in itertools.chain(_WIDTHS, _wider()):
         if not by_time or by_time[-1].created // width - by_time[0].created // width < buckets:

@@ -1,7 +1,6 @@
 """Kafka's offsets at a moment: where a restore that reads the topics again begins.
 
-An earlier offset is right too, because an event that is stored already is not stored twice. Without any the topics are
-read from their beginning.
+An earlier offset is right too, because no event is stored twice. Without any, the topics are read from their beginning.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def live_offsets(bus: EventBus) -> Offsets | None:
 
 
 class Base(NamedTuple):
-    """The archive that a plan begins with, if all of its events are used. offsets: those in it."""
+    """The archive that a plan begins with, if all of its events are used. offsets: of the archive."""
 
     generation: str
     sequence: int
@@ -67,10 +66,10 @@ def read_again_from(
 
 
 def offsets_at(sources: Sources, generation: str, sequence: int, base: Base | None = None) -> Offsets:
-    """Return the newest offsets that are not beyond an event of a generation, as far as they are known; else none.
+    """Return the newest known offsets that are not beyond an event of a generation; empty if none are known.
 
-    Where a restore without `replay` began a generation, it began where the one before had ended in Kafka: what that
-    restore took out of the registry does not come again.
+    A restore without `replay` begins a generation at the offsets where the one before ended: the messages that this
+    restore took out of the registry are not read again.
     """
     upto = sequence
     for owner, bound in lineage(sources.generations, generation):
@@ -95,7 +94,7 @@ def _continues_parent(generation: Generation) -> bool:
 
 
 def _listed_upto(moment: Offsets, lists: Sequence[Offsets]) -> Offsets:
-    """Return offsets of which none is beyond what one of the lists has of the dead letters; 0 where none has any."""
+    """Return the offsets, each limited to what one of the quarantines covers; 0 where none covers the partition."""
 
     def of(topic: str, number: str, offset: dict[str, Any]) -> dict[str, Any]:
         known = [listed[topic][number] for listed in lists if number in listed.get(topic, {})]

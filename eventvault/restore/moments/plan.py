@@ -24,7 +24,7 @@ LIVE = "the present database"
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Events 1 to `sequence` of `generation`; None: only the archive that is cut at `instant` can tell it."""
+    """Events 1 to `sequence` of `generation`. sequence: None if only the archive that is cut at `instant` tells it."""
 
     generation: str
     sequence: int | None = None
@@ -39,10 +39,10 @@ class Live(msgspec.Struct, frozen=True):
 
 
 class Sources(msgspec.Struct, frozen=True):
-    """What there is to restore from.
+    """What can be restored from.
 
     archives: those without a known problem, of `generations`. live: None if no database is open. lost: (generation,
-    first, last) of damaged segments. claimed: the ids of generations that only archives and segments tell which are not
+    first, last) of damaged segments. claimed: the ids of generations that are named only by archives and segments not
     proven to be of this installation.
     """
 
@@ -55,9 +55,10 @@ class Sources(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """archive: the one to unpack, None: none. live: a copy of the open database is used instead.
+    """How to build a moment: unpack the archive or copy the open database (`live`), cut it, and replay segments.
 
-    base: how many of its events are used; it is cut there. segments: what is replayed on it, in order, to the target.
+    archive: None without one. base: how many events of the archive or database are used; it is cut there. segments: in
+    the order of their replay, up to the target.
     """
 
     target: Target
@@ -72,12 +73,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def source(self) -> str:
-        """What the restore's answer names as its source."""
+        """Return what the restore's answer names as its source."""
         return self.archive.name if self.archive else LIVE if self.live else JOURNAL
 
 
 def excluding(sources: Sources, paths: Collection[Path]) -> Sources:
-    """The sources without those archives and segments; the events of the latter count as lost."""
+    """Return the sources without those archives and segments; the events of these segments count as lost."""
     lost = [(segment.generation, segment.first, segment.last) for segment in sources.segments if segment.path in paths]
     return msgspec.structs.replace(
         sources,
@@ -88,11 +89,10 @@ def excluding(sources: Sources, paths: Collection[Path]) -> Sources:
 
 
 def choose_conflicting(sources: Sources, generation: str, archive: Path, segment: Path) -> Path:
-    """The one to exclude of two files that hold different events: more events stay reachable without it.
+    """Return the one to exclude of two files that hold different events: more events stay reachable without it.
 
-    With a tie it is the archive. It may be of a copy that is used elsewhere, while segments hold a checksum of the
-    events before them. So it is the archive, too, if it has events beyond the segment: they do not continue those of
-    the journal.
+    A tie excludes the archive. It may be of a copy that is used elsewhere, while segments hold a checksum of the events
+    before them. An archive with events beyond the segment is excluded too: they do not continue those of the journal.
     """
     ends = {Path(entry.path): entry.sequence or 0 for entry in sources.archives}
     lasts = {entry.path: entry.last for entry in sources.segments}
@@ -102,7 +102,7 @@ def choose_conflicting(sources: Sources, generation: str, archive: Path, segment
 
 
 def made_by(sources: Sources, installation: str) -> Sources:
-    """What an installation made itself. Another one may have gone on from the same generation with other events."""
+    """Return what an installation made itself. Another one may have continued the same generation otherwise."""
     return msgspec.structs.replace(
         sources,
         generations={id_: generation for id_, generation in sources.generations.items() if id_ not in sources.claimed},
@@ -113,14 +113,14 @@ def made_by(sources: Sources, installation: str) -> Sources:
 
 
 def proven(sources: Sources) -> Sources:
-    """What is proven, or comes with it: no archive that merely lies in BACKUP_DIR."""
+    """Return the sources without archives that are neither made here nor trusted."""
     return msgspec.structs.replace(
         sources, archives=[archive for archive in sources.archives if archive.is_ours or archive.trusted]
     )
 
 
 def has_gap_after(sources: Sources, generation: str, reach: int) -> bool:
-    """True if there are events after `reach`, the last one that is reachable: those in between are lost."""
+    """Return True if events exist after `reach`, the last one that is reachable: those in between are lost."""
     line = lineage(sources.generations, generation)
     bounds = dict(line)
     journaled = [last for _, last, _ in coverage.in_lineage(sources.segments, line)]
@@ -129,16 +129,16 @@ def has_gap_after(sources: Sources, generation: str, reach: int) -> bool:
 
 
 def had_more_than(generations: Generations, generation: str, reach: int) -> bool:
-    """True if a generation certainly had events after `reach`: a fork in its lineage lies after it."""
+    """Return True if a generation certainly had events after `reach`: a fork in its lineage lies after it."""
     bounds = dict(lineage(generations, generation))
     forks = ((child.fork_sequence, bounds[child.parent]) for child in generations.values() if child.parent in bounds)
     return any(min(fork) > reach for fork in forks)
 
 
 def end_is_unknown(sources: Sources, generation: str, current: str, reach: int) -> bool:
-    """True if nothing tells whether a previous generation had events after `reach`.
+    """Return True if nothing tells whether a previous generation had events after `reach`.
 
-    That is so if only events that it shares with the current one are there, unless an undo restored it completely.
+    That is so if all its events that exist are shared with the current one, unless an undo restored it completely.
     """
     if generation == current:
         return False
@@ -153,7 +153,7 @@ def end_is_unknown(sources: Sources, generation: str, current: str, reach: int) 
 
 
 def reachable(sources: Sources, generation: str) -> int:
-    """The last sequence of a generation that can be restored; every earlier one can be, too."""
+    """Return the last sequence of a generation that can be restored; every earlier one can be, too."""
     line = lineage(sources.generations, generation)
     bases = [reach for _, _, reach in _bases(sources, generation)]
     best = max(bases, default=0)
@@ -163,7 +163,7 @@ def reachable(sources: Sources, generation: str) -> int:
 
 
 def last_of(sources: Sources, generation: str) -> int:
-    """The last sequence of the open database for its own generation; no bound for another one.
+    """Return the last sequence of the open database for its own generation; NO_BOUND for another one.
 
     Later events were posted after `sources` was made, or by another installation that uses a copy.
     """
@@ -172,10 +172,10 @@ def last_of(sources: Sources, generation: str) -> int:
 
 
 def plan(sources: Sources, target: Target) -> Plan | None:
-    """The best plan for a target; None if there is none.
+    """Return the best plan for a target; None if there is none.
 
-    First choice: the newest archive at or before the moment, with the segments up to the moment. Second: whatever reads
-    the least, of the journal from its beginning or a later archive, cut. Last: a copy of the open database, cut.
+    First choice: the newest archive at or before the moment, with the segments up to it. Second: the journal from its
+    beginning or a later archive, cut, whichever reads fewer bytes. Last: a copy of the open database, cut.
     """
     if target.sequence is None:
         return _cut_at_instant(sources, target)
@@ -205,7 +205,7 @@ def journaled_event_of_base(plan: Plan, sources: Sources) -> tuple[str, int] | N
 
 
 def latest(sources: Sources, generation: str) -> Plan:
-    """The plan for the last event of a generation that can be restored."""
+    """Return the plan for the last event of a generation that can be restored."""
     target = Target(generation=generation, sequence=reachable(sources, generation))
     best = plan(sources, target)
     assert best is not None, "what is reachable can be planned"
@@ -213,7 +213,7 @@ def latest(sources: Sources, generation: str) -> Plan:
 
 
 def _bases(sources: Sources, generation: str) -> Iterator[tuple[BackupEntry | None, bool, int]]:
-    """(archive, whether it is the open database, how many events of the lineage it holds)."""
+    """Yield (archive, whether it is the open database, how many events of the lineage it holds)."""
     for entry in sources.archives:
         if entry.generation is not None and entry.generation in sources.generations and entry.sequence is not None:
             common = last_common(sources.generations, entry.generation, generation)
@@ -225,7 +225,7 @@ def _bases(sources: Sources, generation: str) -> Iterator[tuple[BackupEntry | No
 
 
 def _cut_at_instant(sources: Sources, target: Target) -> Plan | None:
-    """Cut the archive that holds most of the generation: the instant lies between the segments."""
+    """Return a plan to cut the archive that holds most of the generation: the instant lies between the segments."""
     holding = [(reach, entry) for entry, _, reach in _bases(sources, target.generation) if entry is not None]
     if not holding:
         return None

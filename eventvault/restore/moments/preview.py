@@ -112,7 +112,7 @@ class RestorePreview:
         return ArchivedOffsets.of(manifest.kafka, manifest.kafka_topics)
 
     def _plan_archive(self, entry: BackupEntry, sources: Sources) -> tuple[Plan, int]:
-        """The plan for an archive by its name, and how many of the current events the archive holds."""
+        """Return the plan for a named archive, and how many of the live events the archive holds."""
         known = entry.generation is not None and entry.generation in sources.generations
         target = Target(generation=entry.generation or "", sequence=entry.sequence)
         # Nothing of what an archive claims about its generation counts before that is proven.
@@ -120,14 +120,14 @@ class RestorePreview:
         return Plan(target=target, archive=entry, base=entry.sequence or 0), common
 
     def _common(self, target: Target, sources: Sources) -> int:
-        """The last of the current events that the target has too."""
+        """Return the last live event that the target has too."""
         if sources.live is None:
             return 0
         shared = last_common(sources.generations, target.generation, sources.live.generation)
         return min(shared, sources.live.sequence if target.sequence is None else target.sequence)
 
     def _leaving_quarantine(self, offsets: Mapping[str, Mapping[str, int]]) -> int:
-        """How many messages of the quarantine come behind the offsets of an archive, which knows nothing of them."""
+        """Return how many messages leave the quarantine: those after the offsets of an archive, which lacks them."""
         if self._bus.registry is None:
             return 0
         try:
@@ -138,7 +138,7 @@ class RestorePreview:
         return quarantine_format.leaving((quarantine_format.read_list_key(key)[1] for key in listed), offsets)
 
     def _undo(self) -> dict[str, Any]:
-        """Whether the live database stays for an undo, and which previous ones the next backup removes then."""
+        """Return whether the live database stays for an undo, and which previous ones the next backup removes then."""
         keep, previous = self._settings.keep_undo, list_previous(self._settings.storage_dir)
         staying = [database for database in previous if not database.undone][: max(0, keep - 1)]
         return {"kept": keep > 0, "drops": [database.name for database in previous if database not in staying]}
@@ -161,7 +161,7 @@ class RestorePreview:
 
 
 def _types_after(registry: EventRegistry, sequence: int) -> tuple[list[dict[str, Any]], bool]:
-    """The most frequent types of the later events, and whether all of these were counted. It is only shown."""
+    """Return the most frequent types of the later events, and whether all events were counted. It is only shown."""
     try:
         found = count_types(registry, TypesQuery(after=sequence, limit=MOST_TYPES))
     except (plyvel.Error, DatabaseDamaged):
@@ -170,7 +170,7 @@ def _types_after(registry: EventRegistry, sequence: int) -> tuple[list[dict[str,
 
 
 def _offsets_of(entry: BackupEntry) -> Mapping[str, Mapping[str, int]]:
-    """The next offsets that an archive has, as far as its manifest is one of ours."""
+    """Return the next offsets in the manifest of an archive; none if it is not one of ours."""
     path = Path(entry.path)
     try:
         return msgspec.convert(reader.read_manifest(path).kafka, dict[str, dict[str, int]])

@@ -68,12 +68,11 @@ def replay(
 ) -> int:
     """Append the events of segments, in order, each up to the sequence beside its path; return the last sequence.
 
-    The answers to the requests that stored them come with them, and the keys of those that are to be published.
-    archive: the path of the archive that the database was unpacked from. published: up to which event that is known to
-    be done. Checks every segment against the events before it, and against those of the open database in `present`, as
-    SHA-256 by sequence. Raises JournalDamaged if a segment is damaged,
-    forged, missing, or does not continue the events before it; the error names the `archive` too if that may be wrong
-    instead.
+    Appends the answers to their requests too, and lets the events wait that are to be published. Checks every segment
+    against the events before it, and against those of the open database. archive: the path of the archive that the
+    database was unpacked from. published: no event up to this one waits to be published. present: SHA-256 of events of
+    the open database, by sequence. Raises JournalDamaged if a segment is damaged, forged, missing, or does not continue
+    the events before it; the error also names the `archive` if that may be the wrong one.
     """
     with bulk.bulk_writer(db) as writer:
         base = {} if archive is None else {"archive": archive}
@@ -125,16 +124,16 @@ def _replay(
 
 
 def _published(segments: Sequence[tuple[Path, int]]) -> int:
-    """Return up to which event the segments say that nothing waits to be published.
+    """Return the last event up to which nothing waits to be published, by the segments' headers.
 
-    What a segment says counts for the events of its own generation.
+    A header counts for the events of its own generation.
     """
-    known = 0
+    published = 0
     for path, upto in segments:
         with suppress(JournalDamaged, OSError):  # the replay says what is wrong
             header = segment.read_header(path).header
-            known = max(known, min(header.published, upto) if isinstance(header.published, int) else 0)
-    return known
+            published = max(published, min(header.published, upto) if isinstance(header.published, int) else 0)
+    return published
 
 
 def _oldest_answer(segments: Sequence[tuple[Path, int]]) -> int:
@@ -151,13 +150,13 @@ def _size(path: Path) -> int:
 
 
 def lines_of(source: Segment) -> list[bytes]:
-    """All events of a segment, every byte checked. Raises JournalDamaged, also if the file is missing, or OSError."""
+    """Return all events of a segment, every byte checked. Raises JournalDamaged (also if it is missing) or OSError."""
     with _missing_is_damage(source.path):
         return segment.read_lines(source)
 
 
 def content_of(source: Segment) -> Content:
-    """All events of a segment with the answers to their requests. Raises as `lines_of` does."""
+    """Return all events of a segment with the answers to their requests. Raises as `lines_of` does."""
     with _missing_is_damage(source.path):
         return segment.read_content(source)
 
@@ -174,9 +173,10 @@ def _missing_is_damage(path: Path) -> Iterator[None]:
 
 
 def _append(writer: BulkWriter, path: Path, first: int, lines: Sequence[bytes], recorded: bytes) -> bytes:
-    """Put the events of the segment `path`. Raises JournalDamaged if a line is not the next event.
+    """Put the events of the segment `path`, and return `recordedtime` of the last one.
 
-    recorded: `recordedtime` of the event before, as text, which sorts as the instants do; returns that of the last one.
+    recorded: `recordedtime` of the event before. As text, it sorts as the instants do. Raises JournalDamaged if a line
+    is not the next event.
     """
     for sequence, line in enumerate(lines, first):
         try:
@@ -202,7 +202,7 @@ def recorded_puts(line: bytes, sequence: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def put_answers(db: Any, answers: Iterable[StoredAnswer], since: int = 0) -> None:
-    """Put the answers to requests whose events are put too. since: those that were recorded earlier have expired."""
+    """Put answers to requests. since: an answer that was recorded earlier has expired."""
     _put(db, (put for answer in answers for put in keyed_requests.puts_of_stored(answer, since)))
 
 
@@ -214,7 +214,7 @@ def _put(db: Any, puts: Iterable[tuple[bytes, bytes]]) -> None:
 
 
 def _holds_previous(current: Segment, before: tuple[int, Sequence[bytes]]) -> bool:
-    """Return True if the events that the segment was written after are those of the segment before it."""
+    """Return True if the segment before it has all events after which this segment was written."""
     previous, (first, lines) = current.header.previous, before
     return previous is None or (bool(lines) and first <= previous.first and previous.last < first + len(lines))
 
@@ -224,8 +224,8 @@ def _check_previous(
 ) -> None:
     """Raise JournalDamaged if the segment was written after other events than those of the segment before it.
 
-    before: first sequence and events of that segment; what it lacks is read from `registry`. base: the error's detail
-    about the archive that `registry` was unpacked from.
+    before: first sequence and events of that segment; events that it lacks are read from `registry`. base: names the
+    archive that `registry` was unpacked from, for the error.
     """
     previous = current.header.previous
     if previous is None:
@@ -250,10 +250,9 @@ def _check_previous(
 def _check_overlap(
     current: Segment, lines: Sequence[bytes], registry: EventRegistry, last: int, base: Mapping[str, str]
 ) -> None:
-    """Raise JournalDamaged if the segment has another event than the registry where both overlap.
+    """Raise JournalDamaged if the segment and the registry have different events of the same sequence.
 
-    A copy of the database that is used elsewhere has other events of the same sequences, and makes archives of the same
-    generation.
+    A copy of the database that is used elsewhere stores other events in the same generation, and archives them.
     """
     if current.first <= last <= current.last and lines[last - current.first] != registry.at(last):
         raise JournalDamaged(
@@ -269,9 +268,9 @@ def check_base(
 ) -> None:
     """Raise JournalDamaged if the database of an archive has another event than the journal or the open database.
 
-    A replay compares where it begins. But an archive may have events beyond the journal, or be all that a plan uses.
-    journaled: the path of a segment, and one of its events; a segment that cannot be read tells nothing here. present:
-    as in `replay`. base: how many events of the archive are used.
+    A replay compares only where it begins. But an archive may have events beyond the journal, or a plan may use nothing
+    else. journaled: the path of a segment, and one of its events; ignored if the segment cannot be read. present: as in
+    `replay`. base: how many events of the archive are used.
     """
     if journaled is not None:
         path, sequence = journaled
@@ -289,8 +288,8 @@ def _check_present(path: Path, wanted: Sequence[bytes], first: int, present: Map
     The journal of a copy of the installation, merged into this one, has segments of the same generation.
     """
     for sequence, sha256 in present.items():
-        is_in_it = first <= sequence < first + len(wanted)
-        if is_in_it and hashlib.sha256(wanted[sequence - first]).hexdigest() != sha256:
+        is_replayed = first <= sequence < first + len(wanted)
+        if is_replayed and hashlib.sha256(wanted[sequence - first]).hexdigest() != sha256:
             raise _differs(str(path), sequence, "the present database", segment=str(path))
 
 

@@ -1,7 +1,7 @@
 """What can be restored, as a timeline: the window, generations with their forks, archives, segments and gaps.
 
-All of it but the head of the current generation is found anew at most twice a second, and with much to look at for at
-most a twentieth of the time, whoever asks and how often.
+The head of the current generation is always read. The rest is read at most twice a second, and for at most a twentieth
+of the time if there is much to read, however many clients ask.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from eventvault.restore.swap.previous import PreviousDatabase
 from eventvault.shared_answer import SharedAnswer
 
 _ATTEMPTS = 3
-"""How often the database may be swapped while all is found."""
+"""How often the database may be swapped while everything is read."""
 
 
 class Timeline:
     """See `eventvault.store.ports.restores.Restores.timeline`. Safe to use from many threads.
 
-    previous: returns the databases that restores replaced. shared: seconds that what was found counts; 0: it is found
-    anew each time.
+    previous: returns the databases that restores replaced. shared: for how many seconds an answer is reused; 0: it is
+    made anew each time.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Timeline:
         self._found = SharedAnswer("timeline", self._find)
 
     def invalidate(self) -> None:
-        """Something was changed on request: whoever asked for it sees it next."""
+        """Read all anew for the next answer: somebody changed something, and must see it."""
         self._found.invalidate()
 
     def describe(self, buckets: int | None) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Timeline:
 
 
 class _Found:
-    """What there is, and what is made from it once somebody asks for it."""
+    """What can be restored now, and the descriptions that are made of it on demand."""
 
     def __init__(
         self, locator: MomentLocator, entries: Sequence[BackupEntry], previous: Sequence[PreviousDatabase]
@@ -122,7 +122,7 @@ class _Found:
         }
 
     def _is_branch(self, generation: Generation) -> bool:
-        """Whether there is something in it that the current lineage does not have, or it is the current one."""
+        """Return whether a generation is the current one, or has something that the current lineage lacks."""
         extent = self._family.extents[generation.id]
         return generation.id == self.current or extent.reach > extent.shared or generation.id in self._undoable
 
@@ -207,7 +207,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
 
 
 def _with_head(timeline: dict[str, Any], window: dict[str, Any]) -> dict[str, Any]:
-    """Return the timeline with what was posted since it was found."""
+    """Return the timeline with the events that were posted since it was made."""
     last = window["newest"]["sequence"]
     head = {"lastSequence": last, "lastShared": last, "window": window}
     generations = [

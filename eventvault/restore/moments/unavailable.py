@@ -10,11 +10,11 @@ from eventvault.errors import MomentUnavailable
 def unavailable(
     why: str, *, hint: str, generation: str, window: dict[str, Any], before: bool = False
 ) -> MomentUnavailable:
-    """The error, with the window and its nearer end.
+    """Return the error, with the window and its nearer end.
 
-    window: {oldest, newest}, each {time, sequence}, of the moments of `generation` that are available. `nearest` is its
-    oldest only for a moment `before` the window: who accepts the proposal must not lose everything. No moment follows
-    a gap, as a state needs all events before it.
+    window: {oldest, newest}, each {time, sequence}, of the available moments of `generation`. before: the moment is
+    before the window. Only then is `nearest` the oldest: somebody who accepts the proposal must not lose everything. No
+    moment follows a gap, because a state needs all events before it.
     """
     end = window["oldest" if before else "newest"]
     return MomentUnavailable(why, hint=hint, window=window, nearest=[{"generation": generation, **end}])

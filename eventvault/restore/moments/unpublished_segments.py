@@ -1,7 +1,7 @@
-"""What the journal knows to be unpublished, for a restore that replaces a database which is lost or cannot be read.
+"""Adds the unpublished events of the journal to a database that replaces one which is lost or cannot be read.
 
-The new database has keys for those of its own events. Those that it lacks were acknowledged as well: they wait there
-with their bodies.
+The new database has keys for those that it holds. Those that it lacks were acknowledged as well: they wait there with
+their bodies.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from eventvault.journal.segment import Segment
 from eventvault.restore.swap import unpublished
 
 
-def add_unpublished(staged: Path, journal: JournalFolder, record: JournalRecord | None) -> None:
-    """Let the events wait in the new database `staged` that it lacks and that are not known to be published.
+def add_unpublished(new_database: Path, journal: JournalFolder, record: JournalRecord | None) -> None:
+    """Add the events that the new database lacks and that may be unpublished, so that they wait there.
 
-    record: the journal's of this installation. A segment that cannot be read has none; health names it.
+    record: the journal's record of this installation. A segment that cannot be read adds none; health names it.
     """
     if record is None or not isinstance(record.published, int):
         return
     candidates = [each for each in journal.segments_of(record.installation) if each.header.has_outbox]
     if not candidates:
         return
-    with unpublished.opened(staged) as (db, new):
+    with unpublished.opened(new_database) as (db, new):
         held = dict(lineage(new.identity.by_id(), new.identity.generation))
         unpublished.put(db, (message_of(line) for each in candidates for line in _waiting(each, record, held)))
 
@@ -41,16 +41,16 @@ def _waiting(source: Segment, record: JournalRecord, held: Mapping[str, int]) ->
     after = held.get(generation, 0)
     if source.last <= after:
         return
-    present = dict(lineage(record.registry.by_id(), record.registry.generation)).get(generation, 0)
+    bound = dict(lineage(record.registry.by_id(), record.registry.generation)).get(generation, 0)
     published = record.published if isinstance(record.published, int) else 0
     with suppress(JournalDamaged, OSError):
         lines, _, pending = segment.read_content(source)
         for sequence in sequences_of(within(pending, after, source.last)):
             line = lines[sequence - source.first]
-            if (published < sequence <= present) or (sequence > present and _waits_since(record, line)):
+            if (published < sequence <= bound) or (sequence > bound and _waits_since(record, line)):
                 yield line
 
 
 def _waits_since(record: JournalRecord, line: bytes) -> bool:
-    """Whether an event that an earlier restore took out of the registry may wait still."""
+    """Return whether an event that an earlier restore took out of the registry may still be unpublished."""
     return isinstance(record.waiting_since, int) and event.recorded_of(line) >= record.waiting_since

@@ -18,10 +18,10 @@ def find_beyond(
     *,
     installation: str,
 ) -> Iterator[str]:
-    """Say of each thing what it holds beyond `target`, damaged things included. Nothing: the recovery is complete.
+    """Yield a sentence for each file that holds events beyond `target`, damaged ones included; none: it is complete.
 
-    everything: all sources, those with a known problem too. What nothing holds any more is not named: nobody can decide
-    about it.
+    everything: all sources, also those with a known problem. Events that no file holds are not named: nobody can decide
+    about them.
     """
     generation, sequence = target.generation, target.sequence or 0
     bounds = dict(lineage(everything.generations, generation))
@@ -50,7 +50,7 @@ def _is_ours(archive: BackupEntry, installation: str) -> bool:
 
 
 def _reach(sources: Sources, archive: BackupEntry, generation: str) -> int:
-    """The last event of the lineage of `generation` that the archive has."""
+    """Return the last event of the lineage of `generation` that the archive has."""
     if archive.generation is None or archive.generation not in sources.generations or archive.sequence is None:
         return 0
     return min(archive.sequence, last_common(sources.generations, archive.generation, generation))

@@ -20,7 +20,7 @@ from eventvault.settings import Settings
 def will_start_slowly(
     settings: Settings, catalogue: Catalogue, journal: JournalFolder, drop_folder: DropFolder, *, service_starts: bool
 ) -> bool:
-    """True if a restore, recovery or import comes before the database is opened. service_starts: no take-over."""
+    """Return True if a restore, recovery or import comes before the opening. service_starts: not a take-over."""
     with contextlib.suppress(OSError, EventVaultError):
         if service_starts and (drop_folder.may_restore() or _is_staged(settings)):
             return True

@@ -18,7 +18,7 @@ log = logging.getLogger("BackupManager")
 def forget_generations(
     registry: EventRegistry, catalogue: Catalogue, journal: JournalFolder, storage_dir: Path
 ) -> None:
-    """Forget those without an archive, a segment or a previous database, if the registry has thousands.
+    """Forget generations without an archive, a segment or a previous database, if the registry has thousands.
 
     Call it only while nothing is appended. If BACKUP_DIR cannot be read, nothing is forgotten.
     """

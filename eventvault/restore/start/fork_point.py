@@ -1,7 +1,7 @@
 """Finds the last event that the database shares with what was recorded of its generation, if the two differ after it.
 
-A copy of the installation that goes on elsewhere has other events of the same generation and sequences. If its database
-takes the place of the own one, the last event that both have differs. A damaged file decides nothing.
+A copy of the installation that is used elsewhere stores other events of the same generation and sequences. If its
+database replaces ours, the last event that both have differs. A damaged file decides nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Named(NamedTuple):
 
 
 class ForkFinder:
-    """Compares one event in most cases, and reads more only once that differs. storage_dir: to unpack an archive in."""
+    """Compares one event, and reads more only if that differs. storage_dir: where an archive is unpacked."""
 
     def __init__(self, storage_dir: Path, chores: Chores, history: RecordedHistory) -> None:
         self._storage_dir = storage_dir
@@ -67,7 +67,7 @@ class ForkFinder:
         self._history = history
 
     def find(self, registry: EventRegistry, heads: Mapping[str, ArchiveHead]) -> Fork | None:
-        """Return the fork if the database has other events than were recorded, or that cannot be told now; else None.
+        """Return the fork if the database has other events than were recorded, or if that is not known now; else None.
 
         heads: the furthest archive of each generation. A generation that began unchecked is compared with what was
         recorded of its parent, too. Raises Cancelled.
@@ -90,7 +90,7 @@ class ForkFinder:
         return None
 
     def _find(self, registry: EventRegistry, generation: str, last: int, archive: ArchiveHead | None) -> int | None:
-        """Return the last common event; None if none of the first `last` events is known to differ."""
+        """Return the last common event; None if no difference is found in the first `last` events."""
         floor = registry.identity.by_id()[generation].fork_sequence
         named = self._history.segments_named(generation)
         names = sorted(_Named(min(end, last), first, path) for first, end, path in named if first <= last)
@@ -100,7 +100,7 @@ class ForkFinder:
             tied = [name for name in names if name.common == common]
             del names[-len(tied) :]
             verdicts = [self._agrees(registry, name) for name in tied]
-            if True in verdicts:  # another one is of a copy whose journal was merged into this one
+            if True in verdicts:  # a segment that differs is of a copy whose journal was merged into this one
                 journaled = common
             elif False in verdicts:
                 differing = tied[verdicts.index(False)]
@@ -110,7 +110,7 @@ class ForkFinder:
         return self._find_in_archive(registry, archive, generation, journaled, floor)
 
     def _agrees(self, registry: EventRegistry, name: _Named) -> bool | None:
-        """Return whether a segment has the database's event, the last that both have; None if it decides nothing."""
+        """Return whether the last event that segment and database have is the same; None if that cannot be read."""
         lines = self._lines(name)
         return None if lines is None else lines[name.common - name.first] == registry.at(name.common)
 
@@ -119,7 +119,7 @@ class ForkFinder:
             return self._history.lines_if_ours(name.path)
         except JournalUnreadable:
             raise
-        except (JournalDamaged, FileNotFoundError) as error:  # one that is not there has just been merged
+        except (JournalDamaged, FileNotFoundError) as error:  # a missing one has just been merged
             log.warning("the database is not compared with %s: %s", name.path, text_of(error))
             return None
 
@@ -128,7 +128,7 @@ class ForkFinder:
     ) -> int:
         """Return the last common event before that of `differing`. earlier: other segments, in order.
 
-        floor: an event up to which all are the same.
+        floor: all events up to this one are the same.
         """
         low, high = 0, len(earlier)
         while low < high:
@@ -188,9 +188,10 @@ class ForkFinder:
     def _find_in_archive(
         self, registry: EventRegistry, archive: ArchiveHead, generation: str, journaled: int, floor: int
     ) -> int | None:
-        """Compare with an archive beyond the event `journaled`, the last one that the journal shares.
+        """Return the last event that the database shares with an archive; None if no difference is found.
 
-        An archive that has another one there is of a copy itself.
+        journaled: the last event that the journal and the database share. An archive with another event there is of a
+        copy itself.
         """
         if self._ends_alike(registry, archive):
             return None
@@ -208,13 +209,13 @@ class ForkFinder:
             return _last_common(registry, max(journaled, floor), archive.sequence, archived.at)
 
     def _ends_alike(self, registry: EventRegistry, archive: ArchiveHead) -> bool:
-        """Return whether the database's event was recorded when the manifest says that the archive's last one was."""
+        """Return whether the database's event has the recorded time of the archive's last one, by its manifest."""
         end = self._history.end_of(archive)
         return end is None or end.encode() == registry.at(archive.sequence)[RECORDED_TIME]
 
 
 def _unchecked_lineage(identity: StoreIdentity) -> Iterator[tuple[str, int]]:
-    """Yield the current generation and those that it goes on from without a comparison, each with its last event."""
+    """Yield the current generation and those that it continues without a comparison, each with its last event."""
     generations = identity.by_id()
     for generation, bound in lineage(generations, identity.generation):
         yield generation, bound
@@ -223,6 +224,6 @@ def _unchecked_lineage(identity: StoreIdentity) -> Iterator[tuple[str, int]]:
 
 
 def _last_common(registry: EventRegistry, shared: int, differing: int, recorded: Callable[[int], bytes]) -> int:
-    """Return the last event from `shared` on, before `differing`, that is as it was recorded: all up to it are."""
+    """Return the last event that is as recorded, from `shared` on and before `differing`; all before it are, too."""
     candidates = range(shared + 1, differing)
     return shared + bisect_left(candidates, True, key=lambda sequence: recorded(sequence) != registry.at(sequence))

@@ -1,8 +1,8 @@
 """Compares the database, each time it is opened, with what was recorded of its generation in BACKUP_DIR.
 
-A database that lacks recorded events is an old copy, or lost the end of its log. What archives and journal continue
-without a hole is replayed. Else new events must not get the sequences of those: a generation begins where the database
-ends, and health says `rolled_back` with the restore that brings the rest back, until that is done or accepted.
+A database that lacks recorded events is an old copy, or lost the end of its log. Events that archives and journal have
+without a hole are replayed. If some stay missing, new events must not get their sequences: a generation begins where
+the database ends, and health says `rolled_back` with the restore that brings them back, until that is done or accepted.
 
 The database of a copy that was used elsewhere has other events than were recorded. Then a generation begins too, after
 the last event that both have.
@@ -77,7 +77,7 @@ class HeadCheck:
         self._update_problems(registry.identity)
 
     def each_second(self, registry: EventRegistry | None) -> None:
-        """Compare again what began unchecked, once BACKUP_DIR can be read."""
+        """Compare generations that began unchecked again, once BACKUP_DIR can be read."""
         if registry is not None and time.monotonic() > self._recheck_due:
             self._recheck_due = time.monotonic() + RECHECK_SECONDS
             for begun in _begun_without_restore(registry.identity):
@@ -85,7 +85,7 @@ class HeadCheck:
                     self._recheck(registry.identity, begun)
 
     def settle_copied(self, query: ScanQuery) -> None:
-        """Forget each problem whose events were all appended to the present. query: what was appended."""
+        """Settle each problem whose events were all appended to the live registry. query: what was appended."""
         for problem in self._problems.waiting():
             if problem.code == CODE and _is_covered(problem, query):
                 try:
@@ -97,7 +97,7 @@ class HeadCheck:
     def _compare(self, registry: EventRegistry, before: Head | None) -> Fork | None:
         """Replay what can be replayed, and return where a generation begins and why, if it must.
 
-        An error of BACKUP_DIR is no reason to keep the database closed, but one of the database is: the next opening
+        An error of BACKUP_DIR does not keep the database closed. An error of the database does: the next opening
         continues the replay.
         """
         generation = registry.identity.generation
@@ -138,7 +138,7 @@ class HeadCheck:
         return None if 0 < known <= registry.last_sequence else fork
 
     def _recorded_generations(self, identity: StoreIdentity) -> list[Generation]:
-        """Return the generations that BACKUP_DIR tells of, which began before the one that begins now."""
+        """Return the generations in BACKUP_DIR, all of which began before the one that begins now."""
         try:
             return list(self._history.sources(identity).generations.values())
         except (EventVaultError, OSError) as error:
@@ -173,9 +173,9 @@ class HeadCheck:
 
 
 def _continues(registry: EventRegistry, before: Head | None) -> bool:
-    """Return whether the database is the one that this process had open before, or one that replaced it in a restore.
+    """Return whether this process had the database open before, or a restore replaced the one that it had.
 
-    What replaced it knows its generation; a copy that is older does not.
+    A database that replaced it knows its generation; an older copy does not.
     """
     if before is None:
         return False
@@ -191,9 +191,9 @@ def _begun_without_restore(identity: StoreIdentity) -> list[Generation]:
 
 
 def _is_covered(problem: Problem, query: ScanQuery) -> bool:
-    """Whether `query` asks for all that can be restored of what `problem` names.
+    """Return whether `query` asks for all events that can be restored of those that `problem` names.
 
-    That begins with event 1: the database may have gone on elsewhere, so that its events before the fork differ too.
+    They begin with event 1: the database may have continued elsewhere, so that its events before the fork differ too.
     """
     generation, last = problem.details.get("generation"), problem.details.get("sequence")
     if generation is None or last is None or query.upto is None:

@@ -1,7 +1,8 @@
 """Replays into the open database the events that it lost and that archives and journal have.
 
-Only what continues it without a hole, and has the same bytes where both have the same events. The last events of a
-segment are in one write with the Kafka offsets behind them, so a kill at any instant leaves a prefix of the history.
+It replays only what continues the database without a hole, and has the same bytes of the events that both have. The
+last events of a segment are in one write with the Kafka offsets after them, so a kill at any instant leaves a prefix of
+the history.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _BATCH_BYTES = 8 * 2**20
 class _Part(NamedTuple):
     """Consecutive events from `first` on, with the answers to their requests.
 
-    offsets: Kafka's keys and values behind the last one. pending: the events that are to be published.
+    offsets: Kafka's keys and values after the last one. pending: the events that are to be published.
     """
 
     name: str
@@ -59,7 +60,7 @@ class _Part(NamedTuple):
 
 
 class HeadReplay:
-    """Replays into one database. storage_dir: where an archive is unpacked meanwhile. proof: what proves an archive."""
+    """Replays into one database. storage_dir: where archives are unpacked. proof: proves which archives are ours."""
 
     def __init__(
         self, storage_dir: Path, chores: Chores, registry: EventRegistry, sources: Sources, proof: Proof
@@ -76,7 +77,7 @@ class HeadReplay:
         self._published = published_of(segment.header for segment in self._segments) or 0
 
     def run(self) -> None:
-        """Replay as much as possible. What cannot be read or does not continue the database is passed over.
+        """Replay as much as possible. Skips what cannot be read or does not continue the database.
 
         Raises OSError or plyvel.Error if the database cannot be written, and Cancelled.
         """
@@ -115,13 +116,13 @@ class HeadReplay:
             return
         lines, answers, pending = content_of(source)
         if self._is_preceded(source):
-            behind = offsets.to_metadata(source.header.kafka)
-            yield _Part(str(source.path), source.first, lines, answers, behind, pending)
+            kafka = offsets.to_metadata(source.header.kafka)
+            yield _Part(str(source.path), source.first, lines, answers, kafka, pending)
         else:
             log.error("%s was written after other events than those here: it is not replayed", source.path)
 
     def _is_preceded(self, source: Segment) -> bool:
-        """Return whether the events before a segment are those that it was written after."""
+        """Return whether the database has the events after which the segment was written."""
         last, previous = self._registry.last_sequence, source.header.previous
         if source.first <= last or last == 0:
             return True  # `_continues` compares the events that both have
@@ -151,14 +152,14 @@ class HeadReplay:
     def _parts_of_archive(self, entry: BackupEntry) -> Generator[_Part]:
         last = self._registry.last_sequence
         with unpacked_archive(self._storage_dir, self._chores, self._registry.identity, entry, self._proof) as archived:
-            behind = archived.scan_meta(keys.KAFKA)
+            kafka = archived.scan_meta(keys.KAFKA)
             for first in range(max(1, last), archived.last_sequence + 1, _BATCH_EVENTS):
                 upto = min(first + _BATCH_EVENTS - 1, archived.last_sequence)
                 lines = [value for _, value in archived.events(first - 1, upto)]
                 answers = list(archived.answers(first, upto))
                 pending = joined(archived.outbox.runs(first - 1, upto))
-                last_behind = behind if upto == archived.last_sequence else {}
-                yield _Part(entry.name, first, lines, answers, last_behind, pending)
+                is_last = upto == archived.last_sequence
+                yield _Part(entry.name, first, lines, answers, kafka if is_last else {}, pending)
 
     def _continues(self, part: _Part) -> bool:
         """Return whether the part begins at the next event or before it, and both have the same events until there."""
@@ -207,7 +208,7 @@ def unpacked_archive(
 
 
 def _fitting(lines: Sequence[bytes]) -> int:
-    """Return how many of the events make up one write, at least one."""
+    """Return how many of the events fit into one write, at least one."""
     total = 0
     for count, line in enumerate(lines[:_BATCH_EVENTS]):
         total += len(line)

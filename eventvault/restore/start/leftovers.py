@@ -1,7 +1,7 @@
-"""What killed processes wrote half: found before this store serves, removed once its start knows what is still needed.
+"""Unfinished files of killed processes: found before this store serves, removed once the start knows which it needs.
 
-A store answers while it starts, and what it writes then has temporary files and folders of its own. So only what was
-there before its first answer is a leftover.
+A store answers while it starts, and has temporary files and folders of its own then. So only those that exist before
+its first answer are leftovers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Leftovers:
     def remove_from_storage(self) -> None:
         """Remove the files, and the folders that no intent names.
 
-        While the staged restore cannot be read, which a take-over meets, none that it may name is removed.
+        While the staged restore cannot be read, as a take-over may find, no folder that it may name is removed.
         """
         needed: tuple[str, ...] = ()
         intents = [read_intent(self._storage_dir)]
@@ -69,5 +69,5 @@ def _remove(leftovers: list[Path]) -> None:
                 remove_durably(path)
         except FileNotFoundError:
             continue
-        except OSError as error:  # on a read-only disk, say: the database can be read nevertheless
+        except OSError as error:  # for example on a read-only disk: the database can be read nevertheless
             log.warning("%s cannot be removed before the next start: %s", path, error)

@@ -32,10 +32,11 @@ class RecoverySources(NamedTuple):
 
 
 def is_lost(database: Path, find_sources: Callable[[], RecoverySources]) -> bool:
-    """True if there is no database: no folder, an empty one, or the rest after a removal under a running store.
+    """Return True if there is no database: no folder, an empty one, or remains of one that was removed.
 
-    LevelDB writes CURRENT when it creates a database and always has it afterwards; a store that still runs recreates
-    other files. Such a rest counts as a database if there is nothing to recover from: nothing else may exist.
+    LevelDB writes CURRENT when it creates a database and always has it afterwards. If the folder is removed under a
+    running store, that store creates other files again. Such remains count as a database if there is nothing to recover
+    from: nothing else may exist.
     """
     if not database.exists():
         return True
@@ -45,7 +46,7 @@ def is_lost(database: Path, find_sources: Callable[[], RecoverySources]) -> bool
 
 
 def find_recovery_sources(catalogue: Catalogue, journal: JournalFolder) -> RecoverySources:
-    """What BACKUP_DIR holds of this installation. May raise BackupsUnavailable or OSError."""
+    """Return what BACKUP_DIR holds of this installation. May raise BackupsUnavailable or OSError."""
     catalogue.reread()
     entries = catalogue.entries()
     ours = [entry for entry in entries if entry.is_ours]

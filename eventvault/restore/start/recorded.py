@@ -23,7 +23,7 @@ from eventvault.restore.moments.replay import lines_of
 
 
 class Recorded(NamedTuple):
-    """What BACKUP_DIR has of a generation. last: its last event. latest: the newest of those that followed it, if any.
+    """What BACKUP_DIR has of a generation. last: its last event. latest: its newest descendant, if any.
 
     heads: of each generation, the archive with the most events.
     """
@@ -34,9 +34,9 @@ class Recorded(NamedTuple):
 
 
 class Beyond(NamedTuple):
-    """The last moment that can be restored of what a database lacked: an event of a generation.
+    """The last event that can be restored of the events that a database lacked.
 
-    after_gap: the first and the last event that segments hold after it, behind events that nothing holds.
+    after_gap: the first and the last event that segments hold after it, beyond a gap that nothing holds.
     """
 
     generation: str
@@ -45,7 +45,7 @@ class Beyond(NamedTuple):
 
 
 class RecordedHistory:
-    """Reads BACKUP_DIR only, never the database that is given. Methods may raise OSError and BackupsUnavailable."""
+    """Reads only BACKUP_DIR, never the database. Methods may raise OSError and BackupsUnavailable."""
 
     def __init__(self, backup_dir: Path, catalogue: Catalogue, heads: ArchiveHeads, journal: JournalFolder) -> None:
         self._folder = backup_dir
@@ -60,12 +60,12 @@ class RecordedHistory:
     def find(self, identity: StoreIdentity, *, is_known: bool = False) -> Recorded:
         """Return how far the current generation was recorded.
 
-        It reads names, the journal's record and a cache, and no archive but the first of a generation that `identity`
-        does not have. So it is quick at any number of archives that were looked at before. is_known: this process knows
-        that the database lacks nothing of the one that it had open before. Then archives that came meanwhile are not
-        read: there may be thousands, and everybody waits.
+        It reads names, the journal's record and a cache, and one archive of each generation that `identity` does not
+        have. So it is quick however many archives were read before. is_known: this process knows that the database
+        lacks nothing of the one that it had open before. Then new archives are not read: there may be thousands, and
+        everybody waits.
         """
-        self._catalogue.check_folder()  # what another folder lacks is no proof that nothing was recorded
+        self._catalogue.check_folder()  # another folder would lack everything, which proves nothing
         current, record = identity.generation, self._journal.read_record()
         heads = self._heads.by_generation(may_read_archives=not is_known)
         recorded = [self._journal.last_named(current)]
@@ -102,7 +102,7 @@ class RecordedHistory:
         registry.change_beside(lambda db: dead_letters.put_back(db, self._journal.root, self._catalogue.installation))
 
     def sources(self, identity: StoreIdentity) -> Sources:
-        """Return what is proven and can be restored, without the database itself."""
+        """Return the proven sources of a restore, without the database itself."""
         segments = self._journal.segments_of(self._catalogue.installation)
         entries = [entry for entry in self._heads.entries() if entry.origin_proven and not entry.problem]
         record = self._journal.read_record()
@@ -116,7 +116,7 @@ class RecordedHistory:
         """Return what can be restored of the history that the generation `begun` does not continue."""
         sources = self.sources(identity)
         earlier = begun.parent or begun.id
-        if begun.reason != UNCHECKED:  # what began unchecked went on with the events of the database itself
+        if begun.reason != UNCHECKED:  # one that began unchecked continued the events of the database itself
             line = (name for name, _ in lineage(sources.generations, earlier))
             earlier = next((name for name in line if _lacks_events_of(sources, name, begun.fork_sequence)), earlier)
         latest = _latest(sources.generations, identity, earlier)
@@ -169,14 +169,14 @@ def _by_id(generations: Iterable[Generation]) -> dict[str, Generation]:
 
 
 def _lacks_events_of(sources: Sources, generation: str, fork: int) -> bool:
-    """Return whether it is this generation whose events after `fork` the database lacks.
+    """Return whether the events after `fork` that the database lacks are of this generation.
 
-    What began unchecked only continued another generation, unless it has recorded events of its own beyond `fork`.
+    One that began unchecked only continued another generation, unless it has recorded events of its own beyond `fork`.
     """
-    present = sources.generations[generation]
-    if present.reason != UNCHECKED:
+    begun = sources.generations[generation]
+    if begun.reason != UNCHECKED:
         return True
-    if fork < present.fork_sequence:
+    if fork < begun.fork_sequence:
         return False
     ends = [each.last for each in sources.segments if each.generation == generation]
     ends += [entry.sequence or 0 for entry in sources.archives if entry.generation == generation]

@@ -59,14 +59,14 @@ Omissions = list[EventVaultError | str]
 
 
 class Beyond(NamedTuple):
-    """What there is beyond the event to which a database would be recovered."""
+    """Reasons to believe that events exist beyond the target to which a database would be recovered."""
 
     target: Target
     reasons: list[str]
 
 
 class _Incomplete(DatabaseMissing):
-    """Nothing was recovered, because something would be lost that nobody has accepted to lose."""
+    """Nothing was recovered: events would be lost, and nobody has accepted that."""
 
 
 class Recoverer:
@@ -94,11 +94,11 @@ class Recoverer:
         """Why that try was refused, if somebody can accept it."""
 
     def find_sources(self) -> RecoverySources:
-        """What a database that this installation had can be recovered from."""
+        """Return what this installation's lost database can be recovered from."""
         return find_recovery_sources(self._catalogue, self._journal)
 
     def fresh_identity(self) -> StoreIdentity:
-        """Return the identity of a registry that begins anew, later than all that BACKUP_DIR has of ours."""
+        """Return the identity of a registry that begins anew, after all of our generations in BACKUP_DIR."""
         before: Collection[Generation] = ()
         try:
             before = self._locator.ours(self._locator.sources(doubtful=True)).generations.values()
@@ -110,7 +110,7 @@ class Recoverer:
         """Recover to the last event that can be restored. Raises DatabaseMissing if there is none, or NoSpace.
 
         A start is tried every second. After a failure the same files are not read again before one of them changes.
-        An archive that cannot be read now is no failure: it may be good, so the start is tried again.
+        An archive that cannot be read now does not count as a failure: it may be good, so the start is tried again.
         """
         database, backups = self._settings.database, self._settings.backup_dir
         files = self._source_files()
@@ -142,7 +142,7 @@ class Recoverer:
         self._warned = text
 
     def _swap_and_finish(self, intent: Intent, reasons: list[str]) -> None:
-        """Say in the log and in health's last restore what was recovered, and what was not."""
+        """Swap and finish, and say in the log and in health's last restore what was recovered, and what was not."""
         restored = intent.restored
         events = f"{counted(restored.events, 'event')} {'was' if restored.events == 1 else 'were'}"
         notes = [f"{self._settings.database} was gone: {events} recovered from {restored.source}"]
@@ -158,7 +158,7 @@ class Recoverer:
             log.warning("%s", note)
 
     def _source_files(self) -> dict[Path, FileIdentity | None]:
-        """The identities of the archives and the journal's files: recovery has the same result until one changes."""
+        """Return the identities of archives and journal files: recovery has the same result until one changes."""
         archives = [Path(entry.path) for entry in self._catalogue.entries()]
         journal = [file for folder in (self._journal.root, *matching(self._journal.root)) for file in matching(folder)]
         return {path: FileIdentity.at(path) for path in (*archives, *journal)}
@@ -205,7 +205,7 @@ class Recoverer:
         return [*ours, *(entry for entry in archives if not entry.is_ours)]
 
     def _build_latest(self, omissions: Omissions, *, was_empty: bool, doubtful: bool) -> Intent | None:
-        """Build the last event of the current lineage that can be restored. was_empty: none is as good."""
+        """Build up to the last event of the current lineage that can be restored. was_empty: no event suffices."""
         everything = self._locator.sources(doubtful=doubtful)
         generation = self._locator.current_generation(everything)
         if generation is None:
@@ -255,7 +255,7 @@ class Recoverer:
             omissions.append(f"the events up to {last}, which neither an archive nor the journal has any more")
 
     def _find_beyond(self, target: Target) -> Beyond:
-        """What archives and journal hold beyond `target`, all that is damaged included."""
+        """Return what archives and journal hold beyond `target`, damaged files included."""
         everything = self._locator.sources(doubtful=True)
         reasons = list(
             find_beyond(everything, target, self._journal.quarantined(), installation=self._catalogue.installation)
@@ -282,14 +282,14 @@ class Recoverer:
         return self._refused is not None and self._problems.is_accepted(self._refused)
 
     def _last_recorded(self, generation: str) -> int:
-        """The last event that a generation had, by the journal's record and the quarantined segments."""
+        """Return the last event that a generation had, by the journal's record and the quarantined segments."""
         record = self._locator.our_record()
         recorded = record.sequence if record is not None and record.registry.generation == generation else 0
         quarantined = [segment.last for segment in self._journal.quarantined() if segment.generation == generation]
         return max([recorded, *quarantined])
 
     def _check_readable(self, sources: Sources, plan: Plan) -> None:
-        """Raises BackupsUnavailable if a segment that cannot be read may hold events after the plan's target."""
+        """Raise BackupsUnavailable if a segment that cannot be read may hold events after the plan's target."""
         bounds = dict(lineage(sources.generations, plan.target.generation))
         for error in self._journal.segments()[1]:
             segment = segment_of(error)
@@ -298,22 +298,22 @@ class Recoverer:
                 raise _unreadable_now(error)
 
     def _recorded_offsets(self, plan: Plan) -> Offsets:
-        """Kafka's offsets at the plan's target, if the journal's record has them: a restore may have moved them."""
+        """Return Kafka's offsets at the plan's target if the journal's record has them: a restore may have set them."""
         record = self._locator.our_record()
         target = (plan.target.generation, plan.target.sequence)
         return record.kafka if record and (record.registry.generation, record.sequence) == target else {}
 
     def _recorded_as_published(self, plan: Plan) -> int:
-        """Up to which event nothing waits to be published, by the journal's record; 0 if that is not known."""
+        """Return the last event up to which nothing waits to be published, by the journal's record; 0 if unknown."""
         record = self._locator.our_record()
         if record is None or record.registry.generation != plan.target.generation:
             return 0
         return record.published if isinstance(record.published, int) else 0
 
     def _trusted(self, sources: Sources, generation: str) -> Sources:
-        """What this installation made; if that does not reach the last event, also archives that are not proven.
+        """Return what this installation made; if that does not reach the last event, also archives that are not proven.
 
-        These are the ones that claim to be made here, and those of older generations, which it may have begun with.
+        These are archives that claim to be made here, and those of older generations, from which it may have begun.
         """
         ours = self._locator.ours(sources)
         if generation in ours.generations and plans.reachable(ours, generation) >= self._last_needed(generation):
@@ -331,7 +331,7 @@ class Recoverer:
         return not archive.is_ours and (claims_ours or archive.generation != generation)
 
     def _was_empty(self) -> bool:
-        """True if neither the journal's record nor any other file shows that the lost registry had an event."""
+        """Return True if neither the journal's record nor another file shows that the lost registry had an event."""
         record = self._locator.our_record()
         sources = self._locator.sources()
         with_events = [segment.generation for segment in self._locator.ours(sources).segments]
@@ -355,7 +355,7 @@ def _unreadable_now(error: EventVaultError) -> BackupsUnavailable:
 
 
 def _blamed(error: ArchiveError | BackupNotFound, plan: Plan, sources: Sources) -> set[Path]:
-    """What to exclude after a failure: the segment that it names, else the archive, else all segments of the plan."""
+    """Return the files to exclude after an error: its segment, else the archive, else all segments of the plan."""
     segment, archive = error.details.get("segment"), error.details.get("archive")
     if segment is not None and archive is not None:
         return {plans.choose_conflicting(sources, plan.target.generation, Path(archive), Path(segment))}
@@ -367,12 +367,12 @@ def _blamed(error: ArchiveError | BackupNotFound, plan: Plan, sources: Sources) 
 
 
 def _is_conflict(error: EventVaultError) -> bool:
-    """Return True for two files that hold different events: without one of them, its events are lost."""
+    """Return True if the error names two files that hold different events: without one of them, its events are lost."""
     return {"segment", "archive"} <= error.details.keys()
 
 
 def _check_archives_readable(sources: RecoverySources) -> None:
-    """Raises BackupsUnavailable for an archive that may hold later events, and that cannot be read now."""
+    """Raise BackupsUnavailable for an archive that may hold later events, and that cannot be read now."""
     for entry in sources.archives:
         if entry.unreadable:
             raise _archive_unreadable_now(f"{entry.name}: {entry.problem}")

@@ -127,8 +127,8 @@ class Startup:
     def _restore_dropped(self) -> None:
         """Restore the newest good archive in `restore/`.
 
-        An older one does not replace it if it cannot be read, if, say, the disk is full, or if the newest is still
-        being copied: the next start would restore that on top.
+        If the newest cannot be read, or is still being copied, or the disk is full, no older one is restored in its
+        place: the next start would restore the newest on top.
         """
         candidates = self._drop_folder.candidates()
         builder = self._restorer.builder
@@ -156,7 +156,7 @@ class Startup:
 
     @contextlib.contextmanager
     def _listed(self, kind: str, deed: str = "", about: str = "") -> Iterator[Operation]:
-        """Show the work of this context in the list of operations. It cannot be cancelled: nothing else can start."""
+        """List the work of this context as an operation. It cannot be cancelled: the start needs it."""
         operation_id = self._operation_ids.get(kind)
         with self._operations.internal(
             kind, kind, self._started_by, operation_id, deed=deed or kind, about=about
@@ -198,7 +198,7 @@ class Startup:
             self._import_or_mark()
 
     def _import_or_mark(self) -> None:
-        """Import a foreign database; mark ours if its mark is missing. One of unknown origin stays as it is."""
+        """Import a foreign database; mark ours if it has no mark. A database of unknown origin stays as it is."""
         database = self._settings.database
         if not in_place.has_files(database) or (database / data_folders.DATABASE_MARK).exists():
             return
@@ -210,7 +210,7 @@ class Startup:
             write_durably(database / data_folders.DATABASE_MARK, b"")
 
     def _replace_missing(self) -> None:
-        """Recover the database or create one; a rest of the lost one is renamed, never removed."""
+        """Recover the database or create one; the remains of the lost one are renamed, never removed."""
         database = self._settings.database
         check_free(database)
         sources = self._recoverer.find_sources()
@@ -240,7 +240,7 @@ class Startup:
         log.info("a new registry was created in %s", database)
 
     def _create(self, database: Path) -> None:
-        """Create an empty registry, also in a folder that cannot be renamed."""
+        """Create an empty registry. The folder may exist: one that cannot be renamed."""
         identity = self._recoverer.fresh_identity()
         if not database.exists():
             create_database(database, identity)
