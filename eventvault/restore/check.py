@@ -30,8 +30,8 @@ from eventvault.restore.unpacked import ArchiveFacts, check_database
 from eventvault.restore.unproven import UnprovenDatabase
 
 Depth = Literal["digests", "members", "records"]
-"""How an archive of ours is read: its bytes are compared with its digests; every gzip member is inflated too; it is
-unpacked too, and every block of its tables and every record is read."""
+"""How an archive of ours is read. `digests`: its bytes are compared with its digests. `members`: every gzip member is
+inflated too. `records`: it is unpacked too, and every block of its tables and every record is read."""
 
 
 def check_archive(
@@ -45,12 +45,11 @@ def check_archive(
 ) -> dict[str, Any]:
     """Read an archive of any origin from end to end. Raises ArchiveError, NoSpace.
 
-    Returns {digest, sha256, sealed, checked, records}: what stands for the archive's bytes and what its end says,
-    `checked` as in the catalogue, and whether every record of an archive of ours was read. A foreign archive has no
-    checksums but LevelDB's, so its records are always read. scratch: the folder to unpack in. rate: the limit in bytes
-    of the archive a second (0: none). skipped: runs whose shared blocks a check of digests need not read: offset, and
-    what `SkippedRuns` has. proof: a `Proof`; the records of an archive that is not proven are read as strictly as a
-    restore would.
+    Returns {digest, sha256, sealed, checked, records}: the digests of the archive's bytes, its seal, `checked` as in
+    the catalogue, and whether every record of an archive of ours was read. A foreign archive has only LevelDB's
+    checksums, so its records are always read. scratch: the folder to unpack in. rate: the limit in bytes of the archive
+    a second (0: none). skipped: runs whose shared blocks a check of digests need not read: offset, and the two numbers
+    of `SkippedRuns`. proof: a `Proof`; an archive that is not proven is read as strictly as by a restore.
     """
     path = Path(archive)
     before = FileIdentity.of(path.stat())
@@ -69,7 +68,7 @@ def check_archive(
 def _check_own(
     path: Path, depth: Depth, folder: Path, progress: Progress | None, facts: ArchiveFacts, skipped: SkippedRuns
 ) -> dict[str, Any]:
-    """Check an archive of ours. The SHA-256 of the whole file is taken along where it costs less than 10 %."""
+    """Check an archive of ours. The SHA-256 of the whole file is computed too where that costs less than 10 %."""
     with_sha256 = depth == "records" or progress is not None
     if depth == "records":
         archive = _check_records(path, folder, progress, facts)
@@ -111,7 +110,7 @@ def _check_records(path: Path, folder: Path, progress: Progress | None, facts: A
 
 
 def _check_unproven(path: Path, database: Path, about: Manifest | None, progress: Progress | None) -> None:
-    """Read what a restore would, and the filters of the tables too, which it does not use."""
+    """Read all that a restore reads, and the filters of the tables, which it does not use."""
     with as_archive_error(path):
         check_bounds(database)
         check_all_tables(database, 1 if progress is not None else None)
@@ -119,7 +118,7 @@ def _check_unproven(path: Path, database: Path, about: Manifest | None, progress
 
 
 def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> dict[str, Any]:
-    """Read what an import would read, or what a restore would if it is a repacked database of ours."""
+    """Read all that an import reads, or that a restore reads if it is a repacked database of ours."""
     try:
         unpacked = any_tar.unpack_foreign(path, folder, progress=progress)
         with as_archive_error(path):

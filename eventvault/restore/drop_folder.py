@@ -1,11 +1,10 @@
 """`restore/`: the service restores an archive in here when it starts, then moves it to `restore/restored/`.
 
-An incomplete, damaged or unsupported file stays where it is, and `problems` names it, as it does with a file whose name
-is not UTF-8. Notes on disk remember a file
-that cannot be moved, so that it is restored once, and those that were skipped for a newer one. They recognise a file by
-its content, wherever it is and whatever its times are, until a start finds it gone. A store that takes over reads the
-notes. A second copy of them is in BACKUP_DIR: if STORAGE_DIR is lost, an old file must not be restored in place of what
-can be recovered.
+An incomplete, damaged or unsupported file stays where it is, and `problems` names it, like a file whose name is not
+UTF-8. Notes on disk remember a restored file that cannot be moved, so that it is restored once, and files that were
+skipped for a newer one. They recognise a file by its content, whatever its folder and times are, until a start finds it
+gone. A store that takes over reads the notes. A second copy of them is in BACKUP_DIR: if STORAGE_DIR is lost, an old
+file must not be restored in place of what can be recovered.
 """
 
 from __future__ import annotations
@@ -52,10 +51,10 @@ SETTLED_NS = 2 * 10**9
 class DroppedFile(msgspec.Struct, frozen=True):
     """A file in `restore/`, recognised by its content. It is JSON on disk.
 
-    modified, changed: mtime and ctime in ns; changed is 0 if it is not compared. EventVault 0.1.0 knows a file by these
-    and its name and size. sha256: of the content; empty in what 0.1.0 wrote, and of a file that cannot be read or is no
-    archive: a large one would delay the start.
-    unchanged: as long as the file has this identity, it has that content and need not be read.
+    modified, changed: mtime and ctime in ns; changed is 0 if it is not compared. EventVault 0.1.0 recognises a file by
+    these and its name and size. sha256: of the content; empty if 0.1.0 wrote it, or if the file cannot be read or is no
+    archive: a large one would delay the start. unchanged: while the file has this identity, it has this content and
+    need not be read.
     """
 
     name: str
@@ -79,7 +78,7 @@ class DroppedFile(msgspec.Struct, frozen=True):
 
     @classmethod
     def at(cls, path: Path, *, with_ctime: bool = False) -> DroppedFile:
-        """`read`; of a file that cannot be read only what `stat` says. Raises FileNotFoundError."""
+        """Do `read`; for a file that cannot be read, use only `stat`. Raises FileNotFoundError."""
         try:
             present = cls.read(path)
         except FileNotFoundError:
@@ -91,11 +90,11 @@ class DroppedFile(msgspec.Struct, frozen=True):
         return present if with_ctime else msgspec.structs.replace(present, changed=0)
 
     def is_unchanged(self, path: Path) -> bool:
-        """True if `path` is proven to have this content without being read. Raises OSError."""
+        """Return True if `path` certainly has this content, without reading it. Raises OSError."""
         return self.unchanged == FileIdentity.of(path.stat(), with_ctime=True)
 
     def is_same(self, present: DroppedFile) -> bool:
-        """True if `present` has the same content; if one of the two was not read, by name, size and times."""
+        """Return True if both have the same content; if one was not read, if name, size and times are the same."""
         if self.sha256 and present.sha256:
             return (self.size, self.sha256) == (present.size, present.sha256)
         by_name = (self.name, self.size, self.modified) == (present.name, present.size, present.modified)
@@ -116,7 +115,7 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ""
 
     def renewed(self, path: Path, present: DroppedFile) -> Note:
-        """Return the note of the same content that has another place or other times now."""
+        """Return this note for the same content, which has another path or other times now."""
         changed = present.changed if self.file.changed else 0
         rest = self.message.partition(f"/{self.file.name} was ")[2]
         file = msgspec.structs.replace(present, changed=changed)
@@ -135,12 +134,12 @@ class DropFolder:
         self._unreadable: list[Problem] = []
         self._not_utf8: list[Path] = []
         self._hold: Problem | None = None
-        """Why nothing is restored: what was dealt with before is not known."""
+        """Why nothing is restored: it is not known which files earlier starts dealt with."""
         self._notes = self._remembered()
 
     @property
     def problems(self) -> list[Problem]:
-        """One for each file that the last start did not restore and that is still there."""
+        """One problem for each file that the last start did not restore and that still exists."""
         if not self._enabled:
             return []
         present = [note for note in self._notes if (self._folder / note.file.name).exists()]
@@ -157,11 +156,11 @@ class DropFolder:
         return any((path.name, path.stat().st_size) not in excluded for path in files)
 
     def candidates(self) -> list[Path]:
-        """The files to restore, newest first: regular ones that end in `.tar.gz`, without those that a note excludes.
+        """Return the files to restore, newest first: regular `.tar.gz` files, without those that a note excludes.
 
-        A start of the service calls it first: it forgets the notes of files that are gone. If a file that a note may
-        be about cannot be read, it is no candidate, and nothing is forgotten. If the notes are damaged, there are no
-        candidates.
+        A start of the service calls it first: it forgets the notes of files that are gone. A file that cannot be read,
+        and that a note may be about, is not a candidate; then nothing is forgotten. If the notes are damaged, there are
+        no candidates.
         """
         if self._hold is not None:
             log.error("%s", self._hold.message)
@@ -174,7 +173,7 @@ class DropFolder:
         return found
 
     def peek(self) -> list[Path]:
-        """As `candidates`, for whoever only wants to know: nothing is forgotten or written."""
+        """Return the same as `candidates`, but forget and write nothing."""
         if self._hold is not None or not self._enabled or not is_there(self._folder):
             return []
         return self._examine()[0]
@@ -300,15 +299,12 @@ class DropFolder:
         try:
             check_folder(self._settings)
             small_files.write_list(self._second, notes)
-        except (
-            EventVaultError,
-            OSError,
-        ) as error:  # BACKUP_DIR may be missing, and the service must start nevertheless
+        except (EventVaultError, OSError) as error:  # BACKUP_DIR may be missing; the service must start nevertheless
             log.warning("the notes about %s are in one place only: %s", self._folder, error)
         small_files.write_list(self._memory, notes)
 
     def _remembered(self) -> list[Note]:
-        """The notes in STORAGE_DIR, or else the copy in BACKUP_DIR. Nothing is restored if a file may hide notes."""
+        """Return the notes in STORAGE_DIR, or else the copy in BACKUP_DIR. Restore nothing if a file may hide notes."""
         try:
             return small_files.read_list(self._memory, Note)
         except FileNotFoundError:
@@ -320,7 +316,7 @@ class DropFolder:
             return []
 
     def _second_notes(self, damage: SmallFileDamaged | None) -> list[Note]:
-        """damage: of the first file, which is quarantined if the copy is good."""
+        """Return the notes in BACKUP_DIR. damage: of the first file, which is quarantined if this copy is good."""
         try:
             notes = small_files.read_list(self._second, Note)
         except (FileNotFoundError, NotADirectoryError):
@@ -350,9 +346,9 @@ class DropFolder:
 
 
 def _note_about(path: Path, notes: list[Note]) -> Note | None:
-    """The note about the content of `path`, as it is now; one of the same name first. Raises OSError.
+    """Return the note about the content of `path`, renewed; one with the same name first. Raises OSError.
 
-    Only a file with the size of a noted one is read, and only if it may have changed.
+    Reads the file only if it has the size of a noted one and may have changed.
     """
     size = path.stat().st_size
     candidates = [note for note in notes if note.file.size == size]
@@ -367,7 +363,7 @@ def _note_about(path: Path, notes: list[Note]) -> Note | None:
 
 
 def _may_be_archive(path: Path) -> bool:
-    """Look at the two ends of the file only."""
+    """Return False if the two ends of the file show that it is not an archive."""
     try:
         reader.kind(path)
     except (ArchiveAlien, ArchiveIncomplete):
@@ -394,12 +390,12 @@ def _unread(path: Path) -> DroppedFile:
 
 
 def _is_archive(path: Path) -> bool:
-    """True for a regular file that ends in `.tar.gz`; copying programs and macOS create hidden ones."""
+    """Return True for a regular file that ends in `.tar.gz`; hidden ones are of copying programs and macOS."""
     return names.looks_like_archive(path.name) and path.is_file() and not path.is_symlink()
 
 
 def _instant(path: Path) -> int:
-    """When the archive was made, in microseconds: by its manifest, its name, or else the file's time."""
+    """Return when the archive was made, in microseconds: by its manifest, its name, or else the file's time."""
     try:
         return clock.parse(reader.read_manifest(path).created)
     except (EventVaultError, OSError, ValueError):

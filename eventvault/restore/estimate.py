@@ -33,7 +33,7 @@ class _Speeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def note(storage_dir: Path, size: int, seconds: float) -> None:
-    """Note how long a restore took. A full disk is no failure: only a prediction gets worse."""
+    """Note how long a restore took. A full disk is ignored: only predictions get worse."""
     with contextlib.suppress(OSError, NoSpace):
         restores = [*read_durations(storage_dir), RestoreDuration(size, seconds)][-MAX_RESTORES:]
         small_files.write(storage_dir / data_folders.RESTORE_SPEEDS, _Speeds(1, tuple(restores)))
@@ -48,9 +48,9 @@ def read_durations(storage_dir: Path) -> list[RestoreDuration]:
 
 
 def predict(restores: list[RestoreDuration], size: int) -> float:
-    """Predict the seconds of a restore that reads `size` bytes: a constant share, and one for the bytes.
+    """Predict the seconds of a restore that reads `size` bytes: a constant part, and one for the bytes.
 
-    The constant share is the quickest restore; the rate of the bytes is the median of those that took longer.
+    The constant part is the time of the quickest restore; the rate is the median of the restores that took longer.
     """
     if not restores:
         return round(UNKNOWN_SECONDS + size / UNKNOWN_BYTES_A_SECOND, 1)

@@ -41,7 +41,7 @@ def prepare_restore(
 ) -> dict[str, Any]:
     """Build a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
 
-    A proven archive is taken as it is. Of any other one that has a database of ours the events are replayed.
+    A proven archive is used as it is. Of any other archive with a database of ours the events are replayed.
 
     archive: path of the file. replaces: a `ReplacedDatabase`, None if it is unreadable. facts: `ArchiveFacts`. Returns
     {events, notJson, notes, generation, checked, proven, seconds}; seconds: of the parts `unpack` and `verify`. Raises
@@ -73,7 +73,7 @@ def _identity(path: Path) -> FileIdentity:
 
 
 def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
-    """As `prepare_restore`, from the private copy of a foreign database that was in STORAGE_DIR."""
+    """Do the same as `prepare_restore`, from the private copy of a foreign database that was in STORAGE_DIR."""
     with removing_on_failure(Path(staging)):
         return _import(Path(copy), Path(staging), data_folders.DATABASE, None, [])
 
@@ -81,7 +81,7 @@ def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
 def prepare_undo(
     *, previous: str, staging: str, replaces: dict[str, Any] | None, min_events: int = 0
 ) -> dict[str, Any]:
-    """As `prepare_restore`, from a previous database: its tables by hard link; it is never written to.
+    """Do the same as `prepare_restore`, from a previous database, which is never written to: tables are hard links.
 
     Reads every block. Raises ArchiveDamaged if the database cannot be opened, has a damaged block, or holds fewer
     events than `min_events`.
@@ -140,7 +140,7 @@ def _replay(
 
 @contextmanager
 def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]:
-    """Open the unpacked database; its errors are those of the archive `path`."""
+    """Open the unpacked database; its errors become errors of the archive `path`."""
     with as_archive_error(path), closing(open_checked(database)) as db:
         yield db, EventRegistry(db, database)
 
@@ -184,9 +184,9 @@ def _import(copy: Path, folder: Path, name: str, live: StoreIdentity | None, not
 
 
 def check_opening(*, database: str, source: str, events: int, generation: str) -> dict[str, Any]:
-    """Open a database that was built as the store will open it, in a process that it may take down, and sync it again.
+    """Open a database that was built, as the store will open it, and sync it again. It may kill this process.
 
-    source: what it was built of, for errors. Raises ArchiveDamaged if it cannot be opened, or is not what was built.
+    source: what it was built from, for errors. Raises ArchiveDamaged if it cannot be opened, or is not what was built.
     """
     folder = Path(database)
     with _database(Path(source), folder) as (_, registry):

@@ -1,6 +1,6 @@
-"""Reads every record of a database of ours, with one core or with all.
+"""Reads every record of a database of ours, on one core or on all.
 
-LevelDB lets one process open a database. So each further process opens a copy, whose tables are hard links.
+LevelDB lets only one process open a database. So each further process opens a copy, whose tables are hard links.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _BATCH_BYTES = 2**20
 
 @contextmanager
 def as_archive_error(path: Path) -> Iterator[None]:
-    """Turn damage of the unpacked database into errors of the archive `path`; what the system refuses passes."""
+    """Turn damage of the unpacked database into errors of the archive `path`; errors of the system pass."""
     try:
         yield
     except DatabaseTooNew as error:
@@ -70,10 +70,10 @@ def as_archive_error(path: Path) -> Iterator[None]:
 
 
 def check_together(path: Path, database: Path, expected: int | None = None, *, upto: int | None = None) -> None:
-    """`check_records` with all cores, of a database that was unpacked from `path` and that nobody has open.
+    """Do `check_records` on all cores, for a database that was unpacked from `path` and that nobody has open.
 
-    upto: the last event to read (None: all). The copies are beside the database meanwhile. If the file system has no
-    hard links, there are no copies, and one core reads everything. Raises ArchiveDamaged, ArchiveTooNew or OSError.
+    upto: the last event to read (None: all). Makes copies beside the database meanwhile. Without hard links there are
+    no copies, and one core reads everything. Raises ArchiveDamaged, ArchiveTooNew or OSError.
     """
     with as_archive_error(path), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
@@ -110,7 +110,7 @@ def _check_parts(path: Path, database: Path, first: Part, copies: Mapping[Path, 
 
 
 def check_part(*, archive: str, database: str, after: int, upto: int) -> dict[str, Any]:
-    """The chore that reads one part from its own copy. archive: its name, for errors."""
+    """Read one part from its own copy, as a chore. archive: its name, for errors."""
     _check_part(Path(archive), Path(database), after, upto)
     return {}
 
@@ -121,7 +121,7 @@ def _check_part(path: Path, database: Path, after: int, upto: int) -> None:
 
 
 def has_links(database: Path) -> bool:
-    """True if the file system has hard links: there may be no room for a copy of all bytes."""
+    """Return True if the file system has hard links. There may be no room for a copy of all bytes."""
     probe = database.with_name(f"{database.name}.link")
     try:
         probe.hardlink_to(database / "CURRENT")
@@ -148,7 +148,7 @@ def check_records(registry: EventRegistry, name: str, expected: int | None) -> N
 
 
 def check_part_of(registry: EventRegistry, name: str, after: int, upto: int) -> None:
-    """`check_records` for the events after `after` up to `upto`; they must also follow the one before them."""
+    """Do `check_records` for the events after `after` up to `upto`; they must also follow the event before them."""
     at = _Position(max(0, after - 1))
     with registry.event_values(at.sequence, upto) as values:
         for batch in batches(values):
@@ -227,7 +227,7 @@ def _after_one(sequence: int, value: bytes, at: _Position, name: str) -> _Positi
 
 
 def check_count(name: str, count: int, expected: int | None) -> None:
-    """Raise ArchiveDamaged unless it holds as many events as `expected`, if that is known."""
+    """Raise ArchiveDamaged unless `count` is the expected number of events, if that is known."""
     if expected is not None and count != expected:
         raise damaged(name, f"it holds {count} events; its manifest says {expected}")
 
@@ -237,7 +237,7 @@ def damaged(name: str, what: str) -> ArchiveDamaged:
 
 
 def _recorded(value: bytes) -> tuple[datetime, bytes]:
-    """When an event was recorded, and its last bytes, which contain that time. Raises ValueError if they do not."""
+    """Return when an event was recorded, and its last bytes, which contain that time; else raise ValueError."""
     recorded = value[event.RECORDED_TIME]
     ending = b',"recordedtime":"%s"}' % recorded
     if not value.endswith(ending):

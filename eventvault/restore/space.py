@@ -15,7 +15,7 @@ _UNPACKED = 4
 
 
 def unpacked_bytes(archive: Path) -> int:
-    """At most about how many bytes an unpacked archive needs."""
+    """Return about how many bytes an unpacked archive needs at most."""
     try:
         return reader.read_manifest(archive).total_size
     except ArchiveError:
@@ -23,7 +23,7 @@ def unpacked_bytes(archive: Path) -> int:
 
 
 def check_space(storage_dir: Path, needed: int, doing: str) -> None:
-    """Raises NoSpace, with the bytes that are `needed` and those that are `free`."""
+    """Raise NoSpace, with the bytes that are `needed` and those that are `free`, if they do not suffice."""
     free = free_bytes(storage_dir)
     if needed > free:
         raise NoSpace(
@@ -36,9 +36,9 @@ def check_space(storage_dir: Path, needed: int, doing: str) -> None:
 
 @contextmanager
 def room_for(archive: Path, storage_dir: Path) -> Iterator[None]:
-    """Raises NoSpace before an archive is unpacked whose manifest says how large it is, else once the disk is full.
+    """Raise NoSpace before an archive is unpacked if its manifest says how large it is, else once the disk is full.
 
-    Either error has about the bytes that are `needed`, and those that are `free`.
+    Either error says about how many bytes are `needed`, and how many are `free`.
     """
     with suppress(ArchiveError, BackupNotFound):
         check_space(storage_dir, reader.read_manifest(archive).total_size, f"restoring {archive.name}")

@@ -1,4 +1,4 @@
-"""The strict check of stored events that are not proven to be ours: nothing in them is believed.
+"""The strict check of stored events that are not proven to be ours: it trusts nothing in them.
 
 It accepts every event that this version or an earlier one may have stored (fixtures show it), and no other.
 """
@@ -17,7 +17,7 @@ from eventvault.foreign.json_scanner import read_document
 DAY = 24 * 3600 * 10**6
 """Most microseconds that an event may be recorded ahead of this machine's clock."""
 MAX_ATTRIBUTES = 200_000
-"""Attributes of an event: all of them are in memory. What can be posted now has far fewer."""
+"""Attributes of an event, all of which are held in memory. Events that can be posted now have far fewer."""
 
 _MAX_KINDS = 1000
 _NAME = re.compile(f"{EXTENSION_NAME}|data_base64")
@@ -34,17 +34,17 @@ _data = msgspec.json.Decoder(_Data).decode
 
 
 class StrictEvents:
-    """Checks events in the order of their sequences. last_recorded: as text, of the last one; empty before it."""
+    """Checks events in the order of their sequences. last_recorded: of the last event, as text; empty at first."""
 
     def __init__(self, now: int) -> None:
         """now: microseconds."""
         self.last_recorded = b""
         self._latest = clock.format_microseconds(now + DAY).encode()
         self._names: set[tuple[str, ...]] = set()
-        """The names of members, in the order of an event, that were found good."""
+        """Valid names of an event's members, in their order."""
 
     def check(self, sequence: int, value: bytes) -> IndexedMembers:
-        """Return what the event's keys are made of. Raises ValueError that says what is wrong with it."""
+        """Return the members from which the event's keys are made. Raises ValueError that says what is wrong."""
         if b"\n" in value or b"\r" in value:
             raise ValueError("it is not one line")
         if len(value) > record_size.longest_event():
@@ -94,7 +94,7 @@ class StrictEvents:
 
 
 def _check_few_members(value: bytes) -> None:
-    """Check that an event has few attributes before they are decoded; what is in `data` does not count."""
+    """Check that an event has few attributes before they are decoded; members inside `data` do not count."""
     if value.count(b'":') > MAX_ATTRIBUTES:
         data = _data(value).data
         if value.count(b'":') - bytes(data).count(b'":') > MAX_ATTRIBUTES:
@@ -102,7 +102,7 @@ def _check_few_members(value: bytes) -> None:
 
 
 def _check_not_repeated(value: bytes) -> None:
-    """Blanks around an embedded document change an event's length too, so the members are counted here."""
+    """Check that no member comes twice. Blanks around embedded JSON change an event's length too, so count members."""
     document = read_document(value)
     if document.members is None or document.repeated:
         raise ValueError("a member comes twice")

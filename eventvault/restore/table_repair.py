@@ -1,8 +1,8 @@
-"""Puts whole copies in the place of damaged tables, so that posts go on after a merge has met damage.
+"""Replaces damaged tables by whole copies, so that posts continue after a merge has met damage.
 
 A copy comes from a proven archive, or from a previous database. It counts as the same table if it has the digest that
-was noted when the table was archived, or if both differ in damaged blocks only. Nothing is ever replaced by something
-older: LevelDB never changes a complete table.
+was noted when the table was archived, or if both differ only in damaged blocks. No table is ever replaced by an older
+one: LevelDB never changes a complete table.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ STOP_SECONDS = 5.0
 
 
 class TableRepair:
-    """hint: returns what an operator can do if the open database cannot be repaired."""
+    """Repairs the live database. hint: returns what an operator can do if the open database cannot be repaired."""
 
     def __init__(self, settings: Settings, bus: EventBus, catalogue: Catalogue, hint: Callable[[], str]) -> None:
         self._storage_dir = settings.storage_dir
@@ -65,11 +65,11 @@ class TableRepair:
         threading.Thread(target=self._repair_open, name="table-repair", daemon=True).start()
 
     def start_naming_remedy(self) -> None:
-        """Find out in a thread which restore replaces the database, in which a read met damage. Returns at once."""
+        """After a read met damage: find out in a thread which restore replaces the database. Returns at once."""
         threading.Thread(target=self._name_remedy, name="remedy", daemon=True).start()
 
     def stop(self) -> None:
-        """Repair no more; wait for a repair that is under way, for STOP_SECONDS at most."""
+        """Start no more repairs; wait for one that is under way, for STOP_SECONDS at most."""
         self._stopping.set()
         with suppress(TooBusy), self._running.held(STOP_SECONDS):
             pass
@@ -158,7 +158,7 @@ class TableRepair:
                     log.warning("%s cannot be used for the repair of %s: %s", entry.name, name, error)
 
     def _replace(self, copies: Mapping[str, Path]) -> None:
-        """Put the copies in their places; a link to each damaged table stays. The database is closed."""
+        """Replace the tables of the closed database by the copies; a link to each damaged table stays."""
         make_folder(self._damaged_tables)
         for name, copy in copies.items():
             table = self._database / name
@@ -168,7 +168,7 @@ class TableRepair:
 
 
 def _retain(table: Path, retained: Path) -> None:
-    """Retain a damaged table under another name for 30 days, counted from its modification time."""
+    """Keep a damaged table under another name. It is removed 30 days after the modification time set here."""
     try:
         os.link(table, retained)
     except OSError:
@@ -179,7 +179,7 @@ def _retain(table: Path, retained: Path) -> None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[ReadAt]:
-    """Yield how to read a file by `pread`: a bad sector is an error then, not the death of the process."""
+    """Yield a function that reads a file by `pread`: a bad sector is an error then and does not kill the process."""
     handle = open_handle(path)
     try:
         yield lambda offset, count: read_at(handle, offset, count)

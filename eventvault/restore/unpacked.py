@@ -1,4 +1,4 @@
-"""Checks a database of ours that was unpacked from an archive: completely, or only what is not known to be good."""
+"""Checks a database of ours that was unpacked from an archive: completely, or only what was not checked before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventvault.restore.records import as_archive_error, check_records, check_to
 
 
 class ArchiveFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an archive, so that less of it need be read; by default nothing.
+    """Facts about an archive that save reading parts of it; by default there are none.
 
     verified: its checksum, if the content of those bytes was read before. proof: what proves that it was made here.
     """
@@ -26,7 +26,7 @@ class ArchiveFacts(msgspec.Struct, frozen=True, kw_only=True):
     proof: Proof | None = None
 
     def proves(self, unpacked: VerifiedArchive) -> bool:
-        """Return True if the bytes that were unpacked are proven; then their database may be opened as one of ours."""
+        """Return True if the unpacked bytes are proven; then their database may be opened as one of ours."""
         return self.proof is not None and unpacked.is_proven(self.proof)
 
     @classmethod
@@ -43,12 +43,11 @@ def check_as_needed(
     expected: int | None = None,
     upto: int | None = None,
 ) -> Check:
-    """Check what was unpacked from the proven archive `path`, whose digests were right. Returns which check was made.
+    """Check the database unpacked from the proven archive `path`, whose digests were right. Returns which check it did.
 
-    If its content was read before, nothing is read again. Else every block of its tables is read; its events were
-    checked when they were stored. An archive of format 1 was made without a check of its tables or of any
-    digest of them, so its records are read too. expected, upto: as for `check_together`. Raises ArchiveDamaged,
-    ArchiveTooNew.
+    Reads nothing again if the content was read before. Else it reads every block of the tables; the events were checked
+    when they were stored. An archive of format 1 was made without a check of its tables or their digests, so its
+    records are read too. expected, upto: as for `check_together`. Raises ArchiveDamaged, ArchiveTooNew.
     """
     if unpacked.checksum == facts.verified:
         return "digests"

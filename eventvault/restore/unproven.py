@@ -1,7 +1,7 @@
-"""Replays a database of ours that is not proven to be ours: its events are believed after a strict check, nothing else.
+"""Replays a database in our format that is not proven to be ours: only its events count, after a strict check.
 
-Keys, filters, indexes, counters and the identity of that database are not taken over: a fresh database gets its events,
-and begins a generation of its own that continues none of ours.
+Keys, filters, indexes, counters and the identity of that database are not used: a fresh database gets its events, and
+begins a generation of its own that continues none of ours.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SOURCE = "unproven"
 _MAX_IDENTITY_BYTES = 4 * 2**20
 _MAX_OFFSETS = 100_000
 _BUFFER_BYTES = 8 * 2**20
-"""Of LevelDB, which has two buffers, and of keys that wait: a process may take 80 MB. Larger ones are 10 % faster."""
+"""The size of LevelDB's two buffers, and of the waiting keys: a process may use 80 MB. Larger ones are 10 % faster."""
 
 Row = tuple[bytes, bytes]
 Take = Callable[[int, bytes, IndexedMembers], None]
@@ -51,8 +51,8 @@ class ReplacedDatabase(msgspec.Struct, frozen=True):
 class UnprovenDatabase:
     """The database in `folder`, a private copy that was unpacked from `archive`; opening it changes the copy.
 
-    about: the manifest of the archive, which must be true; None if it has none. Methods raise ArchiveDamaged that says
-    what is wrong, ArchiveTooNew, or ArchiveAlien.
+    about: the manifest of the archive, with which it must agree; None without one. Methods raise ArchiveDamaged that
+    says what is wrong, ArchiveTooNew, or ArchiveAlien.
     """
 
     def __init__(self, folder: Path, archive: Path, about: Manifest | None) -> None:
@@ -70,9 +70,9 @@ class UnprovenDatabase:
             self._read_events(source, lambda _sequence, _value, _event: None)
 
     def replay(self, identity: StoreIdentity, replaced: Offsets) -> int:
-        """Make a database beside it of the events; return their number. It is not synced.
+        """Make a fresh database with the events beside it, without a sync; return the number of events.
 
-        replaced: the offsets of the database that it replaces; the lower one of two counts.
+        replaced: the offsets of the database that a restore replaces; the lower one of two offsets counts.
         """
         current().step("replay")
         target = self._folder.with_name(data_folders.DATABASE)
@@ -92,7 +92,7 @@ class UnprovenDatabase:
         return last
 
     def _read_events(self, source: SourceDatabase, take: Take) -> int:
-        """Call `take` with each event. Returns how many there are."""
+        """Call `take` with every event; return how many there are."""
         strict = StrictEvents(clock.now())
         check, first, sequence = strict.check, b"", 0
         for key, value in source.rows(start=keys.EVENT, stop=_after(keys.EVENT)):
@@ -117,7 +117,7 @@ class UnprovenDatabase:
             raise self._untrue("its first and last event")
 
     def _check_identity(self, source: SourceDatabase) -> None:
-        """Check the schema and the registry's identity, which must be those that the manifest has."""
+        """Check the schema and the registry's identity, which must agree with the manifest."""
         schema = source.get(keys.META_SCHEMA) or b""
         if not schema.isdigit() or len(schema) > 9:
             raise damaged(self._name, "its database has no schema key of EventVault")
@@ -189,7 +189,7 @@ class UnprovenDatabase:
 
 @contextmanager
 def unproven_database(staging: Path, archive: Path, about: Manifest | None) -> Iterator[UnprovenDatabase]:
-    """Move the database that was unpacked to `staging` aside, to be replayed in its place; it is removed at the end."""
+    """Rename the database that was unpacked to `staging`, so that its replay can replace it; remove it at the end."""
     source = staging / _SOURCE
     (staging / data_folders.DATABASE).rename(source)
     yield UnprovenDatabase(source, archive, about)

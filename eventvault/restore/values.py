@@ -1,4 +1,4 @@
-"""What a restore is asked for, and what it answers."""
+"""The values of a restore: what a request asks for, and what its answer has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eventvault.backups.entry import Check
 from eventvault.database.generation import REASONS_WITHOUT_RESTORE, UNDONE
 
 POINT_IN_TIME, RECOVERED = "point in time", "recovered"
-"""Reasons of generations that a restore to a moment and the recovery of a lost database begin."""
+"""Reasons of the generations that begin with a restore to a moment, and with the recovery of a lost database."""
 
 
 KINDS = {POINT_IN_TIME: "moment", UNDONE: "undo", RECOVERED: "recovered"}
@@ -20,7 +20,7 @@ KINDS = {POINT_IN_TIME: "moment", UNDONE: "undo", RECOVERED: "recovered"}
 
 
 def kind_of(reason: str) -> str:
-    """Return the `kind` of a generation that began for that reason: of its restore, or `rolled_back` without one."""
+    """Return the `kind` of the restore that begins generations for `reason`; `rolled_back` if no restore does."""
     return "rolled_back" if reason in REASONS_WITHOUT_RESTORE else KINDS.get(reason, "backup")
 
 
@@ -54,9 +54,9 @@ class ReplacedEvents(msgspec.Struct, frozen=True):
 
 
 class RestoredMoment(msgspec.Struct, frozen=True):
-    """The moment that was restored. sequence: of its last event. time: as it was asked for, or else of that event.
+    """The moment that was restored. sequence: of its last event.
 
-    time: microseconds; None if there is no event.
+    time: the instant that was asked for, else that of this event, in microseconds; None if there is no event.
     """
 
     sequence: int
@@ -66,8 +66,8 @@ class RestoredMoment(msgspec.Struct, frozen=True):
 class PreviousEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A previous database. replaced_at: microseconds. source: what was restored in its place.
 
-    moment: to which moment, if a restore to one replaced it. size: bytes of its files, those included that other
-    databases share by hard link.
+    moment: set if a restore to that moment replaced it. size: bytes of its files, including those that other databases
+    share by hard link.
     """
 
     name: str
@@ -80,11 +80,11 @@ class PreviousEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
-    """What a restore or an undo did. at: microseconds; duration: milliseconds; source: the archive's name.
+    """The result of a restore or an undo. at: microseconds; duration: milliseconds; source: the archive's name.
 
-    staged: nothing is replaced before the next start of the service. undo: the previous database, None if there is none
-    that can be brought back. replaced_events: of an undo, the events posted since the restore. unfinished_jobs: how
-    many were created after the moment that was restored; cancelled_jobs: how many of them were cancelled.
+    staged: the next start of the service replaces the database. undo: the previous database, None if none can be
+    brought back. replaced_events: of an undo, the events posted since the restore. unfinished_jobs: how many jobs were
+    created after the moment that was restored; cancelled_jobs: how many of them were cancelled.
     """
 
     source: str
@@ -97,9 +97,9 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     """What the import ignored or changed, in sentences."""
     checked: Check | None = None
-    """How what was restored was checked; None for a previous database."""
+    """How the restored content was checked; None for a previous database."""
     proven: bool | None = None
-    """Whether it was proven to be made here, or is trusted; None if an earlier version restored it."""
+    """Whether its source was proven to be made here, or is trusted; None if an earlier version restored it."""
     reason: str = "restored"
     """Why the new generation began: `restored`, `point in time`, `undone`, `recovered` (a lost database)."""
     moment: RestoredMoment | None = None
@@ -140,7 +140,7 @@ def describe_last(restored: Restored | None, last_common: LastCommon) -> dict[st
 
 
 def _events_replaced(restored: Restored, last_common: LastCommon) -> ReplacedEvents | None:
-    """What the replaced database had and the new one has not, once the restore is done."""
+    """Count the events that the replaced database had and the new one has not, once the restore is done."""
     replaced, generation = restored.undo, restored.generation
     if replaced is None or replaced.events is None or generation is None:
         return None
