@@ -75,7 +75,7 @@ class BackupSources:
         """
         if isinstance(wanted, str):
             return self._backup(self._catalogue.entry(wanted))
-        sources = self._locator.sources()
+        sources = self._locator.find_sources()
         generation = live if live in sources.generations else self._locator.current_generation(sources)
         reach = Reach(generation, 0 if generation is None else self._reachable(sources, generation))
         if wanted is not None:
@@ -96,8 +96,8 @@ class BackupSources:
 
     def _reachable(self, sources: Sources, generation: str) -> int:
         """The last event that a restore reaches; it prefers the sources in the same order."""
-        for preferred in (self._locator.ours(sources), plans.proven(sources), sources):
-            if generation in preferred.generations and (reach := plans.reachable(preferred, generation)):
+        for preferred in (self._locator.only_ours(sources), plans.only_proven(sources), sources):
+            if generation in preferred.generations and (reach := plans.last_reachable(preferred, generation)):
                 return reach
         return 0
 

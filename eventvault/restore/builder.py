@@ -33,7 +33,7 @@ from eventvault.restore.moments.planner import PlannedMoment
 from eventvault.restore.space import room_for, unpacked_bytes
 from eventvault.restore.swap import carry_over, in_place, undo
 from eventvault.restore.swap import intent as intents
-from eventvault.restore.swap.carry_over import Head
+from eventvault.restore.swap.carry_over import ReplacedHead
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.swap.previous import PreviousDatabase, PreviousDatabases
 from eventvault.restore.unpacked import ArchiveFacts
@@ -102,17 +102,17 @@ class Builder:
         self._previous = previous
         self._moments = moments
 
-    def read_head(self) -> Head | None:
+    def read_head(self) -> ReplacedHead | None:
         """The head of the live database, which a restore replaces; None if it is missing or cannot be read."""
         registry = self._bus.registry
         if registry is not None:
-            return Head(registry.identity, registry.last_sequence)
+            return ReplacedHead(registry.identity, registry.last_sequence)
         return carry_over.read_head(self._settings.storage_dir, self._settings.database)
 
     def build(
         self,
         wanted: BuildSource,
-        head: Head | None,
+        head: ReplacedHead | None,
         operation: str,
         *,
         began: float | None = None,
@@ -151,7 +151,9 @@ class Builder:
         )
         return undo.with_previous(intent, previous) if self._settings.database.exists() else intent
 
-    def build_and_open(self, wanted: BuildSource, staging: Path, head: Head | None, *, replay: bool = False) -> Built:
+    def build_and_open(
+        self, wanted: BuildSource, staging: Path, head: ReplacedHead | None, *, replay: bool = False
+    ) -> Built:
         """Build the database in the new folder `staging`, and open it once. Raises as `build`.
 
         It is opened in a child process: a database that kills it must not kill the store.
@@ -207,7 +209,7 @@ class Builder:
             "check_archive", archive=str(archive), scratch=str(self._settings.storage_dir), depth="members"
         )
 
-    def _from_archive(self, archive: ArchiveSource, staging: Path, head: Head | None) -> Built:
+    def _from_archive(self, archive: ArchiveSource, staging: Path, head: ReplacedHead | None) -> Built:
         path = archive.path
         check_readable(self._settings)
         facts = ArchiveFacts(verified=archive.verified, proof=self._moments.proof())
@@ -222,7 +224,7 @@ class Builder:
             )
         return Built(source=path.name, answer=answer, bytes_read=file.size)
 
-    def _replaced(self, head: Head | None) -> dict[str, Any] | None:
+    def _replaced(self, head: ReplacedHead | None) -> dict[str, Any] | None:
         """Describe the database that is replaced for `prepare_restore`. Offsets that cannot be read count as none."""
         if head is None:
             return None
@@ -230,13 +232,13 @@ class Builder:
         replaced: dict[str, Any] = msgspec.to_builtins(ReplacedDatabase(head.identity, kafka or {}))
         return replaced
 
-    def _live_offsets(self, head: Head | None) -> Offsets | None:
+    def _live_offsets(self, head: ReplacedHead | None) -> Offsets | None:
         """Return the offsets of the database that is replaced; None without one, or if they cannot be read."""
         if head is None:
             return None
         return offsets.readable(head.kafka) if self._bus.registry is None else live_offsets(self._bus)
 
-    def _from_moment(self, planned: PlannedMoment, staging: Path, head: Head | None, *, replay: bool) -> Built:
+    def _from_moment(self, planned: PlannedMoment, staging: Path, head: ReplacedHead | None, *, replay: bool) -> Built:
         live = self._live_offsets(head)  # before the build: the quarantine may only grow meanwhile
         planned, answer = self._moments.build(planned, staging, POINT_IN_TIME)
         if replay:
@@ -261,7 +263,7 @@ class Builder:
         answer = self._moments.execute(lost.plan, staging, lost.sources, RECOVERED, lost.kafka, lost.published)
         return Built(source=lost.plan.source, answer=answer, reason=RECOVERED)
 
-    def _from_previous(self, previous: PreviousDatabase, staging: Path, head: Head | None) -> Built:
+    def _from_previous(self, previous: PreviousDatabase, staging: Path, head: ReplacedHead | None) -> Built:
         with self._previous.pinned(previous.name):
             answer = self._chores.run(
                 "prepare_undo",
@@ -282,7 +284,7 @@ def offsets_in(archive: BackupEntry | None) -> Offsets:
     return {}
 
 
-def _identity_of(head: Head | None) -> dict[str, Any] | None:
+def _identity_of(head: ReplacedHead | None) -> dict[str, Any] | None:
     return msgspec.to_builtins(head.identity) if head else None
 
 

@@ -28,7 +28,7 @@ from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.planner import PlannedMoment
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap import undo
-from eventvault.restore.swap.carry_over import Head
+from eventvault.restore.swap.carry_over import ReplacedHead
 from eventvault.restore.swap.finish import Finisher
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.swap.previous import PreviousDatabase, PreviousDatabases
@@ -129,7 +129,7 @@ class Restorer:
         """Do the last two steps at a start of the service, when nobody has the database open."""
         self.finisher.finish(self.swapper.swap_closed(intent))
 
-    def _choose(self, wanted: Wanted) -> tuple[ArchiveSource | Moment | PreviousDatabase, Head | None]:
+    def _choose(self, wanted: Wanted) -> tuple[ArchiveSource | Moment | PreviousDatabase, ReplacedHead | None]:
         """Return what to restore, and the head of the database that it replaces."""
         if isinstance(self._bus.problem, DatabaseLocked):
             raise self._bus.problem

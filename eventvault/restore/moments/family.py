@@ -70,7 +70,7 @@ class Family:
         return order
 
     def _reaches(self) -> dict[str, int]:
-        """Return `plan.reachable` of each generation: an archive of a relative counts up to their last common event."""
+        """Return `plan.last_reachable` of each generation. Archives of relatives count up to the last common event."""
         fork = {name: generation.fork_sequence for name, generation in self._sources.generations.items()}
         best = self._held()
         for name in reversed(self._order):

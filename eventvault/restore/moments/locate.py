@@ -41,7 +41,7 @@ from eventvault.restore.values import Moment
 log = logging.getLogger("BackupManager")
 
 
-class Head(NamedTuple):
+class LiveWindow(NamedTuple):
     """The end of the open database, and what can be restored of it."""
 
     generation: str
@@ -56,7 +56,7 @@ class MomentLocator:
         self._catalogue = catalogue
         self._journal = journal
 
-    def sources(self, *, doubtful: bool = False, entries: Sequence[BackupEntry] | None = None) -> Sources:
+    def find_sources(self, *, doubtful: bool = False, entries: Sequence[BackupEntry] | None = None) -> Sources:
         """Return all that can be restored from now. doubtful: including archives with a known problem.
 
         entries: the archives, if they were just listed.
@@ -111,9 +111,9 @@ class MomentLocator:
         record = self._journal.read_record()
         return record if record is not None and record.installation == self._catalogue.installation else None
 
-    def ours(self, sources: Sources) -> Sources:
+    def only_ours(self, sources: Sources) -> Sources:
         """Return the segments and archives that this installation made; others may hold the same generations."""
-        return plans.made_by(sources, self._catalogue.installation)
+        return plans.only_made_by(sources, self._catalogue.installation)
 
     def current_generation(self, sources: Sources) -> str | None:
         """Return the generation of the open database; if none is open, the last one of this installation's journal.
@@ -126,7 +126,7 @@ class MomentLocator:
         record = self.our_record()
         if record is not None and record.registry.generation in sources.generations:
             return record.registry.generation
-        ours = self.ours(sources)
+        ours = self.only_ours(sources)
         archived = [entry.generation for entry in ours.archives if entry.generation in sources.generations]
         candidates = {*archived, *(segment.generation for segment in ours.segments)}
         ordered = reversed(oldest_first(sources.generations.values()))
@@ -141,7 +141,7 @@ class MomentLocator:
         generation = moment.generation or self.current_generation(sources)
         if generation is None or generation not in sources.generations:
             raise self.unavailable(f"generation {generation} is not known, or was pruned", sources, None)
-        reach = plans.reachable(sources, generation)
+        reach = plans.last_reachable(sources, generation)
         if moment.sequence is not None:
             if not 0 <= moment.sequence <= reach:
                 before = moment.sequence < 0
@@ -152,7 +152,7 @@ class MomentLocator:
         if moment.instant is None:
             target = Target(generation=generation, sequence=reach)
         else:
-            target = self._at_instant(generation, moment.instant, reach, sources)
+            target = self._locate_instant(generation, moment.instant, reach, sources)
         if target.sequence is not None:
             self.check_end(sources, generation, target.sequence)
         return target
@@ -163,10 +163,10 @@ class MomentLocator:
         First choice: files that this installation made, because another one may continue a copy in the same generation
         with other events. Second: also archives that an operator trusts. Third, if neither reaches the moment: all.
         """
-        for preferred in (self.ours(sources), plans.proven(sources)):
+        for preferred in (self.only_ours(sources), plans.only_proven(sources)):
             with suppress(MomentUnavailable):
-                return self._plan(self.locate(moment, preferred), preferred), preferred
-        return self._plan(self.locate(moment, sources), sources), sources
+                return self._find_plan(self.locate(moment, preferred), preferred), preferred
+        return self._find_plan(self.locate(moment, sources), sources), sources
 
     def check_end(self, sources: Sources, generation: str, sequence: int) -> None:
         """Raise MomentUnavailable if the instant that led to event `sequence` may have had later events.
@@ -174,7 +174,7 @@ class MomentLocator:
         That is so if `sequence` is the last event that can be restored, and its successors are lost: in a gap of the
         journal, before a later fork, or after the fork of a previous generation of which nothing else is there.
         """
-        reach = plans.reachable(sources, generation)
+        reach = plans.last_reachable(sources, generation)
         if sequence < reach:
             return
         if plans.has_gap_after(sources, generation, reach):
@@ -207,18 +207,21 @@ class MomentLocator:
                 return segment.last_time if sequence == segment.last else segment.first_time
         return None
 
-    def head(self) -> Head | None:
+    def live_window(self) -> LiveWindow | None:
         """Return the current generation with its window; None if no database is open."""
         try:
             with self._bus.using() as registry:
-                return Head(registry.identity.generation, window_of(registry))
+                return LiveWindow(registry.identity.generation, window_of(registry))
         except EventVaultError:
             return None
 
-    def window(self, sources: Sources, generation: str) -> dict[str, Any]:
+    def describe_window(self, sources: Sources, generation: str) -> dict[str, Any]:
         """Return {oldest, newest}, each {time, sequence}: every moment between them can be restored."""
-        reach = plans.reachable(sources, generation)
-        return {"oldest": self.moment(sources, generation, 0), "newest": self.moment(sources, generation, reach)}
+        reach = plans.last_reachable(sources, generation)
+        return {
+            "oldest": self.describe_moment(sources, generation, 0),
+            "newest": self.describe_moment(sources, generation, reach),
+        }
 
     def unavailable(
         self, why: str, sources: Sources, generation: str | None, *, before: bool = False
@@ -228,16 +231,16 @@ class MomentLocator:
         if asked is None:
             return MomentUnavailable(why, hint="there is neither an archive nor a journal", window=None, nearest=[])
         hint = "choose a moment of the window; GET /api/backup/timeline shows them all"
-        return unavailable(why, hint=hint, generation=asked, window=self.window(sources, asked), before=before)
+        return unavailable(why, hint=hint, generation=asked, window=self.describe_window(sources, asked), before=before)
 
-    def _plan(self, target: Target, sources: Sources) -> Plan:
+    def _find_plan(self, target: Target, sources: Sources) -> Plan:
         """Return the best plan. Raises MomentUnavailable if the sources do not suffice."""
-        best = plans.plan(sources, target)
+        best = plans.find_plan(sources, target)
         if best is None:
             raise self.unavailable("what is still there of that time does not suffice", sources, target.generation)
         return best
 
-    def moment(self, sources: Sources, generation: str, sequence: int) -> dict[str, Any]:
+    def describe_moment(self, sources: Sources, generation: str, sequence: int) -> dict[str, Any]:
         """Return {time, sequence} of an event."""
         instant = self.time_of(sources, generation, sequence)
         return {"time": clock.optional_microseconds(instant), "sequence": sequence}
@@ -263,7 +266,7 @@ class MomentLocator:
             return {}
         return {generation.id: generation for generation in generations}
 
-    def _at_instant(self, generation: str, instant: int, reach: int, sources: Sources) -> Target:
+    def _locate_instant(self, generation: str, instant: int, reach: int, sources: Sources) -> Target:
         oldest = self.time_of(sources, generation, 0)
         newest = self.time_of(sources, generation, reach)
         if instant < min(filter(None, (oldest, newest))):
@@ -272,12 +275,12 @@ class MomentLocator:
             raise self.unavailable("that moment is in the future", sources, generation)
         live = sources.live
         upto = _last_in_live(live, sources, generation) if live else 0
-        sequence = self._recorded_by(live, instant, upto) if live is not None and upto else 0
+        sequence = self._count_recorded_by(live, instant, upto) if live is not None and upto else 0
         if sequence is not None and sequence < upto:
             return Target(generation=generation, sequence=sequence)
-        return self._in_segments(generation, instant, reach, sources, sequence or 0)
+        return self._locate_in_segments(generation, instant, reach, sources, sequence or 0)
 
-    def _recorded_by(self, live: Live, instant: int, upto: int) -> int | None:
+    def _count_recorded_by(self, live: Live, instant: int, upto: int) -> int | None:
         """Return how many of the first `upto` events were recorded by `instant`; None if the database is damaged there.
 
         A damaged database is when a restore is needed most; the journal and the archives can tell it too.
@@ -289,7 +292,7 @@ class MomentLocator:
             log.warning("the moment is located without the open database: %s", error)
             return None
 
-    def _in_segments(self, generation: str, instant: int, reach: int, sources: Sources, recorded: int) -> Target:
+    def _locate_in_segments(self, generation: str, instant: int, reach: int, sources: Sources, recorded: int) -> Target:
         """Return the event if the instant lies within or right after a segment; else only an archive can tell it.
 
         recorded: how many events of the open database were recorded by the instant.

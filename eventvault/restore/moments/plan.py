@@ -77,7 +77,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.archive.name if self.archive else LIVE if self.live else JOURNAL
 
 
-def excluding(sources: Sources, paths: Collection[Path]) -> Sources:
+def without_files(sources: Sources, paths: Collection[Path]) -> Sources:
     """Return the sources without those archives and segments; the events of these segments count as lost."""
     lost = [(segment.generation, segment.first, segment.last) for segment in sources.segments if segment.path in paths]
     return msgspec.structs.replace(
@@ -98,10 +98,10 @@ def choose_conflicting(sources: Sources, generation: str, archive: Path, segment
     lasts = {entry.path: entry.last for entry in sources.segments}
     if ends.get(archive, 0) > lasts.get(segment, NO_BOUND):
         return archive
-    return max((archive, segment), key=lambda path: reachable(excluding(sources, {path}), generation))
+    return max((archive, segment), key=lambda path: last_reachable(without_files(sources, {path}), generation))
 
 
-def made_by(sources: Sources, installation: str) -> Sources:
+def only_made_by(sources: Sources, installation: str) -> Sources:
     """Return what an installation made itself. Another one may have continued the same generation otherwise."""
     return msgspec.structs.replace(
         sources,
@@ -112,7 +112,7 @@ def made_by(sources: Sources, installation: str) -> Sources:
     )
 
 
-def proven(sources: Sources) -> Sources:
+def only_proven(sources: Sources) -> Sources:
     """Return the sources without archives that are neither made here nor trusted."""
     return msgspec.structs.replace(
         sources, archives=[archive for archive in sources.archives if archive.is_ours or archive.trusted]
@@ -152,7 +152,7 @@ def end_is_unknown(sources: Sources, generation: str, current: str, reach: int) 
     return not StoreIdentity("", current, tuple(sources.generations.values())).is_complete_at(generation, reach)
 
 
-def reachable(sources: Sources, generation: str) -> int:
+def last_reachable(sources: Sources, generation: str) -> int:
     """Return the last sequence of a generation that can be restored; every earlier one can be, too."""
     line = lineage(sources.generations, generation)
     bases = [reach for _, _, reach in _bases(sources, generation)]
@@ -171,7 +171,7 @@ def last_of(sources: Sources, generation: str) -> int:
     return live.sequence if live is not None and live.generation == generation else NO_BOUND
 
 
-def plan(sources: Sources, target: Target) -> Plan | None:
+def find_plan(sources: Sources, target: Target) -> Plan | None:
     """Return the best plan for a target; None if there is none.
 
     First choice: the newest archive at or before the moment, with the segments up to it. Second: the journal from its
@@ -204,10 +204,10 @@ def journaled_event_of_base(plan: Plan, sources: Sources) -> tuple[str, int] | N
     return (path, sequence) if path else None
 
 
-def latest(sources: Sources, generation: str) -> Plan:
+def find_latest_plan(sources: Sources, generation: str) -> Plan:
     """Return the plan for the last event of a generation that can be restored."""
-    target = Target(generation=generation, sequence=reachable(sources, generation))
-    best = plan(sources, target)
+    target = Target(generation=generation, sequence=last_reachable(sources, generation))
+    best = find_plan(sources, target)
     assert best is not None, "what is reachable can be planned"
     return best
 

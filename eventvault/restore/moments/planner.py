@@ -75,7 +75,7 @@ class MomentPlanner:
 
     def _plan(self, moment: Moment, failures: Failures) -> PlannedMoment:
         while True:
-            sources = plans.excluding(self._locator.sources(), failures.excluded)
+            sources = plans.without_files(self._locator.find_sources(), failures.excluded)
             try:
                 plan, sources = self._locator.plan_for(moment, sources)
             except REPLANNED as error:

@@ -60,7 +60,7 @@ class RestorePreview:
         if isinstance(wanted, str):
             entry = self._catalogue.entry(wanted)
             check_entry(entry)
-            sources = self._locator.sources()
+            sources = self._locator.find_sources()
             plan, common = self._plan_archive(entry, sources)
         else:
             planned = self._moments.plan(wanted)

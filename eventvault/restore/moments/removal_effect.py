@@ -37,8 +37,8 @@ class RemovalEffect:
         return {**self._windows(removed, unneeded), "journal": self._describe_journal(entries, staying, unneeded)}
 
     def _windows(self, removed: Collection[str], unneeded: Sequence[Segment]) -> dict[str, Any]:
-        sources = self._locator.sources()
-        before = _without_live(self._locator.ours(sources))
+        sources = self._locator.find_sources()
+        before = _without_live(self._locator.only_ours(sources))
         paths, current = {segment.path for segment in unneeded}, self._locator.current_generation(sources)
         had = Family(before, current).extents
         after = msgspec.structs.replace(
@@ -63,9 +63,9 @@ class RemovalEffect:
         """Return {oldest, newest}, or None if nothing can be recovered. sources: tell the times."""
         if generation is None or not (available.archives or available.segments or available.live):
             return None
-        reach = plans.reachable(available, generation) if generation in available.generations else 0
-        return {"oldest": self._locator.moment(sources, generation, 0),
-                "newest": self._locator.moment(sources, generation, reach)}  # fmt: skip
+        reach = plans.last_reachable(available, generation) if generation in available.generations else 0
+        return {"oldest": self._locator.describe_moment(sources, generation, 0),
+                "newest": self._locator.describe_moment(sources, generation, reach)}  # fmt: skip
 
     def _describe_journal(
         self, entries: Sequence[BackupEntry], staying: Sequence[BackupEntry], unneeded: Sequence[Segment]

@@ -56,7 +56,7 @@ class Timeline:
     def describe(self, buckets: int | None) -> dict[str, Any]:
         """Return the whole timeline, or with `buckets` one that is thinned to so many marks at most. Raises TooBusy."""
         found = self._current()
-        head = self._locator.head()
+        head = self._locator.live_window()
         if head is not None and head.generation != found.current:  # a restore swapped the database meanwhile
             self._found.invalidate()
             found = self._current()
@@ -89,7 +89,7 @@ class _Found:
         self, locator: MomentLocator, entries: Sequence[BackupEntry], previous: Sequence[PreviousDatabase]
     ) -> None:
         self._locator = locator
-        self._sources = locator.sources(entries=entries)
+        self._sources = locator.find_sources(entries=entries)
         self.current = locator.current_generation(self._sources)
         self._family = Family(self._sources, self.current)
         self._archives = [entry for entry in entries if entry.generation or entry.problem]

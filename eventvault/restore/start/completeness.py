@@ -28,7 +28,7 @@ def find_beyond(
     for segment in quarantined:
         if min(segment.last, bounds.get(segment.generation, 0)) > sequence:
             yield f"{segment.path} is damaged, and had events up to {segment.last}"
-    if plans.has_gap_after(plans.made_by(everything, installation), generation, sequence):
+    if plans.has_gap_after(plans.only_made_by(everything, installation), generation, sequence):
         yield f"events beyond {sequence} are in the journal, but those before them are not there"
     for archive in everything.archives:
         if _is_ours(archive, installation) and _reach(everything, archive, generation) > sequence:

@@ -121,7 +121,7 @@ class RecordedHistory:
             earlier = next((name for name in line if _lacks_events_of(sources, name, begun.fork_sequence)), earlier)
         latest = _latest(sources.generations, identity, earlier)
         generation = earlier if latest is None else latest.id
-        reach = plans.reachable(sources, generation)
+        reach = plans.last_reachable(sources, generation)
         ranges = coverage.in_lineage(sources.segments, lineage(sources.generations, generation))
         stranded = [(first, last) for first, last, _ in ranges if last > reach]
         after_gap = (stranded[0][0], max(last for _, last in stranded)) if stranded else None
@@ -129,7 +129,7 @@ class RecordedHistory:
 
     def describe_remedy(self, identity: StoreIdentity, last: int) -> str:
         """Say which restore of archives and journal replaces a damaged database whose last event is `last`."""
-        reach = min(last, plans.reachable(self.sources(identity), identity.generation))
+        reach = min(last, plans.last_reachable(self.sources(identity), identity.generation))
         restore = f'POST /api/backup/restore {{"sequence": {reach}}}'
         if not reach:
             return "neither archives nor journal have its events: save what can be read with GET /api/events/export"
@@ -146,7 +146,7 @@ class RecordedHistory:
             record = self._journal.read_record()
             if record is not None and record.installation == self._catalogue.installation:
                 generation = record.registry.generation
-                reach = plans.reachable(self.sources(record.registry), generation)
+                reach = plans.last_reachable(self.sources(record.registry), generation)
                 restore = f'POST /api/backup/restore {{"sequence": {reach}, "generation": "{generation}"}}'
                 built = f"builds the database anew from archives and journal, up to event {reach}"
                 return f"{restore} {built}; the damaged database is kept"

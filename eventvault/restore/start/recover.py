@@ -101,7 +101,7 @@ class Recoverer:
         """Return the identity of a registry that begins anew, after all of our generations in BACKUP_DIR."""
         before: Collection[Generation] = ()
         try:
-            before = self._locator.ours(self._locator.sources(doubtful=True)).generations.values()
+            before = self._locator.only_ours(self._locator.find_sources(doubtful=True)).generations.values()
         except (EventVaultError, OSError) as error:
             log.warning("which generations began before is not known: %s", error)
         return first_identity(clock.now(), begun_before=before)
@@ -198,7 +198,7 @@ class Recoverer:
 
     def _newest_first(self, archives: Sequence[BackupEntry]) -> list[BackupEntry]:
         """Order our own archives by generation: the catalogue has only their times while no database is open."""
-        everything = self._locator.sources(doubtful=True).generations.values()
+        everything = self._locator.find_sources(doubtful=True).generations.values()
         generations = [generation.id for generation in oldest_first(everything)]
         ours = newest_first((entry for entry in archives if entry.is_ours), generations)
         ours.sort(key=lambda entry: entry.problem is not None)
@@ -206,7 +206,7 @@ class Recoverer:
 
     def _build_latest(self, omissions: Omissions, *, was_empty: bool, doubtful: bool) -> Intent | None:
         """Build up to the last event of the current lineage that can be restored. was_empty: no event suffices."""
-        everything = self._locator.sources(doubtful=doubtful)
+        everything = self._locator.find_sources(doubtful=doubtful)
         generation = self._locator.current_generation(everything)
         if generation is None:
             return None
@@ -214,8 +214,8 @@ class Recoverer:
         excluded: set[Path] = set()
         conflicts: list[str] = []
         while True:
-            sources = plans.excluding(trusted, excluded)
-            plan = plans.latest(sources, generation)
+            sources = plans.without_files(trusted, excluded)
+            plan = plans.find_latest_plan(sources, generation)
             self._check_readable(sources, plan)
             if plan.target.sequence == 0 and not was_empty:
                 return None
@@ -256,7 +256,7 @@ class Recoverer:
 
     def _find_beyond(self, target: Target) -> Beyond:
         """Return what archives and journal hold beyond `target`, damaged files included."""
-        everything = self._locator.sources(doubtful=True)
+        everything = self._locator.find_sources(doubtful=True)
         reasons = list(
             find_beyond(everything, target, self._journal.quarantined(), installation=self._catalogue.installation)
         )
@@ -315,8 +315,8 @@ class Recoverer:
 
         These are archives that claim to be made here, and those of older generations, from which it may have begun.
         """
-        ours = self._locator.ours(sources)
-        if generation in ours.generations and plans.reachable(ours, generation) >= self._last_needed(generation):
+        ours = self._locator.only_ours(sources)
+        if generation in ours.generations and plans.last_reachable(ours, generation) >= self._last_needed(generation):
             return ours
         claims = [archive for archive in sources.archives if self._may_be_base(archive, generation)]
         return msgspec.structs.replace(
@@ -333,8 +333,8 @@ class Recoverer:
     def _was_empty(self) -> bool:
         """Return True if neither the journal's record nor another file shows that the lost registry had an event."""
         record = self._locator.our_record()
-        sources = self._locator.sources()
-        with_events = [segment.generation for segment in self._locator.ours(sources).segments]
+        sources = self._locator.find_sources()
+        with_events = [segment.generation for segment in self._locator.only_ours(sources).segments]
         with_events += [generation for generation, _, _ in sources.lost]
         with_events += [
             entry.generation or ""

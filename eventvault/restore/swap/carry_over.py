@@ -33,15 +33,15 @@ from eventvault.restore.values import POINT_IN_TIME, Restored
 log = logging.getLogger("BackupManager")
 
 
-class Head(NamedTuple):
-    """How far a database got: its identity and its last sequence. kafka: its offsets, if it is not open."""
+class ReplacedHead(NamedTuple):
+    """How far the database that a restore replaces got. kafka: its offsets, if it is not open."""
 
     identity: StoreIdentity
     sequence: int
     kafka: Mapping[bytes, bytes] = {}
 
 
-def read_head(storage_dir: Path, database: Path) -> Head | None:
+def read_head(storage_dir: Path, database: Path) -> ReplacedHead | None:
     """Return the head of a database that is not open; None if it is missing or damaged.
 
     Reads a private copy: opening writes to a database, and this one may be damaged, locked, or another program's.
@@ -54,7 +54,7 @@ def read_head(storage_dir: Path, database: Path) -> Head | None:
         copy_database(database, copy)
         with closing(open_checked(copy)) as db:
             registry = EventRegistry(db, copy)
-            return Head(registry.identity, registry.last_sequence, registry.scan_meta(keys.KAFKA))
+            return ReplacedHead(registry.identity, registry.last_sequence, registry.scan_meta(keys.KAFKA))
     except (DatabaseDamaged, DatabaseTooNew):
         return None
     except SYSTEM_ERRORS as error:
@@ -65,7 +65,7 @@ def read_head(storage_dir: Path, database: Path) -> Head | None:
         remove_durably(copy)
 
 
-def describe_previous(head: Head | None, restored: Restored) -> PreviousDatabase:
+def describe_previous(head: ReplacedHead | None, restored: Restored) -> PreviousDatabase:
     """Describe the database that `restored` will replace. It has this head, and events may still be appended."""
     generation = head.identity.generation if head else None
     return PreviousDatabase(

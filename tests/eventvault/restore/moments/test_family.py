@@ -70,7 +70,7 @@ def test_each_generation_reaches_and_shares_what_plan_says(found: Sources) -> No
         family = Family(found, present)
         for name in found.generations:
             extent = family.extents[name]
-            assert extent.reach == plans.reachable(found, name), name
+            assert extent.reach == plans.last_reachable(found, name), name
             if name != present:
                 assert extent.shared == last_common(found.generations, present, name), name
 

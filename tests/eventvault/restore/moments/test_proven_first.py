@@ -108,7 +108,7 @@ def test_a_generation_that_an_archive_makes_up_hides_no_moment(service: StoreSer
     made_up = Generation("f" * 16, left, at, "restored", 1)
     present = Generation("e" * 16, generation(service), at, "restored", 1)
     forge_archive(archive, archive.with_name("f.tar.gz"), 9, generation=made_up, generations=[made_up, present])
-    recorded = service.locator.time_of(service.locator.sources(), left, 6)
+    recorded = service.locator.time_of(service.locator.find_sources(), left, 6)
     assert recorded is not None
 
     assert events_at(service, Moment(instant=recorded, generation=left)) == events
