@@ -187,7 +187,7 @@ class Recoverer:
                 continue
             if entry.generation is not None:
                 target = Target(generation=entry.generation, sequence=entry.sequence or 0)
-                omissions += self._accepted_losses(self._find_beyond(target))
+                omissions += self._find_accepted_losses(self._find_beyond(target))
             try:
                 return self._build_from(ArchiveSource(Path(entry.path)))
             except ArchiveUnreadable as error:
@@ -210,7 +210,7 @@ class Recoverer:
         generation = self._locator.current_generation(everything)
         if generation is None:
             return None
-        trusted = self._trusted(everything, generation)
+        trusted = self._choose_trusted(everything, generation)
         excluded: set[Path] = set()
         conflicts: list[str] = []
         while True:
@@ -223,7 +223,7 @@ class Recoverer:
             beyond.reasons.extend(conflicts)
             if beyond.reasons and not doubtful:
                 return None  # an archive with a known problem may have more
-            losses = self._accepted_losses(beyond)
+            losses = self._find_accepted_losses(beyond)
             log.info("recovering event %s of generation %s from %s and %s segments", plan.target.sequence,
                      plan.target.generation, plan.source, len(plan.segments))  # fmt: skip
             try:
@@ -264,7 +264,7 @@ class Recoverer:
             reasons += unread_archives(self._catalogue.unattributed())
         return Beyond(target, reasons)
 
-    def _accepted_losses(self, beyond: Beyond) -> list[str]:
+    def _find_accepted_losses(self, beyond: Beyond) -> list[str]:
         """Return what an operator has accepted to lose; empty if nothing is lost. Raises _Incomplete otherwise."""
         if not beyond.reasons:
             return []
@@ -310,7 +310,7 @@ class Recoverer:
             return 0
         return record.published if isinstance(record.published, int) else 0
 
-    def _trusted(self, sources: Sources, generation: str) -> Sources:
+    def _choose_trusted(self, sources: Sources, generation: str) -> Sources:
         """Return what this installation made; if that does not reach the last event, also archives that are not proven.
 
         These are archives that claim to be made here, and those of older generations, from which it may have begun.

@@ -74,7 +74,7 @@ class Startup:
         self._promoted = False
         self._applied: Deed | None = None
         """The restore that was staged for this start, until it is applied."""
-        self._restored_dropped = False
+        self._drop_folder_done = False
 
     def run(self, *, service_starts: bool) -> None:
         """Prepare STORAGE_DIR. May be repeated until it does not raise.
@@ -101,9 +101,9 @@ class Startup:
             if not is_changed(self._settings):
                 self._leftovers.remove_from_backups()
         self._import_foreign_early()
-        if service_starts and self._settings.auto_restore_enabled and not self._restored_dropped:
-            self._restored_dropped = True
-            self._restore_dropped()
+        if service_starts and self._settings.auto_restore_enabled and not self._drop_folder_done:
+            self._drop_folder_done = True
+            self._restore_from_drop_folder()
         self._ensure_database()
 
     def _promote_staged(self) -> None:
@@ -124,7 +124,7 @@ class Startup:
         if applied is not None:
             applied.end()
 
-    def _restore_dropped(self) -> None:
+    def _restore_from_drop_folder(self) -> None:
         """Restore the newest good archive in `restore/`.
 
         If the newest cannot be read, or is still being copied, or the disk is full, no older one is restored in its
@@ -135,7 +135,7 @@ class Startup:
         for position, archive in enumerate(candidates):
             log.info("restoring %s", archive)
             try:
-                with self._listed("startup", "restore", archive.name) as operation:
+                with self._as_operation("startup", "restore", archive.name) as operation:
                     head = builder.read_head()
                     intent = builder.build(ArchiveSource(archive), head, operation.id, drop_file=archive)
                     operation.result = {"backupName": archive.name, "events": intent.restored.events}
@@ -151,11 +151,11 @@ class Startup:
             except (EventVaultError, OSError) as error:
                 self._drop_folder.refuse(archive, _as_error(error))
                 return
-            self._swap_dropped(archive, candidates[position + 1 :], intent)
+            self._swap_in(archive, candidates[position + 1 :], intent)
             return
 
     @contextlib.contextmanager
-    def _listed(self, kind: str, deed: str = "", about: str = "") -> Iterator[Operation]:
+    def _as_operation(self, kind: str, deed: str = "", about: str = "") -> Iterator[Operation]:
         """List the work of this context as an operation. It cannot be cancelled: the start needs it."""
         operation_id = self._operation_ids.get(kind)
         with self._operations.internal(
@@ -164,7 +164,7 @@ class Startup:
             operation.decided()
             yield operation
 
-    def _swap_dropped(self, archive: Path, others: list[Path], intent: Intent) -> None:
+    def _swap_in(self, archive: Path, others: list[Path], intent: Intent) -> None:
         try:
             self._drop_folder.mark_skipped(others, archive)
             intent = carry_over.carry_unpublished_at_start(self._settings.storage_dir, self._settings.database, intent)
@@ -204,7 +204,7 @@ class Startup:
             return
         owner = self._restorer.builder.find_origin(database)
         if owner == "foreign":
-            with self._listed("import"):
+            with self._as_operation("import"):
                 self._import_foreign()
         elif owner == "ours":
             write_durably(database / data_folders.DATABASE_MARK, b"")
@@ -228,7 +228,7 @@ class Startup:
                 "archive with POST /api/backup/restore",
             )
         if sources and self._settings.auto_recover == "true":
-            with self._listed("recover"):
+            with self._as_operation("recover"):
                 self._recoverer.recover(sources)
             return
         if in_place.has_files(database):
