@@ -279,8 +279,8 @@ def offsets_in(archive: BackupEntry | None) -> Offsets:
     """Return the offsets that the manifest of an archive has; none if it cannot be read."""
     with suppress(ArchiveError, OSError):
         manifest = None if archive is None else reader.read_manifest(Path(archive.path))
-        found = None if manifest is None else ArchivedOffsets.of(manifest.kafka, manifest.kafka_topics)
-        return {} if found is None else found.as_offsets()
+        archived = None if manifest is None else ArchivedOffsets.of(manifest.kafka, manifest.kafka_topics)
+        return {} if archived is None else archived.as_offsets()
     return {}
 
 

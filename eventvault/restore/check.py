@@ -58,11 +58,11 @@ def check_archive(
     folder = Path(scratch) / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
     runs = {offset: (size, tail) for offset, size, tail in skipped}
     facts = ArchiveFacts(proof=msgspec.convert(proof, Proof) if proof else None)
-    found = _check_own(path, depth, folder, progress, facts, runs) if own else _check_foreign(path, folder, progress)
+    result = _check_own(path, depth, folder, progress, facts, runs) if own else _check_foreign(path, folder, progress)
     if FileIdentity.of(path.stat()) != before:
         raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
     checked = "records" if depth == "records" or not own else "digests"
-    return {**found, "checked": checked, "records": own and depth == "records"}
+    return {**result, "checked": checked, "records": own and depth == "records"}
 
 
 def _check_own(

@@ -165,12 +165,12 @@ class DropFolder:
         if self._hold is not None:
             log.error("%s", self._hold.message)
             return []
-        found, notes = self._examine()
+        candidates, notes = self._examine()
         excluding, self._notes = self._excluding(), notes
         if set(notes) != set(excluding):
             with contextlib.suppress(NoSpace, OSError):
                 self._write(notes)
-        return found
+        return candidates
 
     def peek(self) -> list[Path]:
         """Return the same as `candidates`, but forget and write nothing."""

@@ -215,8 +215,8 @@ class MomentBuilder:
             check_unchanged(live, registry)
             for segment in plan.segments:
                 if not segment.header.has_answers:
-                    found = registry.answers(max(segment.first, plan.base + 1), min(segment.last, upto))
-                    answers += islice(found, _MOST_UNJOURNALED - len(answers))
+                    stored = registry.answers(max(segment.first, plan.base + 1), min(segment.last, upto))
+                    answers += islice(stored, _MOST_UNJOURNALED - len(answers))
         return encode_answers(answers).decode()
 
     def _store_id(self, plan: Plan) -> str:

@@ -37,15 +37,15 @@ def thinned(
     timeline: `window`, `generation` and `generations`, oldest first. buckets: of marks, at most.
     """
     generations = _newest(timeline["generations"])
-    shown = {
+    thinned_timeline = {
         **timeline,
-        "generations": [{name: value for name, value in each.items() if name != "window"} for each in generations],
+        "generations": [{name: value for name, value in shown.items() if name != "window"} for shown in generations],
         "generationsOmitted": len(timeline["generations"]) - len(generations),
         "gaps": list(gaps[-MOST_GAPS:]),
         "gapsOmitted": max(0, len(gaps) - MOST_GAPS),
     }
-    width, marks = _fitting(archives, buckets, MOST_BYTES - _RESERVE - _size(shown))
-    return {**shown, "bucketSeconds": width // _SECOND, "marks": marks}
+    width, marks = _fitting(archives, buckets, MOST_BYTES - _RESERVE - _size(thinned_timeline))
+    return {**thinned_timeline, "bucketSeconds": width // _SECOND, "marks": marks}
 
 
 def _newest(generations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

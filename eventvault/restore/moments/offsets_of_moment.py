@@ -96,14 +96,14 @@ def _continues_parent(generation: Generation) -> bool:
 def _listed_upto(moment: Offsets, lists: Sequence[Offsets]) -> Offsets:
     """Return the offsets, each limited to what one of the quarantines covers; 0 where none covers the partition."""
 
-    def of(topic: str, number: str, offset: dict[str, Any]) -> dict[str, Any]:
-        known = [listed[topic][number] for listed in lists if number in listed.get(topic, {})]
-        same = [each for each in known if len({each.get("topicId"), offset.get("topicId")} - {None}) < 2]
+    def limit(topic: str, number: str, offset: dict[str, Any]) -> dict[str, Any]:
+        ends = [listed[topic][number] for listed in lists if number in listed.get(topic, {})]
+        same = [end for end in ends if len({end.get("topicId"), offset.get("topicId")} - {None}) < 2]
         nothing = {"next": 0, "topicId": offset.get("topicId"), "clusterId": offset.get("clusterId")}
         return min(offset, max(same, key=_next, default=nothing), key=_next)
 
     return {
-        topic: {number: of(topic, number, offset) for number, offset in partitions.items()}
+        topic: {number: limit(topic, number, offset) for number, offset in partitions.items()}
         for topic, partitions in moment.items()
     }
 

@@ -96,27 +96,27 @@ class RestorePreview:
         plan, sources, sequence = planned.plan, planned.sources, planned.plan.target.sequence
         if sequence is None:
             return None
-        known = None if plan.archive is None else self._offsets_of(plan.archive)
-        archived: Offsets = {} if known is None else known.as_offsets()
+        of_archive = None if plan.archive is None else self._offsets_of(plan.archive)
+        archived: Offsets = {} if of_archive is None else of_archive.as_offsets()
         live = live_offsets(self._bus)
         return ArchivedOffsets.of_registry(
             read_again_from(plan, sources, sequence, based=archived, archived=archived, live=live)
         )
 
     def _offsets_of(self, entry: BackupEntry) -> ArchivedOffsets | None:
-        known = self._catalogue.offsets_of(entry.name)
+        catalogued = self._catalogue.offsets_of(entry.name)
         path = Path(entry.path)
-        if known is not None or reader.kind(path) != "own":
-            return known
+        if catalogued is not None or reader.kind(path) != "own":
+            return catalogued
         manifest = reader.read_manifest(path)  # it was entered by an earlier version
         return ArchivedOffsets.of(manifest.kafka, manifest.kafka_topics)
 
     def _plan_archive(self, entry: BackupEntry, sources: Sources) -> tuple[Plan, int]:
         """Return the plan for a named archive, and how many of the live events the archive holds."""
-        known = entry.generation is not None and entry.generation in sources.generations
+        is_known = entry.generation is not None and entry.generation in sources.generations
         target = Target(generation=entry.generation or "", sequence=entry.sequence)
         # Nothing of what an archive claims about its generation counts before that is proven.
-        common = self._common(target, sources) if known and entry.origin_proven else 0
+        common = self._common(target, sources) if is_known and entry.origin_proven else 0
         return Plan(target=target, archive=entry, base=entry.sequence or 0), common
 
     def _common(self, target: Target, sources: Sources) -> int:
@@ -163,10 +163,10 @@ class RestorePreview:
 def _types_after(registry: EventRegistry, sequence: int) -> tuple[list[dict[str, Any]], bool]:
     """Return the most frequent types of the later events, and whether all events were counted. It is only shown."""
     try:
-        found = count_types(registry, TypesQuery(after=sequence, limit=MOST_TYPES))
+        counted = count_types(registry, TypesQuery(after=sequence, limit=MOST_TYPES))
     except (plyvel.Error, DatabaseDamaged):
         return [], False
-    return [{"type": each.type, "events": each.events} for each in found.types], found.complete
+    return [{"type": count.type, "events": count.events} for count in counted.types], counted.complete
 
 
 def _offsets_of(entry: BackupEntry) -> Mapping[str, Mapping[str, int]]:

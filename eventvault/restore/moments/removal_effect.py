@@ -1,7 +1,7 @@
 """What becomes of the recovery window and of the journal if archives are removed. Nothing is removed here.
 
 The recovery window is what `backups/` alone can restore, as after the loss of `storage/`. Archives hold prefixes of a
-history, so the newest one reaches back to its beginning. Older ones matter for generations that a restore left behind.
+history, so the newest one reaches back to its beginning. Older ones matter for generations that a restore replaced.
 What only the database would hold of the current generation, the journal writes before an archive is removed.
 """
 
@@ -49,7 +49,7 @@ class RemovalEffect:
         )
         windows = {"before": self._window(sources, before, current), "after": self._window(sources, after, current)}
         has = Family(after, current).extents
-        ends = ((each, had[each].reach, has[each].reach) for each in before.generations)
+        ends = ((generation, had[generation].reach, has[generation].reach) for generation in before.generations)
         return {
             "window": windows,
             "lost": [

@@ -47,42 +47,42 @@ class Timeline:
         self._totals = totals
         self._previous = previous
         self._shared = shared
-        self._found = SharedAnswer("timeline", self._find)
+        self._shared_contents = SharedAnswer("timeline", self._read)
 
     def invalidate(self) -> None:
         """Read all anew for the next answer: somebody changed something, and must see it."""
-        self._found.invalidate()
+        self._shared_contents.invalidate()
 
     def describe(self, buckets: int | None) -> dict[str, Any]:
         """Return the whole timeline, or with `buckets` one that is thinned to so many marks at most. Raises TooBusy."""
-        found = self._current()
+        contents = self._current()
         head = self._locator.live_window()
-        if head is not None and head.generation != found.current:  # a restore swapped the database meanwhile
-            self._found.invalidate()
-            found = self._current()
-        described = found.described if buckets is None else found.thinned(buckets)
-        return described if head is None or head.generation != found.current else _with_head(described, head.window)
+        if head is not None and head.generation != contents.current:  # a restore swapped the database meanwhile
+            self._shared_contents.invalidate()
+            contents = self._current()
+        described = contents.described if buckets is None else contents.thinned(buckets)
+        return described if head is None or head.generation != contents.current else _with_head(described, head.window)
 
-    def _current(self) -> _Found:
-        max_age = max(self._shared, PAUSE_PER_SECOND * self._found.seconds) if self._shared else 0.0
-        found = self._found.get(max_age=max_age, patience=LIST_SECONDS)
-        if found is None:
+    def _current(self) -> _Contents:
+        max_age = max(self._shared, PAUSE_PER_SECOND * self._shared_contents.seconds) if self._shared else 0.0
+        contents = self._shared_contents.get(max_age=max_age, patience=LIST_SECONDS)
+        if contents is None:
             raise TooBusy(
                 f"the archives and segments were not read within {LIST_SECONDS:.0f} s", hint="try again later"
             )
-        return found
+        return contents
 
-    def _find(self) -> _Found:
+    def _read(self) -> _Contents:
         for attempt in range(_ATTEMPTS):
             try:
-                return _Found(self._locator, self._totals.entries(), self._previous())
+                return _Contents(self._locator, self._totals.entries(), self._previous())
             except RestoreRunning:
                 if attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
 
-class _Found:
+class _Contents:
     """What can be restored now, and the descriptions that are made of it on demand."""
 
     def __init__(
@@ -93,7 +93,8 @@ class _Found:
         self.current = locator.current_generation(self._sources)
         self._family = Family(self._sources, self.current)
         self._archives = [entry for entry in entries if entry.generation or entry.problem]
-        self._undoable = {each.generation: each for each in reversed(previous) if each.generation and not each.undone}
+        undoable = [database for database in reversed(previous) if database.generation and not database.undone]
+        self._undoable = {database.generation: database for database in undoable}
         self._generations = oldest_first(self._sources.generations.values())
         self._thinned: dict[int, dict[str, Any]] = {}
 
@@ -108,7 +109,7 @@ class _Found:
 
     def thinned(self, buckets: int) -> dict[str, Any]:
         if buckets not in self._thinned:
-            branches = [each for each in self._generations if self._is_branch(each)]
+            branches = [generation for generation in self._generations if self._is_branch(generation)]
             gaps = [gap for generation in self._generations for gap in self._gaps(generation.id)]
             self._thinned = {buckets: thinned(self._common(branches), gaps, self._archives, buckets)}
         return self._thinned[buckets]
@@ -211,7 +212,7 @@ def _with_head(timeline: dict[str, Any], window: dict[str, Any]) -> dict[str, An
     last = window["newest"]["sequence"]
     head = {"lastSequence": last, "lastShared": last, "window": window}
     generations = [
-        {**each, **{name: head[name] for name in head.keys() & each.keys()}} if each["present"] else each
-        for each in timeline["generations"]
+        {**shown, **{name: head[name] for name in head.keys() & shown.keys()}} if shown["present"] else shown
+        for shown in timeline["generations"]
     ]
     return {**timeline, "window": window, "generations": generations}

@@ -27,12 +27,12 @@ def add_unpublished(new_database: Path, journal: JournalFolder, record: JournalR
     """
     if record is None or not isinstance(record.published, int):
         return
-    candidates = [each for each in journal.segments_of(record.installation) if each.header.has_outbox]
+    candidates = [found for found in journal.segments_of(record.installation) if found.header.has_outbox]
     if not candidates:
         return
     with unpublished.opened(new_database) as (db, new):
         held = dict(lineage(new.identity.by_id(), new.identity.generation))
-        unpublished.put(db, (message_of(line) for each in candidates for line in _waiting(each, record, held)))
+        unpublished.put(db, (message_of(line) for source in candidates for line in _waiting(source, record, held)))
 
 
 def _waiting(source: Segment, record: JournalRecord, held: Mapping[str, int]) -> Iterator[bytes]:

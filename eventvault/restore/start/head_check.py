@@ -101,7 +101,7 @@ class HeadCheck:
         continues the replay.
         """
         generation = registry.identity.generation
-        known = before.sequence if before is not None and before.generation == generation else 0
+        closed_at = before.sequence if before is not None and before.generation == generation else 0
         changed = cut_off.last_changed_event(self._cut_off)
         sources: Sources | None = None
         is_read = False
@@ -115,7 +115,7 @@ class HeadCheck:
             log.warning("what was recorded of generation %s beyond event %s is not known: %s", generation,
                         registry.last_sequence, error)  # fmt: skip
             recorded = Recorded(0)
-            if changed <= registry.last_sequence and not 0 < known <= registry.last_sequence:
+            if changed <= registry.last_sequence and not 0 < closed_at <= registry.last_sequence:
                 return Fork(UNCHECKED, registry.last_sequence)
         if sources is not None:
             log.warning("the database ends at event %s, but event %s was recorded before: replaying what is there",
@@ -128,14 +128,14 @@ class HeadCheck:
             log.error("the database has other events after event %s of generation %s than were recorded",
                       fork.sequence, generation)  # fmt: skip
             return fork
-        if registry.last_sequence < max(recorded.last, known) or recorded.latest is not None:
+        if registry.last_sequence < max(recorded.last, closed_at) or recorded.latest is not None:
             log.error("the database ends at event %s of generation %s, but more was recorded before",
                       registry.last_sequence, generation)  # fmt: skip
             return Fork(ROLLED_BACK, registry.last_sequence)
         if registry.last_sequence < changed:
             log.error("the end of the database's log is damaged, and nothing else has its events")
             return Fork(LOG_DAMAGED, registry.last_sequence)
-        return None if 0 < known <= registry.last_sequence else fork
+        return None if 0 < closed_at <= registry.last_sequence else fork
 
     def _recorded_generations(self, identity: StoreIdentity) -> list[Generation]:
         """Return the generations in BACKUP_DIR, all of which began before the one that begins now."""
@@ -216,8 +216,8 @@ def _describe_gap(begun: Generation, beyond: Beyond | None) -> str:
     if beyond is None or beyond.after_gap is None:
         return ""
     (first, last), missing = beyond.after_gap, max(beyond.sequence, begun.fork_sequence) + 1
-    there = f". The journal has events {first} to {last} of generation {beyond.generation}"
-    return f"{there}, but nothing has events {missing} to {first - 1}" if missing < first else there
+    later = f". The journal has events {first} to {last} of generation {beyond.generation}"
+    return f"{later}, but nothing has events {missing} to {first - 1}" if missing < first else later
 
 
 def _hint(begun: Generation, beyond: Beyond | None) -> str:

@@ -106,7 +106,7 @@ class RecordedHistory:
         segments = self._journal.segments_of(self._catalogue.installation)
         entries = [entry for entry in self._heads.entries() if entry.origin_proven and not entry.problem]
         record = self._journal.read_record()
-        generations = {each.generation: each.header.generation for each in segments} | identity.by_id()
+        generations = {found.generation: found.header.generation for found in segments} | identity.by_id()
         generations |= record.registry.by_id() if record is not None else {}
         archives = {entry.generation: entry.name for entry in entries if entry.generation is not None}
         generations |= self._unknown_generations(generations, archives)
@@ -178,7 +178,7 @@ def _lacks_events_of(sources: Sources, generation: str, fork: int) -> bool:
         return True
     if fork < begun.fork_sequence:
         return False
-    ends = [each.last for each in sources.segments if each.generation == generation]
+    ends = [found.last for found in sources.segments if found.generation == generation]
     ends += [entry.sequence or 0 for entry in sources.archives if entry.generation == generation]
     return max(ends, default=0) > fork
 

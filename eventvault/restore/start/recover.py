@@ -49,7 +49,7 @@ log = logging.getLogger("BackupManager")
 INCOMPLETE = "recovery_incomplete"
 _COMPLETE_HINT = (
     "put what is missing back into BACKUP_DIR, or, of two files with different events, move the wrong one away, and "
-    "the service recovers by itself; or do without it: accept it with "
+    "the service recovers automatically; or do without it: accept it with "
     f"POST /api/problems/{INCOMPLETE}/accept or flask problems accept {INCOMPLETE}, and recover again, "
     "unless AUTO_RECOVER=true does so"
 )
@@ -350,7 +350,7 @@ class Recoverer:
 def _unreadable_now(error: EventVaultError) -> BackupsUnavailable:
     return BackupsUnavailable(
         f"the database is gone, and not everything that may hold its events can be read: {error}",
-        hint="make it readable, and the service recovers by itself; or move it away to recover without what it holds",
+        hint="make it readable, and the service recovers automatically; or move it away to recover without it",
     )
 
 
