@@ -50,9 +50,9 @@ class Materialised(msgspec.Struct, frozen=True):
 
 
 class MomentBuilder:
-    """Safe to use from many threads. Methods may raise OSError, and BackupsUnavailable if BACKUP_DIR is missing.
+    """Safe to use from many threads. on_replanned: called with another plan before it is tried.
 
-    on_replanned: called with another plan before it is tried.
+    Methods may raise OSError, and BackupsUnavailable if BACKUP_DIR is missing.
     """
 
     def __init__(

@@ -166,10 +166,7 @@ def _upto(wanted: Order, registry: EventRegistry) -> int:
 
 
 def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
-    """Return the identity of the new database.
-
-    That of a restore reads Kafka again from the fork on, until the live offsets are carried over into it.
-    """
+    """Return the new identity. That of a restore reads Kafka again from the fork, until offsets are carried over."""
     identity = StoreIdentity(store_id, wanted.generation, tuple(wanted.generations))
     if wanted.reason is None:
         return identity

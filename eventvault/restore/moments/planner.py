@@ -31,10 +31,7 @@ REPLANNED = (MomentUnavailable, JournalDamaged, BackupNotFound, RestoreRunning)
 
 
 class Failures(msgspec.Struct, frozen=True):
-    """What earlier plans of a moment failed at. excluded: damaged files. damage: the first error that named one.
-
-    others: how many failures had another reason.
-    """
+    """Failures of earlier plans. excluded: damaged files; damage: the first error of one. others: count of the rest."""
 
     excluded: frozenset[Path] = frozenset()
     damage: JournalDamaged | None = None
@@ -58,11 +55,10 @@ class MomentPlanner:
         self._journal = journal
 
     def plan(self, moment: Moment) -> PlannedMoment:
-        """Return how to build a moment.
+        """Return how to build a moment. Raises MomentUnavailable, or JournalDamaged if it needs a damaged segment.
 
-        Raises MomentUnavailable, or JournalDamaged if every plan needs a damaged segment (JournalUnreadable: one that
-        the disk cannot read now). That error names the segment, the `window`, and the `nearest` moment that can be
-        restored without it.
+        JournalUnreadable: one that the disk cannot read now. Either error names the segment, the `window`, and the
+        `nearest` moment that can be restored without it.
         """
         return self._plan(moment, Failures())
 
@@ -84,10 +80,7 @@ class MomentPlanner:
                 return PlannedMoment(moment, plan, sources, failures)
 
     def _add_failure(self, failures: Failures, error: EventVaultError, tried: PlannedMoment | None) -> Failures:
-        """Return the failures with `error`. tried: the plan that failed, None while none was found.
-
-        Raises if no other plan can be better.
-        """
+        """Return the failures with `error`, or raise if no other plan can do. tried: the plan that failed, if any."""
         if isinstance(error, MomentUnavailable):
             damage = failures.damage or self._unreadable_beyond(error)
             if damage is None:
@@ -129,7 +122,7 @@ def _blamed(error: JournalDamaged, tried: PlannedMoment | None) -> Path:
 
 
 def _blocked_by(damage: JournalDamaged, unavailable: MomentUnavailable) -> JournalDamaged:
-    """The error for a moment that cannot be reached without a damaged segment: it names the last one that can."""
+    """Return the error for a moment that needs a damaged segment: it names the last moment that does not."""
     nearest = unavailable.details["nearest"][-1:]
     hint = "there is nothing else to restore from"
     if nearest:

@@ -34,9 +34,8 @@ class RecoverySources(NamedTuple):
 def is_lost(database: Path, find_sources: Callable[[], RecoverySources]) -> bool:
     """Return True if there is no database: no folder, an empty one, or remains of one that was removed.
 
-    LevelDB writes CURRENT when it creates a database and always has it afterwards. If the folder is removed under a
-    running store, that store creates other files again. Such remains count as a database if there is nothing to recover
-    from: nothing else may exist.
+    A database always has CURRENT. A store whose folder is removed while it runs creates other files again. Such remains
+    count as a database if there is nothing to recover from: nothing else may exist.
     """
     if not database.exists():
         return True

@@ -96,8 +96,7 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
     """Put the offsets of `registry` into the new database, so that Kafka's later messages are not consumed again.
 
     The quarantine of `registry` comes with them: nobody would read those messages again. If the offsets are damaged,
-    they are not carried over, a note says so, and the messages are consumed again: the new generation says that
-    already.
+    they are not carried over, a note says so, and the messages are consumed again, as the new generation says already.
     """
     try:
         offsets = registry.scan_meta(keys.KAFKA)
@@ -215,10 +214,7 @@ def carry_unpublished_at_start(storage_dir: Path, database: Path, intent: Intent
 
 
 def _carry_into(new_database: Path, offsets: Mapping[bytes, bytes], registry: EventRegistry) -> None:
-    """Put the quarantine of `registry`, then the offsets: without them everything is consumed again.
-
-    With them the generation continues there.
-    """
+    """Put the quarantine, then the offsets: without them all is consumed again, with them the generation continues."""
     with closing(open_checked(new_database)) as db:
         _carry_quarantine(db, registry)
         identity = EventRegistry(db, new_database).identity.continuing()

@@ -51,10 +51,7 @@ def choose(storage_dir: Path, name: str | None, identity: StoreIdentity | None) 
 
 
 def _replaced_by_newest(databases: list[PreviousDatabase], identity: StoreIdentity | None) -> PreviousDatabase:
-    """Return the database that the newest restore replaced.
-
-    That is not always the newest previous database: it may be unreadable or gone.
-    """
+    """Return the database that the newest restore replaced; it may be gone, while earlier ones exist."""
     if identity is None or databases[0].replaced_by is None:
         return databases[0]
     by_id, current = identity.by_id(), identity.present
