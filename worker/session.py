@@ -25,7 +25,7 @@ class Stopping(NamedTuple):
     reason: StopReason
 
 
-class Session:
+class SupervisorSession:
     """One life of a supervisor, as the dispatcher sees it."""
 
     def __init__(self, session_id: str) -> None:

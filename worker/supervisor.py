@@ -41,7 +41,7 @@ from eventvault.jobs.messages import (
 from eventvault.jobs.transport import TransportAway, WorkerTransport
 from worker.pool import Pool, Slot
 from worker.protocol import WORKER_NAME, Declared, ExecutorReport, Outcome, StopReason, timed_out
-from worker.session import Session, cancelled, returned
+from worker.session import SupervisorSession, cancelled, returned
 
 log = logging.getLogger("worker")
 
@@ -82,7 +82,7 @@ class Options:
 
 
 @dataclass
-class Counts:
+class AttemptCounts:
     """What the metrics show. ended: type and outcome → attempts. seconds: type → how long its handlers ran."""
 
     ended: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -102,7 +102,7 @@ class Supervisor:
         """on_turn: called in each turn of the loop, at least once a second. on_end: called once it ends."""
         self.transport = transport
         self.options = options
-        self.counts = Counts()
+        self.counts = AttemptCounts()
         self._on_turn = on_turn
         self._on_end = on_end
         self._selector = selectors.DefaultSelector()
@@ -111,7 +111,7 @@ class Supervisor:
             end.setblocking(False)
         self._selector.register(self._wake, selectors.EVENT_READ, lambda: self._wake.recv(4096))
         self.pool = make_pool(self._selector, self)
-        self.session = Session(_new_id())
+        self.session = SupervisorSession(_new_id())
         self._declared: Declared | None = None
         self._failure: str | None = None
         self._partition: int | None = None
@@ -242,7 +242,7 @@ class Supervisor:
             slot.stop = "refused"
             self.pool.kill(slot)
         is_draining = self.session.is_draining
-        self.session = Session(_new_id())
+        self.session = SupervisorSession(_new_id())
         self.session.is_draining = is_draining
         self._reports.clear()
         self._progress.clear()

@@ -11,7 +11,7 @@ from flask import request
 from app.access.table import Need
 from eventvault.access.credential import Credential
 from eventvault.access.register import TokenRegister
-from eventvault.access.session import NewSession, Session, Sessions
+from eventvault.access.session import BrowserSession, NewSession, Sessions
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.errors import EventVaultError, Forbidden, SessionEnded, SessionKeyMissing
 
@@ -29,7 +29,7 @@ _RETRY_SECONDS = 60.0
 
 
 class SignedIn(NamedTuple):
-    session: Session
+    session: BrowserSession
     credential: Credential
 
 
@@ -76,7 +76,7 @@ class BrowserSessions:
         if session is not None:
             self._sessions.end(session)
 
-    def is_live(self, session: Session) -> bool:
+    def is_live(self, session: BrowserSession) -> bool:
         return self._tokens.is_live(session.token) and self._sessions.is_live(session)
 
     def _authenticate_cookie(self) -> SignedIn | None:
@@ -91,11 +91,11 @@ class BrowserSessions:
             )
         return SignedIn(session, credential)
 
-    def _find_session(self) -> Session | None:
+    def _find_session(self) -> BrowserSession | None:
         cookies = request.cookies.getlist(COOKIE)
         return self._sessions.find(cookies[0]) if len(cookies) == 1 else None
 
-    def _note_use(self, session: Session) -> None:
+    def _note_use(self, session: BrowserSession) -> None:
         """Extend the session by its full life. If that cannot be written, the expiry does not change."""
         if time.monotonic() < self._next_note:
             return
@@ -106,9 +106,9 @@ class BrowserSessions:
             log.warning("could not record that a session was used: %s", error)
 
 
-def session_of_request() -> Session | None:
+def session_of_request() -> BrowserSession | None:
     """Return the session that authenticated the current request."""
-    session: Session | None = request.environ.get(SIGNED_IN)
+    session: BrowserSession | None = request.environ.get(SIGNED_IN)
     return session
 
 

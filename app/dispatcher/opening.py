@@ -18,7 +18,7 @@ from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.inputs import answer_of
 from eventvault.jobs.joined_transport import JoinedTransport
 from eventvault.jobs.local_jobs import LocalJobs
-from eventvault.jobs.queue import Limits
+from eventvault.jobs.queue import QueueLimits
 from eventvault.jobs.submissions import BUILT_IN
 from eventvault.jobs.transport import DispatcherTransport
 from eventvault.jobs.unfinished import UnfinishedFile
@@ -152,9 +152,9 @@ def _with_kafka(settings: Settings, local: DispatcherTransport, database: JobsDa
     )
 
 
-def _limits(settings: Settings) -> Limits:
+def _limits(settings: Settings) -> QueueLimits:
     keep = settings.jobs_keep.microseconds
-    return Limits(
+    return QueueLimits(
         keep=keep,
         keep_dead=_DEAD_STAY * keep,
         keep_max=settings.jobs_keep_max,

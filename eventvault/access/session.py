@@ -38,7 +38,7 @@ _LONGEST_SECRET = 64
 """Characters of a cookie or key; a longer one is none of ours."""
 
 
-class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BrowserSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """cookie, key: their SHA-256 in hex. token: the id of the token. began, used: microseconds since the epoch."""
 
     cookie: str
@@ -64,7 +64,7 @@ class NewSession(NamedTuple):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal[1]
-    sessions: list[Session]
+    sessions: list[BrowserSession]
 
 
 class Sessions:
@@ -74,7 +74,7 @@ class Sessions:
         self._path = storage_dir / data_folders.SESSIONS
         self._lock_path = storage_dir / data_folders.SESSIONS_LOCK
         self._now = now
-        self._known: tuple[tuple[int, ...] | None, dict[str, Session]] = None, {}
+        self._known: tuple[tuple[int, ...] | None, dict[str, BrowserSession]] = None, {}
         """The sessions, and which file they are from."""
 
     def begin(self, token: str) -> NewSession:
@@ -82,25 +82,25 @@ class Sessions:
         new = NewSession(secrets.token_urlsafe(_SECRET_BYTES), secrets.token_urlsafe(_SECRET_BYTES))
         now = self._now()
         with self._changing() as sessions:
-            session = Session(_digest(new.cookie), _digest(new.key), token, now, now)
+            session = BrowserSession(_digest(new.cookie), _digest(new.key), token, now, now)
             for surplus in _of_token(sessions, token)[: 1 - MOST_OF_TOKEN]:
                 del sessions[surplus.cookie]
             sessions[session.cookie] = session
         return new
 
-    def find(self, cookie: str) -> Session | None:
+    def find(self, cookie: str) -> BrowserSession | None:
         """Return the session of a cookie, None if it is unknown or over. Whether its token is valid is not checked."""
         if not cookie or len(cookie) > _LONGEST_SECRET:
             return None
         session = self._read().get(_digest(cookie))
         return session if session is not None and session.is_live(self._now()) else None
 
-    def is_live(self, session: Session) -> bool:
+    def is_live(self, session: BrowserSession) -> bool:
         """Return whether a session that was found has not ended since."""
         present = self._read().get(session.cookie)
         return present is not None and present.is_live(self._now())
 
-    def note_use(self, session: Session) -> None:
+    def note_use(self, session: BrowserSession) -> None:
         """Let twelve hours begin anew, unless they did a moment ago, or another process writes just now.
 
         Raises NoSpace.
@@ -113,13 +113,13 @@ class Sessions:
             if present is not None:
                 sessions[session.cookie] = msgspec.structs.replace(present, used=now)
 
-    def end(self, session: Session) -> None:
+    def end(self, session: BrowserSession) -> None:
         """End a session, in all processes. One that has ended already stays so. Raises TooBusy or NoSpace."""
         with self._changing() as sessions:
             sessions.pop(session.cookie, None)
 
     @contextmanager
-    def _changing(self, seconds: float | None = None) -> Iterator[dict[str, Session]]:
+    def _changing(self, seconds: float | None = None) -> Iterator[dict[str, BrowserSession]]:
         """Yield the sessions that are live, by their cookies, and write what was made of them."""
         with file_locks.holding(self._lock_path, _LOCK_SECONDS if seconds is None else seconds) as locked:
             if not locked:
@@ -129,7 +129,7 @@ class Sessions:
             yield sessions
             small_files.write(self._path, _File(1, list(sessions.values())), mode=0o600)
 
-    def _read(self) -> dict[str, Session]:
+    def _read(self) -> dict[str, BrowserSession]:
         """Return the sessions as the file has them now, read anew only if it changed."""
         identity = _identity(self._path)
         known, by_cookie = self._known
@@ -140,7 +140,7 @@ class Sessions:
         return by_cookie
 
 
-def _of_token(sessions: dict[str, Session], token: str) -> list[Session]:
+def _of_token(sessions: dict[str, BrowserSession], token: str) -> list[BrowserSession]:
     """Return the sessions of a token, the one that was not used for the longest time first."""
     return sorted((session for session in sessions.values() if session.token == token), key=attrgetter("used"))
 

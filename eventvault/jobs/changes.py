@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 
-class Reader(Protocol):
+class StoredValues(Protocol):
     """What is on disk."""
 
     def get(self, key: bytes) -> bytes | None: ...
@@ -18,7 +18,7 @@ class Reader(Protocol):
 class Changes:
     """The changes of one turn over a reader. Written in one batch; None: the key is removed."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: StoredValues) -> None:
         self.reader = reader
         self.written: dict[bytes, bytes | None] = {}
 

@@ -54,7 +54,7 @@ _BAD_SECTOR = (
 )
 
 
-class Ticks(msgspec.Struct, frozen=True, omit_defaults=True):
+class StoredTicks(msgspec.Struct, frozen=True, omit_defaults=True):
     """The clocks of leases, ticks that were read. number: those of Kafka. local: of a transport without positions.
 
     turn: the number of the batch that wrote this.
@@ -96,7 +96,7 @@ class JobsDatabase:
         self._cut_off = folder.parent / data_folders.JOBS_CUT_OFF
         self._problem: EventVaultError | None = None
         """Why the last opening failed."""
-        self._written = Ticks()
+        self._written = StoredTicks()
         """What the last batch says that was acknowledged."""
         self._view = DatabaseView(folder)
         """For reading while the disk refuses to open the database."""
@@ -224,9 +224,9 @@ class JobsDatabase:
     def dispatcher(self) -> str:
         return (self.get(keys.META_DISPATCHER) or b"").decode()
 
-    def ticks(self) -> Ticks:
+    def ticks(self) -> StoredTicks:
         value = self.get(keys.TICKS)
-        return Ticks() if value is None else msgspec.json.decode(value, type=Ticks)
+        return StoredTicks() if value is None else msgspec.json.decode(value, type=StoredTicks)
 
     def get(self, key: bytes) -> bytes | None:
         value: bytes | None = self._db.get(key, verify_checksums=True)
@@ -245,7 +245,7 @@ class JobsDatabase:
                 else:
                     batch.put(key, value)
         if (ticks := changes.get(keys.TICKS)) is not None:
-            self._written = msgspec.json.decode(ticks, type=Ticks)
+            self._written = msgspec.json.decode(ticks, type=StoredTicks)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

@@ -11,7 +11,7 @@ import math
 from eventvault.jobs import transitions
 from eventvault.jobs.lease import LEASE_TICKS
 from eventvault.jobs.queue import JobQueue
-from eventvault.jobs.sessions import Session
+from eventvault.jobs.sessions import WorkerSession
 
 IDLE_SECONDS = 1.0
 
@@ -35,8 +35,8 @@ def seconds_until_due(queue: JobQueue) -> float:
     return math.inf if first is None else max(first - queue.now, 0) / 1e6
 
 
-def _send_due(queue: JobQueue, free: list[Session]) -> None:
-    by_type: dict[str, list[Session]] = {}
+def _send_due(queue: JobQueue, free: list[WorkerSession]) -> None:
+    by_type: dict[str, list[WorkerSession]] = {}
     for session in free:
         for name in session.types.keys() - queue.paused:
             by_type.setdefault(name, []).append(session)
@@ -61,13 +61,13 @@ def _send_due(queue: JobQueue, free: list[Session]) -> None:
             heapq.heappop(due)
 
 
-def _least_busy(sessions: list[Session]) -> Session | None:
+def _least_busy(sessions: list[WorkerSession]) -> WorkerSession | None:
     """Return the session with the most idle executors, or with the most room in advance."""
     best = max(sessions, key=_room) if len(sessions) > 1 else sessions[0]
     return best if best.free > 0 else None
 
 
-def _room(session: Session) -> tuple[bool, int, int]:
+def _room(session: WorkerSession) -> tuple[bool, int, int]:
     free = session.free
     return free > 0, session.idle, free
 
@@ -80,7 +80,7 @@ def _note_idle(queue: JobQueue) -> None:
             session.idle_since = queue.moment
 
 
-def _is_idle(session: Session, moment: float) -> bool:
+def _is_idle(session: WorkerSession, moment: float) -> bool:
     return session.idle > 0 and session.idle_since is not None and moment - session.idle_since >= IDLE_SECONDS
 
 

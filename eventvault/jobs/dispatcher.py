@@ -29,11 +29,11 @@ from eventvault.damage import is_damage
 from eventvault.errors import EventVaultError, JobsDamaged, JobsUnavailable, WriteFailed
 from eventvault.jobs import commands, keys, takeover
 from eventvault.jobs.database import FAILED_WRITES, JobsDatabase, answer_to
-from eventvault.jobs.inputs import BadInput, Call, Inputs, answer_of
+from eventvault.jobs.inputs import BadInput, Inputs, QueueCall, answer_of
 from eventvault.jobs.job import JobError, JobType
 from eventvault.jobs.machine import Decision, Machine
 from eventvault.jobs.port import QueueStatus
-from eventvault.jobs.queue import JobQueue, Limits
+from eventvault.jobs.queue import JobQueue, QueueLimits
 from eventvault.jobs.status import status_of
 from eventvault.jobs.transport import DispatcherTransport, Loss, OutboxMessage, Position
 from eventvault.progress import Activity, running, wait_for, wait_for_thread
@@ -60,11 +60,11 @@ class Dispatcher:
         self,
         database: JobsDatabase,
         transport: DispatcherTransport,
-        limits: Limits | None = None,
+        limits: QueueLimits | None = None,
         *,
         now: clock.Clock = clock.now,
         monotonic: Callable[[], float] = time.monotonic,
-        make_machine: Callable[[JobsDatabase, Limits], Machine] = Machine,
+        make_machine: Callable[[JobsDatabase, QueueLimits], Machine] = Machine,
         unfinished: Path | None = None,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
@@ -75,7 +75,7 @@ class Dispatcher:
         self.fault: EventVaultError | None = None
         """Why inputs are accepted, but nothing is sent now."""
         self._transport = transport
-        self._limits = limits or Limits()
+        self._limits = limits or QueueLimits()
         self._now = now
         self._monotonic = monotonic
         self._make_machine = make_machine
@@ -83,7 +83,7 @@ class Dispatcher:
         self._machine: Machine | None = None
         self._loaded = 0
         """How many machines were made."""
-        self._calls: deque[Call[Any]] = deque()
+        self._calls: deque[QueueCall[Any]] = deque()
         self._calls_changed = threading.Lock()
         self._is_open = False
         self._is_rewound = False
@@ -149,9 +149,9 @@ class Dispatcher:
             raise call.error
         return call.result  # type: ignore[return-value]
 
-    def post(self, ask: Callable[[JobQueue], T]) -> Call[T]:
+    def post(self, ask: Callable[[JobQueue], T]) -> QueueCall[T]:
         """Ask the queue in the next turn, without waiting for the answer. Raises JobsUnavailable."""
-        call = Call(ask)
+        call = QueueCall(ask)
         with self._calls_changed:
             if self._ending.is_set():
                 raise _stopping()
@@ -226,7 +226,7 @@ class Dispatcher:
 
     def _ask(self, ask: Callable[[JobQueue], None]) -> None:
         """Ask before the thread runs."""
-        call = Call(ask)
+        call = QueueCall(ask)
         self._turn(Inputs(calls=[call]))
         if not call.answered.is_set():
             self._again.clear()
@@ -246,7 +246,7 @@ class Dispatcher:
             self._is_rewound = False
         elif not self._is_rewound:
             log.error("jobs_db lacks its newest changes: no job is sent until somebody resumes")
-            call = Call(commands.hold_all)
+            call = QueueCall(commands.hold_all)
             self._turn(Inputs(calls=[call], is_alone=True))
             self._is_rewound = call.answered.is_set() and call.error is None
         elif not machine.queue.is_held:
@@ -278,7 +278,7 @@ class Dispatcher:
             raise
         return inputs
 
-    def _take_calls(self) -> list[Call[Any]]:
+    def _take_calls(self) -> list[QueueCall[Any]]:
         with self._calls_changed:
             return [self._calls.popleft() for _ in range(min(len(self._calls), MOST_INPUTS))]
 

@@ -17,7 +17,7 @@ from eventvault.jobs.transport import Loss, OutboxMessage, Received, Submitted
 T = TypeVar("T")
 
 
-class Call(Generic[T]):
+class QueueCall(Generic[T]):
     """What a thread asks of the queue, and the answer, which counts once its turn is on disk."""
 
     def __init__(self, ask: Callable[[JobQueue], T]) -> None:
@@ -51,7 +51,7 @@ class Inputs:
 
     def __init__(
         self,
-        calls: Sequence[Call[Any]] = (),
+        calls: Sequence[QueueCall[Any]] = (),
         received: Sequence[Received] = (),
         submitted: Sequence[Submitted] = (),
         published: Sequence[OutboxMessage] = (),

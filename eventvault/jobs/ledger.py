@@ -10,14 +10,14 @@ import math
 import msgspec
 
 from eventvault.jobs import keys
-from eventvault.jobs.changes import Changes, Reader
+from eventvault.jobs.changes import Changes, StoredValues
 from eventvault.jobs.job import Job, State
 
 _encoder = msgspec.json.Encoder()
 _record = msgspec.json.Decoder(Job)
 
 
-class Counts(msgspec.Struct, omit_defaults=True):
+class JobCounts(msgspec.Struct, omit_defaults=True):
     """What is counted of all jobs. order: of the newest job. outbox: number of its newest message. refused: reports.
 
     duplicates: jobs that were there. quarantined: messages of `jobs` that are none.
@@ -50,10 +50,10 @@ class EndedJob(msgspec.Struct, frozen=True, array_like=True):
 class Ledger:
     """The records, as one turn changes them. It belongs to one queue."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: StoredValues) -> None:
         self.changes = Changes(reader)
         value = reader.get(keys.META_COUNTS)
-        self.counts = Counts() if value is None else msgspec.json.decode(value, type=Counts)
+        self.counts = JobCounts() if value is None else msgspec.json.decode(value, type=JobCounts)
         self.version = 0
         """Grows with each change of a record or a schedule."""
         self.earliest_end: float = math.inf

@@ -18,12 +18,12 @@ from typing import NamedTuple
 import msgspec
 
 from eventvault.jobs import commands, dispatch, keys, transitions
-from eventvault.jobs.changes import Reader
-from eventvault.jobs.database import Ticks
+from eventvault.jobs.changes import StoredValues
+from eventvault.jobs.database import StoredTicks
 from eventvault.jobs.job import JobRequest, JobType
 from eventvault.jobs.messages import Work
-from eventvault.jobs.queue import JobQueue, Limits
-from eventvault.jobs.sessions import Active, Session, StoredSession
+from eventvault.jobs.queue import JobQueue, QueueLimits
+from eventvault.jobs.sessions import Active, StoredSession, WorkerSession
 from eventvault.jobs.transport import Loss
 from eventvault.jobs.upkeep import Upkeep
 
@@ -43,8 +43,8 @@ class Machine:
 
     def __init__(
         self,
-        reader: Reader,
-        limits: Limits,
+        reader: StoredValues,
+        limits: QueueLimits,
         *,
         make_token: Callable[[], str] = lambda: secrets.token_hex(8),
         chance: Callable[[], float] = random.random,
@@ -52,13 +52,13 @@ class Machine:
         self.queue = JobQueue(reader, limits, make_token, chance)
         self.upkeep = Upkeep()
         self._turn = 0
-        self._ticks_on_disk = Ticks()
+        self._ticks_on_disk = StoredTicks()
 
     def load(self, moment: float) -> None:
         """Take over what is on disk. What was sent is sent again with the next turn."""
         queue, changes = self.queue, self.queue.ledger.changes
         queue.dispatcher = (changes.get(keys.META_DISPATCHER) or b"").decode()
-        self._ticks_on_disk = msgspec.json.decode(changes.get(keys.TICKS) or b"{}", type=Ticks)
+        self._ticks_on_disk = msgspec.json.decode(changes.get(keys.TICKS) or b"{}", type=StoredTicks)
         queue.ticks = {False: self._ticks_on_disk.local, True: self._ticks_on_disk.number}
         self._turn = self._ticks_on_disk.turn
         for _, value in changes.scan(keys.KNOWN_TYPE, keys.behind(keys.KNOWN_TYPE)):
@@ -81,7 +81,7 @@ class Machine:
         queue, changes = self.queue, self.queue.ledger.changes
         for _, value in changes.scan(keys.SESSION, keys.behind(keys.SESSION)):
             stored = msgspec.json.decode(value, type=StoredSession)
-            session = Session(stored.hello, stored.heard, moment, is_remote=stored.is_remote)
+            session = WorkerSession(stored.hello, stored.heard, moment, is_remote=stored.is_remote)
             queue.sessions[session.id] = session
         for key, _ in changes.scan(keys.ACTIVE, keys.behind(keys.ACTIVE)):
             job = queue.ledger.existing(key[1:].decode())
@@ -102,7 +102,7 @@ class Machine:
             if session.heard != session.heard_on_disk:
                 queue.store(session)
         changes = queue.ledger.finish_turn()
-        ticks = Ticks(queue.ticks[True], queue.ticks[False], self._turn)
+        ticks = StoredTicks(queue.ticks[True], queue.ticks[False], self._turn)
         if changes or ticks != self._ticks_on_disk:
             self._turn += 1
             self._ticks_on_disk = msgspec.structs.replace(ticks, turn=self._turn)

@@ -22,7 +22,7 @@ _encoder = msgspec.msgpack.Encoder()
 _message = msgspec.msgpack.Decoder(OutboxMessage)
 
 
-class Outbox:
+class JobsOutbox:
     """The messages that were not sent yet."""
 
     def __init__(self, ledger: Ledger) -> None:

@@ -16,7 +16,7 @@ MAX_QUARANTINED = 1_000
 _encoder = msgspec.msgpack.Encoder()
 
 
-class Quarantined(msgspec.Struct, frozen=True, omit_defaults=True):
+class QuarantinedSubmission(msgspec.Struct, frozen=True, omit_defaults=True):
     """A message that is no job. instant: when it was read. value: cut to what is read of a message."""
 
     instant: int
@@ -26,7 +26,7 @@ class Quarantined(msgspec.Struct, frozen=True, omit_defaults=True):
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-class Quarantine:
+class JobsQuarantine:
     """Older messages make room once a turn, however many come in it."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -40,7 +40,7 @@ class Quarantine:
         position = submitted.position
         self._ledger.counts.quarantined += 1
         value = None if submitted.value is None else submitted.value[:most_bytes]
-        entry = Quarantined(now, error, submitted.key, value, submitted.headers)
+        entry = QuarantinedSubmission(now, error, submitted.key, value, submitted.headers)
         key = keys.quarantine_key(position.topic, position.partition, position.offset - 1)
         self._came.pop(key, None)
         self._came[key] = _encoder.encode(entry)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from eventvault.jobs import keys
-from eventvault.jobs.changes import Reader
+from eventvault.jobs.changes import StoredValues
 from eventvault.jobs.job import Job, JobType
 from eventvault.jobs.ledger import Ledger
 from eventvault.jobs.messages import Work
-from eventvault.jobs.outbox import Outbox
-from eventvault.jobs.quarantine import Quarantine
+from eventvault.jobs.outbox import JobsOutbox
+from eventvault.jobs.quarantine import JobsQuarantine
 from eventvault.jobs.schedule import Schedules
-from eventvault.jobs.sessions import Session
+from eventvault.jobs.sessions import WorkerSession
 from eventvault.jobs.transport import Loss, Position
 from eventvault.jobs.waiting import WaitingQueues
 
@@ -26,7 +26,7 @@ MAX_UNFINISHED = 1_000_000
 _encoder = msgspec.json.Encoder()
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of a queue. keep, keep_dead: how long jobs that ended, or died, stay; keep_max: how many of both.
 
     unknown_after: a job dies that waits for so long for a worker that knows its type. All spans in microseconds.
@@ -46,12 +46,12 @@ class JobQueue:
     """Belongs to one thread. now: the instant of the turn; moment: its time by a monotonic clock, in seconds."""
 
     def __init__(
-        self, reader: Reader, limits: Limits, make_token: Callable[[], str], chance: Callable[[], float]
+        self, reader: StoredValues, limits: QueueLimits, make_token: Callable[[], str], chance: Callable[[], float]
     ) -> None:
         """make_token: returns a text that it never returned before. chance: returns a number from 0 to 1."""
         self.ledger = Ledger(reader)
         self.waiting = WaitingQueues()
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, WorkerSession] = {}
         self.types: dict[str, JobType] = {}
         self.paused: set[str] = set()
         self.losses: list[Loss] = []
@@ -70,8 +70,8 @@ class JobQueue:
         """Whether nothing is sent or fired until somebody resumes."""
         self.is_releasing = False
         self.schedules = Schedules(self.ledger)
-        self.outbox = Outbox(self.ledger)
-        self.quarantine = Quarantine(self.ledger)
+        self.outbox = JobsOutbox(self.ledger)
+        self.quarantine = JobsQuarantine(self.ledger)
         self.work: list[Work] = []
         self.fenced: set[str] = set()
 
@@ -79,17 +79,17 @@ class JobQueue:
     def is_full(self) -> bool:
         return self.ledger.counts.unfinished >= self.limits.max_unfinished
 
-    def ticks_of(self, session: Session) -> int:
+    def ticks_of(self, session: WorkerSession) -> int:
         return self.ticks[session.is_remote]
 
-    def session_of(self, job: Job) -> Session:
+    def session_of(self, job: Job) -> WorkerSession:
         return self.sessions[job.session or ""]
 
-    def store(self, session: Session) -> None:
+    def store(self, session: WorkerSession) -> None:
         session.heard_on_disk = session.heard
         self.ledger.changes.put(keys.session_key(session.id), _encoder.encode(session.stored))
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: WorkerSession) -> None:
         del self.sessions[session.id]
         self.ledger.changes.remove(keys.session_key(session.id))
         self.serve()

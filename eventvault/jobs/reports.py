@@ -11,7 +11,7 @@ from eventvault.jobs.job import JobError
 from eventvault.jobs.lease import LEASE_TICKS
 from eventvault.jobs.messages import Report
 from eventvault.jobs.queue import JobQueue
-from eventvault.jobs.sessions import Active, Session
+from eventvault.jobs.sessions import Active, WorkerSession
 from eventvault.jobs.submissions import BUILT_IN
 from eventvault.jobs.transport import Received
 
@@ -39,7 +39,7 @@ def take(queue: JobQueue, received: Received) -> None:
             _of_session(queue, session, report)
 
 
-def _of_session(queue: JobQueue, session: Session, report: Report) -> None:
+def _of_session(queue: JobQueue, session: WorkerSession, report: Report) -> None:
     if isinstance(report, messages.Beat):
         _beat(queue, session, report)
     elif isinstance(report, messages.Bye):
@@ -52,7 +52,7 @@ def _of_session(queue: JobQueue, session: Session, report: Report) -> None:
             _of_job(queue, session, active, report)
 
 
-def _of_job(queue: JobQueue, session: Session, active: Active, report: _OfAttempt) -> None:
+def _of_job(queue: JobQueue, session: WorkerSession, active: Active, report: _OfAttempt) -> None:
     match report:
         case messages.Done():
             session.ran(report.seconds)
@@ -74,7 +74,7 @@ def _hello(queue: JobQueue, hello: messages.SessionHello, *, is_remote: bool) ->
         hello = msgspec.structs.replace(hello, types=[each for each in hello.types if each.name not in BUILT_IN])
     session = queue.sessions.get(hello.session)
     if session is None:
-        session = queue.sessions[hello.session] = Session(hello, 0, queue.moment, is_remote=is_remote)
+        session = queue.sessions[hello.session] = WorkerSession(hello, 0, queue.moment, is_remote=is_remote)
     session.greet(hello)
     session.heard = queue.ticks_of(session)
     for job_type in hello.types:
@@ -91,7 +91,7 @@ def _hello(queue: JobQueue, hello: messages.SessionHello, *, is_remote: bool) ->
     transitions.send_again(queue, session, [token for token in session.active if token not in received])
 
 
-def _beat(queue: JobQueue, session: Session, beat: messages.Beat) -> None:
+def _beat(queue: JobQueue, session: WorkerSession, beat: messages.Beat) -> None:
     _stop_unknown(queue, session, beat.have)
     have, ticks = set(beat.have), queue.ticks_of(session)
     missing = [
@@ -104,7 +104,7 @@ def _beat(queue: JobQueue, session: Session, beat: messages.Beat) -> None:
             transitions.stop(queue, active, "cancelled")
 
 
-def _bye(queue: JobQueue, session: Session) -> None:
+def _bye(queue: JobQueue, session: WorkerSession) -> None:
     """What was sent to a session that had ended was never run."""
     for active in list(session.active.values()):
         _give_back(queue, session, active, JobError("returned", "the worker ended before it got the job"))
@@ -131,7 +131,7 @@ def _progressed(queue: JobQueue, active: Active, report: messages.Progressed) ->
         transitions.update(queue, active, progress=report.progress)
 
 
-def _done(queue: JobQueue, session: Session, active: Active, report: messages.Done) -> None:
+def _done(queue: JobQueue, session: WorkerSession, active: Active, report: messages.Done) -> None:
     job = transitions.end_attempt(queue, session, active, "done", None, report.output, report.seconds)
     changes = queue.ledger.changes
     changes.put(keys.result_key(job.id), bytes(report.result))
@@ -139,7 +139,7 @@ def _done(queue: JobQueue, session: Session, active: Active, report: messages.Do
     transitions.end(queue, active.job, job, "done")
 
 
-def _failed(queue: JobQueue, session: Session, active: Active, report: messages.Failed) -> None:
+def _failed(queue: JobQueue, session: WorkerSession, active: Active, report: messages.Failed) -> None:
     job = transitions.end_attempt(queue, session, active, report.outcome, report.error, report.output, report.seconds)
     if job.is_stopping:
         transitions.end(queue, active.job, job, "cancelled")
@@ -153,7 +153,7 @@ def _failed(queue: JobQueue, session: Session, active: Active, report: messages.
         transitions.wait(queue, active.job, job, seconds)
 
 
-def _give_back(queue: JobQueue, session: Session, active: Active, error: JobError) -> None:
+def _give_back(queue: JobQueue, session: WorkerSession, active: Active, error: JobError) -> None:
     job = transitions.end_attempt(queue, session, active, "returned", error)
     if job.is_stopping:
         transitions.end(queue, active.job, job, "cancelled")
@@ -161,7 +161,7 @@ def _give_back(queue: JobQueue, session: Session, active: Active, error: JobErro
         transitions.wait(queue, active.job, job, None)
 
 
-def _lose(queue: JobQueue, session: Session) -> None:
+def _lose(queue: JobQueue, session: WorkerSession) -> None:
     """Let the jobs of a session that is not heard any more go on elsewhere."""
     for active in list(session.active.values()):
         error = JobError("worker_lost", f"the worker on {session.hello.host} was not heard any more")
@@ -186,13 +186,13 @@ def _refuse_session(queue: JobQueue, report: Report) -> None:
         queue.work.append(messages.Fenced(to=report.session))
 
 
-def _refuse_report(queue: JobQueue, session: Session, report: _OfAttempt) -> None:
+def _refuse_report(queue: JobQueue, session: WorkerSession, report: _OfAttempt) -> None:
     queue.ledger.counts.refused += 1
     if isinstance(report, messages.Started | messages.Progressed):
         queue.work.append(messages.Stop(to=session.id, stop=[report.token], reason="refused"))
 
 
-def _stop_unknown(queue: JobQueue, session: Session, tokens: Iterable[str]) -> None:
+def _stop_unknown(queue: JobQueue, session: WorkerSession, tokens: Iterable[str]) -> None:
     unknown = [token for token in tokens if token not in session.active]
     if unknown:
         queue.work.append(messages.Stop(to=session.id, stop=unknown, reason="refused"))

@@ -37,7 +37,7 @@ class Active:
     """When its progress was last written (monotonic)."""
 
 
-class Session:
+class WorkerSession:
     """One life of a worker. active: its jobs, by token, in the order of their sending."""
 
     def __init__(self, hello: SessionHello, heard: int, moment: float, *, is_remote: bool) -> None:

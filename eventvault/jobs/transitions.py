@@ -17,7 +17,7 @@ from eventvault.jobs.job import (
     State,
 )
 from eventvault.jobs.queue import JobQueue
-from eventvault.jobs.sessions import Active, Session
+from eventvault.jobs.sessions import Active, WorkerSession
 
 FIRST_DELAY_SECONDS = 1.0
 MAX_DELAY_SECONDS = 3_600.0
@@ -26,7 +26,7 @@ SPREAD = 0.25
 MAX_AFTER_SECONDS = 10 * 365 * 86_400.0
 
 
-def send(queue: JobQueue, session: Session, job: Job) -> None:
+def send(queue: JobQueue, session: WorkerSession, job: Job) -> None:
     """pending → sent: one more attempt, with a token of its own, is on record before it can begin."""
     token = queue.make_token()
     attempt = Attempt(
@@ -45,7 +45,7 @@ def send(queue: JobQueue, session: Session, job: Job) -> None:
     queue.work.append(run_message(queue, sent))
 
 
-def ask_back(queue: JobQueue, session: Session, tokens: list[str]) -> None:
+def ask_back(queue: JobQueue, session: WorkerSession, tokens: list[str]) -> None:
     """Ask a session for jobs that it has not begun."""
     for token in tokens:
         session.active[token].asked_back = queue.ticks_of(session)
@@ -54,7 +54,7 @@ def ask_back(queue: JobQueue, session: Session, tokens: list[str]) -> None:
 
 def end_attempt(
     queue: JobQueue,
-    session: Session,
+    session: WorkerSession,
     active: Active,
     outcome: AttemptOutcome,
     error: JobError | None,
@@ -115,7 +115,7 @@ def stop(queue: JobQueue, active: Active, reason: str) -> None:
     queue.work.append(messages.Stop(to=job.session or "", stop=[job.token or ""], reason=reason))
 
 
-def send_again(queue: JobQueue, session: Session, tokens: Iterable[str]) -> None:
+def send_again(queue: JobQueue, session: WorkerSession, tokens: Iterable[str]) -> None:
     for token in list(tokens):
         active = session.active[token]
         active.sent = queue.ticks_of(session)

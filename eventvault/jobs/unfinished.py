@@ -85,14 +85,14 @@ Line = HeadLine | JobLine | ScheduleLine | PositionLine | End
 _line = msgspec.json.Decoder(Line)
 
 
-class Stopped(Exception):
+class WritingStopped(Exception):
     """The writing was stopped; the file is as it was."""
 
 
 def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], bool] = lambda: False) -> int:
     """Write what is unfinished in one state of the database, durably. Returns the number of jobs.
 
-    is_stopped: asked now and then. Raises Stopped, NoSpace or OSError.
+    is_stopped: asked now and then. Raises WritingStopped, NoSpace or OSError.
     """
     make_folder(path.parent)
     if is_there(path) and not path.is_file():
@@ -106,7 +106,7 @@ def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], boo
             piece += CRC32.line_of(text)
             if len(piece) >= _PIECE_BYTES:
                 if is_stopped():
-                    raise Stopped
+                    raise WritingStopped
                 digest.update(piece)
                 file.write(packer.compress(piece))
                 piece.clear()
@@ -229,7 +229,7 @@ class UnfinishedFile:
         with self._unforeseen.survived():
             try:
                 self._write_if_changed(is_stopped)
-            except Stopped:
+            except WritingStopped:
                 log.info("the writing of the unfinished jobs was stopped; %s did not change", self._path)
             except (EventVaultError, *SYSTEM_ERRORS) as error:
                 if self.problem is None:

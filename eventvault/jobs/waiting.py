@@ -12,14 +12,14 @@ from itertools import islice
 from typing import NamedTuple
 
 from eventvault.jobs import keys
-from eventvault.jobs.changes import Changes, Reader
+from eventvault.jobs.changes import Changes, StoredValues
 from eventvault.jobs.job import Job
 
 PAGE = 1_000
 PRIORITIES = range(keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY - 1, -1)
 
 
-class Waiting(NamedTuple):
+class WaitingJob(NamedTuple):
     """A job that waits. run_at: an instant."""
 
     run_at: int
@@ -39,7 +39,7 @@ class _Queue:
         self.entries: list[tuple[int, int, str]] = []
         self.end: tuple[int, int] | None = (-1, 0)
 
-    def add(self, entry: Waiting) -> None:
+    def add(self, entry: WaitingJob) -> None:
         if self.end is not None and (entry.run_at, entry.order) > self.end:
             return
         insort(self.entries, _descending(entry))
@@ -48,17 +48,17 @@ class _Queue:
             last = self.entries[0]
             self.end = (-last[0], -last[1])
 
-    def discard(self, entry: Waiting) -> None:
+    def discard(self, entry: WaitingJob) -> None:
         wanted = _descending(entry)
         place = bisect_left(self.entries, wanted)
         if place < len(self.entries) and self.entries[place] == wanted:
             del self.entries[place]
 
-    def next(self) -> Waiting | None:
+    def next(self) -> WaitingJob | None:
         if not self.entries:
             return None
         run_at, order, job_id = self.entries[-1]
-        return Waiting(-run_at, -order, job_id)
+        return WaitingJob(-run_at, -order, job_id)
 
 
 class WaitingQueues:
@@ -85,23 +85,23 @@ class WaitingQueues:
         changes.put(keys.waiting_key(job.type, job.priority, job.run_at, job.order), job.id.encode())
         queues = self._queues.get(job.type)
         if queues is not None:
-            queues[job.priority].add(Waiting(job.run_at, job.order, job.id))
+            queues[job.priority].add(WaitingJob(job.run_at, job.order, job.id))
             self._filled[job.type].add(job.priority)
 
     def remove(self, changes: Changes, job: Job) -> None:
         changes.remove(keys.waiting_key(job.type, job.priority, job.run_at, job.order))
         queues = self._queues.get(job.type)
         if queues is not None:
-            queues[job.priority].discard(Waiting(job.run_at, job.order, job.id))
+            queues[job.priority].discard(WaitingJob(job.run_at, job.order, job.id))
 
-    def next(self, changes: Changes, job_type: str, priority: int) -> Waiting | None:
+    def next(self, changes: Changes, job_type: str, priority: int) -> WaitingJob | None:
         """Return the first job of a served queue, whenever it is due; None if there is none."""
         queue = self._queues[job_type][priority]
         while not queue.entries and queue.end is not None:
             _load(changes, job_type, priority, queue)
         return queue.next()
 
-    def heads(self, changes: Changes, job_type: str) -> Iterator[tuple[int, Waiting]]:
+    def heads(self, changes: Changes, job_type: str) -> Iterator[tuple[int, WaitingJob]]:
         """Yield the priority and first job of each queue of a served type, the most urgent priority first."""
         filled = self._filled[job_type]
         for priority in sorted(filled, reverse=True):
@@ -112,7 +112,7 @@ class WaitingQueues:
                 yield priority, head
 
 
-def waiting_types(reader: Reader) -> Iterator[str]:
+def waiting_types(reader: StoredValues) -> Iterator[str]:
     """Yield each type of which a job waits on disk, in order."""
     start = keys.WAITING
     while (key := next((key for key, _ in reader.scan(start, keys.behind(keys.WAITING))), None)) is not None:
@@ -121,7 +121,7 @@ def waiting_types(reader: Reader) -> Iterator[str]:
         start = keys.behind(keys.WAITING + keys.text(job_type))
 
 
-def first_due(reader: Reader, job_type: str) -> int | None:
+def first_due(reader: StoredValues, job_type: str) -> int | None:
     """Return when the first job of a type is or was due; None if none waits."""
     firsts = []
     for priority in PRIORITIES:
@@ -130,14 +130,14 @@ def first_due(reader: Reader, job_type: str) -> int | None:
     return min(firsts, default=None)
 
 
-def due_before(reader: Reader, job_type: str, instant: int) -> Iterator[Waiting]:
+def due_before(reader: StoredValues, job_type: str, instant: int) -> Iterator[WaitingJob]:
     """Yield the jobs of a type that were due before `instant`, each priority in order."""
     for priority in PRIORITIES:
         prefix = keys.waiting_prefix(job_type, priority)
         stop = keys.waiting_key(job_type, priority, max(instant, 0), 0)
         for key, value in reader.scan(prefix, stop):
             run_at, order = keys.read_waiting(key)
-            yield Waiting(run_at, order, value.decode())
+            yield WaitingJob(run_at, order, value.decode())
 
 
 def _load(changes: Changes, job_type: str, priority: int, queue: _Queue) -> None:
@@ -146,12 +146,12 @@ def _load(changes: Changes, job_type: str, priority: int, queue: _Queue) -> None
     run_at, order = queue.end or (-1, 0)
     start = prefix if run_at < 0 else keys.waiting_key(job_type, priority, run_at, order + 1)
     page = [
-        Waiting(*keys.read_waiting(key), value.decode())
+        WaitingJob(*keys.read_waiting(key), value.decode())
         for key, value in islice(changes.scan(start, keys.behind(prefix)), PAGE)
     ]
     queue.entries = sorted(map(_descending, page))
     queue.end = (page[-1].run_at, page[-1].order) if len(page) == PAGE else None
 
 
-def _descending(entry: Waiting) -> tuple[int, int, str]:
+def _descending(entry: WaitingJob) -> tuple[int, int, str]:
     return -entry.run_at, -entry.order, entry.job_id

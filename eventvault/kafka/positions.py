@@ -25,7 +25,7 @@ MAX_WAIT_SECONDS = 30.0
 _offset: Callable[[Message], int] = Message.offset  # type: ignore[assignment]  # None for what is no message
 
 
-class Position(msgspec.Struct):
+class ConsumedPosition(msgspec.Struct):
     """next: the next offset, None: the partition's first one. at_end: the end that was seen last.
 
     compare: the last stored message, which is read again to check that it is still the same.
@@ -54,7 +54,7 @@ class Positions:
         self, admin: Admin, consumer: Consumer, topic: str, topic_info: TopicInfo, stored: dict[int, StoredOffset]
     ) -> None:
         self.topic_info = topic_info
-        self.by_partition: dict[int, Position] = {}
+        self.by_partition: dict[int, ConsumedPosition] = {}
         self._admin = admin
         self._consumer = consumer
         self._topic = topic
@@ -79,7 +79,7 @@ class Positions:
 
     def begin(self, partition: int, stored: StoredOffset | None) -> None:
         """Assign a partition at its stored offset, or stop it if that does not match."""
-        position = Position(stored)
+        position = ConsumedPosition(stored)
         if stored is not None:
             low, high = self.bounds(partition)
             position.next = stored.next
@@ -150,7 +150,7 @@ class Positions:
         """Return `state`, `next` and `lag` of every partition, without asking the broker."""
         return {number: self._state(number, position) for number, position in self.by_partition.items()}
 
-    def _state(self, partition: int, position: Position) -> dict[str, Any]:
+    def _state(self, partition: int, position: ConsumedPosition) -> dict[str, Any]:
         state = "stopped" if position.problem else "waiting" if position.waits_for else "consuming"
         lag = None
         if state == "consuming":
@@ -159,7 +159,7 @@ class Positions:
                 lag = max(0, high - max(position.next if position.next is not None else low, position.at_end))
         return {"state": state, "next": position.next, "lag": lag}
 
-    def _assign(self, partition: int, position: Position) -> None:
+    def _assign(self, partition: int, position: ConsumedPosition) -> None:
         """Read on from a position, or from the message to compare."""
         start, epoch = OFFSET_BEGINNING if position.next is None else position.next, -1
         if position.compare is not None:

@@ -74,7 +74,7 @@ class Rows(Protocol):
         """Return a context manager: an iterator over the keys and values between two keys, both excluded."""
 
 
-class Limits(msgspec.Struct, frozen=True):
+class QuarantineLimits(msgspec.Struct, frozen=True):
     """Of the quarantine: messages, bytes of all, and bytes of one that is not a reference."""
 
     messages: int = quarantine_format.MOST_MESSAGES
@@ -82,7 +82,7 @@ class Limits(msgspec.Struct, frozen=True):
     bytes_of_one: int = quarantine_format.MOST_BYTES_OF_ONE
 
 
-LIMITS = Limits()
+LIMITS = QuarantineLimits()
 
 
 class Meant(msgspec.Struct, frozen=True):
@@ -109,7 +109,7 @@ class Quarantine:
         begin: Callable[[], Append],
         fetch: Fetch,
         *,
-        limits: Limits = LIMITS,
+        limits: QuarantineLimits = LIMITS,
         now: clock.Clock = clock.now,
     ) -> None:
         self._using, self._begin, self._fetch = using, begin, fetch
@@ -375,7 +375,7 @@ class _Parsed(NamedTuple):
 class _Adding:
     """The changes that quarantine the dead letters of one write. sums: those after it."""
 
-    def __init__(self, rows: Rows, sums: _Sums, limits: Limits, at: int) -> None:
+    def __init__(self, rows: Rows, sums: _Sums, limits: QuarantineLimits, at: int) -> None:
         self.sums = sums
         self._rows, self._limits = rows, limits
         self._at = max(at, _newest(rows) + 1)

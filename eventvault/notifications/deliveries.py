@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from eventvault import clock
-from eventvault.notifications.outbox import Outbox
+from eventvault.notifications.outbox import NotificationOutbox
 from eventvault.notifications.receivers import Receivers, Result
 from eventvault.notifications.values import Delivery, Message
 from eventvault.notify_addresses import mask_all
@@ -66,7 +66,7 @@ class Deliveries:
         """The places of the addresses that a message is being sent to."""
         self._ended: deque[tuple[Message, dict[int, Result]]] = deque()
 
-    def deliver(self, outbox: Outbox) -> None:
+    def deliver(self, outbox: NotificationOutbox) -> None:
         """Begin to send each message that waits for an address that does not rest, and note what was delivered."""
         self._note_ended(outbox)
         for message in outbox.messages:
@@ -76,12 +76,12 @@ class Deliveries:
                 self._in_background(partial(self._try, message, due))
                 self._note_ended(outbox)
 
-    def finish(self, outbox: Outbox) -> bool:
+    def finish(self, outbox: NotificationOutbox) -> bool:
         """Note what was delivered until the receivers were stopped. Returns whether nothing is being sent any more."""
         self._note_ended(outbox)
         return not self._asked
 
-    def wait_seconds(self, outbox: Outbox) -> float | None:
+    def wait_seconds(self, outbox: NotificationOutbox) -> float | None:
         """How long nothing is due; None if nothing waits."""
         waiting = {place for message in outbox.messages for place in message.waiting} - self._asked
         return min((max(0.0, self._retry_at(place) - self._now()) for place in waiting), default=None)
@@ -118,7 +118,7 @@ class Deliveries:
             self._ended.append((message, results))
             self._on_end()
 
-    def _note_ended(self, outbox: Outbox) -> None:
+    def _note_ended(self, outbox: NotificationOutbox) -> None:
         while self._ended:
             message, results = self._ended.popleft()
             self._asked -= results.keys()

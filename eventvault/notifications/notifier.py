@@ -16,7 +16,7 @@ from eventvault.errors import EventVaultError, NotifyNotConfigured
 from eventvault.notifications.conditions import Conditions
 from eventvault.notifications.deliveries import Deliveries
 from eventvault.notifications.messages import compose, trial_message
-from eventvault.notifications.outbox import Outbox
+from eventvault.notifications.outbox import NotificationOutbox
 from eventvault.notifications.receivers import Receivers
 from eventvault.notifications.values import Change, Delivery
 from eventvault.problems import Problem
@@ -106,7 +106,7 @@ class Notifier:
         return {"addresses": list(self._deliveries.shown), "waiting": self._waiting}
 
     def _run(self) -> None:
-        outbox = Outbox(self._settings.storage_dir, self._deliveries.shown)
+        outbox = NotificationOutbox(self._settings.storage_dir, self._deliveries.shown)
         conditions = Conditions(outbox.conditions)
         while not self._stopping.is_set():
             try:
@@ -120,7 +120,7 @@ class Notifier:
             self._wake.wait(STOP_SECONDS / 10)
             self._wake.clear()
 
-    def _work(self, outbox: Outbox, conditions: Conditions) -> None:
+    def _work(self, outbox: NotificationOutbox, conditions: Conditions) -> None:
         now = clock.now()
         self._look(outbox, conditions, now)
         if outbox.burst is not None and not 0 <= now - outbox.burst < BURST_SECONDS * 1e6:
@@ -129,7 +129,7 @@ class Notifier:
         self._deliveries.deliver(outbox)
         self._waiting, self._dropped, self._outbox_problem = len(outbox.messages), outbox.dropped, outbox.problem
 
-    def _look(self, outbox: Outbox, conditions: Conditions, now: int) -> None:
+    def _look(self, outbox: NotificationOutbox, conditions: Conditions, now: int) -> None:
         changes, restored = self._backup_changes(conditions), outbox.restored
         status = self._status()
         if status["store"]["state"] in _LOOKED_AT and status["disk"] is not None and not self._stopping.is_set():
@@ -160,7 +160,7 @@ class Notifier:
         is_old = is_first and made < self._began
         return [] if is_old else [Change("restored", "restore", _describe(last), "", made, now)]
 
-    def _close_burst(self, outbox: Outbox, conditions: Conditions, now: int) -> None:
+    def _close_burst(self, outbox: NotificationOutbox, conditions: Conditions, now: int) -> None:
         make = partial(
             compose,
             open_conditions=conditions.all(),

@@ -41,7 +41,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     messages: tuple[Message, ...] = ()
 
 
-class Outbox:
+class NotificationOutbox:
     """Used by one thread. addresses: without their secrets. problem: why it cannot be written; None if it can."""
 
     def __init__(self, storage_dir: Path, addresses: Sequence[str]) -> None:

@@ -88,9 +88,9 @@ class OperationRecords:
                 return self._unsaved[operation_id]
         path = self._path(operation_id)
         try:
-            return (
-                None if path is None else small_files.read_or_quarantine(path, OperationRecord, earlier=OperationRecord)
-            )
+            if path is None:
+                return None
+            return small_files.read_or_quarantine(path, OperationRecord, earlier=OperationRecord)
         except NotADirectoryError:  # then nothing was ever noted there
             return None
         except OSError as error:

@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 
 from eventvault.jobs.messages import Done, Failed, GiveBack, Returned, Run, Stop
 from worker import session as module
-from worker.session import Session, Stopping
+from worker.session import Stopping, SupervisorSession
 
 
 def run_of(token: str) -> Run:
@@ -28,11 +28,11 @@ def stop(token: str, reason: str = "cancelled") -> Stop:
 
 
 @pytest.fixture
-def session() -> Session:
-    return Session("s")
+def session() -> SupervisorSession:
+    return SupervisorSession("s")
 
 
-def test_attempts_run_in_the_order_in_which_they_came(session: Session) -> None:
+def test_attempts_run_in_the_order_in_which_they_came(session: SupervisorSession) -> None:
     for token in "abc":
         assert session.receive(run_of(token)) == []
     assert session.have == ["a", "b", "c"]
@@ -42,7 +42,7 @@ def test_attempts_run_in_the_order_in_which_they_came(session: Session) -> None:
     assert session.have == ["a", "c"]
 
 
-def test_an_attempt_that_comes_again_runs_once(session: Session) -> None:
+def test_an_attempt_that_comes_again_runs_once(session: SupervisorSession) -> None:
     session.receive(run_of("a"))
     assert session.receive(run_of("a")) == []
     session.start_next()
@@ -55,7 +55,7 @@ def test_an_attempt_that_comes_again_runs_once(session: Session) -> None:
 
 def test_reports_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REMEMBERED", 2)
-    session = Session("s")
+    session = SupervisorSession("s")
     for token in "abc":
         session.receive(run_of(token))
         session.start_next()
@@ -64,7 +64,7 @@ def test_reports_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch) 
     assert session.receive(run_of("a")) == []
 
 
-def test_a_stop_behind_the_end_has_the_end_reported_again(session: Session) -> None:
+def test_a_stop_behind_the_end_has_the_end_reported_again(session: SupervisorSession) -> None:
     session.receive(run_of("a"))
     session.start_next()
     session.end(done("a"))
@@ -72,20 +72,20 @@ def test_a_stop_behind_the_end_has_the_end_reported_again(session: Session) -> N
     assert session.stop(stop("a", "refused")) == ([], [])
 
 
-def test_a_stop_of_a_running_attempt_is_for_the_executor(session: Session) -> None:
+def test_a_stop_of_a_running_attempt_is_for_the_executor(session: SupervisorSession) -> None:
     session.receive(run_of("a"))
     session.start_next()
     assert session.stop(stop("a")) == ([], [Stopping("a", "cancelled")])
     assert session.stop(stop("a", "refused")) == ([], [Stopping("a", "refused")])
 
 
-def test_a_refused_attempt_that_waits_is_dropped_without_a_report(session: Session) -> None:
+def test_a_refused_attempt_that_waits_is_dropped_without_a_report(session: SupervisorSession) -> None:
     session.receive(run_of("a"))
     assert session.stop(stop("a", "refused")) == ([], [])
     assert session.have == []
 
 
-def test_a_drain_returns_what_waits_and_what_comes(session: Session) -> None:
+def test_a_drain_returns_what_waits_and_what_comes(session: SupervisorSession) -> None:
     session.receive(run_of("a"))
     session.start_next()
     session.receive(run_of("b"))
@@ -105,7 +105,7 @@ _steps = some.lists(
 @pytest.mark.slow
 @given(_steps)
 def test_a_token_starts_at_most_once_and_has_one_outcome(steps: list[tuple[str, int]]) -> None:
-    session = Session("s")
+    session = SupervisorSession("s")
     started: list[str] = []
     outcomes: dict[str, set[bytes]] = {}
     for step, number in steps:

@@ -19,7 +19,7 @@ from eventvault import clock, data_folders
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.local_jobs import LocalJobs
-from eventvault.jobs.queue import Limits
+from eventvault.jobs.queue import QueueLimits
 from eventvault.kafka.jobs.dispatcher_transport import KafkaTransport
 from eventvault.settings import load
 from tests.kafka_broker import Kafka
@@ -90,7 +90,7 @@ def dispatching(environment: dict[str, str], skew: Skew | None = None, **limits:
     tick = float(environment["EVENTVAULT_TICK_SECONDS"])
     transport = KafkaTransport(settings, lambda: database.dispatcher, tick_seconds=tick)
     dispatcher = Dispatcher(
-        database, transport, Limits(publishes=True, **limits), now=skew.now, monotonic=skew.monotonic
+        database, transport, QueueLimits(publishes=True, **limits), now=skew.now, monotonic=skew.monotonic
     )
     dispatcher.open()
     dispatcher.start()

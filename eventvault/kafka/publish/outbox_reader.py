@@ -26,7 +26,7 @@ _COUNTED_AT_ONCE = 100_000
 _T = TypeVar("_T", int, bytes)
 
 
-class Waiting(NamedTuple):
+class Unpublished(NamedTuple):
     """What is to be published. place: the sequence of an event, or the key of a message that is no event."""
 
     place: int | bytes
@@ -103,14 +103,14 @@ class OutboxReader:
         """Return once there may be something new to read, or after so many seconds."""
         self._bus.heads.wait(Head(self.generation, self.read_upto), seconds)
 
-    def read(self, most_bytes: int) -> list[Waiting]:
+    def read(self, most_bytes: int) -> list[Unpublished]:
         """Return what comes next, at most about so many bytes of it, but at least one if something waits."""
         counters = self._bus.registry
         if counters is not None and counters.last_sequence == self.read_upto and not self._has_messages:
             return []
         with self._bus.using() as registry:
             self._check(registry)
-            last, found, size = registry.last_sequence, list[Waiting](), 0
+            last, found, size = registry.last_sequence, list[Unpublished](), 0
             for waiting in self._in_order(registry, last):
                 found.append(waiting)
                 size += len(waiting.body)
@@ -131,7 +131,7 @@ class OutboxReader:
         if registry.identity.generation != self.generation:
             raise StoreUnavailable("another generation began", hint="the outbox is read again from its beginning")
 
-    def _advance(self, found: list[Waiting]) -> None:
+    def _advance(self, found: list[Unpublished]) -> None:
         for waiting in found:
             if isinstance(waiting.place, int):
                 self._after = max(self._after, waiting.place)
@@ -139,22 +139,22 @@ class OutboxReader:
                 self._message_after = waiting.place
         self.read_upto = max(self.read_upto, self._after)
 
-    def _in_order(self, registry: EventRegistry, last: int) -> Iterator[Waiting]:
+    def _in_order(self, registry: EventRegistry, last: int) -> Iterator[Unpublished]:
         events = self._events(registry, last)
         return heapq.merge(self._messages(registry), events, key=_place) if self._has_messages else events
 
-    def _messages(self, registry: EventRegistry) -> Iterator[Waiting]:
+    def _messages(self, registry: EventRegistry) -> Iterator[Unpublished]:
         for key, body in registry.outbox.messages(self._message_after):
-            yield Waiting(key, body)
+            yield Unpublished(key, body)
 
-    def _events(self, registry: EventRegistry, last: int) -> Iterator[Waiting]:
+    def _events(self, registry: EventRegistry, last: int) -> Iterator[Unpublished]:
         runs = islice(registry.outbox.runs(self._after, last), _PAGE_EVENTS + 1)
         for first, final in joined(runs):
             for sequence, body in registry.events(first - 1, final):
-                yield Waiting(sequence, body)
+                yield Unpublished(sequence, body)
 
 
-def _place(waiting: Waiting) -> bytes:
+def _place(waiting: Unpublished) -> bytes:
     """Return what orders events as they were posted, those that a restore took out of the registry with the others."""
     place = waiting.place
     return keys.message_key(waiting.recorded, place) if isinstance(place, int) else place

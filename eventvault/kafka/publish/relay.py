@@ -25,7 +25,7 @@ from eventvault.kafka import client_errors
 from eventvault.kafka.publish import messages
 from eventvault.kafka.publish.messages import Outgoing
 from eventvault.kafka.publish.monitor import PublishMonitor
-from eventvault.kafka.publish.outbox_reader import Settled, Waiting
+from eventvault.kafka.publish.outbox_reader import Settled, Unpublished
 
 MOST_SENT = 5_000
 MOST_SENT_BYTES = 16 * 2**20
@@ -60,7 +60,7 @@ class Sender(Protocol):
     def poll(self, timeout: float) -> int: ...
 
 
-class Outbox(Protocol):
+class OutboxSource(Protocol):
     """As `OutboxReader`."""
 
     generation: str
@@ -69,7 +69,7 @@ class Outbox(Protocol):
 
     def count(self) -> None: ...
     def oldest(self) -> int | None: ...
-    def read(self, most_bytes: int) -> list[Waiting]: ...
+    def read(self, most_bytes: int) -> list[Unpublished]: ...
     def wait(self, seconds: float) -> None: ...
     def remove(self, delivered: Delivered, done: Done) -> None: ...
 
@@ -90,7 +90,7 @@ class _Sent:
 
     __slots__ = ("error", "form", "is_alone", "is_delivered", "size", "waiting")
 
-    def __init__(self, waiting: Waiting) -> None:
+    def __init__(self, waiting: Unpublished) -> None:
         self.waiting = waiting
         self.form = 0
         self.size = messages.size_of(waiting.body)
@@ -131,7 +131,14 @@ class Relay:
     """largest: bytes of the largest message that surely fits the topic. careful: how many are sent one by one first."""
 
     def __init__(
-        self, topic: str, sender: Sender, outbox: Outbox, monitor: PublishMonitor, *, largest: int, careful: int = 0
+        self,
+        topic: str,
+        sender: Sender,
+        outbox: OutboxSource,
+        monitor: PublishMonitor,
+        *,
+        largest: int,
+        careful: int = 0,
     ) -> None:
         self._topic = topic
         self._sender = sender
@@ -139,7 +146,7 @@ class Relay:
         self._monitor = monitor
         self._largest = largest
         self._careful = careful
-        self._unsent: deque[Waiting] = deque()
+        self._unsent: deque[Unpublished] = deque()
         self._sent: deque[_Sent] = deque()
         self._sent_bytes = 0
         self._upto = outbox.read_upto

@@ -8,7 +8,7 @@ import msgspec
 
 from eventvault.jobs import keys
 from eventvault.jobs.job import ATTEMPTS_LISTED, Job
-from eventvault.jobs.ledger import Counts
+from eventvault.jobs.ledger import JobCounts
 from tests.eventvault.jobs.rig import MemoryDatabase, World
 
 
@@ -32,7 +32,7 @@ def check_database(database: MemoryDatabase) -> None:
     }
     check_places(database, records)
     check_texts(database, records)
-    counts = msgspec.json.decode(database.get(keys.META_COUNTS) or b"{}", type=Counts)
+    counts = msgspec.json.decode(database.get(keys.META_COUNTS) or b"{}", type=JobCounts)
     assert {state: count for state, count in counts.states.items() if count} == Counter(
         job.state for job in records.values()
     )

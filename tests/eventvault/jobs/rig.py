@@ -10,14 +10,14 @@ import msgspec
 from sortedcontainers import SortedDict
 
 from eventvault.jobs import commands, keys, messages
-from eventvault.jobs.database import Ticks
+from eventvault.jobs.database import StoredTicks
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import Job, JobError, JobRequest, JobSchedule, JobType
 from eventvault.jobs.lease import LEASE_TICKS
 from eventvault.jobs.local_jobs import LocalJobs
 from eventvault.jobs.machine import Machine
 from eventvault.jobs.messages import Report, Work
-from eventvault.jobs.queue import JobQueue, Limits
+from eventvault.jobs.queue import JobQueue, QueueLimits
 from eventvault.jobs.transport import Loss, OutboxMessage, Position, Received, Submitted
 from eventvault.problems import Problem
 
@@ -71,8 +71,8 @@ class MemoryDatabase:
     def accept_lack(self) -> None:
         self.lacks_changes = False
 
-    def ticks(self) -> Ticks:
-        return msgspec.json.decode(self.entries.get(keys.TICKS, b"{}"), type=Ticks)
+    def ticks(self) -> StoredTicks:
+        return msgspec.json.decode(self.entries.get(keys.TICKS, b"{}"), type=StoredTicks)
 
     def get(self, key: bytes) -> bytes | None:
         return self.entries.get(key)
@@ -213,11 +213,11 @@ class Run:
 class World:
     """Everything. runs: of handlers, in the order of their beginnings."""
 
-    def __init__(self, *, positions: bool = False, limits: Limits | None = None) -> None:
+    def __init__(self, *, positions: bool = False, limits: QueueLimits | None = None) -> None:
         self.clocks = Clocks()
         self.database = MemoryDatabase()
         self.wire = Wire(positions=positions)
-        self.limits = limits or Limits()
+        self.limits = limits or QueueLimits()
         self.runs: list[Run] = []
         self.workers: list[Worker] = []
         self._numbers = itertools.count(1)
@@ -233,7 +233,7 @@ class World:
         self.dispatcher.open()
         self.jobs = LocalJobs(self.dispatcher)
 
-    def _make_machine(self, reader: MemoryDatabase, limits: Limits) -> Machine:
+    def _make_machine(self, reader: MemoryDatabase, limits: QueueLimits) -> Machine:
         return Machine(reader, limits, make_token=lambda: f"t{next(self._numbers)}", chance=lambda: 0.5)
 
     def number(self) -> int:

@@ -19,10 +19,10 @@ from eventvault.jobs import commands, keys, reports
 from eventvault.jobs import database as jobs_database
 from eventvault.jobs.database import JobsDatabase
 from eventvault.jobs.job import JobType
-from eventvault.jobs.ledger import Counts, EndedJob
+from eventvault.jobs.ledger import EndedJob, JobCounts
 from eventvault.jobs.machine import Machine
 from eventvault.jobs.messages import Done, Run, SessionHello, Work
-from eventvault.jobs.queue import DAY, Limits
+from eventvault.jobs.queue import DAY, QueueLimits
 from eventvault.jobs.transport import Received
 from tests.eventvault.jobs.rig import START, request
 
@@ -38,7 +38,7 @@ TEXT_BYTES = 2_000
 class Factory:
     """A machine over a real `jobs_db`, whose clock is passed in, and a worker that does at once what it is sent."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: QueueLimits) -> None:
         self.database = JobsDatabase(folder / "jobs_db")
         self.database.open()
         self.machine = Machine(self.database, limits)
@@ -98,11 +98,11 @@ TYPE = JobType(name="report")
 @pytest.mark.parametrize("rounds", [pytest.param(8, id="8"), pytest.param(400, id="400", marks=pytest.mark.soak)])
 @pytest.mark.parametrize(
     "limits",
-    [Limits(keep=KEPT // A_SECOND * SECOND), Limits(keep=MONTH, keep_max=KEPT)],
+    [QueueLimits(keep=KEPT // A_SECOND * SECOND), QueueLimits(keep=MONTH, keep_max=KEPT)],
     ids=["as long as JOBS_KEEP says", "as many as JOBS_KEEP_MAX says"],
 )
 def test_finished_jobs_stay_within_what_is_kept_and_so_does_their_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits, rounds: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: QueueLimits, rounds: int
 ) -> None:
     """Many times as many jobs as are kept. A smaller buffer lets LevelDB merge as often as with a month of them."""
     monkeypatch.setattr(jobs_database, "WRITE_BUFFER_BYTES", 2**18)
@@ -130,7 +130,7 @@ class Arithmetic:
         self._first = newest - (there - 1) * SECOND // A_SECOND
 
     def get(self, key: bytes) -> bytes | None:
-        counts = Counts(order=self.there, states={"done": self.there})
+        counts = JobCounts(order=self.there, states={"done": self.there})
         return msgspec.json.encode(counts) if key == keys.META_COUNTS else None
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
@@ -149,10 +149,10 @@ class Arithmetic:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("there", "limits"),
-    [(MONTH // SECOND * A_SECOND + 1, Limits(keep=MONTH, keep_max=10**9)), (1_000_000, Limits(keep=MONTH))],
+    [(MONTH // SECOND * A_SECOND + 1, QueueLimits(keep=MONTH, keep_max=10**9)), (1_000_000, QueueLimits(keep=MONTH))],
     ids=["26 million by JOBS_KEEP", "a million by JOBS_KEEP_MAX"],
 )
-def test_a_month_of_jobs_goes_as_fast_as_another_one_comes(there: int, limits: Limits) -> None:
+def test_a_month_of_jobs_goes_as_fast_as_another_one_comes(there: int, limits: QueueLimits) -> None:
     """Ten minutes at the end of a month, and an hour in which nothing was removed."""
     now, most = START, min(there, limits.keep_max)
     database = Arithmetic(there, now)

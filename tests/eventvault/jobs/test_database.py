@@ -9,7 +9,7 @@ import pytest
 
 from eventvault.errors import DatabaseTooNew, JobsUnavailable
 from eventvault.jobs import keys
-from eventvault.jobs.database import JobsDatabase, Ticks
+from eventvault.jobs.database import JobsDatabase, StoredTicks
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobType
 from eventvault.jobs.local_jobs import LocalJobs
@@ -30,7 +30,7 @@ def test_what_is_written_is_there_after_a_reopening(database: JobsDatabase) -> N
     database.write({b"a": b"1", b"b": b"2", keys.TICKS: b'{"turn":7}'})
     database.write({b"a": None})
     assert database.reopen() == 7
-    assert (database.get(b"a"), database.get(b"b"), database.ticks()) == (None, b"2", Ticks(turn=7))
+    assert (database.get(b"a"), database.get(b"b"), database.ticks()) == (None, b"2", StoredTicks(turn=7))
 
 
 def test_a_database_has_the_id_of_its_dispatcher_for_good(database: JobsDatabase) -> None:

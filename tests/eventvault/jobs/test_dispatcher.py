@@ -9,7 +9,7 @@ import pytest
 from eventvault.errors import DiskFailed
 from eventvault.jobs import commands, dispatch, keys, reports, submissions
 from eventvault.jobs.dispatcher import Dispatcher
-from eventvault.jobs.queue import JobQueue, Limits
+from eventvault.jobs.queue import JobQueue, QueueLimits
 from eventvault.jobs.transport import Submitted
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import World, request
@@ -19,7 +19,7 @@ RETRY_SECONDS = 0.001
 
 @pytest.fixture(params=[False, True], ids=["socket", "kafka"])
 def world(request: pytest.FixtureRequest) -> World:
-    world = World(positions=request.param, limits=Limits(publishes=True))
+    world = World(positions=request.param, limits=QueueLimits(publishes=True))
     world.dispatcher = Dispatcher(
         world.database, world.wire, world.limits, now=lambda: world.clocks.now, monotonic=lambda: world.clocks.moment,
         make_machine=world._make_machine, retry_seconds=RETRY_SECONDS,
@@ -152,7 +152,7 @@ def test_what_came_is_not_lost_if_a_message_cannot_be_sent(world: World, monkeyp
 def test_what_came_is_not_lost_if_the_outbox_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.wire.produce(b'{"id": "a", "type": "report"}')
     broken = Broken(lambda *_: [], ValueError("this is no message"))
-    monkeypatch.setattr("eventvault.jobs.outbox.Outbox.unsent", broken)
+    monkeypatch.setattr("eventvault.jobs.outbox.JobsOutbox.unsent", broken)
     world.turns(8)
     assert list(world.database.records()) == ["a"]
 
@@ -187,7 +187,7 @@ def test_a_report_at_which_the_machine_fails_stops_no_other_and_is_said_again(
 
 
 def test_a_message_at_which_the_machine_fails_is_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(positions=True, limits=Limits(publishes=True))
+    world = World(positions=True, limits=QueueLimits(publishes=True))
     submit_one = commands.submit_one
 
     def fail(machine: object, wanted: object, *arguments: object, **more: object) -> object:

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from eventvault.jobs import commands, takeover
 from eventvault.jobs.job import JobSchedule
-from eventvault.jobs.queue import Limits
+from eventvault.jobs.queue import QueueLimits
 from tests.eventvault.jobs.checks import check_database, check_runs
 from tests.eventvault.jobs.rig import Worker, World, foreign_job, request
 
@@ -28,7 +28,7 @@ class JobsOfOneInstallation(RuleBasedStateMachine):
 
     @initialize(positions=st.booleans())
     def start(self, positions: bool) -> None:
-        self.world = World(positions=positions, limits=Limits(keep_max=1_000))
+        self.world = World(positions=positions, limits=QueueLimits(keep_max=1_000))
         self.accepted: set[str] = set()
         self.finals: dict[str, str] = {}
         self.firings: set[str] = set()

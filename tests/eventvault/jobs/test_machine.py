@@ -9,7 +9,7 @@ from eventvault.errors import JobQueueFull
 from eventvault.jobs import commands, keys, messages
 from eventvault.jobs.dispatch import IDLE_SECONDS
 from eventvault.jobs.job import JobType
-from eventvault.jobs.queue import Limits
+from eventvault.jobs.queue import QueueLimits
 from eventvault.problems import Problem
 from tests.eventvault.jobs.checks import check_database, check_runs
 from tests.eventvault.jobs.rig import Worker, World, request
@@ -404,7 +404,7 @@ def test_what_workers_report_on_a_full_disk_counts_once_there_is_room(world: Wor
 
 
 def test_a_full_queue_takes_no_job_and_says_so() -> None:
-    world = World(limits=Limits(max_unfinished=2))
+    world = World(limits=QueueLimits(max_unfinished=2))
     world.submit(request("a"))
     call = world.dispatcher.post(lambda queue: commands.submit(queue, [request("b"), request("c")], "me"))
     world.turn()

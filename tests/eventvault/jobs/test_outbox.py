@@ -7,13 +7,13 @@ import json
 import pytest
 
 from eventvault.jobs import commands, keys
-from eventvault.jobs.queue import Limits
+from eventvault.jobs.queue import QueueLimits
 from tests.eventvault.jobs.rig import World, request
 
 
 @pytest.fixture
 def world() -> World:
-    return World(positions=True, limits=Limits(publishes=True))
+    return World(positions=True, limits=QueueLimits(publishes=True))
 
 
 def outcomes(world: World) -> list[tuple[str, str]]:

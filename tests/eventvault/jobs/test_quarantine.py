@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from eventvault.jobs import keys, quarantine
-from eventvault.jobs.queue import Limits
+from eventvault.jobs.queue import QueueLimits
 from eventvault.jobs.transport import Position, Submitted
 from tests.eventvault.jobs.rig import MemoryDatabase, World
 
@@ -26,7 +26,7 @@ class CountingDatabase(MemoryDatabase):
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("tests.eventvault.jobs.rig.MemoryDatabase", CountingDatabase)
-    return World(positions=True, limits=Limits(publishes=True))
+    return World(positions=True, limits=QueueLimits(publishes=True))
 
 
 def send(world: World, offsets: range, partition: int = 0) -> None:

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventvault.jobs import commands, keys, quarantine, submissions
-from eventvault.jobs.queue import Limits
+from eventvault.jobs.queue import QueueLimits
 from eventvault.jobs.transport import Loss, Position, Submitted
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import START, World, request
 
-LIMITS = Limits(publishes=True, refused_from_kafka=submissions.BUILT_IN)
+LIMITS = QueueLimits(publishes=True, refused_from_kafka=submissions.BUILT_IN)
 
 
 @pytest.fixture
@@ -101,12 +101,12 @@ def test_a_message_that_is_no_job_is_quarantined_and_says_why(world: World, valu
     assert [each[1] for each in dead(world)] == [code.encode()]
     ((key, entry),) = world.database.scan(keys.QUARANTINE, keys.behind(keys.QUARANTINE))
     assert key == keys.quarantine_key("jobs", 0, 7)
-    found = msgspec.msgpack.decode(entry, type=quarantine.Quarantined)
+    found = msgspec.msgpack.decode(entry, type=quarantine.QuarantinedSubmission)
     assert (found.instant, found.error.code, found.key, found.headers) == (START, code, b"key", (("h", b"v"),))
 
 
 def test_a_built_in_type_comes_by_the_topic_if_it_is_named() -> None:
-    world = World(positions=True, limits=Limits(refused_from_kafka=submissions.BUILT_IN - {"verify"}))
+    world = World(positions=True, limits=QueueLimits(refused_from_kafka=submissions.BUILT_IN - {"verify"}))
     send(world, {"id": "a", "type": "verify"}, {"id": "b", "type": "prune"})
     assert list(world.database.records()) == ["a"]
     assert world.wire.published == []
@@ -120,7 +120,7 @@ def test_the_quarantine_holds_a_limited_number(world: World, monkeypatch: pytest
 
 
 def test_a_full_queue_leaves_messages_in_the_topic() -> None:
-    world = World(positions=True, limits=Limits(max_unfinished=1))
+    world = World(positions=True, limits=QueueLimits(max_unfinished=1))
     world.submit(request("a"))
     send(world, {"id": "b", "type": "report"})
     assert list(world.database.records()) == ["a"]

@@ -102,7 +102,7 @@ def test_a_writing_that_is_stopped_leaves_the_file_as_it_was(path: Path, monkeyp
     monkeypatch.setattr(unfinished, "_PIECE_BYTES", 1)
     unfinished.write(path, filled().database, START)
     before = path.read_bytes()
-    with pytest.raises(unfinished.Stopped):
+    with pytest.raises(unfinished.WritingStopped):
         unfinished.write(path, World().database, START, lambda: True)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

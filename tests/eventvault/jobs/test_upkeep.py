@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventvault.jobs import commands
-from eventvault.jobs.queue import DAY, Limits
+from eventvault.jobs.queue import DAY, QueueLimits
 from eventvault.jobs.upkeep import START_SECONDS, UNKNOWN_SECONDS
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import World, request
@@ -19,7 +19,7 @@ def run(world: World, count: int, first: int = 0, outcome: str = "done") -> None
 
 
 def test_jobs_that_ended_long_ago_are_removed_dead_ones_later() -> None:
-    world = World(limits=Limits(keep=DAY, keep_dead=3 * DAY))
+    world = World(limits=QueueLimits(keep=DAY, keep_dead=3 * DAY))
     world.worker("report")
     run(world, 3)
     run(world, 2, first=3, outcome="fail")
@@ -33,7 +33,7 @@ def test_jobs_that_ended_long_ago_are_removed_dead_ones_later() -> None:
 
 
 def test_the_oldest_jobs_are_removed_once_there_are_too_many() -> None:
-    world = World(limits=Limits(keep_max=5))
+    world = World(limits=QueueLimits(keep_max=5))
     world.worker("report")
     run(world, 20)
     world.turn()
@@ -42,7 +42,7 @@ def test_the_oldest_jobs_are_removed_once_there_are_too_many() -> None:
 
 
 def test_unfinished_jobs_are_never_removed() -> None:
-    world = World(limits=Limits(keep=DAY, keep_max=1))
+    world = World(limits=QueueLimits(keep=DAY, keep_max=1))
     world.worker("report")
     world.ask(lambda queue: commands.pause(queue, "report"))
     world.submit(*(request(f"j{number}") for number in range(5)))
@@ -52,7 +52,7 @@ def test_unfinished_jobs_are_never_removed() -> None:
 
 
 def test_jobs_that_ended_after_a_clock_was_set_back_are_removed_too() -> None:
-    world = World(limits=Limits(keep=DAY))
+    world = World(limits=QueueLimits(keep=DAY))
     world.worker("report")
     run(world, 1)
     world.clocks.pass_seconds(86_400)
@@ -81,7 +81,7 @@ def test_a_type_that_no_living_worker_runs_is_a_problem_after_a_minute() -> None
 
 
 def test_a_job_dies_whose_type_no_worker_named_for_a_day_but_not_at_a_start() -> None:
-    world = World(limits=Limits(unknown_after=DAY))
+    world = World(limits=QueueLimits(unknown_after=DAY))
     world.worker("known").kill()
     world.lose_lease()
     world.submit(request("a"), request("b", "known"))

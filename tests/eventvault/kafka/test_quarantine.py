@@ -16,14 +16,14 @@ from eventvault.database.registry import AppendBatch, EventRegistry, create_data
 from eventvault.database.values import AppendResult
 from eventvault.errors import InvalidInput, KafkaUnreachable, NoSpace, QuarantineChanged, QuarantinedNotFound
 from eventvault.events.event import EventDraft
-from eventvault.kafka.quarantine import LIMITS, Change, Limits, Quarantine
+from eventvault.kafka.quarantine import LIMITS, Change, Quarantine, QuarantineLimits
 from eventvault.kafka.quarantine_format import DeadLetter, checked
 from eventvault.kafka.values import Content, QuarantineFilter, Reference
 from eventvault.store.memory.store import MemoryStore
 from tests.quarantine import EVERYTHING, SENT, letter, message
 
 EVENT = b'{"type": "order.created", "id": "1", "source": "/s"}'
-LARGE = Limits(bytes_of_one=100)
+LARGE = QuarantineLimits(bytes_of_one=100)
 
 
 class OnLevelDB:
@@ -86,7 +86,7 @@ class InMemory(OnLevelDB):
 class Kept:
     """A quarantine with its database. in_kafka: the messages that can be fetched."""
 
-    def __init__(self, database: OnLevelDB, limits: Limits) -> None:
+    def __init__(self, database: OnLevelDB, limits: QuarantineLimits) -> None:
         self.database = database
         self.in_kafka: dict[Reference, Content] = {}
         self.quarantine = Quarantine(database.using, lambda: database.append, self._fetch, limits=limits)
@@ -116,7 +116,7 @@ Make = Callable[..., Kept]
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     databases: list[OnLevelDB] = []
 
-    def begin(limits: Limits = LIMITS) -> Kept:
+    def begin(limits: QuarantineLimits = LIMITS) -> Kept:
         databases.append(request.param(tmp_path / f"db-{len(databases)}"))
         return Kept(databases[-1], limits)
 
@@ -291,7 +291,7 @@ def test_another_message_at_the_same_place_has_an_id_of_its_own(kept: Kept) -> N
 
 
 def test_beyond_the_bound_the_oldest_leave_and_are_counted(make: Make) -> None:
-    kept = make(Limits(messages=3))
+    kept = make(QuarantineLimits(messages=3))
     for number in range(3):
         kept.add(letter(number))
     kept.add(letter(3), letter(4))
@@ -305,7 +305,7 @@ def test_beyond_the_bound_the_oldest_leave_and_are_counted(make: Make) -> None:
 
 
 def test_the_bytes_of_all_have_a_bound_too(make: Make) -> None:
-    kept = make(Limits(bytes=10_000))
+    kept = make(QuarantineLimits(bytes=10_000))
     for number in range(20):
         kept.add(letter(number, b"x" * 1_000))
     held = kept.quarantine.held()

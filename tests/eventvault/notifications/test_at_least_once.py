@@ -19,7 +19,7 @@ from eventvault.errors import NoSpace
 from eventvault.notifications import conditions, deliveries, notifier, outbox
 from eventvault.notifications.conditions import Conditions
 from eventvault.notifications.notifier import Notifier
-from eventvault.notifications.outbox import Outbox
+from eventvault.notifications.outbox import NotificationOutbox
 from eventvault.notifications.receivers import Receivers, Result
 from eventvault.settings import load
 from tests.stores import folders_beneath
@@ -62,7 +62,7 @@ class Model:
         self.notifier = Notifier(self.settings, self._status)
         self.notifier._deliveries._now = lambda: self.seconds
         self.notifier._deliveries._in_background = lambda work: work()
-        self.outbox = Outbox(self.settings.storage_dir, self.notifier._deliveries.shown)
+        self.outbox = NotificationOutbox(self.settings.storage_dir, self.notifier._deliveries.shown)
         self.conditions = Conditions(self.outbox.conditions, lambda: self.seconds)
 
     def look(self) -> None:

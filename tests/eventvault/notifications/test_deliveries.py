@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventvault.notifications.deliveries import FAILING, RETRY_SECONDS, Deliveries
-from eventvault.notifications.outbox import Outbox
+from eventvault.notifications.outbox import NotificationOutbox
 from eventvault.notifications.receivers import Receivers, Result
 from eventvault.notifications.values import Message
 
@@ -42,7 +42,7 @@ class Case:
         self.deliveries = Deliveries(
             ADDRESSES, self.receivers, now=lambda: self.seconds, in_background=self._in_background
         )
-        self.outbox = Outbox(folder, self.deliveries.shown)
+        self.outbox = NotificationOutbox(folder, self.deliveries.shown)
 
     def _in_background(self, work: Callable[[], None]) -> None:
         if self.background is None:
