@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from apispec import APISpec
 from flask import Response, request
 
-from app.access import present_credential
+from app.access import current_credential
 from app.error_codes import ANSWERS
 from app.errors import core_error_response
 from app.replies import JSON
@@ -68,7 +68,7 @@ def request_id() -> bytes | None:
     key = key_of_request()
     if key is None:
         return None
-    name = (present_credential().token_id or OPEN, request.method, request.path.rstrip("/"), key)
+    name = (current_credential().token_id or OPEN, request.method, request.path.rstrip("/"), key)
     return _digest(part.encode() for part in name).digest()[:16]
 
 

@@ -1,7 +1,7 @@
 """Decides who may send a request: by its origin, by its token, and by one table of the scopes that each route needs.
 
-`eventvault.access` decides which token counts; here requests are asked for theirs. gunicorn's master imports `origin`,
-so this module imports no Flask until a request comes.
+`eventvault.access` decides which tokens are valid; this package takes them from requests. gunicorn's master imports
+`origin`, so this module imports no Flask until a request comes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from eventvault.access.credential import Credential
 
 CREDENTIAL = "eventvault.credential"
-"""Where the check leaves it in the environ of a request."""
+"""The key in the environ of a request under which the check stores the credential."""
 
 
-def present_credential() -> Credential:
-    """Return whom the present request acts as. Everybody may everything where no token was ever made."""
+def current_credential() -> Credential:
+    """Return the credential of the current request. Where no token was ever made, everybody may do everything."""
     from flask import request
 
     credential: Credential = request.environ[CREDENTIAL]

@@ -1,4 +1,4 @@
-"""The check at the front door: before anything else of a request, its origin, its token, and what the token may do."""
+"""Checks each request before anything else is done with it: its origin, its token, and what the token may do."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ _QUERY_NAMES = re.compile(r"access_token|api_token|auth_token|bearer|token", re.
 
 
 MOST_PASSED = 1000
-"""Tokens and routes that are remembered at a time."""
+"""Pairs of a token and a route that are remembered at a time."""
 
 
 class _Passed:
-    """Header, endpoint and method of requests whose token passed while this was what counts → their credentials."""
+    """The credentials of requests whose token passed while `tokens` are in force, by header, endpoint and method."""
 
-    def __init__(self, of: Present | None) -> None:
-        self.of = of
+    def __init__(self, tokens: Present | None) -> None:
+        self.tokens = tokens
         self.credentials: dict[tuple[str, str | None, str], Credential] = {}
 
 
 class FrontDoor:
-    """Checks each request to an application. install: after the application has all its routes."""
+    """Checks each request to an application. `learn_routes` must be called once the application has all its routes."""
 
     def __init__(
         self, settings: Settings, register: TokenRegister, sign_ins: SignIns, sessions: BrowserSessions
@@ -66,19 +66,19 @@ class FrontDoor:
         self._passed = _Passed(None)
 
     def learn_routes(self, app: Flask) -> None:
-        """Note what each route of the application needs."""
+        """Remember what each route of the application needs."""
         for rule in app.url_map.iter_rules():
             for method in rule.methods or ():
                 self._needs[rule.endpoint, method] = need_of(method, rule.rule)
 
     def check(self) -> None:
-        """Let the present request pass with its credential, or raise why it may not."""
-        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy would cost each time
-        environ = asked.environ
+        """Store the credential of the current request, or raise the error with which the request is refused."""
+        current: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy would cost each time
+        environ = current.environ
         _refuse_token_in_address(environ["PATH_INFO"], environ.get("QUERY_STRING"))
         present = self._register.present()
         self._rules.check(environ, closed=present.closed)
-        credential = self._credential(asked, present) if present.closed else EVERYBODY
+        credential = self._credential(current, present) if present.closed else EVERYBODY
         if credential.token_id is None:
             self._rules.check_host(environ, closed=present.closed)
         else:
@@ -87,32 +87,32 @@ class FrontDoor:
         environ[CREDENTIAL] = credential
         caller.use(credential.caller)
 
-    def _credential(self, asked: Request, present: Present) -> Credential:
-        """Return whom the request acts as, quickly if its token passed before and nothing has changed since."""
-        header = asked.environ.get("HTTP_AUTHORIZATION")
+    def _credential(self, current: Request, present: Present) -> Credential:
+        """Return the request's credential, from memory if its token passed before and no token has changed since."""
+        header = current.environ.get("HTTP_AUTHORIZATION")
         if header is None:
-            return self._examined(asked.environ)[0]
+            return self._examine(current.environ)[0]
         passed = self._passed
-        if passed.of is not present:
+        if passed.tokens is not present:
             passed = self._passed = _Passed(present)
-        key = (header, asked.endpoint, asked.method)
+        key = (header, current.endpoint, current.method)
         credential = passed.credentials.get(key)
         if credential is not None and not credential.has_expired(clock.now):
             return credential
-        credential, by_scope = self._examined(asked.environ)
+        credential, by_scope = self._examine(current.environ)
         if by_scope and len(passed.credentials) < MOST_PASSED:
             passed.credentials[key] = credential
         return credential
 
-    def _examined(self, environ: Mapping[str, Any]) -> tuple[Credential, bool]:
-        """Return whom the request acts as, and whether a scope alone decided that. Raises what `_presented` raises.
+    def _examine(self, environ: Mapping[str, Any]) -> tuple[Credential, bool]:
+        """Return the request's credential, and whether a scope alone decided that it passes.
 
-        Raises TokenMissing or ScopeMissing too.
+        Raises TokenMissing, ScopeMissing, or what `_authenticate` raises.
         """
         need = ANY_TOKEN if request.endpoint is None else self._needs[request.endpoint, request.method]
         if need.is_public:
             return NOBODY, False
-        credential = self._presented(environ, need)
+        credential = self._authenticate(environ, need)
         if credential is None:
             if need.is_optional:
                 return NOBODY, False
@@ -122,21 +122,21 @@ class FrontDoor:
             raise _scope_missing(need, credential)
         return credential, by_scope
 
-    def _presented(self, environ: Mapping[str, Any], need: Need) -> Credential | None:
-        """Return whose token or session the request has, None if it has none.
+    def _authenticate(self, environ: Mapping[str, Any], need: Need) -> Credential | None:
+        """Return the credential of the request's token or session, None if it has neither.
 
         Raises TokenWrong, TooManyWrongTokens, SessionEnded, SessionKeyMissing or Forbidden.
         """
         header = environ.get("HTTP_AUTHORIZATION")
         if header is None:
-            return self._of_session(need)
+            return self._authenticate_session(need)
         address = environ.get("REMOTE_ADDR") or ""
-        found = _BEARER.fullmatch(header)
-        if found is None:
+        bearer = _BEARER.fullmatch(header)
+        if bearer is None:
             raise self._sign_ins.refusal(TokenWrong("the Authorization header is malformed", hint=_HOW), address)
-        return self._sign_ins.credential_of(found[1], address)
+        return self._sign_ins.credential_of(bearer[1], address)
 
-    def _of_session(self, need: Need) -> Credential | None:
+    def _authenticate_session(self, need: Need) -> Credential | None:
         try:
             signed_in = self._sessions.signed_in(need)
         except (SessionEnded, SessionKeyMissing):
@@ -146,9 +146,9 @@ class FrontDoor:
         return None if signed_in is None else signed_in.credential
 
     def _permission_of(self, credential: Credential) -> tuple[Permission | None, type[EventVaultError]]:
-        """Return what says whether a request may still get its answer, and the error if not.
+        """Return a function that says whether a request may still get its answer, and the error if not.
 
-        None: it may in any case.
+        None in place of the function: it may in any case.
         """
         if credential is NOBODY:
             return None, TokenMissing
@@ -161,7 +161,7 @@ class FrontDoor:
 
 
 def _only_reads(need: Need, credential: Credential) -> bool:
-    """Return whether the body asks for what `read` is enough for, and the credential has it."""
+    """Return whether the body asks only to read, and the credential may `read`."""
     if not need.reads or not credential.may(scopes.READ):
         return False
     return need.only_reads(json_text.parse_object(hold_body(), request.content_type))

@@ -46,20 +46,20 @@ class BrowserSessions:
 
         Raises SessionEnded, SessionKeyMissing, or Forbidden for a page of another site.
         """
-        found = self._authenticate_cookie()
-        if found is None:
+        signed_in = self._authenticate_cookie()
+        if signed_in is None:
             return None
         key = request.headers.get(KEY_HEADER)
         if key is None and need.opens_by_cookie:
             _refuse_other_pages()
-        elif key is None or not found.session.has_key(key):
+        elif key is None or not signed_in.session.has_key(key):
             raise SessionKeyMissing(
                 f"{request.method} {request.path} needs the key of the session too",
                 hint=f"send what POST /api/session answered, as {KEY_HEADER}, or sign in again",
             )
-        self._note_use(found.session)
-        request.environ[SIGNED_IN] = found.session
-        return found
+        self._note_use(signed_in.session)
+        request.environ[SIGNED_IN] = signed_in.session
+        return signed_in
 
     def begin(self, credential: Credential) -> NewSession:
         """Begin a session. The browser's earlier one ends, as its cookie is replaced. Raises TooBusy or NoSpace."""

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of tokens, made from the table of scopes."""
+"""Adds to the OpenAPI document, from the table of scopes, which token each request needs."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[\w.-]+)(?::[0-9]{1,5})?
 """A name or an address and a port (RFC 9110, section 7.2). Readers differ about anything else, such as `a@b`."""
 
 _SAME_ORIGIN = frozenset({"same-origin", "none"})
-"""`Sec-Fetch-Site` of a page of this service, and of what its user typed."""
+"""`Sec-Fetch-Site` of a page of this service, and of an address that its user typed."""
 
 
 def is_loopback(host: str) -> bool:
@@ -49,9 +49,9 @@ def split_host(host: str) -> tuple[str, str]:
 
 
 class OriginRules:
-    """The rules that follow from the settings. They are asked before every request, so they must be cheap.
+    """The rules that follow from the settings. They are checked for every request, so they must be cheap.
 
-    environ: as in WSGI. closed: tokens are needed, so another machine may ask.
+    environ: as in WSGI. closed: requests need a token, so they may come from another machine.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -61,7 +61,7 @@ class OriginRules:
         self._accepted_hosts: set[str] = set()
 
     def check(self, environ: Mapping[str, str], *, closed: bool) -> None:
-        """Raise Forbidden if the machine, the site or the page that sent the request may not."""
+        """Raise Forbidden if this machine, site or page may not send the request."""
         if not closed:
             self._check_peer(environ.get("REMOTE_ADDR") or "")
         host = environ.get("HTTP_HOST")
@@ -75,7 +75,7 @@ class OriginRules:
             self._check_origin(origin, host or "")
 
     def check_host(self, environ: Mapping[str, str], *, closed: bool) -> None:
-        """Raise Forbidden for a foreign `Host`. A request with a token needs no check: no page can send one unseen."""
+        """Raise Forbidden for a foreign `Host`. Not for a request with a token, which a foreign page does not know."""
         host = environ.get("HTTP_HOST")
         if host is not None and host not in self._accepted_hosts:
             self._check_host(host, closed=closed)
@@ -114,9 +114,9 @@ class OriginRules:
 
 
 def _may_come_from(site: str, environ: Mapping[str, str]) -> bool:
-    """Return whether a browser may send this for a page of another origin: nothing that changes something.
+    """Return whether a page of another origin may make a browser send this request. It may change nothing.
 
-    A link may lead to a page. Data goes to pages of the same site at most, such as those of another port.
+    A link may lead to a page. Data goes only to pages of the same site, such as those of another port.
     """
     if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
         return False

@@ -1,4 +1,4 @@
-"""Ends what a request sends or reads once its token was revoked, or its session has ended."""
+"""Breaks a request off once its token was revoked, or its session has ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Permission = Callable[[], bool]
 
 
 def end_without(permission: Permission | None, error: type[EventVaultError]) -> None:
-    """Break off the present request soon after the permission is gone. None: it may go on in any case.
+    """Break off the current request soon after the permission is gone. None: it may go on in any case.
 
     error: the answer if its body is still being read then.
     Another server than gunicorn, such as `flask run`, ends streams only.
@@ -32,7 +32,7 @@ def end_without(permission: Permission | None, error: type[EventVaultError]) -> 
 
 
 def ended_permission() -> EventVaultError:
-    """Return the answer to the present request, whose permission ended while its body was read."""
+    """Return the answer to the current request, whose permission ended while its body was read."""
     error: type[EventVaultError] = request.environ.get(_ERROR, TokenWrong)
     return error(
         "the token or the session ended while the body arrived; nothing of it was stored",
@@ -41,7 +41,7 @@ def ended_permission() -> EventVaultError:
 
 
 def permission_of_request() -> Permission:
-    """Return what says whether the present request may go on."""
+    """Return the function that says whether the current request may go on."""
     permission: Permission = request.environ.get(_MAY_GO_ON, _always)
     return permission
 

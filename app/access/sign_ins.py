@@ -1,4 +1,4 @@
-"""Takes tokens from requests: a wrong one is counted, and too many of them from one address are answered with 429."""
+"""Checks the tokens of requests and counts the wrong ones: after too many, an address gets 429."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ log = logging.getLogger("eventvault.access")
 
 
 class SignIns:
-    """Safe for many threads. throttle: that of all workers."""
+    """Checks tokens and counts the wrong ones. throttle: shared by all workers. Safe for many threads."""
 
     def __init__(self, tokens: TokenRegister, throttle: Throttle, store: Store) -> None:
         self._tokens = tokens
         self._throttle = throttle
         self._store = store
-        self._refusals = RefusalCounter(self._tell)
+        self._refusals = RefusalCounter(self._report)
 
     def credential_of(self, token: str, address: str) -> Credential:
-        """Return whose token this is. Raises TokenWrong, or TooManyWrongTokens after too many from this address."""
+        """Return the token's credential. Raises TokenWrong, or TooManyWrongTokens after too many from this address."""
         try:
             return self._tokens.credential_of(token)
         except TokenWrong as error:
             raise self.refusal(error, address) from None
 
     def refusal(self, error: TokenWrong, address: str) -> TokenWrong | TooManyWrongTokens:
-        """Count a wrong token, and return its answer."""
+        """Count a wrong token, and return the error to answer."""
         seconds = self._throttle.note_wrong(address)
         self._refusals.note(address, blocked=seconds > 0)
         if not seconds:
@@ -42,7 +42,7 @@ class SignIns:
             retryAfter=seconds,
         )
 
-    def _tell(self, refusals: Refusals) -> None:
+    def _report(self, refusals: Refusals) -> None:
         log.warning(
             "%s, %d with 429, from %s",
             refusals, refusals.blocked, ", ".join(address or "a Unix socket" for address in refusals.addresses),

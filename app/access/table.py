@@ -1,4 +1,4 @@
-"""The one table from each route to the scopes that a request to it needs. What is not in it needs `admin`.
+"""The one table from each route to the scopes that a request to it needs. A route that is not in it needs `admin`.
 
 `docs/access.md` shows it, and a test fails on a route that is missing here.
 """
@@ -17,9 +17,9 @@ from eventvault.scopes import ADMIN, BACKUP, METRICS, READ, WRITE
 class Need:
     """What a route needs: one of these scopes.
 
-    is_public: nothing; a token is not even looked at. is_optional: it answers less without a token. reads: members of
-    the body with which the request only reads, so that `read` is enough. opens_by_cookie: the cookie of a browser's
-    session is enough, as a link or an EventSource sends no header.
+    is_public: no scope; a token is ignored. is_optional: it answers less without a token. reads: members of the body
+    with which the request only reads, so that `read` is enough. opens_by_cookie: the cookie of a browser's session is
+    enough, as a link or an EventSource sends no header.
     """
 
     scopes: frozenset[str] = frozenset()
@@ -132,7 +132,7 @@ _PARAMETER = re.compile(r"<(?:[^:<>]*:)?(\w+)>")
 
 
 def name_of(method: str, rule: str) -> str:
-    """Return a method and a rule of Flask as NEEDS has them: `GET /api/backup/<name>`, whatever converts the name."""
+    """Return the key in NEEDS of a method and a rule of Flask: `GET /api/backup/<name>`, without converters."""
     plain = _PARAMETER.sub(r"<\1>", rule)
     return f"{'GET' if method == 'HEAD' else method} {plain}"
 

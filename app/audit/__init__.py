@@ -1,1 +1,1 @@
-"""`/api/audit`: who did what and what came of it. Reads the lines; nothing over HTTP changes one."""
+"""`/api/audit`: who did what, and with what result. It reads the lines; nothing over HTTP changes one."""

@@ -21,13 +21,13 @@ blueprint.before_request(reject_repeated_parameters)
 @blueprint.doc(summary="List what was done, oldest first")
 @blueprint.arguments(AuditQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, AuditSchema)
-def list_audit(asked: dict[str, Any]) -> Response:
+def list_audit(parameters: dict[str, Any]) -> Response:
     """Two lines for each deed, one before it was done and one with its result, joined by `operation`.
 
     `previous` is the SHA-256 of the line before. `flask audit verify` checks the whole chain.
     """
-    page = current_store().read_audit(after=asked["after"], limit=asked["limit"])
-    newest = page.lines[-1].line if page.lines else asked["after"]
+    page = current_store().read_audit(after=parameters["after"], limit=parameters["limit"])
+    newest = page.lines[-1].line if page.lines else parameters["after"]
     return reply(
         {
             "success": True,

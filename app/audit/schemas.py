@@ -16,7 +16,7 @@ class AuditQuerySchema(Schema):
     after = fields.Integer(
         load_default=0,
         validate=validate.Range(0, 2**62),
-        metadata={"description": "The number of a line: those behind it are listed."},
+        metadata={"description": "The number of a line: the lines after it are listed."},
     )
     limit = fields.Integer(load_default=PAGE, validate=validate.Range(1, MAX_PAGE))
 

@@ -87,7 +87,7 @@ def copied_json(copied: CopyResult) -> dict[str, Any]:
 
 
 def backup_json(entry: BackupEntry) -> dict[str, Any]:
-    """Return the members of BackupSchema. By hand, as a list may have 10,000 of them: marshmallow takes 2 s for it."""
+    """Return the members of BackupSchema. They are written by hand: marshmallow takes 2 s for a list of 10,000."""
     return {
         "name": entry.name,
         "path": entry.path,

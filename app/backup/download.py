@@ -78,18 +78,18 @@ def _reply(file: BinaryIO, name: str, entry: BackupEntry | None, close: Callable
     if sha256 is not None:
         response.headers["Repr-Digest"] = f"sha-256=:{b64encode(bytes.fromhex(sha256)).decode()}:"  # RFC 9530
     response.headers["Cache-Control"] = "private, no-cache"
-    response.headers["Accept-Ranges"] = "bytes"  # by which browsers know that they can resume
+    response.headers["Accept-Ranges"] = "bytes"  # tells browsers that they can resume
     response.headers["X-Accel-Buffering"] = "no"
     response.make_conditional(request, accept_ranges=wants_one_range() and "bytes", complete_length=status.st_size)
     return response
 
 
 def wants_one_range() -> bool:
-    """Return whether `Range` asks for exactly one valid range of bytes; else the answer is the whole file.
+    """Return whether `Range` asks for exactly one valid range of bytes. Otherwise the answer is the whole file.
 
     RFC 9110, section 14.2: other units and invalid ranges are ignored, and several ranges may be ignored.
     """
-    wanted = _RANGE.fullmatch(request.headers.get("Range", ""))
-    if wanted is None or not (wanted["first"] or wanted["last"]):
+    bounds = _RANGE.fullmatch(request.headers.get("Range", ""))
+    if bounds is None or not (bounds["first"] or bounds["last"]):
         return False
-    return not (wanted["first"] and wanted["last"]) or int(wanted["first"]) <= int(wanted["last"])
+    return not (bounds["first"] and bounds["last"]) or int(bounds["first"]) <= int(bounds["last"])

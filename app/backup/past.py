@@ -56,14 +56,14 @@ def _lines(store: Store, query: DiffQuery, page: DiffPage) -> Iterator[bytes]:
             if page.next is None:
                 break
             page = retry_while_store_is_away(
-                partial(_next, store, (one, other), msgspec.structs.replace(query, at=page.next))
+                partial(_read_next_page, store, (one, other), msgspec.structs.replace(query, at=page.next))
             )
     yield _summary(query, page.common, counts)
 
 
-def _next(store: Store, holds: tuple[Lease, Lease], query: DiffQuery) -> DiffPage:
-    for hold in holds:
-        hold.renew()
+def _read_next_page(store: Store, leases: tuple[Lease, Lease], query: DiffQuery) -> DiffPage:
+    for lease in leases:
+        lease.renew()
     return store.diff(query)
 
 

@@ -72,9 +72,9 @@ def _body(schema: type | dict[str, Any], *, required: bool) -> dict[str, Any]:
 @begins_operation
 def create_backup() -> Response:
     """The backup has every event acknowledged before this request. Writers are not blocked."""
-    asked = validated_body(_create)
+    body = validated_body(_create)
     with store_for_long_call() as store:
-        return reply(created_json(store.create_backup(asked.get("label"))))
+        return reply(created_json(store.create_backup(body.get("label"))))
 
 
 @blueprint.route("/list", methods=["GET"])
@@ -82,9 +82,9 @@ def create_backup() -> Response:
 @blueprint.arguments(schemas.ListQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.BackupListSchema)
 @blueprint.alt_response(304, description="The answer is as `If-None-Match` says.", success=True)
-def list_backups(asked: dict[str, Any]) -> Response:
-    """Answers with all backups, or page by page. With `If-None-Match` it answers 304 if nothing is different."""
-    limit, before = asked.get("limit"), asked.get("before")
+def list_backups(parameters: dict[str, Any]) -> Response:
+    """Answers with all backups, or page by page. With `If-None-Match` it answers 304 if nothing has changed."""
+    limit, before = parameters.get("limit"), parameters.get("before")
     return shared_reply(("list", limit, before), lambda: _page_of_backups(limit, before), of_events=False)
 
 
@@ -131,11 +131,12 @@ def restore_backup() -> Response:
     body = json_body()
     if "into" in body:
         return selective_restore_reply(validated(_selective_restore, body))
-    asked = validated(_restore, body)
-    target, how = restore_target(asked), {"staged": asked["apply"] == "restart", "cancel_jobs": asked["cancelJobs"]}
-    replay = asked["replay"] and isinstance(target, Moment)
+    options = validated(_restore, body)
+    target = restore_target(options)
+    how = {"staged": options["apply"] == "restart", "cancel_jobs": options["cancelJobs"]}
+    replay = options["replay"] and isinstance(target, Moment)
     with store_for_long_call() as store:
-        if asked["dryRun"]:
+        if options["dryRun"]:
             return reply({"success": True, "dryRun": True, "plan": store.plan_restore(target, replay=replay)})
         if isinstance(target, str):
             return reply(restored_json(store.restore(target, **how)))
@@ -147,13 +148,13 @@ def restore_backup() -> Response:
 @blueprint.arguments(TimelineQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, TimelineSchema)
 @blueprint.alt_response(304, description="The answer is as `If-None-Match` says.", success=True)
-def get_timeline(asked: dict[str, Any]) -> Response:
+def get_timeline(parameters: dict[str, Any]) -> Response:
     """Answers with the window, generations with their forks, archives, segments of the journal, and gaps.
 
     With `buckets` it has at most 40 kB, however many archives, segments and generations there are: `marks` instead of
-    archives, no segments, and only the newest generations that hold what the present one does not.
+    archives, no segments, and only the newest generations that hold events which the current one lacks.
     """
-    buckets = asked.get("buckets")
+    buckets = parameters.get("buckets")
     return shared_reply(("timeline", buckets), lambda: {"success": True, **current_store().timeline(buckets=buckets)})
 
 
@@ -163,9 +164,9 @@ def get_timeline(asked: dict[str, Any]) -> Response:
 @blueprint.response(
     200, {"type": "string"}, content_type=NDJSON, description="One difference per line, a summary last."
 )
-def diff_moments(asked: dict[str, Any]) -> Response:
+def diff_moments(parameters: dict[str, Any]) -> Response:
     """Each line has `in`: `from`, `to`, or `both` if an event differs. The last line is the `summary`."""
-    return diff_reply(asked["one"], asked["other"])
+    return diff_reply(parameters["one"], parameters["other"])
 
 
 @blueprint.route("/undo", methods=["POST"])
@@ -178,9 +179,9 @@ def undo_restore() -> Response:
 
     `leftBehind` describes the events posted since the restore. They are not lost: an undo can be undone.
     """
-    asked = validated_body(_undo)
+    body = validated_body(_undo)
     with store_for_long_call() as store:
-        return reply(undone_json(store.undo(asked.get("name"))))
+        return reply(undone_json(store.undo(body.get("name"))))
 
 
 @blueprint.route("/undo", methods=["GET"])
@@ -200,7 +201,7 @@ def rehearse() -> Response:
     """Restores into a scratch folder, compares every event with the live ones, measures, and removes what it restored.
 
     Without a body: the newest state that archives and journal hold, as after a loss of `storage/`. With `pointInTime`
-    or `sequence`: that moment. What cannot be restored is no error of this request: `ok` is false, and `problem` says
+    or `sequence`: that moment. If it cannot be restored, the request still succeeds: `ok` is false, and `problem` says
     why. 507 with `needed` if there is no room.
     """
     return _rehearsed(moment_of(validated_body(_rehearse)))
@@ -213,7 +214,7 @@ def rehearse() -> Response:
 @begins_operation
 @takes_no_body
 def rehearse_backup(name: str) -> Response:
-    """As `POST /api/backup/rehearse`, of one archive alone, without the journal."""
+    """Like `POST /api/backup/rehearse`, with one archive alone, without the journal."""
     return _rehearsed(name_in_path(name))
 
 
@@ -270,9 +271,9 @@ def prune_backups() -> Response:
     `plan` says which backup goes and which stays, by which rules, and how many bytes become free. `window` is what
     `BACKUP_DIR` alone can restore, before and after.
     """
-    asked = validated_body(_prune)
+    body = validated_body(_prune)
     with store_for_long_call() as store:
-        if asked["dryRun"]:
+        if body["dryRun"]:
             return reply({"success": True, "dryRun": True, "plan": store.plan_prune()})
         return reply(pruned_json(store.prune_backups()))
 
@@ -281,8 +282,8 @@ def prune_backups() -> Response:
 @blueprint.doc(summary="Get a backup with its manifest, or what its deletion would do")
 @blueprint.arguments(schemas.GetQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, {"anyOf": [schemas.ManifestSchema, schemas.DeletionSchema]})
-def get_backup(asked: dict[str, Any], name: str) -> Response:
-    if "dryRun" in asked:
+def get_backup(parameters: dict[str, Any], name: str) -> Response:
+    if "dryRun" in parameters:
         return _plan_of_deletion(name)
     manifest = current_store().backup_manifest(name_in_path(name))
     return reply({"success": True, "backup": backup_json(current_store().backup_entry(name)), "manifest": manifest})
@@ -304,15 +305,15 @@ def download_backup(name: str) -> Response:
 @blueprint.arguments(schemas.DeleteQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, {"anyOf": [schemas.DeletedSchema, schemas.DeletionSchema]})
 @takes_no_body
-def delete_backup(asked: dict[str, Any], name: str) -> Response:
+def delete_backup(parameters: dict[str, Any], name: str) -> Response:
     """409 for a pinned backup or the last good one without `?force=true`, and always while it is being read.
 
     With `?dryRun=true` nothing is deleted, and `plan` says what a deletion would free, how many good backups would be
     left, and what they could restore.
     """
-    if asked["dryRun"]:
+    if parameters["dryRun"]:
         return _plan_of_deletion(name)
-    current_store().delete_backup(name_in_path(name), force=asked["force"])
+    current_store().delete_backup(name_in_path(name), force=parameters["force"])
     return reply({"success": True, "name": name})
 
 
@@ -327,15 +328,15 @@ def _plan_of_deletion(name: str) -> Response:
 @blueprint.response(200, schemas.OneBackupSchema)
 @begins_operation
 @takes_no_body
-def verify_backup(asked: dict[str, Any], name: str) -> Response:
+def verify_backup(parameters: dict[str, Any], name: str) -> Response:
     """Compares a backup that was made and checked here with its digests.
 
-    Checks of any other, and of every backup with `?records=true`: every checksum, including LevelDB's, every record,
-    the sequence for gaps, and the number of events. `checked` in the answer says which: `digests` or `records`.
+    Of any other backup, and of every one with `?records=true`, it checks every checksum, including LevelDB's, every
+    record, the sequence for gaps, and the number of events. `checked` says what was done: `digests` or `records`.
     422 says what is damaged and where. From then on the backup does not count as good.
     """
     with store_for_long_call() as store:
-        return reply(one_backup_json(store.verify_backup(name_in_path(name), records=asked["records"])))
+        return reply(one_backup_json(store.verify_backup(name_in_path(name), records=parameters["records"])))
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["PUT"])
@@ -343,12 +344,12 @@ def verify_backup(asked: dict[str, Any], name: str) -> Response:
 @blueprint.response(200, schemas.OneBackupSchema)
 @accepts_parameters(body=True)
 def pin_backup(name: str) -> Response:
-    """Rotation does not remove the backup, and a delete needs `force`. A pin ends at `until`, if it has that.
+    """Rotation does not remove the backup, and a delete needs `force`. A pin ends at `until`, if that is given.
 
     A second pin replaces the first one, with its reason and its end.
     """
-    name, asked = name_in_path(name), validated_body(_pin)
-    entry = current_store().pin_backup(name, pinned=True, reason=asked["reason"], until=asked["until"])
+    name, body = name_in_path(name), validated_body(_pin)
+    entry = current_store().pin_backup(name, pinned=True, reason=body["reason"], until=body["until"])
     return reply({"success": True, "backup": backup_json(entry)})
 
 

@@ -1,4 +1,4 @@
-"""The schemas of `/api/backup`. The guide fixes the names of the members."""
+"""The schemas of `/api/backup`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_LISTED = 1000
 
 
 NAME = r"^[^./\\\u0000-\u001f\u007f-\u009f\u2028\u2029][^/\\\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
-"""What the name of a file in `backups/` looks like, for the OpenAPI document: `eventvault.backups.names` decides."""
+"""The form of a file name in `backups/`, for the OpenAPI document; `eventvault.backups.names` decides."""
 
 
 def check_name(name: str) -> str:
@@ -76,7 +76,7 @@ class BackupSchema(ReplySchema):
     name = fields.String(required=True, metadata={"example": "backup_2024-12-27_120000.tar.gz"})
     path = fields.String(required=True)
     size = fields.Integer(required=True, metadata={"description": "Bytes."})
-    sizeMB = fields.String(required=True, metadata={"example": "0.01"})  # noqa: N815  # the guide's name
+    sizeMB = fields.String(required=True, metadata={"example": "0.01"})  # noqa: N815
     created = _timestamp()
     label = fields.String(required=True, allow_none=True)
     events = fields.Integer(required=True, allow_none=True)
@@ -221,7 +221,7 @@ class RestoredSchema(ReplySchema):
     unfinishedJobs = fields.Integer(  # noqa: N815
         required=True,
         allow_none=True,
-        metadata={"description": "Unfinished jobs that were created after the moment; null if nobody can say it."},
+        metadata={"description": "Unfinished jobs that were created after the moment; null if that is unknown."},
     )
     cancelledJobs = fields.Integer(  # noqa: N815
         required=True, allow_none=True, metadata={"description": "How many `cancelJobs` cancelled."}
@@ -240,7 +240,7 @@ class ListQuerySchema(Schema):
         validate=check_name,
         metadata={
             "pattern": NAME,
-            "description": "Only backups that stand after this one in the list: `next` of the page before.",
+            "description": "Only backups that follow this one in the list: the `next` of the previous page.",
         },
     )
 

@@ -55,7 +55,7 @@ class PreviousDatabaseSchema(ReplySchema):
         RestoredMomentSchema,
         required=True,
         allow_none=True,
-        metadata={"description": "To which moment that restore was; null for one of a backup, and for an undo."},
+        metadata={"description": "The moment that was restored; null after a restore of a backup and after an undo."},
     )
     size = fields.Integer(required=True, metadata={"description": "Bytes, including files shared by hard links."})
 

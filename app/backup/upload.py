@@ -15,7 +15,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
 
 from app.backup.schemas import upload_name
-from app.backup.upload_file import handed_over, temporary
+from app.backup.upload_file import hand_over, temporary_upload
 from app.bodies import CHUNK, read_some
 from app.edge import Edge
 from app.idempotency import content_of_file
@@ -43,15 +43,15 @@ def receive_upload(edge: Edge) -> BackupEntry | Response:
     key = claim_key()
     earlier = key.earlier() if key is not None else None
     if key is not None and earlier is not None and earlier.status:
-        return _repeated(edge, key)
+        return _answer_again(edge, key)
     form = _is_form()
-    free_name = partial(_free_name, edge.store) if earlier is None else upload_name
+    free_name = partial(_check_free_name, edge.store) if earlier is None else upload_name
     name_in_query = None if form and "name" not in request.args else free_name(request.args.get("name"))
     release = edge.transfers.acquire()
     try:
         check_unchanged(edge.settings)
-        with temporary(edge.settings.backup_dir) as (path, file):
-            chunks, name = _from_form(name_in_query, free_name) if form else (_chunks(), name_in_query)
+        with temporary_upload(edge.settings.backup_dir) as (path, file):
+            chunks, name = _read_form(name_in_query, free_name) if form else (_chunks(), name_in_query)
             size, digest = _write(file, chunks)
             answer = key.begin(content_of_file(name or "", size, digest)) if key is not None else None
             return answer or _adopt(edge.store, path, name or "")
@@ -59,8 +59,8 @@ def receive_upload(edge: Edge) -> BackupEntry | Response:
         release()
 
 
-def _repeated(edge: Edge, key: ClaimedKey) -> Response:
-    """Return the first answer once the archive is known to be the same. Raises IdempotencyKeyReused."""
+def _answer_again(edge: Edge, key: ClaimedKey) -> Response:
+    """Return the first answer if the archive is the same. Raises IdempotencyKeyReused."""
     release = edge.transfers.acquire()
     try:
         name = request.args.get("name")
@@ -80,8 +80,8 @@ def _is_form() -> bool:
     return json_text.media_type(request.content_type)[0] == _FORM
 
 
-def _free_name(store: Store, name: str | None) -> str:
-    """Fail early, before a large body is read. The store checks the name again at the end."""
+def _check_free_name(store: Store, name: str | None) -> str:
+    """Return the name if no backup has it: fail before a large body is read. The store checks it again at the end."""
     free = upload_name(name)
     try:
         store.backup_entry(free)
@@ -91,10 +91,10 @@ def _free_name(store: Store, name: str | None) -> str:
 
 
 def _adopt(store: Store, path: Path, name: str) -> BackupEntry:
-    """Have the store check and enter the file. It gets the file for good if the client does not wait."""
+    """Let the store check the file and add it to the catalogue. The store owns the file if the client does not wait."""
     if not present_caller().asynchronous:
         return store.adopt_upload(str(path), name)
-    with handed_over(path) as file:
+    with hand_over(path) as file:
         return store.adopt_upload(str(file), name)
 
 
@@ -119,8 +119,8 @@ def _chunks() -> Iterator[bytes]:
         yield chunk
 
 
-def _from_form(name_in_query: str | None, free_name: Callable[[str | None], str]) -> tuple[Iterator[bytes], str]:
-    """Return the bytes of the field `file` as they arrive, and the archive's name: `?name=`, else the file's own."""
+def _read_form(name_in_query: str | None, free_name: Callable[[str | None], str]) -> tuple[Iterator[bytes], str]:
+    """Return the bytes of the field `file` as they arrive, and the archive's name: `?name=`, or the file's own."""
     parts = _Parts(_boundary())
     filename = parts.find_file()
     return parts.content(), name_in_query or free_name(filename)
@@ -133,7 +133,7 @@ def _boundary() -> bytes:
     return boundary.encode()
 
 
-def _last_part(file: File) -> str:
+def _name_without_folders(file: File) -> str:
     """Return the file's name without its folders.
 
     Some clients send a Windows path without escaping it, and werkzeug drops the backslashes in it.
@@ -154,7 +154,7 @@ class _Parts:
         event = self._next()
         while not isinstance(event, Epilogue):
             if isinstance(event, File) and event.name == _FIELD:
-                return _last_part(event)
+                return _name_without_folders(event)
             event = self._next()
         raise MalformedInput(f"the form has no file in a field {_FIELD!r}", hint=_SEND_AS_CURL)
 

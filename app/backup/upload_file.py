@@ -16,7 +16,7 @@ from eventvault.system_errors import reporting_no_space
 
 
 @contextmanager
-def temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+def temporary_upload(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """Yield a file that is removed at the end, unless the store took it."""
     make_folder(folder)
     path = folder / f"{data_folders.UPLOAD_PREFIX}{secrets.token_hex(8)}{data_folders.TEMPORARY_SUFFIX}"
@@ -28,15 +28,15 @@ def temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 @contextmanager
-def handed_over(path: Path) -> Iterator[Path]:
-    """Give the file to the store for good, which removes it if this process ends; yields its new path.
+def hand_over(path: Path) -> Iterator[Path]:
+    """Hand the file over to the store, which removes it if this process ends. Yields its new path.
 
-    If the store refuses it, it is removed.
+    If the store refuses the file, it is removed.
     """
-    handed = path.with_name(path.name.replace(data_folders.UPLOAD_PREFIX, data_folders.HANDED_OVER_PREFIX))
-    path.rename(handed)
+    new_path = path.with_name(path.name.replace(data_folders.UPLOAD_PREFIX, data_folders.HANDED_OVER_PREFIX))
+    path.rename(new_path)
     try:
-        yield handed
+        yield new_path
     except EventVaultError:
-        handed.unlink(missing_ok=True)
+        new_path.unlink(missing_ok=True)
         raise

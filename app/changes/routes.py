@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response
 from flask_smorest import Blueprint
 
-from app.access import present_credential
+from app.access import current_credential
 from app.edge import current_edge
 from app.operations.answers import operation_json
 from app.query import accepts_parameters, reject_repeated_parameters
@@ -26,12 +26,13 @@ blueprint.before_request(reject_repeated_parameters)
 @blueprint.response(200, MESSAGE, content_type=EVENT_STREAM, description="Server-sent events.")
 @accepts_parameters()
 def stream_changes() -> Response:
-    """Sends `events` (`generation`, `lastSequence`) when there are others, and `operation` with each change of one.
+    """Sends `events` (`generation`, `lastSequence`) after new events, and `operation` after a change of an operation.
 
-    It begins with what is: where the registry ends, and the operations that run. Messages are joined: at most four of
-    a kind a second. A token that may not `read` gets the operations that it began, and no `events`.
+    It begins with the current state: the end of the registry, and the running operations. Changes are combined into at
+    most four messages of a kind a second. A token that may not `read` gets the operations that it began, and no
+    `events`.
     """
-    credential = present_credential()
+    credential = current_credential()
     may_read = credential.may(READ)
     edge = current_edge()
 

@@ -243,12 +243,12 @@ class Connection:
 
         folder = self.prepared.backup_dir
         check_unchanged(self.prepared)
-        with upload_file.temporary(folder) as (path, file):
+        with upload_file.temporary_upload(folder) as (path, file):
             shutil.copyfileobj(source, file, _COPY_BYTES)
             file.flush()
             os.fsync(file.fileno())
-            with upload_file.handed_over(path) as handed_over:
-                yield str(handed_over)
+            with upload_file.hand_over(path) as new_path:
+                yield str(new_path)
 
 
 def user_state_folder() -> Path:

@@ -48,7 +48,7 @@ def _sections() -> Body:
 
 @blueprint.get("/docs/search.json")
 def search() -> Response:
-    """Every section of every page, for the search that runs in the browser."""
+    """Answer with every section of every page, for the search that runs in the browser."""
     return body_reply(_sections())
 
 
@@ -69,10 +69,10 @@ def document(name: str) -> Response:
 
 
 def _page(name: str) -> Response:
-    found = documents().page(name)
-    if found is None:
+    page = documents().page(name)
+    if page is None:
         abort(404)
-    html = render_template("document.html", page=found, groups=documents().groups, name=name)
+    html = render_template("document.html", page=page, groups=documents().groups, name=name)
     answer = Response(html, content_type=_HTML)
     answer.add_etag()
     answer.make_conditional(request)

@@ -1,7 +1,7 @@
 """The documents in `docs/` as a site: Markdown to HTML, links between the pages, and sections to search in.
 
-Pages are made when they are asked for first, and stay in memory. The documents are part of the program: nobody else
-writes them.
+A page is made on the first request for it, and stays in memory. The documents are part of the program, so their text
+is trusted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Group(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A page. html: of its text, made from our own Markdown. headings: title and anchor of each second level."""
+    """A page. html: its text, made from our own Markdown. headings: title and anchor of each `##` heading."""
 
     title: str
     html: str
@@ -49,9 +49,10 @@ class Document(NamedTuple):
 
 
 class Site:
-    """files: the path of each document by its name in addresses, such as `undo` or `adr/0001-one-store`.
+    """The pages and pictures of the documents.
 
-    pictures: the path of each picture by its file's name.
+    files: the path of each document by its name in addresses, such as `undo` or `adr/0001-one-store`. pictures: the
+    path of each picture by the name of its file.
     """
 
     def __init__(self, files: Mapping[str, Path], pictures: Mapping[str, Path] | None = None) -> None:
@@ -61,7 +62,7 @@ class Site:
 
     @cached_property
     def _markdown(self) -> MarkdownIt:
-        from markdown_it import MarkdownIt  # here, as most workers never show a page: it would delay their start
+        from markdown_it import MarkdownIt  # most workers never show a page, and it would delay their start
 
         return MarkdownIt("commonmark", {"html": False}).enable("table")
 
@@ -73,21 +74,21 @@ class Site:
         if name not in self._files:
             return None
         if name not in self._pages:
-            self._pages[name] = self._made(name)
+            self._pages[name] = self._render(name)
         return self._pages[name]
 
     @cached_property
     def groups(self) -> list[Group]:
-        """What the index lists."""
+        """The headings of the index, each with the pages below it."""
         if INDEX not in self._files:
             return []
         groups: list[Group] = []
         tokens = self._tokens(INDEX)
-        for token, following in pairwise(tokens):
+        for token, content in pairwise(tokens):
             if token.type == "heading_open" and token.tag == "h2":
-                groups.append(Group(_text_of(following), []))
+                groups.append(Group(_text_of(content), []))
             elif token.type == "paragraph_open" and groups:
-                groups[-1] = Group(groups[-1].title, [*groups[-1].links, *_links_of(following)])
+                groups[-1] = Group(groups[-1].title, [*groups[-1].links, *_links_of(content)])
         return [group for group in groups if group.links]
 
     @cached_property
@@ -95,7 +96,7 @@ class Site:
         """Every section: `name` of its page, `page` (its title), `title`, `anchor` and `text`."""
         return [section for name in self._files for section in _sections(name, self._tokens(name))]
 
-    def _made(self, name: str) -> Document:
+    def _render(self, name: str) -> Document:
         tokens = self._tokens(name)
         html = self._markdown.renderer.render(tokens, self._markdown.options, {})
         return Document(
@@ -104,17 +105,17 @@ class Site:
 
     def _tokens(self, name: str) -> list[Token]:
         tokens = self._markdown.parse(self._files[name].read_text(encoding="utf-8"))
-        for token, following in pairwise(tokens):
+        for token, content in pairwise(tokens):
             if token.type == "heading_open":
-                token.attrSet("id", slug(_text_of(following)))
+                token.attrSet("id", slug(_text_of(content)))
             elif token.type == "table_open":
-                token.attrSet("tabindex", "0")  # a wide one scrolls, by the keyboard too
+                token.attrSet("tabindex", "0")  # a wide table scrolls, by the keyboard too
         for token in tokens:
-            self._lead(name, token.children or [])
+            self._redirect_links(name, token.children or [])
         return tokens
 
-    def _lead(self, name: str, children: Sequence[Token]) -> None:
-        """Let the links of a paragraph lead to pages of this site; one to a file that it does not show becomes text."""
+    def _redirect_links(self, name: str, children: Sequence[Token]) -> None:
+        """Point the links of a paragraph to pages of this site. A link to a file that it does not show becomes text."""
         is_dropped = False
         for child in children:
             if child.type == "link_open":
@@ -134,14 +135,14 @@ class Site:
         target, _, anchor = href.partition("#")
         folder = "" if name.startswith(f"{_PROJECT}/") else posixpath.join("docs", posixpath.dirname(name))
         path = posixpath.normpath(posixpath.join(folder, target))
-        found = _name_of(path)
-        if found not in self._files:
+        page = _name_of(path)
+        if page not in self._files:
             return None
-        return f"/docs/{'' if found == INDEX else found}" + (f"#{anchor}" if anchor else "")
+        return f"/docs/{'' if page == INDEX else page}" + (f"#{anchor}" if anchor else "")
 
 
 def load(project: Path) -> Site:
-    """Return the site of the documents in the project's folder; where they were not installed it has no page."""
+    """Return the site of the documents in the project's folder. It has no page where they were not installed."""
     docs = project / "docs"
     files = {path.relative_to(docs).with_suffix("").as_posix(): path for path in sorted(docs.rglob("*.md"))}
     roots = {f"{_PROJECT}/{name}": project / f"{name}.md" for name in ROOT_PAGES}
@@ -150,7 +151,7 @@ def load(project: Path) -> Site:
 
 
 def _name_of(path: str) -> str:
-    """`docs/adr/README.md` → `adr/README`, `SECURITY.md` → `project/SECURITY`."""
+    """Return a document's name: `docs/adr/README.md` → `adr/README`, `SECURITY.md` → `project/SECURITY`."""
     name = path.removesuffix(".md")
     return name.removeprefix("docs/") if name.startswith("docs/") else f"{_PROJECT}/{name}"
 
@@ -170,15 +171,15 @@ def _text_of(token: Token) -> str:
 
 def _links_of(token: Token) -> Iterator[Link]:
     children = token.children or []
-    for child, following in pairwise(children):
+    for child, content in pairwise(children):
         if child.type == "link_open":
-            yield Link(following.content, str(child.attrGet("href")))
+            yield Link(content.content, str(child.attrGet("href")))
 
 
 def _headings(tokens: Sequence[Token]) -> Iterator[tuple[str, str, str]]:
-    for token, following in pairwise(tokens):
+    for token, content in pairwise(tokens):
         if token.type == "heading_open":
-            yield token.tag, _text_of(following), str(token.attrGet("id"))
+            yield token.tag, _text_of(content), str(token.attrGet("id"))
 
 
 def _title(tokens: Sequence[Token]) -> str:

@@ -1,1 +1,1 @@
-"""`/api/events`: post, get, list and export. The core parses and checks bodies; events pass through as ready JSON."""
+"""`/api/events`: post, get, list and export. The core parses and checks bodies; stored JSON is sent without parsing."""

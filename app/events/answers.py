@@ -1,4 +1,4 @@
-"""What the API answers when events were appended, and when an export is done, as the `result` of its operation too."""
+"""The answers to appended events and to an export, which is the `result` of its operation too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eventvault.past.values import Exported
 
 
 class AppendedEvent(msgspec.Struct, gc=False, omit_defaults=True):
-    """What the answer says of an event; `differs` only if it is so."""
+    """One event in the answer; `differs` is there only if it is true."""
 
     id: str
     sequence: int
@@ -23,7 +23,7 @@ class AppendedEvent(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class AppendedEvents(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer to appended events. kafka: what came of waiting for it, if the request waits."""
+    """The answer to appended events. kafka: what came of waiting for Kafka; unset if the request does not wait."""
 
     success: bool
     accepted: int
@@ -51,8 +51,8 @@ def exported_json(exported: Exported) -> dict[str, Any]:
     }
 
 
-def appended(ids: Sequence[str], results: Sequence[Appended], last_sequence: int) -> AppendedEvents:
-    """ids, results: of each event, in order. last_sequence: of the registry."""
+def describe_appended(ids: Sequence[str], results: Sequence[Appended], last_sequence: int) -> AppendedEvents:
+    """Return the answer. ids, results: of each event, in order. last_sequence: of the registry."""
     duplicates = sum([result.duplicate for result in results])
     answers = [
         AppendedEvent(

@@ -7,7 +7,7 @@ from flask import Request, Response
 
 from app.bodies import read_body
 from app.edge import current_edge, current_store
-from app.events import answers
+from app.events.answers import describe_appended
 from app.events.durability import durability_of
 from app.events.schemas import problem_fields
 from app.idempotency import is_final, keyed_request, refusal_of, refusal_reply
@@ -25,18 +25,19 @@ def append_events(posted_request: Request) -> Response:
     durability = durability_of(posted_request)
     keyed, drafts = _read(posted_request)
     if isinstance(drafts, EventVaultError):
-        return _refused(keyed, drafts)
+        return _refuse(keyed, drafts)
     if not drafts and keyed is None:
-        return durability.reply(answers.appended([], [], current_store().scan(ScanQuery(limit=1)).last_sequence))
+        last_sequence = current_store().scan(ScanQuery(limit=1)).last_sequence
+        return durability.reply(describe_appended([], [], last_sequence))
     appended = _append(drafts, keyed)
     if appended.refusal:
         return refusal_reply(appended.refusal)
     ids = [draft.id for draft in drafts] if appended.ids is None else appended.ids
-    return durability.reply(answers.appended(ids, appended.results, appended.last_sequence))
+    return durability.reply(describe_appended(ids, appended.results, appended.last_sequence))
 
 
 def _read(posted_request: Request) -> tuple[KeyedRequest | None, list[EventDraft] | EventVaultError]:
-    """Return the events, or why they are refused. The body is not held any longer."""
+    """Return the key of the request, and its events or why they are refused. The body is not held any longer."""
     body = read_body()
     keyed = keyed_request(body)
     try:
@@ -45,8 +46,8 @@ def _read(posted_request: Request) -> tuple[KeyedRequest | None, list[EventDraft
         return keyed, error
 
 
-def _refused(keyed: KeyedRequest | None, error: EventVaultError) -> Response:
-    """Answer with the error, or as the first request with the key was answered. That it was refused is stored too."""
+def _refuse(keyed: KeyedRequest | None, error: EventVaultError) -> Response:
+    """Raise the error, or store it under the key and answer as the first request with the key was answered."""
     if keyed is None or not is_final(error):
         raise error
     refusal = refusal_of(error)
@@ -55,7 +56,7 @@ def _refused(keyed: KeyedRequest | None, error: EventVaultError) -> Response:
 
 
 def _append(drafts: list[EventDraft], keyed: KeyedRequest | None) -> AppendResult:
-    """Append the drafts. If nobody knows whether they are stored, the error has their ids, to send them again."""
+    """Append the drafts. If it is unknown whether they are stored, the error has their ids, to send them again."""
     try:
         return current_store().append(drafts, keyed)
     except (OutcomeUnknown, WriteFailed) as error:
@@ -64,7 +65,7 @@ def _append(drafts: list[EventDraft], keyed: KeyedRequest | None) -> AppendResul
 
 
 def _drafts_of(body: bytes, posted_request: Request) -> list[EventDraft]:
-    """Parse and check the body within the budget for it; what remains has about the size of the body."""
+    """Parse and check the body within the budget for it; the drafts have about the size of the body."""
     with current_edge().parsing.reserved(json_text.memory_to_parse(body)):
         posted = cloudevents_http.parse(body, posted_request.content_type, _event_headers(posted_request))
         _require_valid(posted)

@@ -28,20 +28,20 @@ class OnDisk:
 
 
 class InKafka:
-    """generation: the present one before anything was appended."""
+    """Answers once Kafka has the events. generation: the current one before anything was appended."""
 
     def __init__(self, generation: str) -> None:
         self._generation = generation
 
     def reply(self, answer: AppendedEvents) -> Response:
-        """Answer once Kafka has the events or has refused one, or that this is pending."""
+        """Answer once Kafka has the events or has refused one, or after a while that this is pending."""
         sequences = {result.sequence for result in answer.results}
         edge = current_edge()
 
-        def finish(got: Published | None) -> tuple[int, bytes]:
-            if got is None:
+        def finish(published: Published | None) -> tuple[int, bytes]:
+            if published is None:
                 return 202, msgspec.structs.replace(answer, kafka="pending").encoded()
-            word = "published" if sequences.isdisjoint(got.refused) else "refused"
+            word = "published" if sequences.isdisjoint(published.refused) else "refused"
             return _status(answer), msgspec.structs.replace(answer, kafka=word).encoded()
 
         try:
@@ -54,7 +54,7 @@ class InKafka:
 
 
 def durability_of(posted: Request) -> Durability:
-    """Return what the client asks for. Raises InvalidInput for another word, or if nothing is published."""
+    """Return the durability that the client asks for. Raises InvalidInput for an unknown one, or without publishing."""
     word = posted.args.get(PARAMETER) if posted.query_string else None
     if word is None:
         return OnDisk()

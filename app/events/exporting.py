@@ -1,4 +1,4 @@
-"""An export into a file of the service's own, which the client fetches when it is ready."""
+"""Exports events into a file of the service, which the client fetches when it is ready."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class ExportedSchema(ReplySchema):
     until = fields.String(required=True, metadata={"format": "date-time", "description": "When it is removed."})
 
 
-def write_export(asked: Mapping[str, Any]) -> Response:
+def write_export(body: Mapping[str, Any]) -> Response:
     """Write the file and answer where it is. Raises NoSpace before it begins, or MomentUnavailable."""
-    moment = Moment(instant=asked.get("as_of"), generation=asked.get("generation"))
-    query = query_at(moment, asked.get("filter") or {})
+    moment = Moment(instant=body.get("as_of"), generation=body.get("generation"))
+    query = query_at(moment, body.get("filter") or {})
     with store_for_long_call() as store:
         store.check_export(query)
         return reply(exported_json(store.export_events(query)))

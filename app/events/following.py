@@ -21,16 +21,16 @@ from eventvault.store.ports.store import Store
 _LAST_EVENT_ID = re.compile(r"([0-9a-f]{16}):([0-9]{1,18})")
 
 
-def stream_events_reply(asked: dict[str, Any]) -> Response:
-    """asked: a validated query string. Raises InvalidInput, or TooBusy beyond the streams that a process sends."""
+def stream_events_reply(parameters: dict[str, Any]) -> Response:
+    """Return the stream. parameters: a validated query string. Raises InvalidInput, or TooBusy if no slot is free."""
     query = ScanQuery(
-        type=asked.get("type"),
-        subject=asked.get("subject"),
-        source=asked.get("source"),
-        recorded_from=asked.get("recorded_from"),
-        recorded_to=asked.get("recorded_to"),
+        type=parameters.get("type"),
+        subject=parameters.get("subject"),
+        source=parameters.get("source"),
+        recorded_from=parameters.get("recorded_from"),
+        recorded_to=parameters.get("recorded_to"),
     )
-    reader = _last_event_id() or (cursor.decode(asked["after"]) if "after" in asked else None)
+    reader = _last_event_id() or (cursor.decode(parameters["after"]) if "after" in parameters else None)
 
     def begin() -> tuple[bytes, Source]:
         edge = current_edge()
@@ -42,7 +42,7 @@ def stream_events_reply(asked: dict[str, Any]) -> Response:
 
 
 def _last_event_id() -> cursor.Cursor | None:
-    """Return where the client is that comes back; None if it begins."""
+    """Return the position of a client that comes back; None for a new one."""
     text = request.headers.get("Last-Event-ID", "")
     if not text:
         return None

@@ -15,20 +15,20 @@ from eventvault.past.values import PastView
 from eventvault.restore.values import Moment
 
 
-def histogram_reply(asked: dict[str, Any]) -> Response:
-    """asked: a validated query string. Raises MomentUnavailable."""
-    return shared_reply(("histogram", *sorted(asked.items())), lambda: _histogram(asked), for_workers=False)
+def histogram_reply(parameters: dict[str, Any]) -> Response:
+    """Return the answer. parameters: a validated query string. Raises MomentUnavailable."""
+    return shared_reply(("histogram", *sorted(parameters.items())), lambda: _histogram(parameters), for_workers=False)
 
 
-def _histogram(asked: dict[str, Any]) -> dict[str, Any]:
-    view = _resolve(asked)
-    end = asked.get("recorded_to", asked.get("as_of"))
-    begin = asked.get("recorded_from")
+def _histogram(parameters: dict[str, Any]) -> dict[str, Any]:
+    view = _resolve(parameters)
+    end = parameters.get("recorded_to", parameters.get("as_of"))
+    begin = parameters.get("recorded_from")
     query = HistogramQuery(
-        buckets=asked["buckets"],
+        buckets=parameters["buckets"],
         recorded_from=begin,
         recorded_to=end if end is None or begin is None else max(begin, end),
-        type=asked.get("type"),
+        type=parameters.get("type"),
         generation=None if view is None else view.generation,
         upto=None if view is None else view.sequence,
     )
@@ -45,29 +45,31 @@ def _histogram(asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _resolve(asked: dict[str, Any]) -> PastView | None:
-    """Return the view of the moment that is asked for; None for the present."""
-    if "as_of" not in asked and "generation" not in asked:
+def _resolve(parameters: dict[str, Any]) -> PastView | None:
+    """Return the view of the requested moment; None for the current registry."""
+    if "as_of" not in parameters and "generation" not in parameters:
         return None
     with store_for_long_call() as store:
-        return store.resolve_moment(Moment(instant=asked.get("as_of"), generation=asked.get("generation")))
+        return store.resolve_moment(Moment(instant=parameters.get("as_of"), generation=parameters.get("generation")))
 
 
-def types_reply(asked: dict[str, Any]) -> Response:
-    """asked: a validated query string. Raises GenerationSuperseded for a cursor beyond the fork."""
-    after = cursor.decode(asked["after"]) if "after" in asked else cursor.Cursor(0)
-    query = TypesQuery(after=after.sequence, upto=asked.get("upto"), generation=after.generation, limit=asked["limit"])
-    counted = current_store().event_types(query)
+def types_reply(parameters: dict[str, Any]) -> Response:
+    """Return the answer to a validated query string. Raises GenerationSuperseded for a cursor beyond the fork."""
+    after = cursor.decode(parameters["after"]) if "after" in parameters else cursor.Cursor(0)
+    query = TypesQuery(
+        after=after.sequence, upto=parameters.get("upto"), generation=after.generation, limit=parameters["limit"]
+    )
+    counts = current_store().event_types(query)
     body = {
         "success": True,
-        "types": [_describe(each) for each in counted.types],
-        "counted": counted.counted,
-        "complete": counted.complete,
-        "generation": counted.generation,
+        "types": [_describe(count) for count in counts.types],
+        "counted": counts.counted,
+        "complete": counts.complete,
+        "generation": counts.generation,
     }
     return reply(body)
 
 
-def _describe(counted: TypeCount) -> dict[str, Any]:
-    last = {"sequence": counted.last, "recordedtime": clock.format_microseconds(counted.recorded)}
-    return {"type": counted.type, "events": counted.events, "last": last}
+def _describe(count: TypeCount) -> dict[str, Any]:
+    last = {"sequence": count.last, "recordedtime": clock.format_microseconds(count.recorded)}
+    return {"type": count.type, "events": count.events, "last": last}

@@ -26,14 +26,14 @@ from eventvault.store.ports.store import Store
 EXPORT_PAGE = 1000
 
 _PAGE_BYTES = 24 * 2**20
-"""Bytes after which a page is answered as it is, with its `next`: an event may have as many."""
+"""Bytes after which a page is answered as it is, with its `next`: one event may have as many."""
 
 _FILL_SECONDS = 1.0
 """Seconds after which a page that a filter has not filled is answered as it is, with its `next`."""
 
 
 class PageRequest(NamedTuple):
-    """A query, and the generation that the answer and its cursor name. generation: None: the page's own.
+    """A query, and the generation that the answer and its cursor name; None for the generation of the page.
 
     The query of a moment may read a temporary copy, whose name must not reach the client: each page resolves its moment
     again.
@@ -43,28 +43,33 @@ class PageRequest(NamedTuple):
     generation: str | None = None
 
 
-def page_request_of(asked: Mapping[str, Any], limit: int) -> PageRequest:
-    """Return the request for a page. asked: a validated query string. Raises InvalidInput, MomentUnavailable."""
-    after = cursor.decode(asked["after"]) if "after" in asked else cursor.Cursor(0)
-    before = cursor.decode(asked["before"], "before") if "before" in asked else None
+def page_request_of(parameters: Mapping[str, Any], limit: int) -> PageRequest:
+    """Return the request for a page. parameters: a validated query string. Raises InvalidInput, MomentUnavailable."""
+    after = cursor.decode(parameters["after"]) if "after" in parameters else cursor.Cursor(0)
+    before = cursor.decode(parameters["before"], "before") if "before" in parameters else None
     query = ScanQuery(
         after=after.sequence,
         before=None if before is None else before.sequence,
-        newest_first=asked.get("order") == "newest",
+        newest_first=parameters.get("order") == "newest",
         generation=_common_generation(after, before),
         limit=limit,
-        type=asked.get("type"),
-        subject=asked.get("subject"),
-        source=asked.get("source"),
-        recorded_from=asked.get("recorded_from"),
-        recorded_to=asked.get("recorded_to"),
+        type=parameters.get("type"),
+        subject=parameters.get("subject"),
+        source=parameters.get("source"),
+        recorded_from=parameters.get("recorded_from"),
+        recorded_to=parameters.get("recorded_to"),
     )
-    return _request_as_of(query, asked["as_of"], asked.get("generation")) if "as_of" in asked else PageRequest(query)
+    return (
+        _request_as_of(query, parameters["as_of"], parameters.get("generation"))
+        if "as_of" in parameters
+        else PageRequest(query)
+    )
 
 
 def _common_generation(after: cursor.Cursor, before: cursor.Cursor | None) -> str | None:
-    """Return the generation of the cursors. Raises InvalidInput if they are of two."""
-    generations = {each.generation for each in (after, before) if each is not None and each.generation is not None}
+    """Return the generation of the cursors. Raises InvalidInput if they are of different generations."""
+    cursors = [position for position in (after, before) if position is not None]
+    generations = {position.generation for position in cursors if position.generation is not None}
     if len(generations) > 1:
         raise InvalidInput(
             "`after` and `before` are cursors of different generations",
@@ -124,10 +129,10 @@ def page_reply(page_request: PageRequest) -> Response:
     query = page_request.query
     page = _read_full_page(current_store(), query)
     generation = page_request.generation or page.generation
-    following = b"null" if page.next is None else orjson.dumps(cursor.encode(generation, page.next))
+    next_cursor = b"null" if page.next is None else orjson.dumps(cursor.encode(generation, page.next))
     body = b'{"success":true,"events":[%s],"next":%s,"lastSequence":%d,"generation":%s}' % (
         b",".join(page.events),
-        following,
+        next_cursor,
         page.last_sequence if query.upto is None else query.upto,
         orjson.dumps(generation),
     )
@@ -135,7 +140,7 @@ def page_reply(page_request: PageRequest) -> Response:
 
 
 def _read_full_page(store: Store, query: ScanQuery) -> Page:
-    """Return a page of `query.limit` events, made of several of the store's pages if those are shorter.
+    """Return a page of `query.limit` events, joined from several pages of the store if these are shorter.
 
     The first page fixes the generation and the last sequence, so a restore meanwhile does not change the page. If that
     generation, or what its moment was built from, is gone, the page ends early.
@@ -182,17 +187,17 @@ def export_reply(query: ScanQuery) -> Response:
 def _lines(store: Store, query: ScanQuery, first: Page) -> Iterator[bytes]:
     upto = first.last_sequence if query.upto is None else query.upto
     page = first
-    with store.lease_generation(first.generation) as hold:
+    with store.lease_generation(first.generation) as lease:
         while True:
             if page.events:
                 yield b"\n".join(page.events) + b"\n"
             if page.next is None or page.next >= upto:
                 return
             page = retry_while_store_is_away(
-                partial(_read_next_page, store, hold, _next_query(query, page, limit=query.limit, upto=upto))
+                partial(_read_next_page, store, lease, _next_query(query, page, limit=query.limit, upto=upto))
             )
 
 
-def _read_next_page(store: Store, hold: Lease, query: ScanQuery) -> Page:
-    hold.renew()
+def _read_next_page(store: Store, lease: Lease, query: ScanQuery) -> Page:
+    lease.renew()
     return store.scan(query)

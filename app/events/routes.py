@@ -73,8 +73,8 @@ def post_events() -> Response:
     """Accepts one event, an array or NDJSON, and CloudEvents in structured, batch or binary mode.
 
     All events are stored, or none. When the answer arrives, they are on disk. With `durability=kafka` it comes once
-    Kafka has them too, or after 10 seconds with `"kafka": "pending"`. With `"kafka": "refused"` Kafka takes one of them
-    never: it is too large.
+    Kafka has them too, or after 10 seconds with `"kafka": "pending"`. `"kafka": "refused"` means that Kafka never takes
+    one of them, because it is too large.
     """
     return append_events(request)
 
@@ -83,24 +83,24 @@ def post_events() -> Response:
 @blueprint.doc(summary="List events")
 @blueprint.arguments(ListQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, {"anyOf": [EventsSchema, OneEventSchema]})
-def get_events(asked: dict[str, Any]) -> Response:
+def get_events(parameters: dict[str, Any]) -> Response:
     """Answers with a page of events; send its `next` as `after` to get the next page. With `id`: one event, as `event`.
 
     With `order=newest` the newest come first; send `next` as `before`. With `asOf`: the registry as it was at that
     instant.
     """
-    if "id" in asked:
-        return _one(asked["id"], asked.get("source"), asked.get("as_of"))
-    return page_reply(page_request_of(asked, asked["limit"]))
+    if "id" in parameters:
+        return _one(parameters["id"], parameters.get("source"), parameters.get("as_of"))
+    return page_reply(page_request_of(parameters, parameters["limit"]))
 
 
 @blueprint.route("/export", methods=["GET"])
 @blueprint.doc(summary="Export all events")
 @blueprint.arguments(FilterQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, {"type": "string"}, content_type=NDJSON, description="One event per line.")
-def export_events(asked: dict[str, Any]) -> Response:
+def export_events(parameters: dict[str, Any]) -> Response:
     """Streams all events as NDJSON: those stored when the request arrives, or those of `asOf`."""
-    return export_reply(page_request_of(asked, EXPORT_PAGE).query)
+    return export_reply(page_request_of(parameters, EXPORT_PAGE).query)
 
 
 @blueprint.route("/stream", methods=["GET"])
@@ -111,18 +111,19 @@ def export_events(asked: dict[str, Any]) -> Response:
             "in": "header",
             "name": "Last-Event-ID",
             "schema": {"type": "string", "pattern": "^([0-9a-f]{16}:[0-9]{1,18})?$"},
-            "description": "The `id` of the last message, from which a client goes on that comes back.",
+            "description": "The `id` of the last message: a client that comes back continues after it.",
         }
     ],
 )
 @blueprint.arguments(StreamQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, MESSAGE, content_type=EVENT_STREAM, description="Server-sent events.")
-def stream_events(asked: dict[str, Any]) -> Response:
+def stream_events(parameters: dict[str, Any]) -> Response:
     """Sends each event once it is on disk, as `event`, and a restore as `restore`.
 
-    It begins with the next event, or behind `after` or `Last-Event-ID`, and ends after 15 minutes: come back then.
+    It begins with the next event, or after the position in `after` or `Last-Event-ID`. It ends after 15 minutes: then
+    connect again.
     """
-    return stream_events_reply(asked)
+    return stream_events_reply(parameters)
 
 
 @blueprint.route("/histogram", methods=["GET"])
@@ -130,21 +131,21 @@ def stream_events(asked: dict[str, Any]) -> Response:
 @blueprint.arguments(HistogramQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, HistogramSchema)
 @blueprint.alt_response(304, description="The answer is as `If-None-Match` says.", success=True)
-def get_histogram(asked: dict[str, Any]) -> Response:
+def get_histogram(parameters: dict[str, Any]) -> Response:
     """Answers how many events were recorded in each part of a time; by default, from the first event until now.
 
     Without `type` the numbers are exact, and the cost does not depend on the number of events.
     """
-    return histogram_reply(asked)
+    return histogram_reply(parameters)
 
 
 @blueprint.route("/types", methods=["GET"])
 @blueprint.doc(summary="Count events by type")
 @blueprint.arguments(TypesQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, EventTypesSchema)
-def get_types(asked: dict[str, Any]) -> Response:
-    """Answers with the most frequent types of the events between two sequences; at most the newest 200,000 count."""
-    return types_reply(asked)
+def get_types(parameters: dict[str, Any]) -> Response:
+    """Answers with the most frequent types of the events between two sequences, of which it counts the last 200,000."""
+    return types_reply(parameters)
 
 
 @blueprint.route("/export", methods=["POST"])
@@ -156,7 +157,7 @@ def get_types(asked: dict[str, Any]) -> Response:
 @accepts_parameters(ASYNC, body=True)
 @begins_operation
 def begin_export() -> Response:
-    """The file is the service's own. It is fetched at `file` of the answer for a day, also in parts."""
+    """Writes a file on the service, which can be fetched at `file` of the answer for a day, also in parts."""
     return write_export(validated_body(_export))
 
 
@@ -164,9 +165,9 @@ def begin_export() -> Response:
 @blueprint.doc(summary="Get one event")
 @blueprint.arguments(EventQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, OneEventSchema)
-def get_event(asked: dict[str, Any], event_id: str) -> Response:
+def get_event(parameters: dict[str, Any], event_id: str) -> Response:
     """The id is percent-encoded and may contain `/`. Get an id such as `export` by `GET /api/events?id=`."""
-    return _one(event_id, asked.get("source"))
+    return _one(event_id, parameters.get("source"))
 
 
 def _one(event_id: str, source: str | None, as_of: int | None = None) -> Response:

@@ -27,13 +27,13 @@ class WholeNumberField(fields.Integer):
 
 
 CURSOR = r"^([0-9]{1,18}|c[A-Za-z0-9_-]{8,})$"
-"""What a cursor looks like, for the OpenAPI document: `eventvault.events.cursor` decides."""
+"""The form of a cursor, for the OpenAPI document; `eventvault.events.cursor` decides."""
 
 
 class InstantField(fields.String):
     """An RFC 3339 instant as microseconds since the epoch. A space, which a query string makes of `+`, counts as `+`.
 
-    up: round fractions of a microsecond up, for the start of a range; else cut them off.
+    up: round fractions of a microsecond up, for the start of a range; otherwise they are cut off.
     """
 
     def __init__(self, *, up: bool = False, **options: Any) -> None:
@@ -123,7 +123,7 @@ class HistogramQuerySchema(RangeQuerySchema):
 
 class TypesQuerySchema(Schema):
     after = fields.String(
-        metadata={"pattern": CURSOR, "description": "Count events behind this: a sequence number, or a cursor."}
+        metadata={"pattern": CURSOR, "description": "Count events after this: a sequence number, or a cursor."}
     )
     upto = fields.Integer(
         validate=validate.Range(0, 2**63 - 2), metadata={"description": "Count events up to this sequence number."}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response
 from flask_smorest import Blueprint
 
-from app.access import present_credential
+from app.access import current_credential
 from app.errors import core_error_response
 from app.health.schemas import HealthSchema, StateSchema
 from app.health.status import health_body, state_of
@@ -24,10 +24,10 @@ blueprint = Blueprint("health", __name__, url_prefix="/api/health", description=
 def health() -> Response:
     """Always answers 200. `status` is `ok`, `degraded` or `restoring`; `problems` lists the reasons for `degraded`.
 
-    With `If-None-Match` it answers 304 if nothing is different. Where tokens are needed, a request without one that may
-    `read` gets `status` only.
+    With `If-None-Match` it answers 304 if nothing has changed. Where tokens are needed, a request without a token that
+    may `read` gets `status` only.
     """
-    if not present_credential().may(READ):
+    if not current_credential().may(READ):
         return reply({"success": True, "status": state_of(current_status())})
     return body_reply(current_status().once(health_body))
 

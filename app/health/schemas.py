@@ -56,7 +56,7 @@ class BackupHealthSchema(ReplySchema):
             "description": "When the least recently verified archive was verified; null if one never was.",
         },
     )
-    totalSizeMB = fields.String(  # noqa: N815  # the guide's name
+    totalSizeMB = fields.String(  # noqa: N815
         required=True, allow_none=True, metadata={"example": "0.01", "description": "null if `count` is."}
     )
 
@@ -71,7 +71,7 @@ class HealthSchema(ReplySchema):
     status = fields.String(required=True, metadata={"enum": ["ok", "degraded", "restoring"]})
     problems = fields.List(
         fields.Nested(ProblemSchema),
-        metadata={"description": "It and all below only where no token is needed, or with one that may `read`."},
+        metadata={"description": "This and all members below: only with a token that may `read`, if one is needed."},
     )
     backup = fields.Nested(BackupHealthSchema)
     store = fields.Dict(allow_none=True)

@@ -1,4 +1,4 @@
-"""What `/api/health` says of the store's status."""
+"""Makes the answer of `/api/health` from the store's status."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PARTS = ("store", "kafka", "journal", "jobs", "jobQueue", "window", "disk", "la
 def health_body(status: Status) -> Body:
     """Return the answer of `/api/health`."""
     try:
-        described = _describe(status.get())
+        body = _describe(status.get())
     except EventVaultError as error:
-        described = _describe(_without_store(error, current_edge().away))
-    return Body(orjson.dumps(described))
+        body = _describe(_status_without_store(error, current_edge().away))
+    return Body(orjson.dumps(body))
 
 
 def state_of(status: Status) -> str:
@@ -39,7 +39,7 @@ def state_of(status: Status) -> str:
     return state
 
 
-def _without_store(error: EventVaultError, away: ProblemTimes) -> dict[str, Any]:
+def _status_without_store(error: EventVaultError, away: ProblemTimes) -> dict[str, Any]:
     restoring = isinstance(error, StoreRestoring)
     problems = away.dated([Problem(error.code, error.message, error.hint)])
     return {

@@ -9,7 +9,7 @@ from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
-from app.access import present_credential
+from app.access import current_credential
 from app.bodies import read_body
 from app.edge import current_edge, current_jobs
 from app.jobs.answers import changed_json, job_json, schedule_json, submitted_json, type_json, view_json
@@ -220,7 +220,7 @@ def _shown(schedule: JobSchedule) -> JobSchedule:
 
 
 def _sees_secrets() -> bool:
-    return present_credential().may(scopes.ADMIN)
+    return current_credential().may(scopes.ADMIN)
 
 
 def _changed(changes: list[Changed]) -> Response:

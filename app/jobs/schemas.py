@@ -6,7 +6,7 @@ from typing import get_args
 
 from marshmallow import Schema, fields, validate
 
-from app.operations.schemas import OneOfEachField
+from app.operations.schemas import WordListField
 from app.replies import ReplySchema, RequestSchema
 from eventvault.jobs.job import MAX_NAME_LENGTH, State
 
@@ -22,7 +22,7 @@ _INSTANT = {"format": "date-time"}
 
 class JobQuerySchema(Schema):
     id = fields.String(validate=_NAME, metadata={"description": "Answer with the job of this id, as `job`."})
-    state = OneOfEachField(STATES)
+    state = WordListField(STATES)
     type = fields.String(validate=_NAME)
     limit = fields.Integer(load_default=PAGE, validate=validate.Range(1, MAX_PAGE))
     before = fields.String(validate=_NAME, metadata={"description": "The `next` of the page before."})

@@ -6,7 +6,7 @@ from itertools import count
 
 from flask import request
 
-from app.access import present_credential
+from app.access import current_credential
 from app.edge import current_jobs
 from eventvault.jobs import sent, submitting
 from eventvault.jobs.port import SubmitResult
@@ -23,5 +23,5 @@ def submit(body: bytes) -> list[SubmitResult]:
         return []
     operation_id, numbers = take_operation_id(), count()
     make_id = (lambda: f"{operation_id}-{next(numbers)}") if operation_id else sent.new_id
-    scopes = sorted(present_credential().included)
+    scopes = sorted(current_credential().included)
     return submitting.submit(current_jobs(), asked, present_caller().started_by, scopes, make_id)

@@ -1,1 +1,1 @@
-"""`/api/notify`: tries whether the people in NOTIFY_URLS would hear of a problem."""
+"""`/api/notify`: tests whether a message reaches the people in NOTIFY_URLS."""

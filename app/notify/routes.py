@@ -18,7 +18,7 @@ blueprint.before_request(reject_repeated_parameters)
 class DeliverySchema(ReplySchema):
     address = fields.String(
         required=True,
-        metadata={"description": "Without what is secret in it.", "example": "mailto://…@example.org"},
+        metadata={"description": "The address without its secrets.", "example": "mailto://…@example.org"},
     )
     delivered = fields.Boolean(required=True)
     seconds = fields.Float(required=True, metadata={"description": "How long it took."})

@@ -31,7 +31,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "Prefer": {
         "name": "Prefer", "in": "header", "schema": {"type": "string"},
-        "description": "`respond-async` is as `async=true`, which goes before it.",
+        "description": "`respond-async` means the same as `async=true`; `async` takes precedence.",
     },
 }  # fmt: skip
 
@@ -42,7 +42,7 @@ def begins_operation(view: Callable[Params, Response]) -> Callable[Params, Respo
     @functools.wraps(view)
     def answer(*args: Params.args, **kwargs: Params.kwargs) -> Response:
         preferred = _prefers_async()
-        asynchronous = _asked() if ASYNC in request.args else preferred
+        asynchronous = _parse_async() if ASYNC in request.args else preferred
         try:
             with calling(Caller(present_caller().started_by, asynchronous=asynchronous)):
                 return view(*args, **kwargs)
@@ -57,7 +57,7 @@ def begins_operation(view: Callable[Params, Response]) -> Callable[Params, Respo
 
 
 def describe(spec: APISpec) -> None:
-    """Add the answer 202, and what asks for it, to each request of the OpenAPI document that begins an operation."""
+    """Add the answer 202, and the parameters that ask for it, to each documented request that begins an operation."""
     content = {JSON: {"schema": OneOperationSchema}}
     description = "The operation has begun; `Location` has its address."
     spec.components.response(_BEGUN, {"description": description, "content": content})
@@ -67,7 +67,8 @@ def describe(spec: APISpec) -> None:
     for methods in spec.to_dict()["paths"].values():
         for method, operation in methods.items():
             if method != "parameters" and _BEGUN in str(operation["responses"].get("202")):
-                others = [each for each in operation.get("parameters", []) if each.get("name") != ASYNC]
+                parameters = operation.get("parameters", [])
+                others = [parameter for parameter in parameters if parameter.get("name") != ASYNC]
                 operation["parameters"] = others + references
 
 
@@ -79,7 +80,7 @@ def accepted_reply(operation_id: str) -> Response:
     return accepted
 
 
-def _asked() -> bool:
+def _parse_async() -> bool:
     value = request.args[ASYNC].lower()
     if value not in _BOOLEANS:
         raise InvalidInput(
@@ -91,6 +92,6 @@ def _asked() -> bool:
 
 
 def _prefers_async() -> bool:
-    """Return whether the header has the preference of RFC 7240, beside others and in any case."""
+    """Return whether the header has the preference of RFC 7240, among others, in upper or lower case."""
     preferences = ",".join(request.headers.getlist("Prefer")).split(",")
     return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)

@@ -1,4 +1,4 @@
-"""The file of an operation: the events of an export, whole or a range of them, as lines or compressed."""
+"""Answers with the file of an export, or a range of it, as lines or compressed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from eventvault.regular_files import open_file
 def file_reply(edge: Edge, operation: OperationEntry) -> Response:
     """Answer with the events of an export, one per line, or with a range of these bytes.
 
-    A client that takes gzip gets the file as it is; then a range is one of the compressed bytes (RFC 9110, 8.4).
+    A client that takes gzip gets the file as it is; a range is then a range of the compressed bytes (RFC 9110, 8.4).
     Raises ExportNotFound, TooBusy or RequestedRangeNotSatisfiable.
     """
     release = edge.transfers.acquire()
@@ -36,13 +36,13 @@ def file_reply(edge: Edge, operation: OperationEntry) -> Response:
     at_request_end(resources.close)
     try:
         file = resources.enter_context(open_file(Path(edge.store.export_path(operation.id))))
-        return audit_download(_reply(file, _exported(operation), resources.close), f"operation {operation.id}")
+        return audit_download(_reply(file, _result_of(operation), resources.close), f"operation {operation.id}")
     except BaseException:
         resources.close()
         raise
 
 
-def _exported(operation: OperationEntry) -> Exported:
+def _result_of(operation: OperationEntry) -> Exported:
     if operation.kind != "export" or operation.result is None:
         raise ExportNotFound(
             f"the operation {operation.id} has no file: it is {operation.state}", hint="wait until it has succeeded"
@@ -53,7 +53,7 @@ def _exported(operation: OperationEntry) -> Exported:
 def _reply(file: BinaryIO, exported: Exported, close: Callable[[], None]) -> Response:
     packed = request.accept_encodings.quality("gzip") > 0 and bool(request.accept_encodings)
     length = exported.size if packed else exported.lines
-    response = Response(FileWrapper(file, CHUNK) if packed else _inflated(file), content_type=NDJSON)
+    response = Response(FileWrapper(file, CHUNK) if packed else _inflate(file), content_type=NDJSON)
     response.call_on_close(close)
     response.content_length = length
     response.set_etag(exported.sha256 if packed else f"{exported.sha256}-lines")
@@ -68,7 +68,7 @@ def _reply(file: BinaryIO, exported: Exported, close: Callable[[], None]) -> Res
     return response
 
 
-def _inflated(file: BinaryIO) -> Iterator[bytes]:
+def _inflate(file: BinaryIO) -> Iterator[bytes]:
     inflater = isal_zlib.decompressobj(WBITS)
     while not inflater.eof:
         piece = inflater.unconsumed_tail or file.read(CHUNK)

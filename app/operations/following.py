@@ -1,4 +1,4 @@
-"""Begins an operation without waiting for it, follows it to its end, and returns what it came to."""
+"""Begins an operation without waiting for it, follows it to its end, and returns its result."""
 
 from __future__ import annotations
 

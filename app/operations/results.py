@@ -1,4 +1,4 @@
-"""The `result` of an operation: what the request would have been answered if it had waited."""
+"""The `result` of an operation: the answer that the request would have got if it had waited."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ ANSWERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "copy_events_to_present": copied_json,
     "export_events": exported_json,
 }
-"""Method of the store → its result as the API answers it. Of others the members are shown as they are."""
+"""Method of the store → its result as the API answers it. Results of other methods are shown as they are."""
 
 
 def result_json(method: str, result: bytes) -> Any:
-    """Return the result of an operation; None if another version wrote what this one cannot read."""
-    known = methods.ALL.get(method)
+    """Return the result of an operation; None if another version wrote it and this one cannot read it."""
+    declaration = methods.ALL.get(method)
     try:
-        if known is None or method not in ANSWERS:
+        if declaration is None or method not in ANSWERS:
             return msgspec.json.decode(result)
-        return ANSWERS[method](msgspec.json.decode(result, type=known.result_type))
+        return ANSWERS[method](msgspec.json.decode(result, type=declaration.result_type))
     except msgspec.MsgspecError:
         return None

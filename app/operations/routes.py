@@ -8,7 +8,7 @@ from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
-from app.access import present_credential
+from app.access import current_credential
 from app.edge import current_edge, current_store
 from app.operations.answers import operation_json
 from app.operations.file import file_reply
@@ -29,16 +29,16 @@ blueprint = Blueprint(
 blueprint.before_request(reject_repeated_parameters)
 
 
-def _only_of() -> str | None:
-    """Return whose operations alone the request may see; None: all."""
-    credential = present_credential()
+def _visible_starter() -> str | None:
+    """Return the one `started_by` whose operations the request may see; None if it may see all."""
+    credential = current_credential()
     return None if credential.may(READ) else credential.name
 
 
-def _visible(operation_id: str) -> OperationEntry:
-    """Return an operation. Raises OperationNotFound, also for one that the request may not see."""
-    entry, only_of = current_store().get_operation(operation_id), _only_of()
-    if only_of not in (None, entry.started_by):
+def _find_visible(operation_id: str) -> OperationEntry:
+    """Return an operation. Raises OperationNotFound, also for an operation that the request may not see."""
+    entry, starter = current_store().get_operation(operation_id), _visible_starter()
+    if starter not in (None, entry.started_by):
         raise unknown_operation(operation_id)
     current_edge().answers.note_operations([entry])
     return entry
@@ -48,17 +48,17 @@ def _visible(operation_id: str) -> OperationEntry:
 @blueprint.doc(summary="List the operations of the last 30 days, newest first")
 @blueprint.arguments(OperationQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, OperationListSchema)
-def list_operations(asked: dict[str, Any]) -> Response:
-    """Whoever began them: a client, the schedule, a start or the command line. Answers during a start too.
+def list_operations(parameters: dict[str, Any]) -> Response:
+    """Lists them whoever began them: a client, the schedule, a start or the command line. Answers during a start too.
 
-    A token that may not `read` sees those that it began.
+    A token that may not `read` sees the operations that it began.
     """
     query = OperationQuery(
-        states=asked["state"],
-        kinds=asked["kind"],
-        limit=asked["limit"],
-        before=asked.get("before"),
-        started_by=_only_of(),
+        states=parameters["state"],
+        kinds=parameters["kind"],
+        limit=parameters["limit"],
+        before=parameters.get("before"),
+        started_by=_visible_starter(),
     )
     operations = current_store().list_operations(query)
     current_edge().answers.note_operations(operations)
@@ -70,8 +70,8 @@ def list_operations(asked: dict[str, Any]) -> Response:
 @blueprint.response(200, OneOperationSchema)
 @accepts_parameters()
 def get_operation(operation_id: str) -> Response:
-    """404 for one that is unknown, or that ended more than 30 days or 10,000 operations ago."""
-    return reply({"success": True, "operation": operation_json(_visible(operation_id))})
+    """404 for an operation that is unknown, or that ended more than 30 days or 10,000 operations ago."""
+    return reply({"success": True, "operation": operation_json(_find_visible(operation_id))})
 
 
 @blueprint.route("/<string:operation_id>/file", methods=["GET"])
@@ -85,9 +85,9 @@ def get_operation(operation_id: str) -> Response:
 def get_file(operation_id: str) -> Response:
     """Supports `Range`, `If-Range` and `If-None-Match`. A client that takes gzip gets the compressed file as it is.
 
-    404 if the operation is no export that has succeeded within a day.
+    404 unless the operation is an export that succeeded less than a day ago.
     """
-    return file_reply(current_edge(), _visible(operation_id))
+    return file_reply(current_edge(), _find_visible(operation_id))
 
 
 @blueprint.route("/<string:operation_id>/stream", methods=["GET"])
@@ -98,7 +98,7 @@ def get_file(operation_id: str) -> Response:
 def stream_operation(operation_id: str) -> Response:
     """Sends the operation as it is, and again with each change, as `operation`. The stream ends with the operation."""
     edge = current_edge()
-    entry = _visible(operation_id)
+    entry = _find_visible(operation_id)
     if entry.ended_at is not None and request.headers.get("Last-Event-ID") == entry.state:
         return Response(status=204)  # a browser does not come back then
     return stream_reply(lambda: (b"", OperationSource(edge.operation_feed, entry, operation_json)))
@@ -110,9 +110,9 @@ def stream_operation(operation_id: str) -> Response:
 @accepts_parameters()
 @takes_no_body
 def cancel_operation(operation_id: str) -> Response:
-    """It ends as soon as it can, with nothing half done; `state` becomes `cancelled`. May be repeated.
+    """The operation ends as soon as it can, with nothing half done; `state` becomes `cancelled`. May be repeated.
 
-    409 once it has ended, or once what it does is decided: a restore swaps the database, or an archive has its name.
+    409 once it has ended, or once it is decided: a restore swaps the database, or an archive has got its name.
     """
     operation = current_store().cancel_operation(operation_id)
     return reply({"success": True, "operation": operation_json(operation)}, 202)

@@ -12,13 +12,13 @@ from eventvault.operations.entry import MAX_PAGE, PAGE
 from eventvault.operations.records import STATES
 
 
-class OneOfEachField(fields.String):
-    """Words separated by commas, each one of those that are allowed."""
+class WordListField(fields.String):
+    """Takes a list of allowed words, separated by commas."""
 
     def __init__(self, allowed: tuple[str, ...], **options: Any) -> None:
-        described = f"One or more of {', '.join(allowed)}, separated by commas."
-        one = f"({'|'.join(allowed)})"
-        metadata = {"description": described, "pattern": f"^{one}(,{one})*$"}
+        description = f"One or more of {', '.join(allowed)}, separated by commas."
+        word = f"({'|'.join(allowed)})"
+        metadata = {"description": description, "pattern": f"^{word}(,{word})*$"}
         super().__init__(load_default=(), metadata=metadata, **options)
         self._allowed = allowed
 
@@ -30,14 +30,14 @@ class OneOfEachField(fields.String):
 
 
 class OperationQuerySchema(Schema):
-    state = OneOfEachField(STATES)
-    kind = OneOfEachField(KINDS)
+    state = WordListField(STATES)
+    kind = WordListField(KINDS)
     limit = fields.Integer(load_default=PAGE, validate=validate.Range(1, MAX_PAGE))
     before = fields.String(metadata={"description": "The id of the last operation of the page before."})
 
 
 class OperationSchema(ReplySchema):
-    """Long work. The bytes are those of the present step; unknown values are null."""
+    """Long work. The bytes are those of the current step; unknown values are null."""
 
     id = fields.String(required=True, metadata={"example": "4f0c2a9b1d3e5f67"})
     kind = fields.String(required=True, validate=validate.OneOf(KINDS))
@@ -56,7 +56,7 @@ class OperationSchema(ReplySchema):
     cancellable = fields.Boolean(required=True, metadata={"description": "Whether DELETE would be accepted now."})
     cancelRequested = fields.Boolean(required=True)  # noqa: N815
     result = fields.Dict(
-        required=True, allow_none=True, metadata={"description": "What the request would have been answered."}
+        required=True, allow_none=True, metadata={"description": "The answer that the request would have got."}
     )
     error = fields.Dict(
         required=True, allow_none=True, metadata={"description": "`code`, `error` and `hint`, as in an error's answer."}

@@ -1,1 +1,1 @@
-"""`/api/session`: a browser signs in with a token and gets a session in its place, or signs out."""
+"""`/api/session`: a browser exchanges a token for a session, or signs out."""

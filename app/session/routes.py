@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, request
 from flask_smorest import Blueprint
 
-from app.access import present_credential
+from app.access import current_credential
 from app.access.cookies import COOKIE, session_of_request
 from app.access.origin import is_loopback, split_host
 from app.edge import current_edge
@@ -26,15 +26,15 @@ _sign_in = SignInSchema()
 
 @blueprint.route("", methods=["POST"])
 @blueprint.doc(
-    summary="Sign in: get a session in the place of a token",
+    summary="Sign in: exchange a token for a session",
     requestBody={"required": True, "content": {JSON: {"schema": SignInSchema}}},
 )
 @blueprint.response(200, SessionSchema)
 @accepts_parameters(body=True)
 def sign_in() -> Response:
-    """Sets the cookie `__Host-ev` and answers the key that belongs to it. A session that the browser had is ended.
+    """Sets the cookie `__Host-ev` and answers with the key that belongs to it. An earlier session of the browser ends.
 
-    401 for a wrong token, 429 after too many of them. 422 `tls_needed` over plain HTTP, unless under a name of the own
+    401 for a wrong token, 429 after too many of them. 422 `tls_needed` over plain HTTP, unless the name is that of this
     machine: a browser would not keep the cookie.
     """
     host, _ = split_host(request.host)
@@ -44,7 +44,7 @@ def sign_in() -> Response:
             hint="open the page by https, or as localhost; behind a proxy: TRUSTED_PROXIES must name it, and it must "
             "send X-Forwarded-Proto",
         )
-    refuse_key("a session is begun anew by each request", "send it without the header")
+    refuse_key("each request begins a new session", "send it without the header")
     edge, token = current_edge(), validated_body(_sign_in)["token"]
     credential = edge.sign_ins.credential_of(token, request.remote_addr or "")
     with edge.deeds.doing(DEED, credential.name, "begin"):
@@ -66,7 +66,7 @@ def sign_out() -> Response:
         raise SessionNotFound(
             "no session was ended: the request has none", hint="send the cookie and the key of a session"
         )
-    with current_edge().deeds.doing(DEED, present_credential().name, "end"):
+    with current_edge().deeds.doing(DEED, current_credential().name, "end"):
         current_edge().sessions.end()
     response = reply({"success": True})
     response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Strict")

@@ -22,7 +22,9 @@ class SessionSchema(ReplySchema):
     key = fields.String(required=True, metadata={"description": "Sent with every request, as `X-EventVault-Session`."})
     name = fields.String(required=True, metadata={"description": "The name of the token."})
     scopes = fields.List(
-        fields.String(validate=validate.OneOf(SCOPES)), required=True, metadata={"description": "What it may."}
+        fields.String(validate=validate.OneOf(SCOPES)),
+        required=True,
+        metadata={"description": "What the token may do."},
     )
 
 

@@ -1,6 +1,6 @@
 """The store process, `python -m app.store`: joins the core with Flask-APScheduler.
 
-It serves no HTTP, and it imports nothing else of `app` but how to start a dispatcher.
+It serves no HTTP. Of the rest of `app` it imports only the command of a dispatcher, and how freed memory is returned.
 """
 
 import sys

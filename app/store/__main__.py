@@ -54,7 +54,7 @@ from eventvault.system_errors import reason_of
 log = logging.getLogger("BackupManager")
 
 STOP_SECONDS = 20.0
-"""How long a store that was asked to end has for that. The parts of it have shorter deadlines."""
+"""Seconds within which a store that was asked to end must end. Its parts have shorter deadlines."""
 _SWITCH_SECONDS = 1e-3
 _FREED_BYTES = 8 * 2**20
 """More than a commit or a page of events takes, if those are not large."""
@@ -66,7 +66,7 @@ def main() -> int:
     if settings is None:
         return INVALID_SETTINGS
     if arguments.mode == "command" and settings.log_level == "info":
-        logging.getLogger().setLevel(logging.WARNING)  # the command itself tells what is done
+        logging.getLogger().setLevel(logging.WARNING)  # the command itself reports what is done
     sys.setswitchinterval(_SWITCH_SECONDS)
     bound_freed_memory(_FREED_BYTES)
     try:
@@ -96,7 +96,7 @@ def main() -> int:
 
 
 def _refusal(arguments: argparse.Namespace, settings: Settings, lock: OwnerLock) -> str:
-    """Take the lock, and return why this store shall not serve nevertheless; empty if it shall."""
+    """Take the lock, and return why this store must not serve; empty if it may."""
     if not lock.acquire(ACQUIRE_SECONDS):
         return f"another process owns the database: it holds {settings.storage_dir / data_folders.OWNER_LOCK}"
     if arguments.mode == "command" and service_runs(settings.storage_dir):
@@ -107,7 +107,7 @@ def _refusal(arguments: argparse.Namespace, settings: Settings, lock: OwnerLock)
 
 
 def _heed_last_words(storage_dir: Path) -> int:
-    """Where a bad sector of a table ended the store before this one, read the tables before they are opened.
+    """Log the last words of the previous store. If a bad sector in a table ended it, have the tables read before use.
 
     Returns how many stores in a row ended themselves because they were stuck.
     """
@@ -162,7 +162,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         end_within(STOP_SECONDS)
         if keeper is not None:
             keeper.stop(end_dispatcher=server.service_ends)
-        if lock.holds():  # else the folder is gone, and further appends would be lost
+        if lock.holds():  # otherwise the folder is gone, and further appends would be lost
             service.stop()
             server.drain()
             service.bus.remove_view()

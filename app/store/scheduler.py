@@ -1,7 +1,7 @@
 """Implements the core's `Scheduler` port with Flask-APScheduler.
 
-APScheduler reckons by the system clock. A clock that is set would make a job run at once, or wait for as long as the
-clock was set back. So the jobs are moved with the clock.
+APScheduler uses the system clock. If the clock is set, a job would run at once, or wait for as long as the clock was
+set back. So the jobs are moved with the clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from eventvault import clock
 from eventvault.progress import running
 
 _WATCH_SECONDS = 1.0
-"""How often the system clock is compared with the time since the boot."""
+"""Seconds between two comparisons of the system clock with the time since the boot."""
 _SMALLEST_STEP = timedelta(seconds=0.5)
 """A smaller step of the clock moves no job."""
 
@@ -31,12 +31,12 @@ class _Every(BaseTrigger):
         self.interval = timedelta(milliseconds=interval)
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        following = now if previous_fire_time is None else previous_fire_time + self.interval
-        return following if now < following <= now + self.interval else now + self.interval
+        due = now if previous_fire_time is None else previous_fire_time + self.interval
+        return due if now < due <= now + self.interval else now + self.interval
 
 
 class FlaskScheduler:
-    """Runs each job in a thread, at most once at a time. Missed runs are made up for by one run."""
+    """Runs each job in a thread, at most once at a time. One run makes up for all missed ones."""
 
     def __init__(self) -> None:
         app = Flask("app.store")
@@ -49,7 +49,7 @@ class FlaskScheduler:
         self._offset = _clock_offset()
 
     def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None:
-        """Run `job` every `interval` ms, first after `delay` ms. After `stop` this does nothing."""
+        """Run `job` every `interval` ms, first after `delay` ms. Do nothing after `stop`."""
         with self._lock:
             if not self._stopping.is_set():
                 self._add(name, interval, delay, job)
@@ -107,5 +107,5 @@ class FlaskScheduler:
 
 
 def _clock_offset() -> float:
-    """The system clock against the time since the boot, in seconds; it changes only when the clock is set."""
+    """Return the system clock minus the time since the boot, in seconds. It changes only when the clock is set."""
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

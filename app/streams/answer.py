@@ -1,4 +1,4 @@
-"""Begins a stream: checks that there is a place for it, and hands the client's socket to the worker's writer.
+"""Begins a stream: takes a slot for it, and hands the client's socket to the worker's writer.
 
 A server with another worker class, such as `flask run`, sends the stream from the thread of its request.
 """
@@ -21,16 +21,16 @@ from app.streams.messages import CONTENT_TYPE, RETRY
 from app.streams.source import Source
 from app.streams.writer import Stream
 
-_LOOK_SECONDS = 0.5
-"""How often a thread that sends a stream looks whether its client may still have it."""
+_CHECK_SECONDS = 0.5
+"""Seconds between two checks of a thread that sends a stream whether its client may still have it."""
 
 
 def stream_reply(begin: Callable[[], tuple[bytes, Source]]) -> Response:
-    """Return the answer that is a stream. begin: returns what is sent first, and the source of the rest.
+    """Return an answer that is a stream. begin: returns the first bytes to send, and the source of the rest.
 
     Raises TooBusy if this process sends as many streams as it may.
     """
-    release = _take_place()
+    release = _take_slot()
     try:
         first, source = begin()
     except BaseException:
@@ -42,14 +42,17 @@ def stream_reply(begin: Callable[[], tuple[bytes, Source]]) -> Response:
         response = Response(content_type=CONTENT_TYPE)
     else:
         client = request.environ.get("gunicorn.socket")
-        body = _HandedOver(client, source, release) if isinstance(client, ClientSocket) else _Own(source, release)
+        if isinstance(client, ClientSocket):
+            body: _WriterBody | _ThreadBody = _WriterBody(client, source, release)
+        else:
+            body = _ThreadBody(source, release)
         response = Response(body.parts(RETRY + first), content_type=CONTENT_TYPE)
         at_request_end(body.close)
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
-def _take_place() -> Callable[[], None]:
+def _take_slot() -> Callable[[], None]:
     free = current_edge().streams.take()
     metrics.STREAMS.inc()
 
@@ -60,7 +63,7 @@ def _take_place() -> Callable[[], None]:
     return release
 
 
-class _HandedOver:
+class _WriterBody:
     """The body of a stream whose client the writer serves once the headers are sent."""
 
     def __init__(self, client: ClientSocket, source: Source, release: Callable[[], None]) -> None:
@@ -74,13 +77,13 @@ class _HandedOver:
         self._client.stream, self._stream = self._stream, None
 
     def close(self) -> None:
-        """Called when the request ends: a stream that was not handed over ends with it."""
+        """End a stream that was not handed over. Called when the request ends."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
 
 
-class _Own:
+class _ThreadBody:
     """The body of a stream that is sent by the thread of its request."""
 
     def __init__(self, source: Source, release: Callable[[], None]) -> None:
@@ -99,7 +102,7 @@ class _Own:
             woken.clear()
             piece = self._source.take()
             if not piece:
-                woken.wait(max(0.0, min(comment_at, ends, time.monotonic() + _LOOK_SECONDS) - time.monotonic()))
+                woken.wait(max(0.0, min(comment_at, ends, time.monotonic() + _CHECK_SECONDS) - time.monotonic()))
                 piece = self._source.comment() if time.monotonic() >= comment_at else b""
             if piece:
                 comment_at = time.monotonic() + writer.COMMENT_SECONDS

@@ -1,7 +1,7 @@
-"""The source of a stream that says what changed: where the registry ends, and every operation, whoever began it.
+"""The source of a stream that reports changes: the end of the registry, and every operation, whoever began it.
 
-It is for pages, which ask for what they show once they hear that it is different. So it sends no event, however many
-are posted, and nothing is lost if a message is: the next one says the present state.
+It is for pages, which load what they show again once they hear of a change. So it sends no events, however many are
+posted. A lost message does no harm, because the next one has the current state.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from eventvault.store.ports.store import Store
 
 RUNNING_OPERATIONS = OperationQuery(states=[QUEUED, RUNNING])
 NEWEST_OPERATIONS = OperationQuery(limit=20)
-"""Short operations begin and end between two looks: they are among the newest."""
+"""A short operation begins and ends between two polls, but is then among the newest."""
 PAUSE_SECONDS = 0.25
-"""The time between two looks, and so between two messages of a kind on a stream."""
+"""Seconds between two polls, and so between two messages of a kind on a stream."""
 WAIT_SECONDS = 10.0
-"""How long one call waits in the store for another head."""
+"""Seconds that one call waits in the store for a new head."""
 _CHANGES = 1000
-"""How many changes are held for streams that did not send them yet."""
+"""Most changes that are held for streams that have not sent them yet."""
 
 
 class ChangeFeed:
-    """Looks for changes, once for all streams of this process. Safe to use from many threads.
+    """Polls for changes, once for all streams of this process. Safe to use from many threads.
 
-    head: where the registry ends, as far as it was heard; None before, and where nobody has listened since.
+    head: the last known end of the registry; None before the first one, and after a time without streams.
     """
 
     def __init__(self, store: Store, answers: SharedAnswers) -> None:
-        """answers: before a stream tells of a change, the answers made before that change are dropped."""
+        """answers: before a stream reports a change, the answers made before that change are dropped."""
         self.head: Head | None = None
         self._store = store
         self._answers = answers
-        self._threads = SharedThreads({"changes": self._look, "heads": self._follow})
+        self._threads = SharedThreads({"changes": self._poll_operations, "heads": self._follow_head})
         self._lock = threading.Lock()
-        self._known: dict[str, OperationEntry] | None = None
+        self._last_entries: dict[str, OperationEntry] | None = None
         self._changes: deque[OperationEntry] = deque(maxlen=_CHANGES)
         self._count = 0
 
     @property
     def count(self) -> int:
-        """How many changes there were."""
+        """The number of changes until now."""
         return self._count
 
     def join(self, member: object, wake: Callable[[], None]) -> None:
@@ -68,7 +68,7 @@ class ChangeFeed:
         self._threads.leave(member)
 
     def since(self, count: int) -> tuple[int, list[OperationEntry]]:
-        """Return how many changes there were, and the newest state of each operation that changed after `count`."""
+        """Return the number of changes, and the newest state of each operation that changed after the first `count`."""
         if count == self._count:
             return count, []
         with self._lock:
@@ -76,41 +76,45 @@ class ChangeFeed:
             newer = list(self._changes)[len(self._changes) - missing :]
             return self._count, list({entry.id: entry for entry in newer}.values())
 
-    def _look(self) -> None:
+    def _poll_operations(self) -> None:
         listed = (*self._store.list_operations(RUNNING_OPERATIONS), *self._store.list_operations(NEWEST_OPERATIONS))
-        present = {entry.id: entry for entry in listed}
-        known = self._known if self._known is not None else present
-        ended = self._ended(entry for entry in known.values() if entry.ended_at is None and entry.id not in present)
-        changed = [entry for entry in (*present.values(), *ended) if known.get(entry.id) != entry]
+        current = {entry.id: entry for entry in listed}
+        last = self._last_entries if self._last_entries is not None else current
+        ended = self._read_again(entry for entry in last.values() if entry.ended_at is None and entry.id not in current)
+        changed = [entry for entry in (*current.values(), *ended) if last.get(entry.id) != entry]
         self._answers.note_operations(changed)
         with self._lock:
-            self._known = present
+            self._last_entries = current
             self._changes.extend(changed)
             self._count += len(changed)
         if changed:
             self._threads.wake_all()
         time.sleep(PAUSE_SECONDS)
 
-    def _follow(self) -> None:
-        """Wait for another head. Without the pause, each of many posts would wake all streams."""
+    def _follow_head(self) -> None:
+        """Wait for a new head. Without the pause, each of many posts would wake all streams."""
         head = self._store.wait_for_events(self.head, WAIT_SECONDS)
         if head == self.head:
             return
-        self._answers.note_change(of_events=True)  # they may have come from Kafka
+        self._answers.note_change(of_events=True)  # the events may have come from Kafka
         self.head = head
         self._threads.wake_all()
         time.sleep(PAUSE_SECONDS)
 
-    def _ended(self, missing: Iterable[OperationEntry]) -> list[OperationEntry]:
-        found = []
+    def _read_again(self, missing: Iterable[OperationEntry]) -> list[OperationEntry]:
+        entries = []
         for entry in missing:
             with suppress(OperationNotFound):
-                found.append(self._store.get_operation(entry.id))
-        return found
+                entries.append(self._store.get_operation(entry.id))
+        return entries
 
 
 class ChangeSource:
-    """has_events: whether it says where the registry ends. started_by: whose operations it has; None: all."""
+    """The source of one stream of changes.
+
+    has_events: whether it reports the end of the registry. started_by: it reports only the operations of this starter;
+    None: all operations.
+    """
 
     def __init__(
         self,
@@ -129,7 +133,7 @@ class ChangeSource:
         self._head = Head("", 0)
 
     def beginning(self, head: Head, running: list[OperationEntry]) -> bytes:
-        """Return the first messages: the state that every change follows."""
+        """Return the first messages, which have the state before all changes."""
         return self._head_message(head) + self._operation_messages(running)
 
     def start(self, wake: Callable[[], None]) -> None:
@@ -142,15 +146,15 @@ class ChangeSource:
         return COMMENT + b"\n"
 
     def take(self) -> bytes:
-        """Return what is new. The feed finds that at most every PAUSE_SECONDS."""
+        """Return messages for what is new, at most every PAUSE_SECONDS."""
         head = self._feed.head
         piece = self._head_message(head) if head is not None else b""
         self._count, changed = self._feed.since(self._count)
         return piece + self._operation_messages(changed)
 
     def _head_message(self, head: Head) -> bytes:
-        is_known = head.generation == self._head.generation and head.sequence <= self._head.sequence
-        if is_known or not self._has_events:
+        is_old = head.generation == self._head.generation and head.sequence <= self._head.sequence
+        if is_old or not self._has_events:
             return b""
         self._head = head
         return _message_of(head)
@@ -165,5 +169,5 @@ class ChangeSource:
 
 @lru_cache(maxsize=4)
 def _message_of(head: Head) -> bytes:
-    """Return the message that all streams have together."""
+    """Return the message `events`, which is the same for all streams."""
     return message("events", orjson.dumps({"generation": head.generation, "lastSequence": head.sequence}), id_of(head))

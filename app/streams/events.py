@@ -16,7 +16,7 @@ PIECE_BYTES = 256 * 1024
 
 
 class EventSource:
-    """query: the filters. resumption: where the stream begins."""
+    """The source of one stream of events. query: the filters. resumption: where the stream begins."""
 
     def __init__(self, feed: EventFeed, query: ScanQuery, resumption: Resumption) -> None:
         self.ended = False
@@ -24,10 +24,10 @@ class EventSource:
         self._feed = feed
         self._query = query
         self._wake: Callable[[], None] = lambda: None
-        self._noted = self.position
+        self._sent_id = self.position
         self._reading: Reading | None = None
         self._page: Iterator[bytes] | None = None
-        """What is to be sent of the page that was read."""
+        """The events of the page that are not sent yet."""
 
     def start(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -38,9 +38,9 @@ class EventSource:
         self._end_reading()
 
     def comment(self) -> bytes:
-        if self.position == self._noted:
+        if self.position == self._sent_id:
             return COMMENT + b"\n"
-        self._noted = self.position
+        self._sent_id = self.position
         return COMMENT + note_id(id_of(self.position))
 
     def take(self) -> bytes:
@@ -97,12 +97,12 @@ class EventSource:
             self._feed.done(reading)
 
     def _message(self, value: bytes) -> bytes:
-        self._noted = self.position
+        self._sent_id = self.position
         return message("event", value, id_of(self.position))
 
 
 def restore_message(resumption: Resumption) -> bytes:
-    """Return the message that says how the client's history ends; empty if it is that of the present generation."""
+    """Return the message that says where the client's history ends; empty if it goes on in the current generation."""
     if resumption.fork_sequence is None:
         return b""
     position = Head(resumption.generation, resumption.sequence)

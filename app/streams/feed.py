@@ -1,7 +1,7 @@
-"""Hears of new events for all streams of this process, and reads for them.
+"""Waits for new events for all streams of this process, and reads pages for streams that are behind.
 
 One thread waits in the store for new events and holds the newest, the *tail*: a hundred streams cost the store one
-reader. Another thread reads what a stream lacks that is further behind. Both run while there are streams.
+reader. Another thread reads pages for streams that need older events. Both run while there are streams.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from eventvault.errors import GenerationSuperseded
 from eventvault.store.ports.store import Store
 
 WAIT_SECONDS = 10.0
-"""How long one call waits in the store for new events."""
+"""Seconds that one call waits in the store for new events."""
 PAGE_EVENTS = 200
-"""How many events are read at once for one stream."""
+"""Events that are read at once for one stream."""
 TAIL_EVENTS = 1000
 TAIL_BYTES = 8 * 2**20
 MAX_UNSENT_BYTES = 64 * 2**20
-"""No more is read for streams that are behind while they have so much to send."""
+"""While streams that are behind have more than this to send, nothing is read for them."""
 _MAX_BEHIND = 10_000
-"""If the tail lacks more events, it begins anew at the newest one."""
+"""If the tail lacks more events, it begins again at the newest one."""
 
 
 class Tail(NamedTuple):
-    """The newest events of the present generation: all of those beyond `after`."""
+    """The newest events of the current generation: all events after `after`."""
 
     generation: str
     after: int
@@ -42,7 +42,7 @@ class Tail(NamedTuple):
     def last(self) -> int:
         return self.after + len(self.events)
 
-    def extended(self, events: list[bytes]) -> Tail:
+    def extend(self, events: list[bytes]) -> Tail:
         newest = (*self.events, *events)[-TAIL_EVENTS:]
         size = 0
         for number, value in enumerate(reversed(newest)):
@@ -56,7 +56,7 @@ class Tail(NamedTuple):
 class Reading:
     """The read of a page that one stream lacks.
 
-    outcome: the page, or the present generation if `position` is of another one; None until it is read. size: of the
+    outcome: the page, or where to go on if `position` is of an earlier generation; None until it is read. size: of the
     page, in bytes.
     """
 
@@ -102,14 +102,14 @@ class EventFeed:
         self._queue.put(reading)
 
     def done(self, reading: Reading) -> None:
-        """What was read was sent, or will not be sent."""
+        """Release a page that was sent, or will not be sent."""
         with self._lock:
             reading.is_dropped = True
             self._unsent -= reading.size
             reading.size = 0
 
     def _follow(self) -> None:
-        """Wait for another head, and let the tail have what is new."""
+        """Wait for new events, and add them to the tail."""
         tail = self.tail
         seen = Head(tail.generation, tail.last) if tail is not None else None
         head = self._store.wait_for_events(seen, WAIT_SECONDS)
@@ -120,7 +120,7 @@ class EventFeed:
             page = self._store.scan(ScanQuery(after=tail.last, generation=tail.generation, limit=TAIL_EVENTS))
             if page.generation != tail.generation or not page.events:
                 return
-            tail = tail.extended(page.events)
+            tail = tail.extend(page.events)
             self._set_tail(tail)
 
     def _set_tail(self, tail: Tail) -> None:

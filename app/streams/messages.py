@@ -21,7 +21,7 @@ def message(kind: str, data: bytes, last_id: bytes) -> bytes:
 
 
 def note_id(last_id: bytes) -> bytes:
-    """Return what moves the client's `Last-Event-ID` without a message."""
+    """Return text that sets the client's `Last-Event-ID` without a message."""
     return b"id: %s\n\n" % last_id
 
 

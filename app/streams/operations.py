@@ -20,18 +20,18 @@ from eventvault.operations.records import INTERRUPTED
 from eventvault.store.ports.store import Store
 
 WATCH_SECONDS = 1.0
-"""How long one call waits in the store: a stream that begins meanwhile is watched by the next call."""
+"""Seconds that one call waits in the store. The next call watches for a stream that begins meanwhile."""
 PAUSE_SECONDS = 0.25
-"""The time between two calls: progress changes with each block that is read or written."""
+"""Seconds between two calls, because progress changes with each block that is read or written."""
 GRACE_SECONDS = 5.0
-"""How long an operation stays `interrupted` until that counts: the store that takes over may carry it on."""
+"""Seconds until the stream of an `interrupted` operation ends: the next store may continue the operation."""
 
 
 class OperationFeed:
     """Safe to use from many threads. It has a thread of its own only between `join` and `leave`."""
 
     def __init__(self, store: Store, answers: SharedAnswers) -> None:
-        """answers: older ones are dropped before a stream tells that an operation has ended."""
+        """answers: older ones are dropped before a stream reports that an operation has ended."""
         self._store = store
         self._answers = answers
         self._threads = SharedThreads({"operations": self._watch})
@@ -40,7 +40,7 @@ class OperationFeed:
         self._entries: dict[str, OperationEntry] = {}
 
     def join(self, member: object, entry: OperationEntry, wake: Callable[[], None]) -> None:
-        """Watch an operation until `leave`. entry: as it is. Raises RuntimeError if there is no thread."""
+        """Watch an operation until `leave`. entry: its current state. Raises RuntimeError if there is no thread."""
         with self._lock:
             self._watched[entry.id] += 1
             self._entries.setdefault(entry.id, entry)
@@ -55,19 +55,17 @@ class OperationFeed:
                 self._entries.pop(operation_id, None)
 
     def entry(self, operation_id: str) -> OperationEntry | None:
-        """The operation as it was seen last; None if there is no record of it any more."""
+        """Return the last known state of the operation; None if the store no longer has it."""
         return self._entries.get(operation_id)
 
     def _watch(self) -> None:
         with self._lock:
-            seen = dict(self._entries)
+            versions = {name: entry.version for name, entry in self._entries.items()}
         changed: dict[str, OperationEntry | None] = {}
         try:
-            changed.update(
-                self._store.watch_operations({name: each.version for name, each in seen.items()}, WATCH_SECONDS)
-            )
+            changed.update(self._store.watch_operations(versions, WATCH_SECONDS))
         except OperationNotFound:
-            changed = {name: self._find(name) for name in seen}
+            changed = {name: self._find(name) for name in versions}
         self._answers.note_operations(entry for entry in changed.values() if entry is not None)
         with self._lock:
             for name, entry in changed.items():
@@ -86,7 +84,7 @@ class OperationFeed:
 
 
 class OperationSource:
-    """entry: the operation as it is when the stream begins. describe: returns its JSON object."""
+    """The source of a stream of one operation. entry: its state when the stream begins. describe: returns its JSON."""
 
     def __init__(
         self, feed: OperationFeed, entry: OperationEntry, describe: Callable[[OperationEntry], dict[str, Any]]

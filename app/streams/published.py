@@ -20,17 +20,17 @@ from eventvault.database.values import Head, Published
 from eventvault.store.ports.store import Store
 
 PATIENCE_SECONDS = 10.0
-"""How long a request waits for Kafka; then it is told that its events are on disk, and not in Kafka yet."""
+"""Seconds that a request waits for Kafka. Then the answer is that its events are on disk, and not in Kafka yet."""
 _CALL_SECONDS = 5.0
-"""How long one call waits in the store."""
+"""Seconds that one call waits in the store."""
 _OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "date"})
 
 Finish = Callable[[Published | None], tuple[int, bytes]]
-"""Returns status and body of an answer. It is called with how far publishing got; None: not up to the events yet."""
+"""Returns status and body of an answer. Called with how far publishing got; None: it has not reached the events."""
 
 
 class PublishedFeed:
-    """Hears how far publishing got. It has a thread only between `join` and `leave`. Safe for many threads."""
+    """Waits for news of how far publishing got. It has a thread only between `join` and `leave`. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -44,8 +44,8 @@ class PublishedFeed:
     def leave(self, member: object) -> None:
         self._threads.leave(member)
 
-    def beyond(self, wanted: Head) -> Published | None:
-        return beyond(self._got, wanted)
+    def when_reached(self, wanted: Head) -> Published | None:
+        return when_reached(self._got, wanted)
 
     def _follow(self) -> None:
         got = self._store.wait_for_published(self._got, _CALL_SECONDS)
@@ -54,13 +54,13 @@ class PublishedFeed:
             self._threads.wake_all()
 
 
-def beyond(got: Published | None, wanted: Head) -> Published | None:
-    """Return how far publishing got if that is surely `wanted` at least, else None.
+def when_reached(got: Published | None, wanted: Head) -> Published | None:
+    """Return `got` if publishing has certainly reached `wanted`, otherwise None.
 
-    After a restore nobody can say so of an earlier request.
+    After a restore this is unknown for earlier requests.
     """
-    is_of = got is not None and got.generation == wanted.generation and got.sequence >= wanted.sequence
-    return got if is_of else None
+    is_reached = got is not None and got.generation == wanted.generation and got.sequence >= wanted.sequence
+    return got if is_reached else None
 
 
 def answer_when_published(
@@ -69,19 +69,19 @@ def answer_when_published(
     """Return the answer to a request whose events are on disk, up to `wanted`. release: called once it has ended."""
     client = request.environ.get("gunicorn.socket")
     if isinstance(client, ClientSocket):
-        return _HandedOver(client, _Waiting(feed, wanted, finish), release).response
+        return _WriterBody(client, _AnswerSource(feed, wanted, finish), release).response
     try:
         deadline, got = time.monotonic() + PATIENCE_SECONDS, None
-        while beyond(got, wanted) is None and time.monotonic() < deadline:
+        while when_reached(got, wanted) is None and time.monotonic() < deadline:
             got = store.wait_for_published(got, max(0.0, deadline - time.monotonic()))
     finally:
         release()
-    status, body = finish(beyond(got, wanted))
+    status, body = finish(when_reached(got, wanted))
     return Response(body, status, content_type="application/json")
 
 
-class _Waiting:
-    """The source of one such answer: the whole answer, head and body. response: has its headers, once it is made."""
+class _AnswerSource:
+    """The source of the whole answer, head and body. response: has the headers of the answer, once it is made."""
 
     def __init__(self, feed: PublishedFeed, wanted: Head, finish: Finish) -> None:
         self.ended = False
@@ -94,11 +94,11 @@ class _Waiting:
     def start(self, wake: Callable[[], None]) -> None:
         try:
             self._feed.join(self, wake)
-        except RuntimeError:  # there is no thread: its client hears at once that the rest is pending
+        except RuntimeError:  # there is no thread: answer at once that Kafka is pending
             self._deadline = 0.0
 
     def take(self) -> bytes:
-        got = self._feed.beyond(self._wanted)
+        got = self._feed.when_reached(self._wanted)
         return self.answer(got) if got is not None or time.monotonic() >= self._deadline else b""
 
     def answer(self, got: Published | None) -> bytes:
@@ -123,22 +123,22 @@ class _Waiting:
 
 
 class _Answer(Stream):
-    """If the writer ends it early, its client hears at least that its events are on disk."""
+    """Sends the answer. If the writer ends it early, the client at least learns that its events are on disk."""
 
-    def __init__(self, source: _Waiting, release: Callable[[], None]) -> None:
+    def __init__(self, source: _AnswerSource, release: Callable[[], None]) -> None:
         super().__init__(source, release, chunked=False)
-        self._waiting = source
+        self._answer_source = source
 
     def finish(self, connection: ClientSocket) -> None:
-        if not self._waiting.ended:
-            self.put(self._waiting.answer(None))
+        if not self._answer_source.ended:
+            self.put(self._answer_source.answer(None))
         super().finish(connection)
 
 
-class _HandedOver:
-    """The client is the writer's before gunicorn's thread sends anything: what that would send is dropped."""
+class _WriterBody:
+    """Hands the client to the writer before gunicorn's thread sends anything; what the thread would send is dropped."""
 
-    def __init__(self, client: ClientSocket, source: _Waiting, release: Callable[[], None]) -> None:
+    def __init__(self, client: ClientSocket, source: _AnswerSource, release: Callable[[], None]) -> None:
         self._client = client
         self._stream: _Answer | None = _Answer(source, release)
         self.response = source.response = Response(self._parts(), 202, content_type="application/json")
@@ -150,7 +150,7 @@ class _HandedOver:
         yield b""
 
     def close(self) -> None:
-        """Called when the request ends: what was not handed over ends with it."""
+        """End the answer if it was not handed over. Called when the request ends."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()

@@ -1,4 +1,4 @@
-"""What one stream sends: the protocol between `app.streams.writer` and its sources."""
+"""The protocol between `app.streams.writer` and the sources of its streams."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Source(Protocol):
-    """No method waits. One thread calls them.
+    """Returns what one stream sends. No method waits. One thread calls them.
 
     ended: nothing follows what `take` returned.
     """
@@ -15,13 +15,13 @@ class Source(Protocol):
     ended: bool
 
     def start(self, wake: Callable[[], None]) -> None:
-        """Begin. `wake`, from any thread, says that `take` may have something."""
+        """Begin. The source calls `wake`, from any thread, when `take` may return something."""
 
     def take(self) -> bytes:
-        """Return whole messages that follow, as many as fit into a piece; empty if there is none now."""
+        """Return the next whole messages, as many as fit into a piece; empty if there are none now."""
 
     def comment(self) -> bytes:
-        """Return what shows a silent client that the stream lives."""
+        """Return a comment, which shows a silent client that the stream is alive."""
 
     def close(self) -> None:
-        """Nothing of it is sent any more. Called once, whether it was started or not."""
+        """Release everything: nothing more is sent. Called once, whether it was started or not."""

@@ -1,7 +1,7 @@
 """Sends all streams of a worker from one thread, which waits for no client.
 
-A stream ends when its client goes, after STREAM_SECONDS, when the worker stops, when its client may not go on, as its
-token was revoked, or when the client takes no byte for TAKE_SECONDS although there is something for it.
+A stream ends when its client disconnects, after STREAM_SECONDS, when the worker stops, when its client may not go on
+(its token was revoked), or when the client takes no byte for TAKE_SECONDS although there is something to send.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ log = logging.getLogger("eventvault.http")
 STREAM_SECONDS = 15 * 60.0
 """How long a stream lasts; the client comes back."""
 COMMENT_SECONDS = 15.0
-_LOOK_SECONDS = 0.5
-"""How often the deadlines are looked at."""
+_CHECK_SECONDS = 0.5
+"""Seconds between two checks of the deadlines."""
 _IDLE_SECONDS = 60.0
 _PIECES = 8
-"""How many pieces one stream may send before it is another one's turn."""
+"""Pieces that one stream may send before the next stream gets its turn."""
 _READ_BYTES = 4096
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Stream:
-    """What is sent to one client. chunked: with HTTP's transfer coding. release: called once when it has ended."""
+    """A stream to one client. chunked: with HTTP's transfer coding. release: called once when it has ended."""
 
     def __init__(self, source: Source, release: Callable[[], None], *, chunked: bool) -> None:
         self.source = source
@@ -45,7 +45,7 @@ class Stream:
         self._sent = self._arrived = 0
 
     def put(self, data: bytes) -> None:
-        """Let `data` follow, once all else is sent."""
+        """Send `data` next. Call it only when all earlier data is sent."""
         self.unsent = memoryview(chunk(data) if self.chunked else data)
         self.sent_at = time.monotonic()
 
@@ -60,7 +60,7 @@ class Stream:
         return True
 
     def is_over(self) -> bool:
-        """Return whether nothing shall follow what is unsent."""
+        """Return whether nothing follows the unsent data."""
         return self.source.ended or time.monotonic() - self.began_at >= STREAM_SECONDS
 
     def is_stuck(self, connection: ClientSocket, now: float) -> bool:
@@ -82,7 +82,7 @@ class Stream:
 
 
 class StreamWriter:
-    """on_ended: called from its thread with each connection whose stream has ended."""
+    """Sends the streams of a worker. on_ended: called from its thread with each connection whose stream has ended."""
 
     def __init__(self, on_ended: Callable[[ClientSocket], None]) -> None:
         self._on_ended = on_ended
@@ -92,12 +92,12 @@ class StreamWriter:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._waker = -1
-        """A descriptor that is readable once there is something to do."""
+        """A descriptor that becomes readable once there is something to do."""
         self._stopping = False
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     def add(self, connection: ClientSocket, stream: Stream) -> None:
-        """Send a stream from now on. Nobody else uses the connection before it has ended.
+        """Send a stream from now on. Nobody else may use the connection until the stream has ended.
 
         Raises OSError or RuntimeError if the system refuses a descriptor or a thread.
         """
@@ -113,7 +113,7 @@ class StreamWriter:
         self.wake()
 
     def wake(self) -> None:
-        """Look soon what the sources have. Safe to call from any thread."""
+        """Ask the sources soon for new data. Safe to call from any thread."""
         if self._waker >= 0:
             os.eventfd_write(self._waker, 1)
 
@@ -131,10 +131,10 @@ class StreamWriter:
                 self._run_once()
             except Exception:
                 log.exception("the streams go on after an unexpected error")
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_CHECK_SECONDS)
 
     def _run_once(self) -> None:
-        waiting = _LOOK_SECONDS if self._streams else _IDLE_SECONDS
+        waiting = _CHECK_SECONDS if self._streams else _IDLE_SECONDS
         for key, _ in self._selector.select(waiting):
             if key.fileobj == self._waker:
                 os.eventfd_read(self._waker)
@@ -142,10 +142,10 @@ class StreamWriter:
             else:
                 self._attend(key.data)
         now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + _LOOK_SECONDS
+        if now >= self._next_check:
+            self._next_check = now + _CHECK_SECONDS
             for connection in list(self._streams):
-                self._guard(connection, self._look, now)
+                self._guard(connection, self._check, now)
 
     def _begin_round(self) -> None:
         while self._new:
@@ -163,7 +163,7 @@ class StreamWriter:
         self._streams[connection].source.start(self.wake)
 
     def _attend(self, connection: ClientSocket) -> None:
-        """A client takes more, sends something, which does not count, or has gone."""
+        """Handle a client that takes more, has sent something (which is ignored), or has disconnected."""
         if connection not in self._streams:
             return
         try:
@@ -176,7 +176,7 @@ class StreamWriter:
             self._guard(connection, self._pump)
 
     def _guard(self, connection: ClientSocket, act: Callable[..., None], *arguments: float) -> None:
-        """Do something for one stream; an error ends this one only."""
+        """Call `act` for one stream; an error ends only this stream."""
         try:
             act(connection, *arguments)
         except OSError:
@@ -186,7 +186,7 @@ class StreamWriter:
             self._end(connection)
 
     def _pump(self, connection: ClientSocket) -> None:
-        """Send what there is until the client takes no more."""
+        """Send what the source has, until the client takes no more."""
         stream = self._streams[connection]
         for _ in range(_PIECES):
             if not stream.send(connection):
@@ -203,7 +203,7 @@ class StreamWriter:
                 return
         self.wake()
 
-    def _look(self, connection: ClientSocket, now: float) -> None:
+    def _check(self, connection: ClientSocket, now: float) -> None:
         stream = self._streams[connection]
         if not connection.may_go_on():
             log.info("a stream was ended, as its client may no longer read it")

@@ -1,4 +1,4 @@
-"""What a change of the tokens is answered, over HTTP and with `--json`."""
+"""The answers to changes of the tokens, over HTTP and with `--json`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ended_json(ended: Ended) -> dict[str, Any]:
 
 def disabled_json(ended: Ended) -> dict[str, Any]:
     """Return the answer to `disable`."""
-    return {"revoked": [_revoked_json(each) for each in ended.tokens]} | _copy_problem(ended.unwritten)
+    return {"revoked": [_revoked_json(token) for token in ended.tokens]} | _copy_problem(ended.unwritten)
 
 
 def _copy_problem(unwritten: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response
 from flask_smorest import Blueprint
 
-from app.access import present_credential
+from app.access import current_credential
 from app.edge import current_edge
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import JSON, reply, takes_no_body, validated_body
@@ -28,7 +28,7 @@ def _changes() -> TokenChanges:
 @blueprint.response(200, TokenListSchema)
 @accepts_parameters()
 def list_tokens() -> Response:
-    """Those that were made here, oldest first, then those of `API_TOKENS`. Of none the token itself is known."""
+    """Lists the tokens that were made here, oldest first, then those of `API_TOKENS`, without their secret text."""
     return reply({"success": True, "tokens": _changes().list_tokens()})
 
 
@@ -42,14 +42,14 @@ def list_tokens() -> Response:
 def make_token() -> Response:
     """Answers with the token, once: only its SHA-256 is stored. 409 if a valid token has the name.
 
-    With `rotate`, a new token takes the place of the newest one of that name, with its scope and its life in full; the
-    old one ends in an hour, or at once with `now`. It takes no `Idempotency-Key`, as answers to those are kept.
+    With `rotate`, a new token takes the place of the newest one of that name, with its scope and its full lifetime; the
+    old one ends in an hour, or at once with `now`. It takes no `Idempotency-Key`: answers to such requests are stored.
     """
-    asked, by = validated_body(_request), present_credential().name
-    if "rotate" in asked:
-        made = _changes().rotate(asked["rotate"], by=by, at_once=asked["now"])
+    body, by = validated_body(_request), current_credential().name
+    if "rotate" in body:
+        made = _changes().rotate(body["rotate"], by=by, at_once=body["now"])
     else:
-        made = _changes().create(asked["name"], asked["scope"], by=by, expires=asked["expires"])
+        made = _changes().create(body["name"], body["scope"], by=by, expires=body["expires"])
     current_edge().tokens.look_now()
     return reply({"success": True, **made_json(made)}, 201)
 
@@ -60,7 +60,7 @@ def make_token() -> Response:
 @accepts_parameters()
 @takes_no_body
 def revoke_token(token_id: str) -> Response:
-    """No worker serves it any more within a second, and no restore makes it valid again. May be repeated."""
-    ended = _changes().revoke(token_id, by=present_credential().name)
+    """Within a second every worker refuses the token, and no restore makes it valid again. May be repeated."""
+    ended = _changes().revoke(token_id, by=current_credential().name)
     current_edge().tokens.look_now()
     return reply({"success": True, **ended_json(ended)})

@@ -32,13 +32,13 @@ class TokenRequestSchema(RequestSchema):
     now = fields.Boolean(load_default=False, metadata={"description": "With `rotate`: the old token ends at once."})
 
     @validates_schema
-    def _one_of_both(self, asked: dict[str, Any], **_: Any) -> None:
-        if "rotate" in asked:
-            others = [name for name in ("name", "scope") if name in asked] + ["expires"] * bool(asked.get("expires"))
+    def _check_members(self, body: dict[str, Any], **_: Any) -> None:
+        if "rotate" in body:
+            others = [name for name in ("name", "scope") if name in body] + ["expires"] * bool(body.get("expires"))
             problems = {name: ["Not together with `rotate`."] for name in others}
         else:
-            problems = {name: ["Missing."] for name in ("name", "scope") if name not in asked}
-            if asked.get("now"):
+            problems = {name: ["Missing."] for name in ("name", "scope") if name not in body}
+            if body.get("now"):
                 problems["now"] = ["Only together with `rotate`."]
         if problems:
             raise ValidationError(problems)
@@ -59,7 +59,7 @@ _EITHER = {
     ]
 }
 TOKEN_BODY = {"allOf": [TokenRequestSchema, _EITHER]}
-"""The body in the OpenAPI document, with what `_one_of_both` checks."""
+"""The body in the OpenAPI document, with what `_check_members` checks."""
 
 
 class TokenSchema(ReplySchema):
@@ -78,7 +78,7 @@ class TokenSchema(ReplySchema):
 class ListedTokenSchema(TokenSchema):
     expired = fields.Boolean(required=True)
     lastUsed = fields.String(  # noqa: N815
-        required=True, allow_none=True, metadata={"format": "date-time", "description": "Up to a minute."}
+        required=True, allow_none=True, metadata={"format": "date-time", "description": "To within a minute."}
     )
 
 

@@ -18,14 +18,14 @@ from typing import NamedTuple
 STATIC = Path(__file__).with_name("static")
 INDEX = "index.html"
 PLACE = "/ui/VERSION/"
-"""How the files name the folder that they are served from."""
+"""The path by which the files name the folder that they are served from."""
 ENTRY = "app.js"
 """The module that the page begins with."""
 COLOURS = ("system", "light", "dark")
-"""What a browser may have chosen; the page comes in it, as its first paint waits for no script."""
+"""The colours that a browser may choose. The page is sent in them, because its first paint waits for no script."""
 _ROOT = '<html lang="en">'
 _IMPORT = re.compile(rb'(?:^|;)(?:import|export)\b[^;"]*"(\.[^"]+)"', re.MULTILINE)
-"""What a module needs before it runs. What it asks for with `import(…)` is none of it."""
+"""An import that must be there before a module runs, unlike one by `import(…)`."""
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript"}
 _TEXT = ("text/", "image/svg+xml")
 
@@ -40,9 +40,7 @@ class StaticFile(NamedTuple):
 
 
 class Dashboard(NamedTuple):
-    """version: of all files together. pages: the HTML in each of COLOURS. files: all others by their path below the
-    version.
-    """
+    """version: of all files. pages: the HTML in each of COLOURS. files: all others by their path below the version."""
 
     version: str
     pages: Mapping[str, StaticFile]
@@ -59,7 +57,7 @@ def load(folder: Path = STATIC) -> Dashboard:
     version = digest.hexdigest()[:12]
     files = {name: _static_file(name, content) for name, content in contents.items()}
     page = _page(contents.pop(INDEX).decode(), version, contents)
-    pages = {colours: _static_file(INDEX, _coloured(page, colours).encode()) for colours in COLOURS}
+    pages = {colours: _static_file(INDEX, _colour(page, colours).encode()) for colours in COLOURS}
     return Dashboard(version, pages, {name: files[name] for name in contents})
 
 
@@ -68,25 +66,25 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _page(text: str, version: str, contents: Mapping[str, bytes]) -> str:
-    """Name the modules, so that the browser asks for all at once instead of for one after the other."""
+    """Return the page with links to all modules, so that a browser requests them at once, not one after the other."""
     links = "\n".join(f'<link rel="modulepreload" href="{PLACE}{name}">' for name in modules_of(contents))
     return text.replace("<!-- modules -->", links).replace(PLACE, f"/ui/{version}/")
 
 
-def _coloured(page: str, colours: str) -> str:
+def _colour(page: str, colours: str) -> str:
     return page if colours == "system" else page.replace(_ROOT, f'{_ROOT[:-1]} data-theme="{colours}">')
 
 
 def modules_of(contents: Mapping[str, bytes]) -> list[str]:
     """Return the modules that run before anything is shown, in the order in which they are first named."""
-    found, waiting = {ENTRY: None}, [ENTRY]
+    modules, waiting = {ENTRY: None}, [ENTRY]
     for name in waiting:
         for path in _IMPORT.findall(contents[name]):
             target = posixpath.normpath(posixpath.join(posixpath.dirname(name), path.decode()))
-            if target in contents and target not in found:
-                found[target] = None
+            if target in contents and target not in modules:
+                modules[target] = None
                 waiting.append(target)
-    return [name for name in found if name != ENTRY]
+    return [name for name in modules if name != ENTRY]
 
 
 def _static_file(name: str, content: bytes) -> StaticFile:

@@ -12,7 +12,7 @@ from app.ui.files import Dashboard, StaticFile
 
 blueprint = Blueprint("ui", __name__)
 
-_FOR_EVER = "public, max-age=31536000, immutable"
+_STORE_FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_EACH_TIME = "no-cache"
 _COLOURS = "eventvault-theme"
 """The cookie that `preferences.js` sets."""
@@ -25,7 +25,7 @@ def dashboard() -> Dashboard:
 
 @blueprint.get("/")
 def page() -> Response:
-    """The page is small and says which version of the files it needs, so the browser asks for it each time."""
+    """Answer with the page. It is small and names the version of the files, so the browser asks for it each time."""
     pages = dashboard().pages
     answer = _answer(pages.get(request.cookies.get(_COLOURS, ""), pages["system"]), _ASK_EACH_TIME)
     answer.headers["Vary"] = "Accept-Encoding, Cookie"
@@ -34,20 +34,20 @@ def page() -> Response:
 
 @blueprint.get("/ui/<version>/<path:name>")
 def file(version: str, name: str) -> Response:
-    present = dashboard()
-    found = present.files.get(name)
-    if version != present.version or found is None:
+    current = dashboard()
+    static = current.files.get(name)
+    if version != current.version or static is None:
         abort(404)
-    return _answer(found, _FOR_EVER)
+    return _answer(static, _STORE_FOR_EVER)
 
 
-def _answer(found: StaticFile, caching: str) -> Response:
+def _answer(static: StaticFile, caching: str) -> Response:
     packed = takes_gzip()
-    answer = Response(found.compressed if packed else found.content, content_type=found.content_type)
+    answer = Response(static.compressed if packed else static.content, content_type=static.content_type)
     if packed:
         answer.headers["Content-Encoding"] = "gzip"
     answer.headers["Vary"] = "Accept-Encoding"
     answer.headers["Cache-Control"] = caching
-    answer.set_etag(f"{found.tag}{'-gzip' if packed else ''}")
+    answer.set_etag(f"{static.tag}{'-gzip' if packed else ''}")
     answer.make_conditional(request)
     return answer

@@ -89,7 +89,7 @@ def post(*, type_: str, data: str | None, content_type: str, event_id: str | Non
         drafts = _drafts(events)
         appended = _append(drafts)
         ids = [draft.id for draft in drafts]
-        done = msgspec.to_builtins(answers.appended(ids, appended.results, appended.last_sequence))
+        done = msgspec.to_builtins(answers.describe_appended(ids, appended.results, appended.last_sequence))
     exits.print_result(done, _describe, as_json=as_json)
     if any(result.differs for result in appended.results):
         raise SystemExit(exits.exit_status_of(EventDiffers.code))

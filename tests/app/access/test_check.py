@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app, serving
-from app.access import present_credential
+from app.access import current_credential
 from eventvault import token_text
 from eventvault.access.changes import TokenChanges
 from eventvault.settings import Settings, load
@@ -195,7 +195,7 @@ def test_a_request_that_is_refused_leaves_no_credential_for_the_next(app: Flask,
 
 
 def _name() -> str:
-    return present_credential().name
+    return current_credential().name
 
 
 @pytest.mark.slow

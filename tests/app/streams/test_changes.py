@@ -141,7 +141,7 @@ def test_each_operation_is_sent_while_it_runs_and_once_it_has_ended(
     store: ScriptedStore, begin: Callable[..., ChangeSource]
 ) -> None:
     source = begin()
-    wait_until(lambda: source._feed._known is not None, "nothing looks")
+    wait_until(lambda: source._feed._last_entries is not None, "nothing looks")
     store.put("one")
     read_until(source, lambda found: ("operation", {"id": "one", "state": "running", "by": "cron"}) in found)
     store.put("one", progress=Progress(0.5, "copy", 1, 2))
@@ -200,7 +200,7 @@ def test_a_token_that_may_not_read_gets_its_own_operations_and_no_events(
     store: ScriptedStore, begin: Callable[..., ChangeSource]
 ) -> None:
     source = begin(may_read=False, started_by="cron")
-    wait_until(lambda: source._feed._known is not None, "nothing looks")
+    wait_until(lambda: source._feed._last_entries is not None, "nothing looks")
     store.append(drafts("a", "b", "c"))
     store.put("other", started_by="somebody else")
     store.put("own")
@@ -210,7 +210,7 @@ def test_a_token_that_may_not_read_gets_its_own_operations_and_no_events(
 
 def test_it_goes_on_after_a_store_that_was_away(store: ScriptedStore, begin: Callable[..., ChangeSource]) -> None:
     source = begin()
-    wait_until(lambda: source._feed._known is not None, "nothing looks")
+    wait_until(lambda: source._feed._last_entries is not None, "nothing looks")
     store.away = 5
     store.put("one")
     read_until(source, len)

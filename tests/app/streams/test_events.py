@@ -192,8 +192,8 @@ def test_threads_end_with_the_last_stream(store: FlakyStore, event_feed: EventFe
 def test_the_tail_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "TAIL_EVENTS", 3)
     monkeypatch.setattr(feed, "TAIL_BYTES", 10)
-    tail = Tail("g", 5).extended([b"a", b"b", b"c", b"d"])
+    tail = Tail("g", 5).extend([b"a", b"b", b"c", b"d"])
     assert tail == Tail("g", 6, (b"b", b"c", b"d"))
     assert tail.last == 9
-    assert tail.extended([b"x" * 9]) == Tail("g", 8, (b"d", b"x" * 9))
-    assert tail.extended([b"x" * 20]) == Tail("g", 10)
+    assert tail.extend([b"x" * 9]) == Tail("g", 8, (b"d", b"x" * 9))
+    assert tail.extend([b"x" * 20]) == Tail("g", 10)
