@@ -1,4 +1,4 @@
-"""Threads that what all streams of a process share has only while there are streams."""
+"""Threads that all streams of a process share, and that run only while there are streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ AGAIN_SECONDS = 0.2
 
 
 class SharedThreads:
-    """steps: name of each thread → what it does again and again. An error is tried again. Safe for many threads."""
+    """Runs a thread for each of `steps` while there are members. Safe for many threads.
+
+    steps: name of each thread → the function that it calls again and again, after an error too.
+    """
 
     def __init__(self, steps: Mapping[str, Callable[[], None]]) -> None:
         self._steps = steps
@@ -28,7 +31,7 @@ class SharedThreads:
         return bool(self._members)
 
     def join(self, member: object, wake: Callable[[], None]) -> None:
-        """Have the threads run, and `wake` called by `wake_all`, until `leave`.
+        """Let the threads run, and `wake_all` call `wake`, until `leave`.
 
         Raises RuntimeError if the system refuses a thread.
         """
@@ -36,13 +39,15 @@ class SharedThreads:
             self._members[member] = wake
             starting = self._steps.keys() - self._running
             self._running |= starting
-        for name in starting:
-            try:
+        not_started = set(starting)
+        try:
+            for name in starting:
                 threading.Thread(target=self._run, args=(name,), name=name, daemon=True).start()
-            except RuntimeError:
-                with self._lock:
-                    self._running.discard(name)
-                raise
+                not_started.discard(name)
+        except RuntimeError:
+            with self._lock:
+                self._running -= not_started
+            raise
 
     def leave(self, member: object) -> None:
         with self._lock:
