@@ -33,7 +33,7 @@ _STEP = 1_000_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Reading(NamedTuple):
+class ClockReading(NamedTuple):
     """Both clocks in microseconds. wall: since 1970. uptime: since the boot."""
 
     wall: int
@@ -54,8 +54,8 @@ class ClockNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     confirmed: bool
 
 
-def read_clocks() -> Reading:
-    return Reading(clock.system_now(), time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
+def read_clocks() -> ClockReading:
+    return ClockReading(clock.system_now(), time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
 
 
 def read_boot_id() -> str:
@@ -70,7 +70,10 @@ class ClockGuard:
     """Safe to use from many threads. `now` does no input or output; `save` writes the note to disk if it changed."""
 
     def __init__(
-        self, storage_dir: Path, read: Callable[[], Reading] = read_clocks, boot_id: Callable[[], str] = read_boot_id
+        self,
+        storage_dir: Path,
+        read: Callable[[], ClockReading] = read_clocks,
+        boot_id: Callable[[], str] = read_boot_id,
     ) -> None:
         """Begin with the note in `storage_dir`. The clock is believed if there is none that can be read."""
         self._read = read

@@ -19,7 +19,7 @@ from app.access.table import ANY_TOKEN, Need, need_of
 from app.bodies import hold_body
 from eventvault import clock, json_text, scopes
 from eventvault.access.credential import EVERYBODY, NOBODY, Credential
-from eventvault.access.register import Present, TokenRegister
+from eventvault.access.register import TokenRegister, ValidTokens
 from eventvault.access.uses import TokenUses
 from eventvault.errors import (
     EventVaultError,
@@ -46,7 +46,7 @@ MOST_PASSED = 1000
 class _Passed:
     """The credentials of requests whose token passed while `tokens` are in force, by header, endpoint and method."""
 
-    def __init__(self, tokens: Present | None) -> None:
+    def __init__(self, tokens: ValidTokens | None) -> None:
         self.tokens = tokens
         self.credentials: dict[tuple[str, str | None, str], Credential] = {}
 
@@ -87,7 +87,7 @@ class FrontDoor:
         environ[CREDENTIAL] = credential
         caller.use(credential.caller)
 
-    def _credential(self, current: Request, present: Present) -> Credential:
+    def _credential(self, current: Request, present: ValidTokens) -> Credential:
         """Return the request's credential, from memory if its token passed before and no token has changed since."""
         header = current.environ.get("HTTP_AUTHORIZATION")
         if header is None:

@@ -8,7 +8,7 @@ import msgspec
 from marshmallow import Schema, fields, validate
 
 from app.replies import ReplySchema
-from eventvault.audit.lines import Line
+from eventvault.audit.lines import AuditLine
 from eventvault.audit.reading import MAX_PAGE, PAGE
 
 
@@ -49,5 +49,5 @@ class AuditSchema(ReplySchema):
     lastLine = fields.Integer(required=True, metadata={"description": "The newest line; 0: none."})  # noqa: N815
 
 
-def line_json(line: Line) -> dict[str, Any]:
+def line_json(line: AuditLine) -> dict[str, Any]:
     return {name: msgspec.to_builtins(getattr(line, name)) for name in AuditLineSchema().fields}

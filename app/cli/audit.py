@@ -15,7 +15,7 @@ from app.cli.moments import InstantType
 from app.cli.options import json_option, utc_option
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
-from eventvault.audit.lines import BEGUN, ENDED, Line
+from eventvault.audit.lines import BEGUN, ENDED, AuditLine
 from eventvault.audit.reading import MAX_PAGE
 from eventvault.audit.verification import Verified, verify
 from eventvault.damage import as_answer
@@ -30,12 +30,12 @@ SHOWN = 50
 class _Deed(NamedTuple):
     """begun, ended: None if that line was not read, or is not there. again: another store began it anew later."""
 
-    begun: Line | None
-    ended: Line | None
+    begun: AuditLine | None
+    ended: AuditLine | None
     again: bool = False
 
     @property
-    def line(self) -> Line:
+    def line(self) -> AuditLine:
         line = self.begun or self.ended
         assert line is not None, "a deed has a line"
         return line
@@ -104,7 +104,7 @@ def _describe_verified(verified: dict[str, Any]) -> str:
 def _deeds(since: int | None) -> Iterator[_Deed]:
     """Yield the deeds, newest first, as far as their lines are not older than `since`."""
     store = current_store()
-    ended: dict[str, Line] = {}
+    ended: dict[str, AuditLine] = {}
     begun: set[tuple[str, str]] = set()
     for line in _newest_first(store):
         if since is not None and clock.parse(line.at) < since:
@@ -119,7 +119,7 @@ def _deeds(since: int | None) -> Iterator[_Deed]:
             yield _Deed(line, line)
 
 
-def _newest_first(store: Any) -> Iterator[Line]:
+def _newest_first(store: Any) -> Iterator[AuditLine]:
     before = retry_while_store_is_away(lambda: store.read_audit(after=0, limit=1)).last + 1
     while before > 1:
         after = max(0, before - 1 - MAX_PAGE)

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.command_table import COMMANDS, Entry
+from app.cli.command_table import COMMANDS, CommandEntry
 from app.cli.group import Deferred, Group
 
 
 def command(name: str) -> click.Command:
     """Return the group or the command of that name."""
     entry = COMMANDS[name]
-    if isinstance(entry, Entry):
+    if isinstance(entry, CommandEntry):
         return _deferred(name, entry)
     return Group(name, {verb: _deferred(verb, each) for verb, each in entry.verbs.items()}, help=entry.summary)
 
 
-def _deferred(name: str, entry: Entry) -> Deferred:
+def _deferred(name: str, entry: CommandEntry) -> Deferred:
     return Deferred(name, entry.where, entry.summary, hidden=entry.hidden)
 
 

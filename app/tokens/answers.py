@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventvault import clock
-from eventvault.access.changes import Ended, Made
+from eventvault.access.changes import Made, RevokedTokens
 from eventvault.access.token_file import Revoked, Token
 
 
@@ -28,12 +28,12 @@ def token_json(token: Token) -> dict[str, Any]:
     }
 
 
-def ended_json(ended: Ended) -> dict[str, Any]:
+def ended_json(ended: RevokedTokens) -> dict[str, Any]:
     """Return the answer to `revoke`."""
     return _revoked_json(ended.tokens[0]) | _copy_problem(ended.unwritten)
 
 
-def disabled_json(ended: Ended) -> dict[str, Any]:
+def disabled_json(ended: RevokedTokens) -> dict[str, Any]:
     """Return the answer to `disable`."""
     return {"revoked": [_revoked_json(token) for token in ended.tokens]} | _copy_problem(ended.unwritten)
 

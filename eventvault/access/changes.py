@@ -13,7 +13,7 @@ import msgspec
 from eventvault import clock, scopes, token_text
 from eventvault.access.configured import ConfiguredTokens
 from eventvault.access.joining import Joined
-from eventvault.access.token_file import Condition, Revoked, Token, TokenFile
+from eventvault.access.token_file import FileCondition, Revoked, Token, TokenFile
 from eventvault.access.token_files import TokenFiles
 from eventvault.access.uses import TokenUses
 from eventvault.backups.audited import deeds_of
@@ -45,7 +45,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Ended:
+class RevokedTokens:
     """Tokens that were revoked. unwritten: as for `Made`."""
 
     tokens: list[Revoked]
@@ -143,25 +143,25 @@ class TokenChanges:
                 unwritten = self._write(content, [*others, previous, token], content.revoked)
         return Made(text, token, previous, unwritten)
 
-    def revoke(self, token_id: str, *, by: str) -> Ended:
+    def revoke(self, token_id: str, *, by: str) -> RevokedTokens:
         """Revoke a token, one of the settings too. One that was revoked stays so. Raises TokenNotFound."""
         with self._deeds.doing("token-revoke", by, token_id) as deed:
             ended = self._revoke(token_id, by=by)
             deed.results["name"] = ended.tokens[0].name
             return ended
 
-    def _revoke(self, token_id: str, *, by: str) -> Ended:
+    def _revoke(self, token_id: str, *, by: str) -> RevokedTokens:
         with self._files.changing() as joined:
             content = self._begun(joined)
             earlier = next((each for each in content.revoked if each.id == token_id), None)
             if earlier is not None:
-                return Ended([earlier])
+                return RevokedTokens([earlier])
             revoked = Revoked(token_id, self._name_of(content, token_id), self._now(), by)
             others = [token for token in content.tokens if token.id != token_id]
             unwritten = self._write(content, others, [*content.revoked, revoked])
-        return Ended([revoked], unwritten)
+        return RevokedTokens([revoked], unwritten)
 
-    def disable(self, *, by: str) -> Ended:
+    def disable(self, *, by: str) -> RevokedTokens:
         """Revoke all tokens and open the service. Raises InvalidSettings if the settings keep it closed."""
         with self._deeds.doing("tokens-disable", by) as deed:
             ended = self._disable(by=by)
@@ -176,18 +176,18 @@ class TokenChanges:
                 hint="unset both, restart the service, and disable tokens then",
             )
 
-    def _disable(self, *, by: str) -> Ended:
+    def _disable(self, *, by: str) -> RevokedTokens:
         self.require_openable()
         with self._files.changing() as joined:
             content, now = self._begun(joined), self._now()
             ended = [Revoked(token.id, token.name, now, by) for token in content.tokens]
             unwritten = self._write(msgspec.structs.replace(content, closed=False), [], [*content.revoked, *ended])
-        return Ended(ended, unwritten)
+        return RevokedTokens(ended, unwritten)
 
     def require_adoptable(self) -> TokenFile:
         """Return the tokens in BACKUP_DIR, whichever installation made them. Raises NothingToRecover if none are."""
         copy = self._files.read_backups()
-        if copy.content is None or copy.condition not in (Condition.GOOD, Condition.FOREIGN):
+        if copy.content is None or copy.condition not in (FileCondition.GOOD, FileCondition.FOREIGN):
             raise NothingToRecover(
                 f"{copy.path} has no tokens that could be taken{f': {copy.why}' if copy.why else ''}",
                 hint="make a token: flask tokens create admin --scope admin",
@@ -203,7 +203,7 @@ class TokenChanges:
 
     def foreign_tokens(self) -> bool:
         """Return whether BACKUP_DIR has tokens of another installation."""
-        return self._files.read_backups().condition is Condition.FOREIGN
+        return self._files.read_backups().condition is FileCondition.FOREIGN
 
     def _begun(self, joined: Joined) -> TokenFile:
         """Return what counts, or the beginning of a new register, closed in any case."""

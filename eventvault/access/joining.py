@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from eventvault.access.token_file import Condition, Copy, Revoked, Token, TokenFile
+from eventvault.access.token_file import Copy, FileCondition, Revoked, Token, TokenFile
 
-_DOUBTFUL = frozenset({Condition.DAMAGED, Condition.NEWER, Condition.FOREIGN})
+_DOUBTFUL = frozenset({FileCondition.DAMAGED, FileCondition.NEWER, FileCondition.FOREIGN})
 
 
 class Doubt(NamedTuple):
     """What health says of the files. condition: ABSENT if both are gone. message: a sentence."""
 
-    condition: Condition
+    condition: FileCondition
     message: str
 
 
@@ -54,11 +54,11 @@ def join(in_storage: Copy, in_backups: Copy, *, marked: bool) -> Joined:
     in_storage, in_backups = _begun_anew(in_storage, in_backups)
     in_backups = _of_same_register(in_storage, in_backups)
     copies = (in_storage, in_backups)
-    has_newer = any(copy.condition is Condition.NEWER for copy in copies)
+    has_newer = any(copy.condition is FileCondition.NEWER for copy in copies)
     good = [] if has_newer else [copy.good for copy in copies if copy.good is not None]
     content = join_contents(good) if good else None
     doubtful = [copy for copy in copies if copy.condition in _DOUBTFUL]
-    is_gone = content is None and marked and in_storage.condition is Condition.ABSENT
+    is_gone = content is None and marked and in_storage.condition is FileCondition.ABSENT
     gone = (gone_at(in_storage.path),) if is_gone else ()
     return Joined(
         content,
@@ -74,7 +74,7 @@ def join(in_storage: Copy, in_backups: Copy, *, marked: bool) -> Joined:
 
 
 def gone_at(path: Path) -> Doubt:
-    return Doubt(Condition.ABSENT, f"{path} is gone, and so is its copy: no token that was made here is valid")
+    return Doubt(FileCondition.ABSENT, f"{path} is gone, and so is its copy: no token that was made here is valid")
 
 
 def join_contents(contents: list[TokenFile]) -> TokenFile:
@@ -132,12 +132,12 @@ def _of_same_register(in_storage: Copy, in_backups: Copy) -> Copy:
     if ours is None or copy is None:
         return in_backups
     if ours.register == copy.register:
-        return in_backups if in_backups.good else Copy(in_backups.path, Condition.ABSENT)
+        return in_backups if in_backups.good else Copy(in_backups.path, FileCondition.ABSENT)
     why = f"{in_backups.path} does not belong to {in_storage.path}: it has the tokens of another installation"
-    return Copy(in_backups.path, Condition.FOREIGN, copy, why)
+    return Copy(in_backups.path, FileCondition.FOREIGN, copy, why)
 
 
 def _is_behind(copy: Copy, content: TokenFile) -> bool:
-    if copy.condition in (Condition.ABSENT, Condition.DAMAGED):
+    if copy.condition in (FileCondition.ABSENT, FileCondition.DAMAGED):
         return True
     return copy.good is not None and msgspec.structs.replace(copy.good, seal="") != content

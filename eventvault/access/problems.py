@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventvault.access.configured import ConfiguredTokens
-from eventvault.access.token_file import Condition
+from eventvault.access.token_file import FileCondition
 from eventvault.access.token_files import TokenFiles
 from eventvault.errors import InvalidSettings
 from eventvault.problems import Problem
@@ -11,19 +11,19 @@ from eventvault.settings import Settings
 
 _ENTER = "`flask tokens create admin --scope admin` makes a token that is valid"
 _CODES = {
-    Condition.DAMAGED: "tokens_damaged",
-    Condition.FOREIGN: "tokens_foreign",
-    Condition.ABSENT: "tokens_gone",
-    Condition.NEWER: "tokens_too_new",
-    Condition.UNREADABLE: "tokens_unreadable",
+    FileCondition.DAMAGED: "tokens_damaged",
+    FileCondition.FOREIGN: "tokens_foreign",
+    FileCondition.ABSENT: "tokens_gone",
+    FileCondition.NEWER: "tokens_too_new",
+    FileCondition.UNREADABLE: "tokens_unreadable",
 }
 _HINTS = {
-    Condition.DAMAGED: f"a good copy takes its place; without one, {_ENTER}",
-    Condition.FOREIGN: f"correct BACKUP_DIR if it is the wrong one; {_ENTER}, `flask tokens disable` opens the "
+    FileCondition.DAMAGED: f"a good copy takes its place; without one, {_ENTER}",
+    FileCondition.FOREIGN: f"correct BACKUP_DIR if it is the wrong one; {_ENTER}, `flask tokens disable` opens the "
     "service, and `flask backup recover --with-tokens` takes the tokens in BACKUP_DIR",
-    Condition.ABSENT: f"bring a copy back; else {_ENTER}, and `flask tokens disable` opens the service",
-    Condition.NEWER: "use the version that wrote it",
-    Condition.UNREADABLE: "let the user of the service read it",
+    FileCondition.ABSENT: f"bring a copy back; else {_ENTER}, and `flask tokens disable` opens the service",
+    FileCondition.NEWER: "use the version that wrote it",
+    FileCondition.UNREADABLE: "let the user of the service read it",
 }
 
 

@@ -19,7 +19,7 @@ from eventvault import clock, scopes, token_text
 from eventvault.access.configured import ConfiguredTokens
 from eventvault.access.credential import Credential
 from eventvault.access.joining import Joined, gone_at, join
-from eventvault.access.token_file import Condition, Copy, TokenFile
+from eventvault.access.token_file import Copy, FileCondition, TokenFile
 from eventvault.access.token_files import TokenFiles
 from eventvault.clock import Clock
 from eventvault.errors import EventVaultError, TokenWrong
@@ -45,7 +45,7 @@ LONGEST_TOKEN = 256
 
 
 @dataclass(frozen=True)
-class Present:
+class ValidTokens:
     """What counts now. configured: the tokens of the settings. file_problem: why API_TOKENS_FILE does not count."""
 
     joined: Joined
@@ -88,7 +88,9 @@ class Present:
 _HINT = "send a valid one: `flask tokens list` shows those that there are, `flask tokens create` makes one"
 
 
-def combine(joined: Joined, configured: tuple[ConfiguredToken, ...], *, is_configured: bool, problem: str) -> Present:
+def combine(
+    joined: Joined, configured: tuple[ConfiguredToken, ...], *, is_configured: bool, problem: str
+) -> ValidTokens:
     """Return what counts, from what files and settings say. is_configured: a setting names tokens or a file of them."""
     content = joined.content
     revoked = frozenset() if content is None else frozenset(each.id for each in content.revoked)
@@ -96,7 +98,7 @@ def combine(joined: Joined, configured: tuple[ConfiguredToken, ...], *, is_confi
     for token in configured:
         if token.id not in revoked:
             credentials[token.digest] = Credential(token.name, token.id, token.scopes)
-    return Present(joined, configured, joined.closed or is_configured, problem, credentials, revoked)
+    return ValidTokens(joined, configured, joined.closed or is_configured, problem, credentials, revoked)
 
 
 def _credentials(content: TokenFile) -> dict[bytes, Credential]:
@@ -115,7 +117,7 @@ class TokenRegister:
         self._files = TokenFiles(settings)
         self._configured = ConfiguredTokens(settings)
         self._now = now
-        self._in_backups = Copy(self._files.in_backups, Condition.ABSENT)
+        self._in_backups = Copy(self._files.in_backups, FileCondition.ABSENT)
         self._seen: object = None
         self._looks = itertools.count()
         self._newest_look = 0
@@ -128,7 +130,7 @@ class TokenRegister:
         )
         self._backups_looks = Looks(self._look_at_backups, every=BACKUPS_SECONDS, patience=0.0, first=FIRST_SECONDS)
 
-    def present(self) -> Present:
+    def present(self) -> ValidTokens:
         """Return what counts now. It is at most a second old, unless STORAGE_DIR does not answer."""
         now = time.monotonic()
         if now >= self._backups_looks.counts_until:
@@ -200,7 +202,7 @@ class TokenRegister:
             except EventVaultError as error:
                 log.warning("could not write a copy of the tokens: %s", error)
 
-    def _after(self, found: Present) -> Present:
+    def _after(self, found: ValidTokens) -> ValidTokens:
         """Return what was found, but stay closed if files vanish while the service runs."""
         is_gone = self._present.closed and self._present is not _UNKNOWN and found.joined.content is None
         if found.closed or not is_gone:
@@ -274,5 +276,5 @@ class _Running:
 
 _NOW_CLOSED = "the service is closed from now on, as there are tokens: each request needs one"
 _NOW_OPEN = "the service is open from now on, as tokens were disabled"
-_UNKNOWN = Present(Joined(closed=True), closed=True)
+_UNKNOWN = ValidTokens(Joined(closed=True), closed=True)
 """Before the first look: nothing is valid."""

@@ -61,7 +61,7 @@ class TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal[1] = 1
 
 
-class Condition(Enum):
+class FileCondition(Enum):
     GOOD = "good"
     ABSENT = "absent"
     DAMAGED = "damaged"
@@ -78,14 +78,14 @@ class Copy:
     """
 
     path: Path
-    condition: Condition
+    condition: FileCondition
     content: TokenFile | None = None
     why: str = ""
     key: bytes | None = field(default=None, repr=False)
 
     @property
     def good(self) -> TokenFile | None:
-        return self.content if self.condition is Condition.GOOD else None
+        return self.content if self.condition is FileCondition.GOOD else None
 
 
 class _Version(msgspec.Struct):
@@ -97,21 +97,21 @@ def read_copy(path: Path, keys: list[bytes] | None) -> Copy:
     try:
         content = small_files.read(path, TokenFile)
     except FileNotFoundError:
-        return Copy(path, Condition.ABSENT)
+        return Copy(path, FileCondition.ABSENT)
     except NotADirectoryError:
-        return Copy(path, Condition.ABSENT)
+        return Copy(path, FileCondition.ABSENT)
     except SmallFileDamaged as error:
         if is_newer(path):
-            return Copy(path, Condition.NEWER, why=f"{path} was written by a later version of EventVault")
-        return Copy(path, Condition.DAMAGED, why=str(error))
+            return Copy(path, FileCondition.NEWER, why=f"{path} was written by a later version of EventVault")
+        return Copy(path, FileCondition.DAMAGED, why=str(error))
     except OSError as error:
-        return Copy(path, Condition.UNREADABLE, why=f"{path} cannot be read: {error.strerror or error}")
+        return Copy(path, FileCondition.UNREADABLE, why=f"{path} cannot be read: {error.strerror or error}")
     if keys is None:
-        return Copy(path, Condition.GOOD, content)
+        return Copy(path, FileCondition.GOOD, content)
     for key in keys:
         if hmac.compare_digest(content.seal, _seal(content, key)):
-            return Copy(path, Condition.GOOD, content, key=key)
-    return Copy(path, Condition.FOREIGN, content, f"{path} is not sealed with the key of this installation")
+            return Copy(path, FileCondition.GOOD, content, key=key)
+    return Copy(path, FileCondition.FOREIGN, content, f"{path} is not sealed with the key of this installation")
 
 
 def is_newer(path: Path) -> bool:

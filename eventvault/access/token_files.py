@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from eventvault import data_folders, small_files
 from eventvault.access.joining import Joined, join
-from eventvault.access.token_file import Condition, Copy, TokenFile, read_copy, write_copy
+from eventvault.access.token_file import Copy, FileCondition, TokenFile, read_copy, write_copy
 from eventvault.backups.installation_folder import check_unchanged
 from eventvault.backups.installation_key import ensure_key, present_key, read_key
 from eventvault.damage import as_answer
@@ -82,7 +82,7 @@ class TokenFiles:
                 raise TokensTooNew(
                     f"the tokens were not changed: {joined.doubts[0].message}", hint="change them with that version"
                 )
-            if self.read_storage().condition is Condition.UNREADABLE:
+            if self.read_storage().condition is FileCondition.UNREADABLE:
                 raise DiskFailed(
                     f"the tokens were not changed: {joined.doubts[0].message}",
                     hint="let the user of the service read and write that file",
@@ -193,8 +193,8 @@ class TokenFiles:
 
 def _make_room(copy: Copy) -> None:
     """Rename what must not be overwritten. Raises OSError."""
-    if copy.condition is Condition.DAMAGED and is_there(copy.path):
+    if copy.condition is FileCondition.DAMAGED and is_there(copy.path):
         log.warning("%s; it is now %s", copy.why, small_files.quarantine(copy.path))
-    elif copy.condition is Condition.FOREIGN:
+    elif copy.condition is FileCondition.FOREIGN:
         moved = small_files.rename_to_free(copy.path, data_folders.REPLACED_SUFFIX)
         log.warning("%s; it is now %s", copy.why, moved)

@@ -21,7 +21,7 @@ from eventvault.archive.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest
 from eventvault.archive.marks import archive_origin
 from eventvault.archive.progress import Progress, ProgressCounter
 from eventvault.archive.source import OpenArchive, Source, open_archive
-from eventvault.archive.tar_entries import Entry, TarEntries
+from eventvault.archive.tar_entries import TarEntries, TarEntry
 from eventvault.archive.unpacking import Budget, new_folder, unsafe
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
 from eventvault.regular_files import open_file
@@ -128,14 +128,14 @@ class _DatabaseExtractor:
         more = [f"and {self._more_ignored} more"] if self._more_ignored else []
         return ForeignFiles(sorted(database.records), self._ignored + more, source.digest().hex(), about)
 
-    def _check_unique(self, entry: Entry) -> None:
+    def _check_unique(self, entry: TarEntry) -> None:
         """Refuse a second file of the same name. A folder may come twice. Digests of the names take little memory."""
         digest = hashlib.blake2b("/".join(entry.path).encode(), digest_size=16).digest()
         if digest in self._seen and not (self._seen[digest] and entry.folder):
             raise unsafe(self._archive, f"{_shortened(entry.name)} is in it twice")
         self._seen[digest] = entry.folder
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: TarEntry) -> None:
         folder, name = entry.path[:-1], entry.path[-1]
         if entry.path == (layout.MANIFEST_NAME,) and self._read_manifest(entry):
             return
@@ -150,7 +150,7 @@ class _DatabaseExtractor:
         unpacked = self._target / f"place-{len(self._candidates)}"
         return self._candidates.setdefault(folder, _Candidate(folder, unpacked))
 
-    def _write(self, entry: Entry, candidate: _Candidate, name: str) -> None:
+    def _write(self, entry: TarEntry, candidate: _Candidate, name: str) -> None:
         sha256, digest = hashlib.sha256(), blake3()
         candidate.unpacked.mkdir(exist_ok=True)
         with open_file(candidate.unpacked / name, "xb") as file:
@@ -160,7 +160,7 @@ class _DatabaseExtractor:
                 file.write(piece)
         candidate.records[name] = FileRecord(name, entry.size, digest.hexdigest(), sha256.hexdigest())
 
-    def _read_manifest(self, entry: Entry) -> bool:
+    def _read_manifest(self, entry: TarEntry) -> bool:
         """Return True if the entry is the manifest of an archive of ours that somebody repacked."""
         if entry.size > MAX_MANIFEST_BYTES:
             return False

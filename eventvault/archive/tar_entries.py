@@ -31,7 +31,7 @@ _REFUSED = {
 }  # fmt: skip
 
 
-class Entry(NamedTuple):
+class TarEntry(NamedTuple):
     """A file or folder of the tar file. name: as the header has it. path: its parts, without `.`. size: of its content,
     with the holes of a sparse file."""
 
@@ -72,7 +72,7 @@ class TarEntries:
         self._holes = 0
         self._headers = self._entries = self._extensions = 0
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[TarEntry]:
         extended = _Extended()
         while (block := self._next_header()) is not None:
             header = self._parsed(block)
@@ -127,7 +127,7 @@ class TarEntries:
                 raise self._archive.alien("there is no tar file in it") from error
             raise self._source.damaged(str(error)) from error
 
-    def _begin_entry(self, header: tar.TarHeader, block: bytes, extended: _Extended) -> Entry | None:
+    def _begin_entry(self, header: tar.TarHeader, block: bytes, extended: _Extended) -> TarEntry | None:
         """Check the entry and begin its content. Returns None for a volume label."""
         name = extended.sparse_value(b"name")
         shown = self._decode(name or header.name) if name or extended.name is None else extended.name
@@ -144,7 +144,7 @@ class TarEntries:
             raise unsafe(self._archive, f"it has more than {MAX_FILES} entries")
         size = self._begin_sparse(header, block, extended) if header.kind == _SPARSE or extended.sparse else None
         path = self._checked_path(shown, folder=folder)
-        return Entry(shown, path, self._remaining if size is None else size, folder)
+        return TarEntry(shown, path, self._remaining if size is None else size, folder)
 
     def _begin_sparse(self, header: tar.TarHeader, block: bytes, extended: _Extended) -> int:
         """Read the map of a sparse file and return the file's size, for which there must be room."""

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Literal
 import msgspec
 
 from eventvault import data_folders, small_files
-from eventvault.audit.lines import AUDIT, NOTED, NOTHING, Entry, decode_line, digest_of, encode_line, entry_now
+from eventvault.audit.lines import AUDIT, NOTED, NOTHING, AuditEntry, decode_line, digest_of, encode_line, entry_now
 from eventvault.errors import NoSpace, TooBusy
 from eventvault.file_locks import holding
 from eventvault.files import is_there, matching, sync_folder, write_at
@@ -35,7 +35,7 @@ TORN, BROKEN, NOTE_LOST = "torn", "broken", "noteLost"
 """Members of `details` of a line about the audit: what it names."""
 
 
-class Tail(msgspec.Struct, frozen=True):
+class ChainTail(msgspec.Struct, frozen=True):
     """How far the chain goes: so many lines, the last of which has this digest and ends at this offset of the file."""
 
     lines: int = 0
@@ -44,7 +44,7 @@ class Tail(msgspec.Struct, frozen=True):
     end: int = 0
 
 
-class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AuditNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`STORAGE_DIR/audit.json`."""
 
     format: Literal[1]
@@ -54,8 +54,8 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end: int
 
     @property
-    def tail(self) -> Tail:
-        return Tail(self.lines, self.digest, self.file, self.end)
+    def tail(self) -> ChainTail:
+        return ChainTail(self.lines, self.digest, self.file, self.end)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -63,10 +63,10 @@ def files_of(folder: Path) -> list[Path]:
     return matching(folder, PATTERN)
 
 
-def read_note(path: Path) -> Note | None:
+def read_note(path: Path) -> AuditNote | None:
     """Return the note; None if there is none, or a damaged one. Raises OSError."""
     with suppress(FileNotFoundError, small_files.SmallFileDamaged):
-        return small_files.read(path, Note)
+        return small_files.read(path, AuditNote)
     return None
 
 
@@ -81,10 +81,10 @@ class Chain:
         self.folder = backup_dir / data_folders.AUDIT
         self._note = storage_dir / data_folders.AUDIT_NOTE
         self._check = check
-        self._appended: Tail | None = None
+        self._appended: ChainTail | None = None
         """Where this process has written to."""
 
-    def append(self, entries: Sequence[Entry], *, may_be_there: bool = False) -> None:
+    def append(self, entries: Sequence[AuditEntry], *, may_be_there: bool = False) -> None:
         """Append the entries durably, all or none. may_be_there: those that the files have already are passed over.
 
         Raises TooBusy if another process writes; OSError, NoSpace, or what `check` raises.
@@ -114,7 +114,7 @@ class Chain:
                 raise TooBusy(f"another process writes to {self.folder}", hint="two services must not share BACKUP_DIR")
             yield
 
-    def _find_tail(self) -> tuple[Tail, bytes, list[Entry]]:
+    def _find_tail(self) -> tuple[ChainTail, bytes, list[AuditEntry]]:
         """Return where the chain ends, a torn line behind that, and what lines about the audit must name."""
         paths, about_audit = files_of(self.folder), []
         expected = self._appended or self._noted()
@@ -131,15 +131,15 @@ class Chain:
             about_audit.insert(0, _about_audit(TORN, {"line": tail.lines + 1, "bytes": len(torn)}))
         return tail, torn, about_audit
 
-    def _noted(self) -> Tail | None:
-        note = small_files.read_or_quarantine(self._note, Note)
+    def _noted(self) -> ChainTail | None:
+        note = small_files.read_or_quarantine(self._note, AuditNote)
         return None if note is None else note.tail
 
-    def _write(self, tail: Tail, torn: bytes, entries: Sequence[Entry]) -> Tail:
+    def _write(self, tail: ChainTail, torn: bytes, entries: Sequence[AuditEntry]) -> ChainTail:
         """Write the lines and sync them, file by file. What a failing disk took of them is cut off again."""
         if torn:
             tail = self._append_to(tail.file, tail, [b"\n"], torn)
-        months: dict[str, list[Entry]] = {}
+        months: dict[str, list[AuditEntry]] = {}
         name = tail.file
         for entry in entries:
             name = max(name, f"audit-{entry.at[:7]}.jsonl")  # a clock that was set back begins no earlier file
@@ -152,7 +152,7 @@ class Chain:
             tail = self._append_to(name, tail, raw)
         return tail
 
-    def _append_to(self, name: str, tail: Tail, raw: Sequence[bytes], torn: bytes = b"") -> Tail:
+    def _append_to(self, name: str, tail: ChainTail, raw: Sequence[bytes], torn: bytes = b"") -> ChainTail:
         """torn: what the file has behind `tail.end`, and what `raw` completes to a line."""
         path = self.folder / name
         is_new = not is_there(path)
@@ -171,23 +171,23 @@ class Chain:
         if is_new:
             sync_folder(self.folder)
         last = torn + raw[-1]
-        self._appended = Tail(tail.lines + len(raw), digest_of(last), name, offset + sum(map(len, raw)))
+        self._appended = ChainTail(tail.lines + len(raw), digest_of(last), name, offset + sum(map(len, raw)))
         return self._appended
 
-    def _note_tail(self, tail: Tail) -> None:
+    def _note_tail(self, tail: ChainTail) -> None:
         """Where STORAGE_DIR does not take the note, the next one is written with the next line."""
-        note = Note(1, tail.lines, tail.digest, tail.file, tail.end)
+        note = AuditNote(1, tail.lines, tail.digest, tail.file, tail.end)
         try:
             small_files.write(self._note, note, mode=0o600)
         except (OSError, NoSpace) as error:
             log.warning("could not record the end of the audit in %s: %s", self._note, error)
 
 
-def _about_audit(what: str, about: dict[str, Any]) -> Entry:
+def _about_audit(what: str, about: dict[str, Any]) -> AuditEntry:
     return entry_now(operation=secrets.token_hex(8), state=NOTED, action=AUDIT, who=AUDIT, details={what: about})
 
 
-def _is_there(folder: Path, tail: Tail) -> bool:
+def _is_there(folder: Path, tail: ChainTail) -> bool:
     """Return whether the file has, up to this offset, a last line with this digest. Raises OSError."""
     if not tail.lines:
         return True
@@ -212,12 +212,12 @@ def _begin_of_line(file: BinaryIO, end: int) -> int:
     return 0
 
 
-def _before_newest(paths: Sequence[Path]) -> Tail:
+def _before_newest(paths: Sequence[Path]) -> ChainTail:
     """Return a tail from which the newest files are read whole: the very newest may have no line yet."""
-    return Tail(file=paths[-2:][0].name) if paths else Tail()
+    return ChainTail(file=paths[-2:][0].name) if paths else ChainTail()
 
 
-def _follow(paths: Sequence[Path], tail: Tail) -> tuple[Tail, bytes]:
+def _follow(paths: Sequence[Path], tail: ChainTail) -> tuple[ChainTail, bytes]:
     """Return the tail after all lines behind `tail`, and what follows them without a line feed. Raises OSError."""
     newer = [path for path in paths if path.name >= tail.file]
     lines, digest, name, end = tail.lines, tail.digest, tail.file, tail.end
@@ -227,14 +227,14 @@ def _follow(paths: Sequence[Path], tail: Tail) -> tuple[Tail, bytes]:
             file.seek(end)
             for raw in file:
                 if not raw.endswith(b"\n") and path is newer[-1]:
-                    return Tail(lines, digest, name, end), raw
+                    return ChainTail(lines, digest, name, end), raw
                 line = decode_line(raw)
                 lines = lines + 1 if line is None else line.line
                 digest, end = digest_of(raw), end + len(raw)
-    return Tail(lines, digest, name, end), b""
+    return ChainTail(lines, digest, name, end), b""
 
 
-def _newest_lines(paths: Sequence[Path]) -> Iterator[Entry]:
+def _newest_lines(paths: Sequence[Path]) -> Iterator[AuditEntry]:
     for path in paths[-2:]:
         with open_file(path) as file:
             for raw in file:

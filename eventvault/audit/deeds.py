@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventvault import data_folders
-from eventvault.audit.lines import BEGUN, CANCELLED, DONE, ENDED, FAILED, INTERRUPTED, NOTED, Entry, entry_now
+from eventvault.audit.lines import BEGUN, CANCELLED, DONE, ENDED, FAILED, INTERRUPTED, NOTED, AuditEntry, entry_now
 from eventvault.audit.waiting import WaitingEntries
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import Cancelled, EventVaultError, OperationCancelled, StoreStopping
 
 log = logging.getLogger("BackupManager")
 
-Write = Callable[[Entry], None]
+Write = Callable[[AuditEntry], None]
 """Writes an entry. Never raises, and takes no longer than a deed may wait."""
 
 
-class Outcome(NamedTuple):
+class DeedResult(NamedTuple):
     """The result of a deed that failed, and the code of the error: its message may quote what a client sent."""
 
     result: str
@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
 class Deed:
     """A deed that was begun. results: what its last entry shall say besides the result."""
 
-    def __init__(self, write: Write, begun: Entry) -> None:
+    def __init__(self, write: Write, begun: AuditEntry) -> None:
         self.begun = begun
         self.results: dict[str, Any] = {}
         self._write = write
@@ -63,7 +63,7 @@ class Deeds:
 
     def __init__(self, write: Write = lambda _: None) -> None:
         self.write = write
-        self._tries: dict[str, Outcome] = {}
+        self._tries: dict[str, DeedResult] = {}
         """Operation → what its newest try came to, of those that are tried again until they succeed."""
 
     def begin(
@@ -145,7 +145,7 @@ def deeds_through(note: Write, storage_dir: Path) -> Deeds:
     """
     waiting = WaitingEntries(storage_dir / data_folders.AUDIT_WAITING)
 
-    def write(entry: Entry) -> None:
+    def write(entry: AuditEntry) -> None:
         try:
             note(entry)
         except EventVaultError:
@@ -157,19 +157,19 @@ def deeds_through(note: Write, storage_dir: Path) -> Deeds:
     return Deeds(write)
 
 
-def outcome_of(error: BaseException) -> Outcome:
+def outcome_of(error: BaseException) -> DeedResult:
     if isinstance(error, OperationCancelled):
-        return Outcome(CANCELLED, error.code)
+        return DeedResult(CANCELLED, error.code)
     if isinstance(error, Cancelled | StoreStopping):
-        return Outcome(INTERRUPTED, error.code)
+        return DeedResult(INTERRUPTED, error.code)
     if isinstance(error, SYSTEM_ERRORS):
         error = as_answer("it", error)
-    return Outcome(FAILED, error.code if isinstance(error, EventVaultError) else EventVaultError.code)
+    return DeedResult(FAILED, error.code if isinstance(error, EventVaultError) else EventVaultError.code)
 
 
 def _entry(
     state: str, action: str, who: str, target: str | None, operation: str, details: Mapping[str, Any] | None
-) -> Entry:
+) -> AuditEntry:
     return entry_now(
         operation=operation or secrets.token_hex(8),
         state=state,

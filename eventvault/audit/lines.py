@@ -25,7 +25,7 @@ AUDIT = "audit"
 """`action` of a line about the audit itself."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of a deed. at: RFC 3339. operation: joins the two entries of a deed. result: of one that ended.
 
     who: the name of a token, or `open`, `shell`, `schedule`, `start`. target: what the deed is about.
@@ -46,17 +46,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.at, self.operation, self.state, self.action
 
 
-class Line(Entry, frozen=True, kw_only=True, omit_defaults=True):
+class AuditLine(AuditEntry, frozen=True, kw_only=True, omit_defaults=True):
     """An entry with its place in the chain. previous: the SHA-256 of the line before, with its line feed."""
 
     line: int
     previous: str
 
 
-def entry_now(**members: Any) -> Entry:
+def entry_now(**members: Any) -> AuditEntry:
     """Return an entry of this moment. Its texts are made fit for a line, bounded, and have no token."""
     texts = {name: _text(value) for name, value in members.items() if isinstance(value, str)}
-    entry = Entry(**{"at": clock.format_microseconds(clock.now()), **members, **texts})
+    entry = AuditEntry(**{"at": clock.format_microseconds(clock.now()), **members, **texts})
     details = encodable(entry.details)
     try:
         encoded = msgspec.json.encode(details)
@@ -66,17 +66,17 @@ def entry_now(**members: Any) -> Entry:
     return msgspec.structs.replace(entry, details=details if size <= MAX_BYTES else {"omittedBytes": size})
 
 
-def encode_line(entry: Entry, number: int, previous: str) -> bytes:
+def encode_line(entry: AuditEntry, number: int, previous: str) -> bytes:
     members = msgspec.to_builtins(entry)
     return msgspec.json.encode({"line": number, **members, "previous": previous}) + b"\n"
 
 
-def decode_line(raw: bytes) -> Line | None:
+def decode_line(raw: bytes) -> AuditLine | None:
     """Return the line; None if this is none."""
     if not raw.endswith(b"\n"):
         return None
     try:
-        return msgspec.json.decode(raw, type=Line)
+        return msgspec.json.decode(raw, type=AuditLine)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from eventvault import data_folders
 from eventvault.audit.chain import Chain
-from eventvault.audit.lines import Entry
+from eventvault.audit.lines import AuditEntry
 from eventvault.audit.waiting import WaitingEntries
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import BackupsChanged, EventVaultError, TooBusy
@@ -35,7 +35,7 @@ _IDLE_SECONDS = 10.0
 
 @dataclass
 class _Item:
-    entry: Entry
+    entry: AuditEntry
     written: threading.Event = field(default_factory=threading.Event)
 
 
@@ -47,7 +47,7 @@ class AuditLog:
         self.waiting = WaitingEntries(storage_dir / data_folders.AUDIT_WAITING)
         self._changed = threading.Condition()
         self._queue: deque[_Item] = deque()
-        self._in_memory: deque[Entry] = deque(maxlen=MAX_IN_MEMORY)
+        self._in_memory: deque[AuditEntry] = deque(maxlen=MAX_IN_MEMORY)
         """Entries that neither folder takes. Beyond MAX_IN_MEMORY the oldest are lost."""
         self._thread: threading.Thread | None = None
         self._busy_since: float | None = None
@@ -55,7 +55,7 @@ class AuditLog:
         self._is_stopping = False
         self._failure: EventVaultError | None = None
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: AuditEntry) -> None:
         """Note an entry. It is on a disk when this returns, unless no disk takes it. Never raises."""
         item = _Item(entry)
         if self._is_stuck() or not self._enqueue(item):
@@ -177,7 +177,7 @@ class AuditLog:
         for item in items:
             self._postpone(item.entry)
 
-    def _postpone(self, entry: Entry) -> None:
+    def _postpone(self, entry: AuditEntry) -> None:
         try:
             self.waiting.append(entry)
         except (EventVaultError, *SYSTEM_ERRORS) as error:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import msgspec
 
 from eventvault.audit.chain import files_of
-from eventvault.audit.lines import BEGUN, ENDED, Entry, Line, decode_line
+from eventvault.audit.lines import BEGUN, ENDED, AuditEntry, AuditLine, decode_line
 from eventvault.regular_files import open_file
 
 PAGE = 100
@@ -22,13 +22,13 @@ _NEAR_BYTES = 2**16
 class AuditPage(msgspec.Struct, frozen=True):
     """Lines, oldest first. last: the number of the newest line; 0 if there is none."""
 
-    lines: list[Line]
+    lines: list[AuditLine]
     last: int
 
 
 def read_page(folder: Path, after: int, limit: int) -> AuditPage:
     """Return the lines behind line `after`; damaged ones are not shown, a verification names them. Raises OSError."""
-    found: list[Line] = []
+    found: list[AuditLine] = []
     paths = files_of(folder)
     for path in paths[_first_file(paths, after) :]:
         for line in _lines_after(path, after):
@@ -38,9 +38,9 @@ def read_page(folder: Path, after: int, limit: int) -> AuditPage:
     return AuditPage(found, _last_number(paths))
 
 
-def unfinished(folder: Path) -> list[Entry]:
+def unfinished(folder: Path) -> list[AuditEntry]:
     """Return the entries of deeds that were begun and have no end, in the two newest files. Raises OSError."""
-    begun: dict[str, Entry] = {}
+    begun: dict[str, AuditEntry] = {}
     for path in files_of(folder)[-2:]:
         for line in _lines_after(path, 0):
             if line.state == BEGUN:
@@ -78,7 +78,7 @@ def _last_number(paths: Sequence[Path]) -> int:
     return 0
 
 
-def _lines_after(path: Path, after: int) -> Iterator[Line]:
+def _lines_after(path: Path, after: int) -> Iterator[AuditLine]:
     with open_file(path) as file:
         low, high = 0, os.fstat(file.fileno()).st_size
         while high - low > _NEAR_BYTES:
@@ -101,11 +101,11 @@ def _seek_line(file: BinaryIO, offset: int) -> None:
         file.readline()
 
 
-def _next_line(file: BinaryIO) -> Line | None:
+def _next_line(file: BinaryIO) -> AuditLine | None:
     return next(_rest(file), None)
 
 
-def _rest(file: BinaryIO) -> Iterator[Line]:
+def _rest(file: BinaryIO) -> Iterator[AuditLine]:
     for raw in iter(file.readline, b""):
         line = decode_line(raw)
         if line is not None:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import msgspec
 
 from eventvault import data_folders
-from eventvault.audit.chain import BROKEN, TORN, Note, files_of, read_note
-from eventvault.audit.lines import AUDIT, NOTHING, Line, decode_line, digest_of
+from eventvault.audit.chain import BROKEN, TORN, AuditNote, files_of, read_note
+from eventvault.audit.lines import AUDIT, NOTHING, AuditLine, decode_line, digest_of
 from eventvault.audit.waiting import WaitingEntries
 from eventvault.regular_files import open_file
 
@@ -72,7 +72,7 @@ def _places(paths: list[Path]) -> Iterator[_Place]:
 class _Walk:
     """Goes through the lines in their order. note: of the end of the chain, None if there is none."""
 
-    def __init__(self, note: Note | None) -> None:
+    def __init__(self, note: AuditNote | None) -> None:
         self.lines = 0
         self.torn: _Place | None = None
         """The last line, if it has no end."""
@@ -111,7 +111,7 @@ class _Walk:
         self._garbled = place
         self.lines += 1
 
-    def _check(self, line: Line, place: _Place) -> None:
+    def _check(self, line: AuditLine, place: _Place) -> None:
         garbled, self._garbled = self._garbled, None
         if garbled is not None and (
             line.previous != self._digest or line.line != self.lines + 1 or not _names(line, TORN)
@@ -132,11 +132,11 @@ class _Walk:
             raise _Bad(f"line {self.lines}, {place}, was changed: STORAGE_DIR has another digest of it")
 
 
-def _names(line: Line, what: str) -> bool:
+def _names(line: AuditLine, what: str) -> bool:
     return line.action == AUDIT and what in line.details
 
 
-def _describe_broken(line: Line) -> str:
+def _describe_broken(line: AuditLine) -> str:
     about = line.details[BROKEN]
     expected, found = about["expected"]["lines"], about["found"]["lines"]
     if found < expected:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventvault.audit.lines import AUDIT, NOTED, Entry, entry_now
+from eventvault.audit.lines import AUDIT, NOTED, AuditEntry, entry_now
 from eventvault.errors import TooBusy
 from eventvault.file_locks import lock_range
 from eventvault.files import names_open_file, read_at, take_name, write_at
@@ -32,10 +32,10 @@ class WaitingEntries:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._named: dict[bytes, Entry] = {}
+        self._named: dict[bytes, AuditEntry] = {}
         """What names each damaged line that was not dropped yet: one that is read again is the same entry."""
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: AuditEntry) -> None:
         """Append an entry durably. Raises TooBusy or OSError."""
         with self._locked(os.O_RDWR | os.O_CREAT) as handle:
             size = os.fstat(handle).st_size
@@ -57,7 +57,7 @@ class WaitingEntries:
         except FileNotFoundError:
             return 0
 
-    def read(self, max_bytes: int = 2**22) -> tuple[list[Entry], int]:
+    def read(self, max_bytes: int = 2**22) -> tuple[list[AuditEntry], int]:
         """Return the oldest entries, and the offset behind them, for `drop`. Raises TooBusy or OSError.
 
         An entry that was damaged, or of which a killed process wrote a part, becomes one that says so.
@@ -71,7 +71,7 @@ class WaitingEntries:
         end = len(content) if whole else content.rfind(b"\n") + 1 or len(content)
         return [self._entry_of(raw) for raw in content[:end].splitlines() if raw], end
 
-    def _entry_of(self, raw: bytes) -> Entry:
+    def _entry_of(self, raw: bytes) -> AuditEntry:
         return _decode(raw) or self._named.setdefault(raw, _about_damaged(raw))
 
     def drop(self, end: int) -> None:
@@ -108,14 +108,14 @@ class WaitingEntries:
         raise TooBusy(f"another process holds {self._path}", hint="try again in a moment")
 
 
-def _decode(raw: bytes) -> Entry | None:
+def _decode(raw: bytes) -> AuditEntry | None:
     checked = SHA256.check(raw)
     try:
-        return msgspec.json.decode(raw if checked is None else checked, type=Entry)
+        return msgspec.json.decode(raw if checked is None else checked, type=AuditEntry)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
 
 
-def _about_damaged(raw: bytes) -> Entry:
+def _about_damaged(raw: bytes) -> AuditEntry:
     about = {"bytes": len(raw), "text": raw[:_MAX_TEXT].decode(errors="replace")}
     return entry_now(operation=secrets.token_hex(8), state=NOTED, action=AUDIT, who=AUDIT, details={DAMAGED: about})

@@ -26,7 +26,7 @@ _failed: dict[Path, str] = {}
 """The table of each folder that could not be read. It is tried first: then a database is not read whole each second."""
 
 
-class Unreadable(NamedTuple):
+class UnreadableRange(NamedTuple):
     """A range of a table's bytes that cannot be read, and the system's reason."""
 
     offset: int
@@ -67,7 +67,7 @@ def check_readable(folder: Path) -> None:
     _failed.pop(folder, None)
 
 
-def unreadable_ranges(table: Path) -> Generator[Unreadable]:
+def unreadable_ranges(table: Path) -> Generator[UnreadableRange]:
     """Yield the parts of a table that cannot be read, in pages. Raises OSError if it cannot even be opened."""
     handle = open_handle(table)
     try:
@@ -97,11 +97,11 @@ def copy_readable(table: Path, target: Path) -> bool:
     return True
 
 
-def _unreadable_pages(handle: int, start: int, end: int) -> Iterator[Unreadable]:
+def _unreadable_pages(handle: int, start: int, end: int) -> Iterator[UnreadableRange]:
     for offset in range(start, end, _PAGE):
         error = _error_at(handle, offset, _PAGE)
         if error is not None:
-            yield Unreadable(offset, min(_PAGE, end - offset), os.strerror(error.errno or errno.EIO))
+            yield UnreadableRange(offset, min(_PAGE, end - offset), os.strerror(error.errno or errno.EIO))
 
 
 def _error_at(handle: int, offset: int, count: int) -> OSError | None:

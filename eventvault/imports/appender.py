@@ -21,7 +21,7 @@ END_SECONDS = 120.0
 """How long the end waits for an append that has begun: as long as one is tried again while the store is away."""
 
 
-class Appended(NamedTuple):
+class AppendedBatch(NamedTuple):
     """records: of the batch. drafts: of them. result: None if the batch had no draft."""
 
     records: Sequence[ImportRecord]
@@ -36,7 +36,7 @@ class Appender:
         self._append = append
         self._queue: queue.Queue[tuple[Sequence[ImportRecord], Drafts] | None] = queue.Queue(1)
         """None: no batch follows."""
-        self._done: deque[Appended] = deque()
+        self._done: deque[AppendedBatch] = deque()
         self._failure: BaseException | None = None
         self._dropped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="append", daemon=True)
@@ -53,12 +53,12 @@ class Appender:
         """Have a batch appended, once there is room for it. Raises what an append has raised."""
         self._put((records, drafts))
 
-    def done(self) -> Iterator[Appended]:
+    def done(self) -> Iterator[AppendedBatch]:
         """Yield the batches that were appended meanwhile."""
         while self._done:
             yield self._done.popleft()
 
-    def finish(self) -> Iterator[Appended]:
+    def finish(self) -> Iterator[AppendedBatch]:
         """Yield the remaining batches as they are appended. Raises what an append has raised."""
         self._put(None)
         while self._thread.is_alive():
@@ -86,6 +86,6 @@ class Appender:
                     return
                 records, drafts = batch
                 result = self._append(drafts.drafts) if drafts.drafts else None
-                self._done.append(Appended(records, drafts, result))
+                self._done.append(AppendedBatch(records, drafts, result))
         except BaseException as error:  # noqa: BLE001  # the caller raises it
             self._failure = error

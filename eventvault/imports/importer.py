@@ -19,12 +19,12 @@ import msgspec
 from eventvault.database.values import AppendResult, Page, ScanQuery
 from eventvault.errors import EventDiffers, EventVaultError, InvalidInput, RestoreRunning
 from eventvault.events.event import EventDraft
-from eventvault.imports.appender import Appended, Appender
+from eventvault.imports.appender import AppendedBatch, Appender
 from eventvault.imports.drafts import drafts_of
 from eventvault.imports.notes import ImportNote, Notes
 from eventvault.imports.reading import Form
 from eventvault.imports.record import ImportRecord
-from eventvault.imports.rejects import Kind, Rejected, RejectsFile, Tally
+from eventvault.imports.rejects import Rejected, RejectKind, RejectsFile, Tally
 
 BATCH_RECORDS = 5000
 BATCH_BYTES = 4 * 2**20
@@ -33,7 +33,7 @@ NOTE_SECONDS = 1.0
 _DIFFERS = "an event of this source and id is there, with other content"
 
 
-class Present(Protocol):
+class ImportTarget(Protocol):
     """The part of the store that events are imported into."""
 
     def append(self, drafts: Sequence[EventDraft]) -> AppendResult: ...
@@ -65,7 +65,7 @@ class Imported(msgspec.Struct, frozen=True):
     new: int
     already: int
     rejected: int
-    kinds: list[Kind]
+    kinds: list[RejectKind]
     resumed: int
     broken: str | None
 
@@ -81,7 +81,7 @@ class Importer:
     """
 
     def __init__(
-        self, present: Present, notes: Notes, source: Input, rejects: Path | None, report: Callable[[int], None]
+        self, present: ImportTarget, notes: Notes, source: Input, rejects: Path | None, report: Callable[[int], None]
     ) -> None:
         self._present = present
         self._notes = notes
@@ -198,7 +198,7 @@ class Importer:
                 self._note(ended=False)
             raise
 
-    def _settle(self, appended: Iterator[Appended]) -> None:
+    def _settle(self, appended: Iterator[AppendedBatch]) -> None:
         """Count what is on disk, and write down what was rejected."""
         for batch in appended:
             self._is_settled = False
@@ -208,7 +208,7 @@ class Importer:
             if time.monotonic() - self._noted >= NOTE_SECONDS:
                 self._note(ended=False)
 
-    def _count(self, batch: Appended) -> None:
+    def _count(self, batch: AppendedBatch) -> None:
         refused = list(batch.drafts.rejected)
         for record, result in zip(batch.drafts.records, batch.result.results if batch.result else (), strict=True):
             if result.differs:

@@ -15,7 +15,7 @@ _ENDS = (b"\n", b"\r")
 _BLANK = b" \t\r\n"
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
+class InputLine(msgspec.Struct, frozen=True, gc=False):
     """text: with its end; of a line that is too long, its beginning. size: of the whole. digest: of one too long."""
 
     number: int
@@ -24,7 +24,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     digest: str = ""
 
 
-def split(chunks: Iterable[bytes], longest: int) -> Iterator[Line]:
+def split(chunks: Iterable[bytes], longest: int) -> Iterator[InputLine]:
     """Yield the lines. longest: lines with more bytes are not held."""
     number, begun = 0, _Begun(longest)
     held = b""
@@ -40,7 +40,7 @@ def split(chunks: Iterable[bytes], longest: int) -> Iterator[Line]:
                 begun.add(text)
                 yield begun.end(number)
             else:
-                yield Line(number, text, len(text))
+                yield InputLine(number, text, len(text))
     if held:
         begun.add(held)
     if begun.size:
@@ -71,14 +71,16 @@ class _Begun:
             self._digest.update(text)
             self._parts = [text[:SHOWN_BYTES]]
 
-    def end(self, number: int) -> Line:
+    def end(self, number: int) -> InputLine:
         digest = self._digest.hexdigest() if self.size > self._longest else ""
-        line = Line(number, b"".join(self._parts), self.size, digest)
+        line = InputLine(number, b"".join(self._parts), self.size, digest)
         self._clear()
         return line
 
 
-def records_of_lines(lines: Iterable[Line], longest: int, broken: Callable[[], str | None]) -> Iterator[ImportRecord]:
+def records_of_lines(
+    lines: Iterable[InputLine], longest: int, broken: Callable[[], str | None]
+) -> Iterator[ImportRecord]:
     """Yield a record for each line that is not blank. broken: why the text ended too early, once it has ended."""
     for line in lines:
         number, text = line.number, line.text

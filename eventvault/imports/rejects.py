@@ -36,7 +36,7 @@ class Rejected(msgspec.Struct, frozen=True):
     error: str
 
 
-class Kind(msgspec.Struct):
+class RejectKind(msgspec.Struct):
     """Rejects with the same reason. line: the first of them. count: how many."""
 
     line: int
@@ -50,7 +50,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.count = 0
-        self._kinds: dict[tuple[str, str], Kind] = {}
+        self._kinds: dict[tuple[str, str], RejectKind] = {}
 
     def add(self, rejected: Sequence[Rejected]) -> None:
         for each in rejected:
@@ -58,11 +58,11 @@ class Tally:
             key = (each.code, _VARIES.sub("", each.error))
             if key not in self._kinds and len(self._kinds) == MAX_KINDS:
                 continue
-            kind = self._kinds.setdefault(key, Kind(each.record.line, each.code, each.error))
+            kind = self._kinds.setdefault(key, RejectKind(each.record.line, each.code, each.error))
             kind.count += 1
 
     @property
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[RejectKind]:
         return list(self._kinds.values())
 
 

@@ -15,7 +15,7 @@ import orjson
 
 from eventvault.errors import EventVaultError, InvalidInput, MalformedInput
 from eventvault.imports import mapping as mappings
-from eventvault.imports.lines import Line, cut_off, too_long
+from eventvault.imports.lines import InputLine, cut_off, too_long
 from eventvault.imports.mapping import Field, Mapping, value_of
 from eventvault.imports.record import SHOWN_BYTES, ImportRecord
 
@@ -36,7 +36,7 @@ class _TooLong(Exception):
 
 
 def records_of_table(
-    lines: Iterable[Line],
+    lines: Iterable[InputLine],
     longest: int,
     broken: Callable[[], str | None],
     mapping: Mapping | None = None,
@@ -105,7 +105,7 @@ def _event(row: Sequence[str], columns: int, cells: Sequence[_Cells]) -> tuple[b
         return b"", error
 
 
-def _delimiter_of(first: Line) -> str:
+def _delimiter_of(first: InputLine) -> str:
     header = first.text.decode(errors=_LONE)
     return max(DELIMITERS, key=header.count)
 
@@ -149,10 +149,10 @@ def _json(row: Sequence[str], cells: Sequence[_Cells]) -> bytes:
 class _Feed:
     """The lines for `csv.reader`, which may be read again. size: bytes of the present row."""
 
-    def __init__(self, lines: Iterable[Line], longest: int) -> None:
+    def __init__(self, lines: Iterable[InputLine], longest: int) -> None:
         self._lines = iter(lines)
-        self._again: deque[Line] = deque()
-        self._row: list[Line] = []
+        self._again: deque[InputLine] = deque()
+        self._row: list[InputLine] = []
         self.longest = longest
         self.size = 0
 
@@ -169,7 +169,7 @@ class _Feed:
             raise _TooLong
         return line.text.decode(errors=_LONE)
 
-    def peek(self) -> Line | None:
+    def peek(self) -> InputLine | None:
         """Return the first line that is not blank, which is the next one."""
         for line in self._lines:
             if line.text.strip():

@@ -24,7 +24,7 @@ from eventvault.errors import InvalidSettings, KafkaRefused
 from eventvault.files import FileIdentity
 from eventvault.kafka import config, connection, hidden, refusals
 from eventvault.kafka.refusals import Refusal
-from eventvault.kafka.waits import ClockWatch, Repeated
+from eventvault.kafka.waits import ClockSetBack, Repeated
 from eventvault.settings import Settings
 
 log = logging.getLogger("KafkaMonitor")
@@ -149,7 +149,7 @@ class WatchedProducer(Producer):
         self._probe = refusals.probe_of(properties)
         self._on_error = on_error
         self._look_at = self._look_until = 0.0
-        self._clock = ClockWatch()
+        self._clock = ClockSetBack()
         self._errors = errors = _no_errors()
         super().__init__({**properties, "error_cb": errors.append})
 

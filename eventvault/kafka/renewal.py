@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError
 
 from eventvault.kafka import refusals
 from eventvault.kafka.refusals import Probe, Refusal
-from eventvault.kafka.waits import ClockWatch
+from eventvault.kafka.waits import ClockSetBack
 
 RENEW_SECONDS = 60.0
 """How old a client is at least before it is made anew: the other brokers are interrupted by that."""
@@ -33,7 +33,7 @@ class Renewal:
         self.has_read = False
         self._probe = probe
         self._made_at = time.monotonic()
-        self._clock = ClockWatch()
+        self._clock = ClockSetBack()
 
     def note(self, error: KafkaError) -> Refusal | None:
         """Return why a broker refuses the client, if the error says so and a new client may not be refused."""

@@ -60,7 +60,7 @@ def begun(call: Callable[[], _T]) -> Future[_T]:
     return answer
 
 
-class ClockWatch:
+class ClockSetBack:
     """Tells whether the system clock was set back since a client was made."""
 
     def __init__(self) -> None:

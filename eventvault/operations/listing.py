@@ -16,7 +16,7 @@ MAX_OPERATIONS = 10_000
 """How long, and how many, operations are listed."""
 
 
-class Summary(NamedTuple):
+class OperationSummary(NamedTuple):
     """An operation, in the order of the list."""
 
     started_at: int
@@ -30,16 +30,16 @@ class Listing:
     """The operations that do not run. Not safe for many threads: its user has a lock."""
 
     def __init__(self) -> None:
-        self._by_id: dict[str, Summary] = {}
-        self._oldest_first: list[Summary] = []
+        self._by_id: dict[str, OperationSummary] = {}
+        self._oldest_first: list[OperationSummary] = []
 
     def __contains__(self, operation_id: object) -> bool:
         return operation_id in self._by_id
 
-    def __iter__(self) -> Iterator[Summary]:
+    def __iter__(self) -> Iterator[OperationSummary]:
         return iter(self._oldest_first)
 
-    def enter(self, summary: Summary) -> None:
+    def enter(self, summary: OperationSummary) -> None:
         self.remove(summary.id)
         self._by_id[summary.id] = summary
         bisect.insort(self._oldest_first, summary)
@@ -49,7 +49,7 @@ class Listing:
         if summary is not None:
             del self._oldest_first[bisect.bisect_left(self._oldest_first, summary)]
 
-    def matching(self, query: OperationQuery, alive: Iterable[Summary]) -> list[Summary]:
+    def matching(self, query: OperationQuery, alive: Iterable[OperationSummary]) -> list[OperationSummary]:
         """Return one page, newest first. alive: those that run. Raises InvalidInput if `before` names none."""
         running = sorted(alive, reverse=True)
         bound = None if query.before is None else self._bound(query.before, running)
@@ -73,7 +73,7 @@ class Listing:
             self.remove(operation_id)
         return expired
 
-    def _bound(self, before: str, running: list[Summary]) -> tuple[int, str]:
+    def _bound(self, before: str, running: list[OperationSummary]) -> tuple[int, str]:
         summary = self._by_id.get(before) or next((one for one in running if one.id == before), None)
         if summary is None:
             raise InvalidInput(

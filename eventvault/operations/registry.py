@@ -46,7 +46,7 @@ from eventvault.operations.entry import (
     running_entry,
     unknown_operation,
 )
-from eventvault.operations.listing import Listing, Summary
+from eventvault.operations.listing import Listing, OperationSummary
 from eventvault.operations.operation import Operation, working_on
 from eventvault.operations.records import (
     CANCELLED,
@@ -109,9 +109,11 @@ class _Attempt:
     writing: Turn = field(default_factory=lambda: Turn("record of the operation"))
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> OperationSummary:
         state = QUEUED if self.operation.is_queued else RUNNING
-        return Summary(self.record.started_at, self.operation.id, self.record.kind, state, self.record.started_by)
+        return OperationSummary(
+            self.record.started_at, self.operation.id, self.record.kind, state, self.record.started_by
+        )
 
 
 class OperationRegistry:
@@ -494,7 +496,7 @@ class OperationRegistry:
             if self._awaiting.pop(operation_id, None) is not None:
                 self._ended.enter(_summary_of(operation_id, record))
 
-    def _alive(self) -> list[Summary]:
+    def _alive(self) -> list[OperationSummary]:
         running = [attempt.summary for attempt in self._running.values() if attempt.record.kind]
         return [*running, *(_summary_of(key, record)._replace(state=QUEUED) for key, record in self._awaiting.items())]
 
@@ -518,8 +520,8 @@ class OperationRegistry:
             self._records.remove(operation_id)
 
 
-def _summary_of(operation_id: str, record: OperationRecord) -> Summary:
-    return Summary(record.started_at, operation_id, record.kind, record.state, record.started_by)
+def _summary_of(operation_id: str, record: OperationRecord) -> OperationSummary:
+    return OperationSummary(record.started_at, operation_id, record.kind, record.state, record.started_by)
 
 
 def _continued(record: OperationRecord, earlier: OperationRecord) -> OperationRecord:

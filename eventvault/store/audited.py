@@ -8,7 +8,7 @@ from typing import Any
 from eventvault import __version__, clock
 from eventvault import settings as all_settings
 from eventvault.audit.deeds import Deed
-from eventvault.audit.lines import CANCELLED, DONE, FAILED, INTERRUPTED, Entry
+from eventvault.audit.lines import CANCELLED, DONE, FAILED, INTERRUPTED, AuditEntry
 from eventvault.audit.log import AuditLog
 from eventvault.audit.reading import unfinished
 from eventvault.operations.caller import START
@@ -75,7 +75,7 @@ class AuditOfStore:
             start.end(INTERRUPTED)
         return self._deeds.begin("stop", START) if self._is_service else None
 
-    def _unfinished(self) -> list[Entry]:
+    def _unfinished(self) -> list[AuditEntry]:
         try:
             begun = unfinished(self._audit.chain.folder)
         except OSError as error:
@@ -83,7 +83,7 @@ class AuditOfStore:
             return []
         return [entry for entry in begun if entry.at < self._begun_at]
 
-    def _result_of(self, entry: Entry) -> str | None:
+    def _result_of(self, entry: AuditEntry) -> str | None:
         """Return what became of a deed; None if it goes on."""
         if entry.action == DOWNLOAD or STREAMED in entry.details:
             return INTERRUPTED if self._service_starts else None

@@ -14,7 +14,7 @@ from click.testing import Result
 from flask.testing import FlaskClient
 
 from eventvault.audit.chain import files_of
-from eventvault.audit.lines import Line
+from eventvault.audit.lines import AuditLine
 from eventvault.audit.reading import AuditPage
 from eventvault.operations.caller import Caller, calling
 from eventvault.settings import Settings
@@ -184,9 +184,9 @@ def test_show_takes_what_is_wanted(audit: Command, arguments: list[str], actions
 def test_show_says_that_a_deed_was_begun_again_as_a_store_was_killed(
     audit: Command, service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def line(number: int, state: str, result: str | None = None) -> Line:
+    def line(number: int, state: str, result: str | None = None) -> AuditLine:
         deed = {"operation": "ab12", "action": "restore", "who": "cron", "at": "2026-11-29T17:00:00.000000Z"}
-        return Line(line=number, previous="0" * 64, state=state, result=result, **deed)
+        return AuditLine(line=number, previous="0" * 64, state=state, result=result, **deed)
 
     lines = [line(1, "begun"), line(2, "begun"), line(3, "ended", "done")]
     monkeypatch.setattr(service, "read_audit", lambda after, limit: AuditPage(lines[after : after + limit], 3))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from app.cli.command_table import COMMANDS, Entry, Noun
+from app.cli.command_table import COMMANDS, CommandEntry, Noun
 from app.cli.commands import command
 from app.cli.group import Deferred
 from eventvault import __version__
@@ -28,7 +28,7 @@ HEAVY = {
 }  # fmt: skip
 
 
-def entries() -> Iterator[tuple[str, Entry]]:
+def entries() -> Iterator[tuple[str, CommandEntry]]:
     for name, each in COMMANDS.items():
         if isinstance(each, Noun):
             yield from ((f"{name} {verb}", entry) for verb, entry in each.verbs.items())
@@ -43,7 +43,7 @@ def test_the_entry_points_are_those_of_the_table() -> None:
 
 
 @pytest.mark.parametrize(("name", "entry"), [pytest.param(*each, id=each[0]) for each in entries()])
-def test_each_command_of_the_table_is_there_and_says_what_it_does(name: str, entry: Entry) -> None:
+def test_each_command_of_the_table_is_there_and_says_what_it_does(name: str, entry: CommandEntry) -> None:
     loaded = Deferred(name, entry.where, entry.summary).loaded()
     assert loaded.name == name.split()[-1]
     assert entry.summary.endswith((".", ")"))

@@ -14,7 +14,7 @@ import pytest
 
 from app.cli import text
 from app.cli.doctor.checks import CHECKS, all_lines
-from app.cli.doctor.line import Line
+from app.cli.doctor.line import DoctorLine
 from app.cli.doctor.mends import MENDS, mend_of
 from app.cli.doctor.report import report
 from app.error_codes import ANSWERS, PROBLEMS
@@ -135,7 +135,7 @@ def facts(**more: Any) -> Facts:
     return Facts(**{**found, **more})
 
 
-def lines_of(found: Facts, *names: str) -> list[Line]:
+def lines_of(found: Facts, *names: str) -> list[DoctorLine]:
     return [line for line in all_lines(found, TIMES) if not names or line.name in names]
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from app.cli.connection import Connection
 from app.cli.root import root
-from eventvault.audit.lines import Line
+from eventvault.audit.lines import AuditLine
 from eventvault.database.values import ScanQuery
 from eventvault.errors import NoSpace
 from eventvault.restore.values import Moment
@@ -259,7 +259,7 @@ def test_an_export_replaces_a_file_only_if_it_is_asked_to(orders: Events) -> Non
     assert [path.name for path in Path().iterdir()] == ["a"]
 
 
-def exports(service: StoreService) -> list[Line]:
+def exports(service: StoreService) -> list[AuditLine]:
     return [line for line in service.read_audit(limit=1000).lines if line.action == "export"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventvault.audit.lines import Line, entry_now
+from eventvault.audit.lines import AuditLine, entry_now
 from eventvault.errors import BackupNotFound, EventVaultError
 from eventvault.operations.caller import Caller, calling
 from eventvault.restore.values import Moment
@@ -13,7 +13,7 @@ from tests.contract.events import drafts
 from tests.contract.test_operations import begun, ended
 
 
-def newest(store: Store, action: str) -> tuple[Line, Line]:
+def newest(store: Store, action: str) -> tuple[AuditLine, AuditLine]:
     """Both lines of the newest deed of this kind."""
     lines, after = [], 0
     while page := store.read_audit(after=after, limit=1000).lines:

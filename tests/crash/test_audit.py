@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.audit.lines import Line
+from eventvault.audit.lines import AuditLine
 from eventvault.audit.reading import unfinished
 from eventvault.errors import EventVaultError
 from eventvault.restore.values import Moment
@@ -61,8 +61,8 @@ def test_no_entry_that_was_written_is_lost(tmp_path: Path, seeded: random.Random
     assert audit.verify().bad is None
 
 
-def lines_of(store: Store) -> list[Line]:
-    found: list[Line] = []
+def lines_of(store: Store) -> list[AuditLine]:
+    found: list[AuditLine] = []
     while page := store.read_audit(after=found[-1].line if found else 0, limit=1000).lines:
         found += page
     return found

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventvault import clock
-from eventvault.clock_guard import MAX_LEAD, MAX_LEAD_AFTER_BOOT, SAVE_EVERY, SETTLE_AFTER, ClockGuard, Reading
+from eventvault.clock_guard import MAX_LEAD, MAX_LEAD_AFTER_BOOT, SAVE_EVERY, SETTLE_AFTER, ClockGuard, ClockReading
 
 SECOND, HOUR, DAY, YEAR = 1_000_000, 3_600_000_000, 86_400_000_000, 365 * 86_400_000_000
 START = clock.parse("2026-11-29T08:00:00Z")
@@ -30,7 +30,7 @@ class Machine:
         self.uptime, self.boot = 0, self.boot + "+"
 
     def guard(self, folder: Path) -> ClockGuard:
-        return ClockGuard(folder, lambda: Reading(self.wall, self.uptime), lambda: self.boot)
+        return ClockGuard(folder, lambda: ClockReading(self.wall, self.uptime), lambda: self.boot)
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from app.access.origin import is_loopback
 from app.cli import text
-from app.cli.doctor.line import Line, ok, warn, wrong
+from app.cli.doctor.line import DoctorLine, ok, warn, wrong
 from app.cli.text import Times
 from eventvault.doctor.facts import Access, Facts
 
 _MAKE_TOKEN = "flask tokens create admin --scope admin"
 
 
-def check_access(facts: Facts, times: Times) -> list[Line]:
+def check_access(facts: Facts, times: Times) -> list[DoctorLine]:
     """Return what the door of the service is: its address by the settings, and its tokens."""
     settings, access = facts.settings, facts.access or Access()
     if settings is None:

@@ -9,7 +9,7 @@ from typing import Any
 from app.cli import text
 from app.cli.doctor.access import check_access
 from app.cli.doctor.database import check_backups, check_database, check_jobs, check_journal, check_rehearsal
-from app.cli.doctor.line import Line, ok, warn, wrong
+from app.cli.doctor.line import DoctorLine, ok, warn, wrong
 from app.cli.doctor.mends import Problem, check_of, mend_of, state_of
 from app.cli.doctor.start import check_start
 from app.cli.text import Times
@@ -24,10 +24,10 @@ LITTLE_BYTES = 64 * 10**6
 WEEK = 7
 
 
-def all_lines(facts: Facts, times: Times) -> list[Line]:
+def all_lines(facts: Facts, times: Times) -> list[DoctorLine]:
     """Return the lines of all checks. A check that finds something wrong does not say what is right besides."""
     problems = problems_of(facts)
-    lines: list[Line] = []
+    lines: list[DoctorLine] = []
     for name, check in CHECKS.items():
         of_check = [*_of_unanswered(facts, name), *check(facts, times)]
         of_check += _of_problems(facts, [problem for problem in problems if check_of(problem) == name], of_check)
@@ -50,7 +50,7 @@ def problems_of(facts: Facts) -> list[Problem]:
     return [problem for number, problem in enumerate(found) if keys.index(keys[number]) == number]
 
 
-def check_settings(facts: Facts, times: Times) -> list[Line]:
+def check_settings(facts: Facts, times: Times) -> list[DoctorLine]:
     mend = "correct it, or unset it: docs/settings.md lists all settings"
     if facts.settings_problems or facts.settings is None:
         return [wrong("settings", problem, mend) for problem in facts.settings_problems]
@@ -66,7 +66,7 @@ def changed_settings(facts: Facts) -> list[dict[str, Any]]:
     return [each for each in described if each["source"] == "environment" and each["value"] != each["default"]]
 
 
-def check_storage(facts: Facts, times: Times) -> list[Line]:
+def check_storage(facts: Facts, times: Times) -> list[DoctorLine]:
     folder = facts.folder("STORAGE_DIR")
     if folder is None:
         return []
@@ -91,7 +91,7 @@ def check_storage(facts: Facts, times: Times) -> list[Line]:
     return [*lines, *_odd("storage", folder)]
 
 
-def check_lock(facts: Facts, times: Times) -> list[Line]:
+def check_lock(facts: Facts, times: Times) -> list[DoctorLine]:
     lock, store = facts.lock, facts.store
     if lock is None and store.state == "none":
         return []
@@ -115,14 +115,14 @@ def check_lock(facts: Facts, times: Times) -> list[Line]:
     return [ok("lock", "free: no service runs")]
 
 
-def _silent(holder: str, pid: int | None, *, stopped: bool) -> Line:
+def _silent(holder: str, pid: int | None, *, stopped: bool) -> DoctorLine:
     if stopped:
         return wrong("lock", f"held by {holder}, which a signal has stopped", f"let it go on: kill -CONT {pid}")
     mend = "wait a minute, as a store that is stuck is replaced by itself; then restart the service"
     return wrong("lock", f"held by the store, {holder}, which does not answer", mend)
 
 
-def check_disk(facts: Facts, times: Times) -> list[Line]:
+def check_disk(facts: Facts, times: Times) -> list[DoctorLine]:
     disks = (facts.status or {}).get("disk") or {}
     backups, storage = facts.folder("BACKUP_DIR"), facts.folder("STORAGE_DIR")
     lines = list(_disk_line(backups, disks.get("backups") or {}, "backups are"))
@@ -142,7 +142,7 @@ def _are_on_one_disk(one: Folder, other: Folder) -> bool:
     return one.device == other.device or (len(sources) == 1 and sources.pop().startswith("/dev/"))
 
 
-def _disk_line(folder: Folder | None, known: dict[str, Any], what: str) -> Iterator[Line]:
+def _disk_line(folder: Folder | None, known: dict[str, Any], what: str) -> Iterator[DoctorLine]:
     free: int | None = known.get("free") or (folder.free if folder is not None else None)
     if free is None:
         return
@@ -164,7 +164,7 @@ def _about(days: int) -> str:
     return f"about {days // 30} months" if days < 730 else f"about {days // 365} years"
 
 
-def check_clock(facts: Facts, times: Times) -> list[Line]:
+def check_clock(facts: Facts, times: Times) -> list[DoctorLine]:
     if facts.clock is None:
         return []
     newest = _newest_event(facts)
@@ -201,7 +201,7 @@ def _newest_event(facts: Facts) -> int | None:
     return facts.database.last_recorded if facts.database is not None else None
 
 
-def check_kafka(facts: Facts, times: Times) -> list[Line]:
+def check_kafka(facts: Facts, times: Times) -> list[DoctorLine]:
     if facts.settings is None:
         return []
     servers = facts.settings.kafka_bootstrap_servers
@@ -230,16 +230,16 @@ def check_kafka(facts: Facts, times: Times) -> list[Line]:
     return [ok("kafka", can_be), *_readable(facts)]
 
 
-def _readable(facts: Facts) -> list[Line]:
+def _readable(facts: Facts) -> list[DoctorLine]:
     return [warn("kafka", found, "chmod 600 on that file") for found in facts.brokers.readable]
 
 
-def _nothing(facts: Facts, times: Times) -> list[Line]:
+def _nothing(facts: Facts, times: Times) -> list[DoctorLine]:
     """For checks that show problems only."""
     return []
 
 
-def check_backup_folder(facts: Facts, times: Times) -> list[Line]:
+def check_backup_folder(facts: Facts, times: Times) -> list[DoctorLine]:
     """BACKUP_DIR itself, and what lies in it."""
     folder = facts.folder("BACKUP_DIR")
     if folder is None:
@@ -252,14 +252,14 @@ def check_backup_folder(facts: Facts, times: Times) -> list[Line]:
     return [*lines, *_odd("backups", folder)]
 
 
-def check_next_start(facts: Facts, times: Times) -> list[Line]:
+def check_next_start(facts: Facts, times: Times) -> list[DoctorLine]:
     folder = facts.folder("RESTORE_DIR")
     if folder is not None and folder.problem is not None:
         return [_unusable("start", folder)]
     return [*check_start(facts), *(_odd("start", folder) if folder is not None else [])]
 
 
-CHECKS: dict[str, Callable[[Facts, Times], list[Line]]] = {
+CHECKS: dict[str, Callable[[Facts, Times], list[DoctorLine]]] = {
     "settings": check_settings,
     "storage": check_storage,
     "files": _nothing,
@@ -286,7 +286,7 @@ _PARTS = {
 """Part of the facts → the check that needs it, if that has another name; empty if none does."""
 
 
-def _of_unanswered(facts: Facts, name: str) -> Iterator[Line]:
+def _of_unanswered(facts: Facts, name: str) -> Iterator[DoctorLine]:
     for part in facts.unanswered:
         if _PARTS.get(part, part) == name:
             found = "it could not be looked at in time: a disk does not answer, or has very many files"
@@ -298,13 +298,13 @@ def _of_unanswered(facts: Facts, name: str) -> Iterator[Line]:
             return
 
 
-def _of_problems(facts: Facts, problems: Sequence[Problem], others: Sequence[Line]) -> Iterator[Line]:
+def _of_problems(facts: Facts, problems: Sequence[Problem], others: Sequence[DoctorLine]) -> Iterator[DoctorLine]:
     shown = {line.found for line in others}
     for problem in problems:
         found = _found(facts, problem)
         if found not in shown:
             shown.add(found)
-            yield Line(check_of(problem), state_of(problem), found, mend_of(problem))
+            yield DoctorLine(check_of(problem), state_of(problem), found, mend_of(problem))
 
 
 def _found(facts: Facts, problem: Problem) -> str:
@@ -314,17 +314,17 @@ def _found(facts: Facts, problem: Problem) -> str:
     return f"{damaged} of {count} {'is' if damaged == 1 else 'are'} damaged: {problem['message']}"
 
 
-def _unusable(name: str, folder: Folder) -> Line:
+def _unusable(name: str, folder: Folder) -> DoctorLine:
     found = f"{folder.setting} {folder.path} cannot be used: {folder.problem}"
     return wrong(name, found, "let the user of the service read and write it; make sure that its disk is mounted")
 
 
-def _not_writable(name: str, folder: Folder) -> Line:
+def _not_writable(name: str, folder: Folder) -> DoctorLine:
     if folder.file_system is not None and folder.file_system.read_only:
         return wrong(name, f"{folder.path} is on a disk that is mounted read-only",
                      "mount it so that it can be written; meanwhile the service reads")  # fmt: skip
     return wrong(name, f"{folder.path} cannot be written to", "let the user of the service write to it")
 
 
-def _odd(name: str, folder: Folder) -> list[Line]:
+def _odd(name: str, folder: Folder) -> list[DoctorLine]:
     return [warn(name, f"{odd} and no file", "remove it, if it is not yours for a purpose") for odd in folder.odd]

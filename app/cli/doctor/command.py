@@ -11,7 +11,7 @@ import click
 
 from app.cli import connection, exits, text
 from app.cli.doctor.checks import all_lines
-from app.cli.doctor.line import Line
+from app.cli.doctor.line import DoctorLine
 from app.cli.doctor.report import report
 from app.cli.group import Command
 from app.cli.options import json_option, utc_option
@@ -68,7 +68,7 @@ def _become_user(settings: Settings | None, context: click.Context) -> None:
             connection.check_user(settings)
 
 
-def _describe(facts: Facts, lines: Sequence[Line], times: text.Times) -> str:
+def _describe(facts: Facts, lines: Sequence[DoctorLine], times: text.Times) -> str:
     shown = [f"EventVault {__version__}, {PROJECT}, {times.minute(facts.at)} {times.zone}", ""]
     for line in lines:
         shown += _describe_line(line)
@@ -77,7 +77,7 @@ def _describe(facts: Facts, lines: Sequence[Line], times: text.Times) -> str:
     return "\n".join([*shown, "", _sum(lines)])
 
 
-def _describe_line(line: Line) -> list[str]:
+def _describe_line(line: DoctorLine) -> list[str]:
     head = f"{_MARKS[line.state]} {line.name:{_NAME_WIDTH}} "
     indent = " " * len(head)
     found, *more = text.folded(line.found, len(head))
@@ -89,7 +89,7 @@ def _describe_line(line: Line) -> list[str]:
     return rows
 
 
-def _sum(lines: Sequence[Line]) -> str:
+def _sum(lines: Sequence[DoctorLine]) -> str:
     bad, warnings = (sum(line.state == state for line in lines) for state in ("wrong", "warn"))
     if not bad and not warnings:
         return "Nothing is wrong."

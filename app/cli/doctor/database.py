@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.cli import text
-from app.cli.doctor.line import Line, ok, warn, wrong
+from app.cli.doctor.line import DoctorLine, ok, warn, wrong
 from app.cli.doctor.mends import MENDS
 from app.cli.text import Times
 from eventvault import clock
@@ -16,7 +16,7 @@ _RESTORE = str(MENDS["database_damaged"].text)
 _KEEP = "nothing here has its events: copy the folder before you try anything, and look for an older copy of backups/"
 
 
-def check_database(facts: Facts, times: Times) -> list[Line]:
+def check_database(facts: Facts, times: Times) -> list[DoctorLine]:
     database = facts.database
     if database is None:
         return []
@@ -42,13 +42,13 @@ def _can_restore(backups: Backups | None) -> bool:
     return backups is None or backups.unread is not None or bool(backups.archives or backups.segments)
 
 
-def _of_store(store: dict[str, Any]) -> list[Line]:
+def _of_store(store: dict[str, Any]) -> list[DoctorLine]:
     if store["events"] is None:
         return [ok("database", f"the store is {store['state']}")]
     return [ok("database", f"{text.counted(store['events'], 'event')}, LevelDB's log is whole")]
 
 
-def _closed(database: Database, backups: Backups) -> list[Line]:
+def _closed(database: Database, backups: Backups) -> list[DoctorLine]:
     """Of a database of ours that nobody has open."""
     log = _log(database.torn)
     if database.events is None:
@@ -66,7 +66,7 @@ def _log(torn: int) -> str:
     return f"LevelDB's log ends in {text.counted(torn, 'torn byte')}, which a start cuts off and keeps"
 
 
-def check_jobs(facts: Facts, times: Times) -> list[Line]:
+def check_jobs(facts: Facts, times: Times) -> list[DoctorLine]:
     """The files of `jobs_db`. What a dispatcher that runs says of them is a problem of health."""
     jobs, status = facts.jobs, facts.status
     if jobs is None or (status is not None and any(known["code"] == "jobs_damaged" for known in status["problems"])):
@@ -82,7 +82,7 @@ def check_jobs(facts: Facts, times: Times) -> list[Line]:
     return [ok("jobs", f"jobs_db has {text.counted(jobs.tables, 'table')}, {_log(jobs.torn)}")]
 
 
-def _missing(facts: Facts, backups: Backups | None, times: Times) -> list[Line]:
+def _missing(facts: Facts, backups: Backups | None, times: Times) -> list[DoctorLine]:
     start = facts.start
     if start is not None and start.finishes is not None:
         return [ok("database", f"a restore of {start.finishes} is half done; the next start finishes it")]
@@ -106,7 +106,7 @@ def _up_to(backups: Backups, times: Times) -> str:
     return f" up to {times.second(moment)} ({text.counted(last, 'event')}, from {backups.sources})"
 
 
-def check_journal(facts: Facts, times: Times) -> list[Line]:
+def check_journal(facts: Facts, times: Times) -> list[DoctorLine]:
     backups = facts.backups
     if backups is None or backups.unread is not None:
         return []
@@ -129,7 +129,7 @@ def check_journal(facts: Facts, times: Times) -> list[Line]:
     return lines
 
 
-def check_backups(facts: Facts, times: Times) -> list[Line]:
+def check_backups(facts: Facts, times: Times) -> list[DoctorLine]:
     backups = facts.backups
     if backups is None:
         return []
@@ -155,7 +155,7 @@ def _has_events(facts: Facts) -> bool:
     return bool(facts.database is not None and facts.database.events)
 
 
-def check_rehearsal(facts: Facts, times: Times) -> list[Line]:
+def check_rehearsal(facts: Facts, times: Times) -> list[DoctorLine]:
     newest = (facts.status or {}).get("rehearsal") or facts.rehearsal
     if newest is None or newest["at"] is None:
         if facts.backups is None or facts.backups.unread is not None:

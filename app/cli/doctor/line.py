@@ -10,7 +10,7 @@ from app.cli.program import in_words_of_program
 
 
 @dataclass(frozen=True)
-class Line:
+class DoctorLine:
     """name: of the check. found: one sentence. mend: a command or a sentence; None if there is nothing to do."""
 
     name: str
@@ -23,13 +23,13 @@ class Line:
         return {"name": self.name, "state": self.state, "found": self.found, "mend": mend}
 
 
-def ok(name: str, found: str) -> Line:
-    return Line(name, "ok", found)
+def ok(name: str, found: str) -> DoctorLine:
+    return DoctorLine(name, "ok", found)
 
 
-def warn(name: str, found: str, mend: str) -> Line:
-    return Line(name, "warn", found, mend)
+def warn(name: str, found: str, mend: str) -> DoctorLine:
+    return DoctorLine(name, "warn", found, mend)
 
 
-def wrong(name: str, found: str, mend: str) -> Line:
-    return Line(name, "wrong", found, mend)
+def wrong(name: str, found: str, mend: str) -> DoctorLine:
+    return DoctorLine(name, "wrong", found, mend)

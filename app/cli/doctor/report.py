@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from app.cli.doctor.checks import changed_settings, problems_of
-from app.cli.doctor.line import Line
+from app.cli.doctor.line import DoctorLine
 from app.cli.doctor.mends import mend_of
 from app.cli.program import in_words_of_program
 from eventvault import __version__, clock
@@ -18,7 +18,7 @@ _LIBRARIES = ("flask", "gunicorn", "plyvel", "msgspec", "confluent-kafka")
 _OF_PROBLEM = ("code", "message", "hint", "about", "since", "acceptable")
 
 
-def report(facts: Facts, lines: Sequence[Line]) -> dict[str, Any]:
+def report(facts: Facts, lines: Sequence[DoctorLine]) -> dict[str, Any]:
     """Return the report as plain data."""
     return {
         "checks": [line.describe() for line in lines],

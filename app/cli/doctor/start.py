@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.cli.doctor.line import Line, ok, warn, wrong
+from app.cli.doctor.line import DoctorLine, ok, warn, wrong
 from eventvault.doctor.facts import Backups, Facts, Start
 from eventvault.settings import Settings
 
@@ -10,7 +10,7 @@ _REFUSING = ("database_missing", "staged_restore_damaged")
 """Codes of problems that keep a start from opening a database."""
 
 
-def check_start(facts: Facts) -> list[Line]:
+def check_start(facts: Facts) -> list[DoctorLine]:
     """Return what a start would do; nothing while a store answers."""
     if facts.store.state != "none" or facts.settings is None or facts.start is None:
         return []
@@ -32,7 +32,7 @@ def _is_lost(facts: Facts) -> bool:
     return facts.database is not None and facts.database.kind in ("none", "rest") and not has_intent
 
 
-def _recovery(settings: Settings, backups: Backups) -> list[Line]:
+def _recovery(settings: Settings, backups: Backups) -> list[DoctorLine]:
     setting = f"AUTO_RECOVER={settings.auto_recover}"
     if settings.auto_recover == "true":
         return [ok("start", f"a start recovers the database from {backups.sources} ({setting})")]

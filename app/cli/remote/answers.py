@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from eventvault import clock
-from eventvault.audit.lines import Line
+from eventvault.audit.lines import AuditLine
 from eventvault.audit.reading import AuditPage
 from eventvault.backups import names
 from eventvault.backups.entry import BackupEntry, Check, Created, Pin, Trigger
@@ -588,7 +588,7 @@ class _Deliveries(_Answer):
 
 
 class _Audit(_Answer):
-    lines: list[Line]
+    lines: list[AuditLine]
     last_line: int
 
 

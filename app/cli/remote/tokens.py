@@ -11,7 +11,7 @@ from app.cli.remote.answers import instant_of, reads
 from app.cli.remote.calls import of_token
 from app.cli.remote.store import RemoteStore
 from app.cli.remote.transport import get, post, with_json, without_key
-from eventvault.access.changes import Ended, Made
+from eventvault.access.changes import Made, RevokedTokens
 from eventvault.access.token_file import Revoked, Token
 
 _PATH = "/api/tokens"
@@ -79,21 +79,21 @@ class RemoteTokens:
     def rotate(self, name: str, *, by: str, at_once: bool = False) -> Made:
         return self._make({"rotate": name, "now": at_once})
 
-    def revoke(self, token_id: str, *, by: str) -> Ended:
+    def revoke(self, token_id: str, *, by: str) -> RevokedTokens:
         request = without_key(with_json("DELETE", of_token(token_id)), repeatable=True)
 
-        def read(answer: _Ended) -> Ended:
+        def read(answer: _Ended) -> RevokedTokens:
             revoked = Revoked(answer.id, answer.name, instant_of(answer.revoked) or 0, by)
-            return Ended([revoked], answer.copy_problem)
+            return RevokedTokens([revoked], answer.copy_problem)
 
-        ended: Ended = self._store.read(request, reads(_Ended, read))
+        ended: RevokedTokens = self._store.read(request, reads(_Ended, read))
         return ended
 
     def require_openable(self) -> None:
         """Raise RemoteError, as `disable` does."""
         self.disable(by="")
 
-    def disable(self, *, by: str) -> Ended:
+    def disable(self, *, by: str) -> RevokedTokens:
         """Raise RemoteError: whoever opens a service has to reach its machine."""
         raise errors.not_over_http("opening the service to everybody")
 

@@ -53,7 +53,7 @@ class Span(NamedTuple):
         return self.offset + self.length
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class IndexEntry(msgspec.Struct, frozen=True, gc=False):
     """A tar entry. name, size: as in its tar header. blake3: of its content, in hex.
 
     spans: its header member and its data members.
@@ -89,10 +89,10 @@ class _Outline(msgspec.Struct, frozen=True, rename="camel"):
     entries: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_FILES + 2)]
 
 
-_entry = msgspec.json.Decoder(Entry)
+_entry = msgspec.json.Decoder(IndexEntry)
 
 
-def encode_entry(entry: Entry) -> bytes:
+def encode_entry(entry: IndexEntry) -> bytes:
     return msgspec.json.encode(entry)
 
 
@@ -104,7 +104,7 @@ class IndexWriter:
         self._separator = b""
         write(_HEAD)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: IndexEntry) -> None:
         self._write(self._separator + encode_entry(entry))
         self._separator = b","
 
@@ -117,7 +117,7 @@ def longest_index(files: Mapping[str, int]) -> int:
     members = sum(map(layout.piece_count, files.values()))
     archive_bytes = sum(files.values()) + (members + 2 * len(files)) * layout.ALIGNMENT
     longest_span = len(f'[{archive_bytes},{layout.MAX_MEMBER_BYTES},"{_ANY_DIGEST}"],')
-    entries = (Entry(layout.FOLDER_ENTRY + name, size, _ANY_DIGEST, ()) for name, size in files.items())
+    entries = (IndexEntry(layout.FOLDER_ENTRY + name, size, _ANY_DIGEST, ()) for name, size in files.items())
     return sum(len(encode_entry(entry)) + 1 for entry in entries) + (members + len(files)) * longest_span + _OTHERS
 
 
@@ -146,18 +146,18 @@ class ArchiveIndex:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[IndexEntry]:
         """Yield the entries, each decoded when it is needed. Raises ArchiveDamaged."""
         return (self._decode(text) for text in self._entries)
 
-    def last(self) -> Entry:
+    def last(self) -> IndexEntry:
         """Return the entry of the manifest. Lists need it, so it is refused if it would take much memory."""
         text = self._entries[-1]
         if len(memoryview(text)) > _MAX_LAST_BYTES:
             raise self._not_valid(ValueError("the last entry lists too many members"))
         return self._decode(text)
 
-    def _decode(self, text: msgspec.Raw) -> Entry:
+    def _decode(self, text: msgspec.Raw) -> IndexEntry:
         try:
             entry = _entry.decode(text)
             if encode_entry(entry) != bytes(text):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 
-from eventvault.audit.lines import NOTHING, Entry, Line, decode_line, digest_of, encode_line
+from eventvault.audit.lines import NOTHING, AuditEntry, AuditLine, decode_line, digest_of, encode_line
 from eventvault.audit.reading import PAGE, AuditPage
 from eventvault.store.ports.audit import Audit
 
 
 class MemoryAudit(Audit):
     def __init__(self) -> None:
-        self._lines: list[Line] = []
+        self._lines: list[AuditLine] = []
         self._digest = NOTHING
         self._lock = threading.Lock()
 
-    def note_deed(self, entry: Entry) -> None:
+    def note_deed(self, entry: AuditEntry) -> None:
         with self._lock:
             raw = encode_line(entry, len(self._lines) + 1, self._digest)
             line = decode_line(raw)

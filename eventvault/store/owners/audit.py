@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 from eventvault.audit.deeds import Deeds
-from eventvault.audit.lines import Entry
+from eventvault.audit.lines import AuditEntry
 from eventvault.audit.log import AuditLog
 from eventvault.audit.reading import MAX_PAGE, PAGE, AuditPage, read_page
 from eventvault.damage import as_answer
@@ -28,7 +28,7 @@ class AuditOwner(Audit):
         self._written = -COUNT_SECONDS
         self._lock = threading.Lock()
 
-    def note_deed(self, entry: Entry) -> None:
+    def note_deed(self, entry: AuditEntry) -> None:
         self._audit.write(entry)
 
     def count_refused_sign_ins(self, count: int, address: str) -> None:

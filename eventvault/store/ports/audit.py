@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from eventvault.audit.lines import Entry
+from eventvault.audit.lines import AuditEntry
 from eventvault.audit.reading import PAGE, AuditPage
 from eventvault.rpc.markers import deadline
 
@@ -13,7 +13,7 @@ NOTE_SECONDS = 5.0
 
 class Audit(Protocol):
     @deadline(NOTE_SECONDS)
-    def note_deed(self, entry: Entry) -> None:
+    def note_deed(self, entry: AuditEntry) -> None:
         """Write an entry of a deed that another process does, such as a download; on a disk when this returns.
 
         A disk that fails delays it for some seconds at most, and is no error.

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from eventvault.access.joining import join, join_contents
-from eventvault.access.token_file import Condition, Copy, Revoked, Token, TokenFile
+from eventvault.access.token_file import Copy, FileCondition, Revoked, Token, TokenFile
 
 STORAGE, BACKUPS = Path("/storage/tokens.json"), Path("/backups/tokens.json")
-BAD = (Condition.DAMAGED, Condition.NEWER, Condition.FOREIGN, Condition.UNREADABLE)
+BAD = (FileCondition.DAMAGED, FileCondition.NEWER, FileCondition.FOREIGN, FileCondition.UNREADABLE)
 
 
 def token(token_id: str, created: int = 1, expires: int | None = None) -> Token:
@@ -24,11 +24,13 @@ def file(counter: int, *ids: str, revoked: tuple[str, ...] = (), closed: bool = 
 
 
 def good(path: Path, content: TokenFile) -> Copy:
-    return Copy(path, Condition.GOOD, content)
+    return Copy(path, FileCondition.GOOD, content)
 
 
-def bad(path: Path, condition: Condition, content: TokenFile | None = None) -> Copy:
-    return Copy(path, condition, content, why="" if condition is Condition.ABSENT else f"{path} is {condition.value}")
+def bad(path: Path, condition: FileCondition, content: TokenFile | None = None) -> Copy:
+    return Copy(
+        path, condition, content, why="" if condition is FileCondition.ABSENT else f"{path} is {condition.value}"
+    )
 
 
 def ids(content: TokenFile | None) -> list[str]:
@@ -36,7 +38,7 @@ def ids(content: TokenFile | None) -> list[str]:
 
 
 def test_where_no_token_was_ever_made_the_service_is_open() -> None:
-    joined = join(bad(STORAGE, Condition.ABSENT), bad(BACKUPS, Condition.ABSENT), marked=False)
+    joined = join(bad(STORAGE, FileCondition.ABSENT), bad(BACKUPS, FileCondition.ABSENT), marked=False)
     assert (joined.content, joined.closed, joined.doubts, joined.behind) == (None, False, (), ())
 
 
@@ -76,39 +78,39 @@ def test_joining_depends_on_no_order() -> None:
     assert all(result == results[0] for result in results)
 
 
-@pytest.mark.parametrize("in_storage", [Condition.ABSENT, *BAD])
-@pytest.mark.parametrize("in_backups", [Condition.ABSENT, *BAD])
+@pytest.mark.parametrize("in_storage", [FileCondition.ABSENT, *BAD])
+@pytest.mark.parametrize("in_backups", [FileCondition.ABSENT, *BAD])
 @pytest.mark.parametrize("marked", [True, False])
 def test_without_a_good_copy_no_token_is_valid_and_the_service_is_open_only_where_nothing_is_in_their_place(
-    in_storage: Condition, in_backups: Condition, marked: bool
+    in_storage: FileCondition, in_backups: FileCondition, marked: bool
 ) -> None:
     joined = join(bad(STORAGE, in_storage), bad(BACKUPS, in_backups), marked=marked)
     assert joined.content is None
-    nothing = in_storage is Condition.ABSENT and in_backups in (Condition.ABSENT, Condition.UNREADABLE)
+    nothing = in_storage is FileCondition.ABSENT and in_backups in (FileCondition.ABSENT, FileCondition.UNREADABLE)
     assert joined.closed is (marked or not nothing)
     conditions = {doubt.condition for doubt in joined.doubts}
-    assert conditions >= {each for each in (in_storage, in_backups) if each is not Condition.ABSENT}
+    assert conditions >= {each for each in (in_storage, in_backups) if each is not FileCondition.ABSENT}
 
 
-@pytest.mark.parametrize("other", [Condition.ABSENT, *BAD])
+@pytest.mark.parametrize("other", [FileCondition.ABSENT, *BAD])
 @pytest.mark.parametrize("place", [STORAGE, BACKUPS])
-def test_one_good_copy_is_enough_unless_a_later_version_wrote_the_other(other: Condition, place: Path) -> None:
+def test_one_good_copy_is_enough_unless_a_later_version_wrote_the_other(other: FileCondition, place: Path) -> None:
     copies = {path: bad(path, other) for path in (STORAGE, BACKUPS)} | {place: good(place, file(1, "a"))}
     joined = join(copies[STORAGE], copies[BACKUPS], marked=False)
     assert joined.closed
-    assert ids(joined.content) == ([] if other is Condition.NEWER else ["a"])
+    assert ids(joined.content) == ([] if other is FileCondition.NEWER else ["a"])
 
 
 def test_a_copy_of_another_register_is_ignored_and_named() -> None:
     foreign = file(9, "x", register="other")
     joined = join(good(STORAGE, file(1, "a")), good(BACKUPS, foreign), marked=True)
     assert ids(joined.content) == ["a"]
-    assert [doubt.condition for doubt in joined.doubts] == [Condition.FOREIGN]
+    assert [doubt.condition for doubt in joined.doubts] == [FileCondition.FOREIGN]
     assert joined.behind == ()
 
 
 def test_a_copy_of_ours_under_an_earlier_key_is_written_anew() -> None:
-    earlier = bad(BACKUPS, Condition.FOREIGN, file(1, "a"))
+    earlier = bad(BACKUPS, FileCondition.FOREIGN, file(1, "a"))
     joined = join(good(STORAGE, file(1, "a")), earlier, marked=True)
     assert joined.doubts == ()
     assert [copy.path for copy in joined.behind] == [BACKUPS]

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 
 from eventvault.audit.chain import Chain, files_of
-from eventvault.audit.lines import DONE, ENDED, Entry, Line, decode_line, entry_now
+from eventvault.audit.lines import DONE, ENDED, AuditEntry, AuditLine, decode_line, entry_now
 from eventvault.audit.verification import Verified, verify
 
 
-def entry(number: int, month: str = "2026-01", **members: object) -> Entry:
+def entry(number: int, month: str = "2026-01", **members: object) -> AuditEntry:
     """The entry number `number`, of a month."""
     made = entry_now(operation=f"{number:016x}", state=ENDED, action="pin", who="tester", target="a", result=DONE)
     return msgspec.structs.replace(made, at=f"{month}-01T00:00:00.{number:06d}Z", **members)
@@ -44,7 +44,7 @@ class Audit:
         """All lines as they are in the files."""
         return [raw for path in files_of(self.folder) for raw in path.read_bytes().splitlines(keepends=True)]
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[AuditLine]:
         return [line for raw in self.raw() if (line := decode_line(raw)) is not None]
 
     def about_audit(self) -> list[dict[str, object]]:

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from eventvault.audit.deeds import Deeds, deeds_through
-from eventvault.audit.lines import MAX_BYTES, Entry, encode_line, entry_now
+from eventvault.audit.lines import MAX_BYTES, AuditEntry, encode_line, entry_now
 from eventvault.audit.waiting import WaitingEntries
 from eventvault.errors import Cancelled, NoSpace, OperationCancelled, StoreStopping, StoreUnavailable
 
 
-def noting() -> tuple[Deeds, list[Entry]]:
-    entries: list[Entry] = []
+def noting() -> tuple[Deeds, list[AuditEntry]]:
+    entries: list[AuditEntry] = []
     return Deeds(entries.append), entries
 
 
@@ -67,7 +67,7 @@ def test_tries_that_end_alike_are_written_once() -> None:
 
 
 def test_an_entry_waits_in_storage_where_no_store_answers(tmp_path: Path) -> None:
-    def away(entry: Entry) -> None:
+    def away(entry: AuditEntry) -> None:
         raise StoreUnavailable("no store")
 
     with deeds_through(away, tmp_path).doing("trust", "shell", "a key"):
@@ -77,7 +77,7 @@ def test_an_entry_waits_in_storage_where_no_store_answers(tmp_path: Path) -> Non
 
 
 def test_no_disk_at_all_stops_no_deed(tmp_path: Path) -> None:
-    def away(entry: Entry) -> None:
+    def away(entry: AuditEntry) -> None:
         raise StoreUnavailable("no store")
 
     done: list[Callable[[], object]] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventvault.audit.lines import Entry
+from eventvault.audit.lines import AuditEntry
 from eventvault.audit.waiting import DAMAGED, WaitingEntries
 from tests.eventvault.audit.audits import entry
 
@@ -77,7 +77,7 @@ def test_entries_of_an_earlier_version_have_no_checksum_and_are_read(path: Path)
 
 def test_an_earlier_version_reads_the_entries_of_this_one(path: Path) -> None:
     WaitingEntries(path).append(entry(1, details={"a": {"b": [1.5, None]}}))
-    assert msgspec.json.decode(path.read_bytes(), type=Entry) == entry(1, details={"a": {"b": [1.5, None]}})
+    assert msgspec.json.decode(path.read_bytes(), type=AuditEntry) == entry(1, details={"a": {"b": [1.5, None]}})
 
 
 def test_the_bytes_of_the_first_entries_with_checksums_are_read_and_written(path: Path) -> None:

@@ -388,7 +388,7 @@ def test_a_dispatcher_that_follows_one_which_a_bad_sector_ended_reads_the_tables
 ) -> None:
     monkeypatch.setattr(mapped, "_distrusted", True)
     table = max(folder.glob("*.ldb"), key=lambda path: path.stat().st_size)
-    bad = [mapped.Unreadable(0, 4096, "Input/output error")]
+    bad = [mapped.UnreadableRange(0, 4096, "Input/output error")]
     monkeypatch.setattr(mapped, "unreadable_ranges", lambda path: (each for each in bad if path == table))
     database = JobsDatabase(folder)
     with pytest.raises(DiskFailed, match=table.name) as raised:

@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import pytest
 
 from eventvault import settings
-from eventvault.clock_guard import Reading
+from eventvault.clock_guard import ClockReading
 from eventvault.kafka import clients, waits
 from eventvault.kafka.renewal import Renewal
-from eventvault.kafka.waits import ClockWatch, Repeated
+from eventvault.kafka.waits import ClockSetBack, Repeated
 from eventvault.settings import PROJECT
 from tests.clock_shim import SettableClock
 from tests.eventvault.kafka.test_consumer import events
@@ -32,7 +32,7 @@ HOUR = 3600
 def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The system clock and the time since the boot, in microseconds; both are changed by a test."""
     found = [1_000_000 * SECONDS, 1_000 * SECONDS]
-    monkeypatch.setattr(waits, "read_clocks", lambda: Reading(*found))
+    monkeypatch.setattr(waits, "read_clocks", lambda: ClockReading(*found))
     return found
 
 
@@ -43,15 +43,15 @@ def pass_time(now: list[int], seconds: int, step: int = 0) -> None:
 
 
 def test_a_clock_that_is_set_back_is_noticed_and_one_that_goes_on_is_not(now: list[int]) -> None:
-    watch = ClockWatch()
+    watch = ClockSetBack()
     for seconds, step, set_back in [(60, 0, False), (0, HOUR, False), (60, 0, False), (1, -HOUR, True), (60, 0, True)]:
         pass_time(now, seconds, step)
         assert watch.was_set_back() is set_back
-    assert not ClockWatch().was_set_back()
+    assert not ClockSetBack().was_set_back()
 
 
 def test_a_clock_that_was_ahead_when_it_was_read_last_counts_from_there(now: list[int]) -> None:
-    watch = ClockWatch()
+    watch = ClockSetBack()
     now[0] += 10 * SECONDS
     assert not watch.was_set_back()
     now[0] -= 2 * SECONDS

@@ -6,12 +6,12 @@ import pytest
 
 from eventvault.errors import InvalidInput
 from eventvault.operations.entry import OperationQuery
-from eventvault.operations.listing import Listing, Summary
+from eventvault.operations.listing import Listing, OperationSummary
 
 
-def summaries(count: int) -> list[Summary]:
+def summaries(count: int) -> list[OperationSummary]:
     return [
-        Summary(
+        OperationSummary(
             at // 2,
             f"{at:016x}",
             ["create", "verify"][at % 2],
@@ -22,14 +22,14 @@ def summaries(count: int) -> list[Summary]:
     ]
 
 
-def listing_of(entries: list[Summary]) -> Listing:
+def listing_of(entries: list[OperationSummary]) -> Listing:
     listing = Listing()
     for entry in reversed(entries):
         listing.enter(entry)
     return listing
 
 
-def ids(found: list[Summary]) -> list[int]:
+def ids(found: list[OperationSummary]) -> list[int]:
     return [int(summary.id, 16) for summary in found]
 
 
@@ -51,7 +51,7 @@ def test_states_and_kinds_choose_what_is_listed() -> None:
 
 
 def test_those_that_one_client_began_are_listed_page_by_page() -> None:
-    listing, alive = listing_of(summaries(12)), [Summary(9, "f" * 16, "create", "running", "cron")]
+    listing, alive = listing_of(summaries(12)), [OperationSummary(9, "f" * 16, "create", "running", "cron")]
     first = listing.matching(OperationQuery(started_by="cron", limit=3), alive)
     assert ids(first) == [int("f" * 16, 16), 10, 9]
     query = OperationQuery(started_by="cron", limit=3, before=first[-1].id)
@@ -65,7 +65,7 @@ def test_a_bound_that_is_no_operation_is_refused() -> None:
 
 def test_an_operation_that_is_entered_again_is_there_once() -> None:
     listing = listing_of(summaries(3))
-    listing.enter(Summary(9, f"{1:016x}", "create", "succeeded", "cron"))
+    listing.enter(OperationSummary(9, f"{1:016x}", "create", "succeeded", "cron"))
     assert ids(listing.matching(OperationQuery(), [])) == [1, 2, 0]
     listing.remove(f"{2:016x}")
     assert ids(listing.matching(OperationQuery(), [])) == [1, 0]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from eventvault.archive.format2.index import Entry, IndexWriter
+from eventvault.archive.format2.index import IndexEntry, IndexWriter
 
 
-def index_text(entries: Iterable[Entry]) -> bytes:
+def index_text(entries: Iterable[IndexEntry]) -> bytes:
     parts: list[bytes] = []
     writer = IndexWriter(parts.append)
     for entry in entries:

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from eventvault import settings
-from eventvault.clock_guard import Reading, read_clocks
+from eventvault.clock_guard import ClockReading, read_clocks
 from eventvault.kafka import renewal, waits
 from eventvault.kafka.jobs.jobs_reader import JobsReader
 from eventvault.kafka.jobs.reader_state import ReaderState
@@ -52,7 +52,7 @@ def test_it_is_made_anew(
         monkeypatch.setattr(renewal, "RENEW_SECONDS", 0.0)  # it is old enough
     else:
         wall, uptime = read_clocks()
-        monkeypatch.setattr(waits, "read_clocks", lambda: Reading(wall - HOUR, uptime))
+        monkeypatch.setattr(waits, "read_clocks", lambda: ClockReading(wall - HOUR, uptime))
     with pytest.raises(RestartReader):
         client.read()
     client.close()
