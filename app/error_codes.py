@@ -574,7 +574,7 @@ ANSWERS: dict[str, ErrorCode] = {
     ),
     "topic_not_named": ErrorCode(
         "Events are consumed from several topics, so a partition's number is not enough.",
-        "events are consumed from 3 topics, so partition 2 may be of any of them",
+        "events are consumed from 3 topics, and each may have a partition 2",
         "Name the topic: `POST /api/kafka/partitions/<topic>/<partition>/accept-loss`.",
         409, CONFLICT,
     ),
@@ -587,7 +587,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "quarantine_changed": ErrorCode(
         "Since you listed the [quarantine](kafka.md#quarantine), some of the messages left, or the registry was "
         "restored. Nothing was dropped.",
-        "11 messages are meant, not 12; nothing was dropped",
+        "11 messages match, not 12; nothing was dropped",
         "List them again; send the `id` of the first one as `newest`, and their number as `count`.",
         409, CONFLICT,
     ),
@@ -673,7 +673,7 @@ ATTEMPTS: dict[str, ErrorCode] = {
     "worker_lost": ErrorCode(
         "The dispatcher did not hear of the worker for a lease (15 s): it was killed, stopped, or cut off from the "
         "network. That is a try; the job goes on elsewhere.",
-        "the worker on host-7 was not heard any more",
+        "the worker on host-7 did not report any more",
         "See what became of that machine and its worker. A handler must bear to run twice: the lost attempt may have "
         "done its work.",
     ),
@@ -972,7 +972,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     ),
     "kafka_quarantine": ErrorCode(
         "Messages from Kafka are not events, and wait for your decision. Health is not `degraded` by this alone.",
-        "3 messages from Kafka are no events and wait in the quarantine, the oldest since 2026-01-31T12:34:56.789Z",
+        "3 messages from Kafka are not events and wait in the quarantine, the oldest since 2026-01-31T12:34:56.789Z",
         "`flask kafka quarantine list` shows why. [Replay or drop them](kafka.md#quarantine).",
     ),
     "kafka_waits": ErrorCode(

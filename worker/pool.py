@@ -23,7 +23,7 @@ from typing import Protocol
 
 import msgspec
 
-from eventvault.jobs.messages import MAX_FRAME_BYTES, NONE_OF_OURS, Run, Stop, encode
+from eventvault.jobs.messages import DECODE_ERRORS, MAX_FRAME_BYTES, Run, Stop, encode
 from eventvault.rpc.frames import FrameBuffer, framed
 from worker.output import Output
 from worker.protocol import (
@@ -375,7 +375,7 @@ class Pool:
                 if slot.run is not None and slot.run.token == report.token:
                     slot.output.drain()
                     self._listener.reported(slot, report)
-        except (ConnectionError, *NONE_OF_OURS) as error:
+        except (ConnectionError, *DECODE_ERRORS) as error:
             log.warning("an executor wrote something that is not a report, and is killed: %s", error)
             self.kill(slot)
 

@@ -1,4 +1,4 @@
-"""The port to the dispatcher, for those who change jobs by hand: the audit has each change before it is made."""
+"""The port to the dispatcher for changes by people: the audit notes each change before it is made."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from eventvault.jobs.port import Changed, Jobs
 from eventvault.operations.caller import present_caller
 
 _MAX_IDS = 100
-"""How many ids of jobs one line of the audit has; of more, how many they are."""
+"""Most ids of jobs in one line of the audit; if there are more, it only has their number."""
 
 
 def audited(jobs: Jobs, deeds: Deeds) -> Jobs:
-    """Return the same jobs, whose changes are deeds. Submitting is none, as posting an event is none."""
+    """Return the same port, with each change noted as a deed. Submitting jobs is not a deed, like posting events."""
     return cast(Jobs, _AuditedJobs(jobs, deeds))
 
 

@@ -1,4 +1,4 @@
-"""Reading `jobs_db` while a turn decides: what the turn changes lies over what is on disk."""
+"""Reads `jobs_db` during a turn: the turn's own changes take precedence over the content of the disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class StoredValues(Protocol):
-    """What is on disk."""
+    """The content of the disk."""
 
     def get(self, key: bytes) -> bytes | None: ...
 
@@ -16,7 +16,7 @@ class StoredValues(Protocol):
 
 
 class Changes:
-    """The changes of one turn over a reader. Written in one batch; None: the key is removed."""
+    """The changes of one turn, and a reader below them. written: key → value, None if the key is removed."""
 
     def __init__(self, reader: StoredValues) -> None:
         self.reader = reader
@@ -34,19 +34,19 @@ class Changes:
         self.written[key] = None
 
     def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield keys and values from `start` on, before `stop`, as they are with the changes made before the call."""
+        """Yield keys and values from `start` on, before `stop`, with the changes that were made before the call."""
         changed = sorted((key for key in self.written if start <= key < stop), reverse=True)
         for key, value in self.reader.scan(start, stop):
             while changed and changed[-1] < key:
-                yield from self._changed(changed.pop())
+                yield from self._entry(changed.pop())
             if changed and changed[-1] == key:
-                yield from self._changed(changed.pop())
+                yield from self._entry(changed.pop())
             else:
                 yield key, value
         while changed:
-            yield from self._changed(changed.pop())
+            yield from self._entry(changed.pop())
 
-    def _changed(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _entry(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
         value = self.written[key]
         if value is not None:
             yield key, value

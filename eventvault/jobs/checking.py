@@ -1,6 +1,6 @@
-"""Checks jobs against the types that workers have named: is the type known, may the caller, does the payload fit.
+"""Checks jobs against the types that workers have named: the type, the caller's scopes, and the payload.
 
-Pure. A worker decides at last: its own schema is checked again in the executor.
+Pure. The worker has the last word: its executor checks the payload again, with its own schema.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from eventvault.errors import InvalidInput, JobTypeUnknown, ScopeMissing
 from eventvault.jobs.job import JobRequest, JobSchedule, JobType
 
 MAX_PROBLEMS = 20
-"""Problems of a payload, and jobs of a request, that are described."""
+"""Most problems of a payload, and most refused jobs of a request, that an error describes."""
 _LONGEST = 200
 _SHOWN = 20
 _NO_SCHEMA = b"null"
@@ -27,24 +27,24 @@ _NO_SCHEMA = b"null"
 def check(requests: Sequence[JobRequest], types: Mapping[str, JobType], scopes: Sequence[str]) -> None:
     """Raise JobTypeUnknown, ScopeMissing or InvalidInput if one of the jobs is not accepted.
 
-    scopes: what the caller may, included scopes too. Of several jobs, `fields` has those that are refused, by index.
+    scopes: those of the caller, with included ones. For several jobs, `fields` has the refused ones, by index.
     """
     problems: dict[str, dict[str, list[str]]] = {}
-    for index, asked in enumerate(requests):
-        job_type = types.get(asked.type)
+    for index, request in enumerate(requests):
+        job_type = types.get(request.type)
         place = str(index) if len(requests) > 1 else None
         if job_type is None:
-            raise unknown_type(asked.type, types, place)
+            raise unknown_type(request.type, types, place)
         if job_type.scope not in scopes:
             raise _scope_missing(job_type)
-        if found := problems_of(asked.payload, job_type):
-            problems[place or ""] = found
+        if of_job := problems_of(request.payload, job_type):
+            problems[place or ""] = of_job
             if len(problems) == MAX_PROBLEMS:
                 break
     if problems:
         place, first = next(iter(problems.items()))
         raise InvalidInput(
-            f"the payload of {f'job {place}' if place else 'the job'} is not what its type takes: {', '.join(first)}",
+            f"the payload of {f'job {place}' if place else 'the job'} does not fit its type: {', '.join(first)}",
             hint="nothing of this request was accepted; `fields` says what is wrong",
             fields=problems if place else first,
         )
@@ -60,35 +60,35 @@ def problems_of(payload: msgspec.Raw, job_type: JobType) -> dict[str, list[str]]
         value = {} if value is None else value  # as the worker loads it
         if validator.is_valid(value):
             return {}
-        found: dict[str, list[str]] = {}
+        problems: dict[str, list[str]] = {}
         for error in islice(validator.iter_errors(value), MAX_PROBLEMS):
             name = ".".join(["payload", *map(str, error.instance_path)])[:_LONGEST]
-            found.setdefault(name, []).append(error.message[:_LONGEST])
-    except (ValueError, msgspec.MsgspecError) as error:  # a number that nothing here holds
+            problems.setdefault(name, []).append(error.message[:_LONGEST])
+    except (ValueError, msgspec.MsgspecError) as error:  # for instance, a number that is too large
         return {"payload": [f"It cannot be checked: {error}."]}
-    return found
+    return problems
 
 
 def check_schedule(schedule: JobSchedule, types: Mapping[str, JobType]) -> None:
-    """Raise JobTypeUnknown or InvalidInput if its type does not take its payload."""
+    """Raise JobTypeUnknown, or InvalidInput if the payload does not fit the type."""
     job_type = types.get(schedule.type)
     if job_type is None:
         raise unknown_type(schedule.type, types)
     if problems := problems_of(schedule.payload, job_type):
-        raise InvalidInput("the payload is not what its type takes", hint="`fields` says why", fields=problems)
+        raise InvalidInput("the payload does not fit its type", hint="`fields` says why", fields=problems)
 
 
 def unknown_type(name: str, types: Mapping[str, JobType], place: str | None = None) -> JobTypeUnknown:
-    """Return the error that names the types that there are. place: the index of the job in the request."""
-    known = sorted(types)
-    close = get_close_matches(name, known, 1)
-    listed = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "") if known else "none yet"
-    meant = f"did you mean {close[0]}? " if close else ""
+    """Return the error for an unknown type, which names the known ones. place: the index of the job in the request."""
+    names = sorted(types)
+    close = get_close_matches(name, names, 1)
+    listed = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "") if names else "none yet"
+    proposal = f"did you mean {close[0]}? " if close else ""
     fields: dict[str, Any] = {"type": ["Not the name of a type that a worker runs."]}
     return JobTypeUnknown(
         f"there is no job type {name!r}",
-        hint=f"{meant}Known: {listed}",
-        known=known[:_SHOWN],
+        hint=f"{proposal}Known: {listed}",
+        known=names[:_SHOWN],
         fields=fields if place is None else {place: fields},
     )
 
@@ -103,5 +103,5 @@ def _scope_missing(job_type: JobType) -> ScopeMissing:
 
 @lru_cache(maxsize=1_000)
 def _compiled(schema: bytes) -> Any:
-    """offline: a worker's schema must not make this process read a file, or ask another machine."""
+    """Return an offline validator: a worker's schema must not make this process read files or ask other machines."""
     return jsonschema_rs.Draft202012Validator(msgspec.json.decode(schema), offline=True)

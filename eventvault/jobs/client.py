@@ -1,6 +1,6 @@
-"""Reaches the dispatcher over its socket, through the port that it implements.
+"""The client of the dispatcher: implements the port `Jobs` over the dispatcher's socket.
 
-The store starts the dispatcher. A request waits for one that is started again, and is then sent again. Safe for many
+The store starts the dispatcher. If the dispatcher restarts, a request waits for it, and is sent again. Safe for many
 threads; connections are not shared across a fork.
 """
 
@@ -24,14 +24,14 @@ from eventvault.rpc.pool import ConnectionPool
 from eventvault.system_errors import is_busy
 
 PATIENCE_SECONDS = 15.0
-"""How long a request waits for its answer, a dispatcher that is started again included."""
+"""How long a request waits for its answer; that includes a restart of the dispatcher."""
 _RETRY_SECONDS = 0.02
 
 
 class JobsClient(Jobs):
-    """The dispatcher of STORAGE_DIR; the other methods of the port are attached below.
+    """The dispatcher of STORAGE_DIR. The other methods of the port are attached below.
 
-    `status` raises JobsUnavailable after its deadline: health must not wait.
+    `status` raises JobsUnavailable after its deadline, because health must not wait.
     """
 
     def __init__(self, storage_dir: Path, *, patience: float = PATIENCE_SECONDS) -> None:
@@ -41,7 +41,7 @@ class JobsClient(Jobs):
 
     @classmethod
     def over(cls, storage_dir: Path, *, patience: float = PATIENCE_SECONDS) -> Self:
-        """As the constructor, which the type checker takes for an abstract class's."""
+        """As the constructor. The type checker believes that the class is abstract, so it refuses the constructor."""
         return cls(storage_dir, patience=patience)
 
     def job(self, job_id: str) -> JobView:
@@ -89,11 +89,11 @@ class JobsClient(Jobs):
         if is_sent:
             return OutcomeUnknown(
                 "the dispatcher of jobs ended before it answered: the request may have taken effect or not",
-                hint="see whether it did before you send it again; a job that is sent with its id is accepted once",
+                hint="check that before you send it again; a job that is sent with its id is accepted only once",
             )
         return JobsUnavailable(
             f"no dispatcher of jobs answers at {self._storage_dir / data_folders.JOBS_SOCKET}",
-            hint="the store starts it by itself, unless JOBS_ENABLED is false; health and the log say why it ends",
+            hint="the store starts it, unless JOBS_ENABLED is false; health and the log say why it ends",
         )
 
 

@@ -1,4 +1,4 @@
-"""What clients and schedules ask for: to submit, cancel, retry, pause and resume jobs. Pure."""
+"""The commands of clients and schedules: submit, cancel, retry, pause and resume jobs. Pure."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _encoder = msgspec.json.Encoder()
 
 
 def submit(queue: JobQueue, wanted: Sequence[JobRequest], by: str) -> list[SubmitResult]:
-    """Accept these jobs, which have ids and are checked. Raises JobQueueFull; then none is accepted."""
+    """Accept all of these jobs, which have ids and are checked. Raises JobQueueFull if not all of them fit."""
     if queue.ledger.counts.unfinished + len(wanted) > queue.limits.max_unfinished:
         raise JobQueueFull(
-            f"{queue.ledger.counts.unfinished} jobs are unfinished, at most {queue.limits.max_unfinished} can be",
+            f"{queue.ledger.counts.unfinished} jobs are unfinished, at most {queue.limits.max_unfinished} are accepted",
             hint="start more workers, or cancel jobs that are not needed",
         )
     return [submit_one(queue, request, by, "api") for request in wanted]
@@ -38,7 +38,7 @@ def retry(queue: JobQueue, ids: Iterable[str]) -> list[Changed]:
 
 
 def pause(queue: JobQueue, job_type: str | None) -> list[str]:
-    """Send no jobs of this type any more; if None, of no type, nor of those that workers name until `resume`."""
+    """Send no more jobs of this type; if None, of any type, including types that workers name until `resume`."""
     if job_type is None:
         queue.pauses_new = True
         queue.ledger.changes.put(keys.PAUSES_NEW, b"")
@@ -62,15 +62,15 @@ def resume(queue: JobQueue, job_type: str | None) -> list[str]:
 
 
 def hold_all(queue: JobQueue) -> None:
-    """Send and fire nothing until somebody resumes: nobody knows what became of jobs meanwhile."""
+    """Send and fire nothing until somebody resumes, because it is unknown what became of the jobs meanwhile."""
     queue.is_held = True
     queue.ledger.changes.put(keys.META_HELD, b"")
 
 
 def release(queue: JobQueue) -> None:
-    """Let a page of the held jobs wait for a worker."""
+    """Make a page of the held jobs pending."""
     prefix = keys.STATE + keys.IS_HELD
-    page = [value for _, value in islice(queue.ledger.changes.scan(prefix, keys.behind(prefix)), PAGE)]
+    page = [value for _, value in islice(queue.ledger.changes.scan(prefix, keys.end_of(prefix)), PAGE)]
     for value in page:
         job = queue.ledger.existing(keys.read_state_value(value)[1])
         released = msgspec.structs.replace(job, state="pending")
@@ -88,10 +88,10 @@ def submit_one(
     """Accept a job, which has an id and is checked, even if the queue is full."""
     assert request.id is not None
     digest = digest_of(request)
-    there = queue.ledger.job(request.id)
-    if there is not None:
+    existing = queue.ledger.job(request.id)
+    if existing is not None:
         queue.ledger.counts.duplicates += 1
-        return SubmitResult(there.id, there.state, duplicate=True, differs=there.digest != digest)
+        return SubmitResult(existing.id, existing.state, duplicate=True, differs=existing.digest != digest)
     if request.unique is not None:
         holder = queue.ledger.changes.get(keys.unique_key(request.unique))
         if holder is not None:
@@ -108,14 +108,14 @@ def submit_one(
 
 def _new_job(queue: JobQueue, request: JobRequest, digest: str, by: str, origin: Origin, schedule: str | None) -> Job:
     assert request.id is not None
-    known = queue.types.get(request.type)
+    job_type = queue.types.get(request.type)
     run_at = queue.now if request.delay is None else queue.now + round(request.delay * 1e6)
     return Job(
         id=request.id, type=request.type, order=queue.ledger.next_order(), state="pending", created=queue.now,
         run_at=run_at if request.run_at is None else max(request.run_at, 0),
         digest=digest, origin=origin, by=by, priority=request.priority, key=request.key, unique=request.unique,
-        max_attempts=request.max_attempts or (known.max_attempts if known else MAX_ATTEMPTS),
-        timeout=request.timeout or (known.timeout if known else TIMEOUT_SECONDS), schedule=schedule,
+        max_attempts=request.max_attempts or (job_type.max_attempts if job_type else MAX_ATTEMPTS),
+        timeout=request.timeout or (job_type.timeout if job_type else TIMEOUT_SECONDS), schedule=schedule,
     )  # fmt: skip
 
 
@@ -140,8 +140,8 @@ def _retry_one(queue: JobQueue, job_id: str, job: Job | None) -> Changed:
     if job is None:
         return Changed(job_id, "unknown")
     changes = queue.ledger.changes
-    is_second = job.unique is not None and changes.get(keys.unique_key(job.unique)) is not None
-    if job.state not in ("dead", "cancelled") or is_second:
+    is_unique_taken = job.unique is not None and changes.get(keys.unique_key(job.unique)) is not None
+    if job.state not in ("dead", "cancelled") or is_unique_taken:
         return Changed(job_id, "unchanged", job.state)
     again = msgspec.structs.replace(
         job, state="pending", run_at=queue.now, tries=0, error=None, ended=None, is_stopping=False,
@@ -156,6 +156,6 @@ def _retry_one(queue: JobQueue, job_id: str, job: Job | None) -> Changed:
 
 
 def digest_of(request: JobRequest) -> str:
-    """Return what tells whether a second request with one id is the same."""
+    """Return a digest of the request without its id. It tells whether a second request with this id is the same."""
     text = _encoder.encode(msgspec.structs.replace(request, id=None))
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()

@@ -1,9 +1,9 @@
-"""`jobs_db`: a LevelDB of its own, which the dispatcher alone opens. Threads read it while the dispatcher writes.
+"""`jobs_db`: a LevelDB of its own, which only the dispatcher opens. Other threads read it while the dispatcher writes.
 
-Every batch carries the number of its turn, so that a reopening after a failed write shows whether it is on disk.
+Every batch has the number of its turn, so that a reopening after a failed write shows whether the batch is on disk.
 
-No archive has it and no journal. So damage is named, what is not damaged can be read, and nothing is made up for by
-itself but what is unfinished, from the copy (`eventvault.jobs.unfinished`).
+Neither archives nor the journal contain it. So damage is reported, and undamaged jobs can be read, but nothing is
+restored, except for the unfinished jobs of a lost `jobs_db`, from their copy (`eventvault.jobs.unfinished`).
 """
 
 from __future__ import annotations
@@ -41,21 +41,19 @@ log = logging.getLogger("jobs")
 SCHEMA_VERSION = 1
 WRITE_BUFFER_BYTES = 8 * 2**20
 USERS_SECONDS = 20.0
-"""How long a reopening waits for readers: what they read is short."""
+"""How long a reopening waits for readers, which are quick."""
 REOPEN_SECONDS = 10.0
 """How long a reader waits for a reopening."""
 ANEW = (
-    "stop the service, move STORAGE_DIR/jobs_db away and start it: what is unfinished in BACKUP_DIR/jobs comes back, "
+    "stop the service, move STORAGE_DIR/jobs_db away and start it: the unfinished jobs in BACKUP_DIR/jobs come back, "
     "held"
 )
-_DAMAGED = f"what is not damaged can be read. To go on without the rest: {ANEW}"
-_BAD_SECTOR = (
-    f"the disk of STORAGE_DIR has a bad sector, or is away; it is tried again. If it does not come back: {ANEW}"
-)
+_DAMAGED = f"undamaged jobs can be read. To go on without the others: {ANEW}"
+_BAD_SECTOR = f"the disk of STORAGE_DIR has a bad sector, or is away; it is retried. If it does not come back: {ANEW}"
 
 
 class StoredTicks(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The clocks of leases, ticks that were read. number: those of Kafka. local: of a transport without positions.
+    """The clocks of leases: how many ticks were read. number: from Kafka. local: from a transport without positions.
 
     turn: the number of the batch that wrote this.
     """
@@ -66,7 +64,7 @@ class StoredTicks(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Snapshot:
-    """One state of the database, for a reader."""
+    """One state of the database, for readers."""
 
     def __init__(self, snapshot: Any) -> None:
         self._snapshot = snapshot
@@ -88,18 +86,18 @@ class JobsDatabase:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.damage: JobsDamaged | None = None
-        """The damage that this process met last: nothing mends it."""
+        """The damage that this process met last; it stays, because nothing repairs it."""
         self.lacks_changes = False
-        """Whether the newest changes are lost, by damage at the end of a log, and nobody has accepted that."""
+        """Whether the newest changes were lost by damage at the end of a log, and nobody has accepted that."""
         self.unsettled: EventVaultError | None = None
-        """Why it could not be noted that this is accepted; the next opening asks again."""
+        """Why the acceptance of this loss could not be written; the next opening asks for it again."""
         self._cut_off = folder.parent / data_folders.JOBS_CUT_OFF
         self._problem: EventVaultError | None = None
         """Why the last opening failed."""
         self._written = StoredTicks()
-        """What the last batch says that was acknowledged."""
+        """The ticks in the last batch that was acknowledged."""
         self._view = DatabaseView(folder)
-        """For reading while the disk refuses to open the database."""
+        """Serves readers while the disk refuses to open the database."""
         self._is_view = False
         self._db: Any = None
         self._is_reopening = False
@@ -107,13 +105,13 @@ class JobsDatabase:
         self._users_changed = threading.Condition()
 
     def open(self) -> None:
-        """Open it; an installation without one gets an empty one.
+        """Open the database; create an empty one if there is none.
 
-        Raises JobsDamaged, DatabaseTooNew, and what else `open_checked` raises. If the disk refuses it, what is there
-        can be read.
+        Raises JobsDamaged, DatabaseTooNew, and other errors of `open_checked`. If the disk refuses to open it, a view
+        serves the readers.
         """
         try:
-            db = self._opened()
+            db = self._open_checked()
         except (EventVaultError, *SYSTEM_ERRORS) as error:
             self._problem = _reason_of_opening(error)
             if not isinstance(self._problem, JobsDamaged | DatabaseTooNew):
@@ -137,7 +135,7 @@ class JobsDatabase:
         self._put_in_place(db, is_view=True)
 
     def _put_in_place(self, db: Any, *, is_view: bool) -> None:
-        """Serve readers from it, and close what served them. Raises JobsUnavailable if one of them does not end."""
+        """Serve readers from `db`, and close what served them before. Raises JobsUnavailable if one does not end."""
         try:
             self.close()
         except JobsUnavailable:
@@ -146,7 +144,7 @@ class JobsDatabase:
         with self._users_changed:
             self._db, self._is_view = db, is_view
 
-    def _opened(self) -> Any:
+    def _open_checked(self) -> Any:
         if not self.folder.exists():
             create(self.folder)
         db = opening.open_checked(self.folder, retain_in=self._cut_off, write_buffer=WRITE_BUFFER_BYTES)
@@ -163,7 +161,7 @@ class JobsDatabase:
         return db
 
     def close(self) -> None:
-        """Raises JobsUnavailable if a reader does not end."""
+        """Close the database. Raises JobsUnavailable if a reader does not end."""
         with self._users_changed:
             db, self._db = self._db, None
             if not self._users_changed.wait_for(lambda: self._users == 0, USERS_SECONDS):
@@ -176,12 +174,12 @@ class JobsDatabase:
             self._is_view = False
 
     def reopen(self) -> int:
-        """Close and open it after a failed write. Returns the turn of the last batch that is on disk.
+        """Close the database and open it again after a failed write. Returns the turn of the last batch on disk.
 
-        A batch that failed may lie in the log in part: only if one that was acknowledged is missing, changes are lost.
+        A failed batch may be in the log in part. Changes are lost only if an acknowledged batch is missing.
         """
-        lacked = self.lacks_changes
-        self.folder.stat()  # one that is away, as its disk is, is not made anew beneath
+        has_lacked = self.lacks_changes
+        self.folder.stat()  # raises if the disk is away, so that no empty database is created under its mount point
         if self.is_open:
             opening.check_room(self.folder)
         self._is_reopening = True
@@ -194,20 +192,20 @@ class JobsDatabase:
                 self._is_reopening = False
                 self._users_changed.notify_all()
         turn = self.ticks().turn
-        self.lacks_changes = lacked or turn < self._written.turn
+        self.lacks_changes = has_lacked or turn < self._written.turn
         if not self.lacks_changes:
             self.accept_lack()
         return turn
 
     def accept_lack(self) -> None:
-        """What the end of a log lost is known, and accepted. If that cannot be noted, `unsettled` says why."""
+        """Note that the changes lost at the end of a log are accepted. If that cannot be written, set `unsettled`."""
         self.lacks_changes = False
         try:
             cut_off.settle_changed(self._cut_off)
         except OSError as error:
             answer = as_answer("noting that the lost changes of jobs_db are accepted", error)
             if self.unsettled is None:
-                log.warning("%s; it is tried again", answer)
+                log.warning("%s; it is retried", answer)
             self.unsettled = answer
         else:
             self.unsettled = None
@@ -249,9 +247,9 @@ class JobsDatabase:
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """Yield the present state to a thread that reads; waits for a reopening.
+        """Yield the present state to a reading thread; wait for a reopening.
 
-        Raises why it is closed; JobsDamaged, DiskFailed or another answer for what cannot be read.
+        Raises why the database is closed; JobsDamaged, DiskFailed or another error if it cannot be read.
         """
         with self._users_changed:
             self._users_changed.wait_for(lambda: self._db is not None or not self._is_reopening, REOPEN_SECONDS)
@@ -266,7 +264,7 @@ class JobsDatabase:
                 yield Snapshot(snapshot)
         except plyvel.Error as error:
             if self._is_view and self._view.has_holes and self._problem is not None:
-                raise self._problem.with_traceback(None) from error  # the zeros in place of what the disk cannot read
+                raise self._problem.with_traceback(None) from error  # the view has zeros in place of these parts
             answer = answer_to("reading the database of jobs", error)
             if isinstance(answer, JobsDamaged):
                 self.damage = answer
@@ -278,7 +276,7 @@ class JobsDatabase:
 
 
 def create(folder: Path) -> None:
-    """Create an empty database under another name, and rename it: it is complete or missing."""
+    """Create an empty database under another name, and rename it, so that it is complete or missing."""
     make_folder(folder.parent)
     staging = folder.with_name(f".{folder.name}.creating")
     remove_durably(staging)
@@ -295,20 +293,20 @@ def create(folder: Path) -> None:
 
 
 FAILED_WRITES = SYSTEM_ERRORS
-"""What `write` and `reopen` raise if the disk, the system or LevelDB refuses."""
+"""Errors that `write` and `reopen` raise if the disk, the system or LevelDB refuses."""
 
 
 def _reason_of_opening(error: BaseException) -> EventVaultError:
-    """Return why the database cannot be opened, with what helps here: no restore does."""
+    """Return why the database cannot be opened, with a hint for `jobs_db`: a restore of the registry does not help."""
     if isinstance(error, DatabaseDamaged):
         return JobsDamaged(error.message, hint=_DAMAGED)
-    if isinstance(error, DiskFailed):  # of a table that the disk cannot read
+    if isinstance(error, DiskFailed):  # the disk cannot read a table
         return DiskFailed(error.message, hint=_BAD_SECTOR)
     return answer_to("opening the database of jobs", error)
 
 
 def answer_to(doing: str, error: BaseException, other: type[EventVaultError] = DiskFailed) -> EventVaultError:
-    """Return what callers are told of an error during `doing`: JobsDamaged, or as `as_answer` does."""
+    """Return the error for callers: JobsDamaged for damage, otherwise as `as_answer`. doing: what failed, in words."""
     if isinstance(error, EventVaultError):
         return error
     if is_damage(error):

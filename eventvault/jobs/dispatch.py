@@ -1,6 +1,6 @@
-"""Which waiting job goes to which session: the most urgent due job first, to the session that is the least busy.
+"""Chooses which waiting job goes to which session: the most urgent due job first, to the least busy session.
 
-What waits in one session while another has been idle for IDLE_SECONDS is asked back.
+If jobs wait in one session while another has been idle for IDLE_SECONDS, they are asked back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ IDLE_SECONDS = 1.0
 
 
 def dispatch(queue: JobQueue) -> None:
-    """Send due jobs to the sessions that take some."""
+    """Send due jobs to the sessions that have room."""
     free = [session for session in queue.sessions.values() if session.free > 0]
     if free:
         _send_due(queue, free)
@@ -27,7 +27,7 @@ def dispatch(queue: JobQueue) -> None:
 
 
 def seconds_until_due(queue: JobQueue) -> float:
-    """Return how long it is until a job that a session takes is due; infinity if none waits."""
+    """Return the time until a job is due that a session has room for; infinity if there is no such job."""
     types = {name for session in queue.sessions.values() if session.free > 0 for name in session.types}
     changes = queue.ledger.changes
     heads = (head for name in types - queue.paused for _, head in queue.waiting.heads(changes, name))
@@ -62,7 +62,7 @@ def _send_due(queue: JobQueue, free: list[WorkerSession]) -> None:
 
 
 def _least_busy(sessions: list[WorkerSession]) -> WorkerSession | None:
-    """Return the session with the most idle executors, or with the most room in advance."""
+    """Return the session with the most idle executors; if none is idle, that with the most room to prefetch."""
     best = max(sessions, key=_room) if len(sessions) > 1 else sessions[0]
     return best if best.free > 0 else None
 
@@ -85,19 +85,19 @@ def _is_idle(session: WorkerSession, moment: float) -> bool:
 
 
 def _ask_back(queue: JobQueue) -> None:
-    """Ask the sessions that have more than they run for what the idle ones could run."""
+    """Ask the sessions that have more jobs than executors to give back those that idle sessions could run."""
     idle = [session for session in queue.sessions.values() if _is_idle(session, queue.moment)]
     room = sum(session.idle for session in idle)
     if not room:
         return
     types = {name for session in idle for name in session.types} - queue.paused
     for session in queue.sessions.values():
-        wanted = [
+        tokens = [
             token
             for token, active in session.active.items()
             if active.job.state == "sent" and active.job.type in types
             and (active.asked_back is None or queue.ticks[session.is_remote] - active.asked_back >= LEASE_TICKS)
         ][-min(room, -session.idle) :] if session.idle < 0 and room > 0 else []  # fmt: skip
-        if wanted:
-            room -= len(wanted)
-            transitions.ask_back(queue, session, wanted)
+        if tokens:
+            room -= len(tokens)
+            transitions.ask_back(queue, session, tokens)

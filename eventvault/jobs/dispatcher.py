@@ -1,13 +1,13 @@
 """The dispatcher's loop: gather → decide → write one synced batch → send and answer.
 
-Nothing is sent or answered before it is on disk. After a failed write the database is closed and opened again, and
-shows whether the batch is there; if it is not, and a second write fails too, callers get the reason, and what workers
-reported is decided again once the database takes writes.
+Nothing is sent or answered before it is on disk. After a failed write the database is closed and opened again, which
+shows whether the batch is there. If it is not, and a second write fails, too, then callers get the reason, and reports
+of workers are decided again once the database accepts writes.
 
-No unforeseen error loses what came: a fault in what each turn does beside it (schedules, upkeep, sending) leaves a turn
-that only takes inputs; an input at which the machine fails is refused by itself. Damage that a turn reads is such an
-error: the rest goes on. Once a merge has met damage, LevelDB refuses every write until it is opened again, and may soon
-meet it again: it rests first, and what is there can be read.
+No unforeseen error loses an input. If schedules, upkeep or sending fail, turns only process inputs. If the machine
+fails at an input, only that input is refused. Damage that a turn reads is treated in the same way, so the rest goes on.
+Once a merge inside LevelDB has met damage, LevelDB refuses all writes until it is opened again, and may soon meet the
+damage again. So the dispatcher rests first; meanwhile jobs can be read.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ log = logging.getLogger("jobs")
 T = TypeVar("T")
 MOST_INPUTS = 4_000
 LONGEST_WAIT_SECONDS = 1.0
-"""How long a turn waits at most, so that a clock that is set is noticed."""
+"""How long a turn waits at most, so that a change of the clock is noticed."""
 RETRY_SECONDS = 1.0
-"""How long after a failed write the database is tried again."""
+"""Seconds between two attempts to use the database after a failure."""
 _BACK_OFF = (0.0, 1.0, 2.0, 5.0, 10.0)
-"""How long it rests after failures in a row, in RETRY_SECONDS."""
+"""Pauses after one, two, … failures in a row, in RETRY_SECONDS."""
 NAME = "dispatcher"
 _READING, _WRITING = "reading the database of jobs", "writing the database of jobs"
 
@@ -68,12 +68,12 @@ class Dispatcher:
         unfinished: Path | None = None,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        """unfinished: the file in BACKUP_DIR from which an empty database takes over what is unfinished."""
+        """unfinished: the file in BACKUP_DIR from which an empty database takes over the unfinished jobs."""
         self.database = database
         self.failure: EventVaultError | None = None
         """Why nothing can be read or written now."""
         self.fault: EventVaultError | None = None
-        """Why inputs are accepted, but nothing is sent now."""
+        """Why nothing is sent now, although inputs are accepted."""
         self._transport = transport
         self._limits = limits or QueueLimits()
         self._now = now
@@ -82,7 +82,7 @@ class Dispatcher:
         self._unfinished = unfinished
         self._machine: Machine | None = None
         self._loaded = 0
-        """How many machines were made."""
+        """How many machines were loaded."""
         self._calls: deque[QueueCall[Any]] = deque()
         self._calls_changed = threading.Lock()
         self._is_open = False
@@ -118,7 +118,7 @@ class Dispatcher:
         if takeover.is_new(queue):
             self._take_over()
         if self.database.lacks_changes:
-            self._ask(commands.hold_all)  # nothing is sent before it is known
+            self._ask(commands.hold_all)  # before anything is sent
         sessions = {session.id: session.hello.partition for session in queue.sessions.values()}
         self._transport.open(self.positions(), sessions)
         self._transport.remember(queue.losses)
@@ -137,12 +137,12 @@ class Dispatcher:
         self.database.close()
 
     def accept_losses(self) -> None:
-        """Let the transport go on behind what topics have lost. Any thread may call it."""
+        """Let the transport go on after the losses of topics. Any thread may call it."""
         self._accepts_losses = True
         self._transport.wake()
 
     def call(self, ask: Callable[[JobQueue], T]) -> T:
-        """Ask the queue; returns once the answer is on disk. Raises what `ask` raises, JobsUnavailable, NoSpace."""
+        """Run `ask` on the queue; returns its result once the turn is on disk. Raises its errors, or why not."""
         call = self.post(ask)
         wait_for(call.answered.wait, "the dispatcher", lambda: self._activity)
         if call.error is not None:
@@ -150,7 +150,7 @@ class Dispatcher:
         return call.result  # type: ignore[return-value]
 
     def post(self, ask: Callable[[JobQueue], T]) -> QueueCall[T]:
-        """Ask the queue in the next turn, without waiting for the answer. Raises JobsUnavailable."""
+        """Let the next turn run `ask` on the queue; does not wait for it. Raises JobsUnavailable."""
         call = QueueCall(ask)
         with self._calls_changed:
             if self._ending.is_set():
@@ -164,11 +164,11 @@ class Dispatcher:
         return call
 
     def seconds_without_turn(self) -> float:
-        """Return for how long the loop has made no step; 0 before it runs."""
+        """Return for how long the loop has made no progress; 0 before it runs."""
         return 0.0 if self._activity is None else self._activity.seconds_without_step()
 
     def version(self) -> int:
-        """Return a number that differs after each change of a job or a schedule."""
+        """Return a number that changes with each change of a job or a schedule."""
         machine = self._machine
         return 0 if machine is None else self._loaded << 48 | machine.queue.ledger.version
 
@@ -177,7 +177,7 @@ class Dispatcher:
         return dict(self._present().queue.types)
 
     def status(self) -> QueueStatus:
-        """Raises as `types` does, and after a failure until a turn is on disk."""
+        """Return the queue's state. Raises as `types` does, and, after a failure, until a turn is on disk."""
         machine = self._present()
         if self.failure is not None:
             raise self.failure
@@ -189,12 +189,12 @@ class Dispatcher:
             raise _stopping()
         if machine is None:
             raise self.failure or JobsUnavailable(
-                "the dispatcher of jobs begins anew after an error", hint="send the request again in a moment"
+                "the dispatcher of jobs starts again after an error", hint="send the request again in a moment"
             )
         return machine
 
     def positions(self) -> list[Position]:
-        scanned = self.database.scan(keys.POSITION, keys.behind(keys.POSITION))
+        scanned = self.database.scan(keys.POSITION, keys.end_of(keys.POSITION))
         return [msgspec.json.decode(value, type=Position) for _, value in scanned]
 
     def step(self, seconds: float = LONGEST_WAIT_SECONDS) -> None:
@@ -208,11 +208,11 @@ class Dispatcher:
             return
         try:
             inputs = self._again.pop(0) if self._again else self._gather(machine, seconds)
-        except Exception as error:  # noqa: BLE001 - it is logged, and tried again
+        except Exception as error:  # noqa: BLE001 - it is logged, and retried
             if _is_refusal(error):
                 self._postpone(Inputs(), answer_to(_READING, error))
                 return
-            self._go_without(Inputs(), error)
+            self._process_alone(Inputs(), error)
             self._ending.wait(self._retry_seconds)
         else:
             self._turn(inputs)
@@ -225,7 +225,7 @@ class Dispatcher:
         self._ask(takeover.finish)
 
     def _ask(self, ask: Callable[[JobQueue], None]) -> None:
-        """Ask before the thread runs."""
+        """Run `ask` on the queue in a turn of its own, before the thread runs."""
         call = QueueCall(ask)
         self._turn(Inputs(calls=[call]))
         if not call.answered.is_set():
@@ -237,7 +237,7 @@ class Dispatcher:
     # A turn
 
     def _follow_transport(self, machine: Machine) -> None:
-        """Hold everything if the database is an old copy, until somebody resumes."""
+        """Hold all jobs if the database is an old copy; go on once somebody has resumed them."""
         if self._accepts_losses:
             self._accepts_losses = False
             if not machine.queue.is_held:
@@ -257,7 +257,7 @@ class Dispatcher:
             self.database.accept_lack()
 
     def _gather(self, machine: Machine, seconds: float) -> Inputs:
-        """Return what came. What may fail comes first: then nothing is lost by it."""
+        """Return the inputs of a turn. What may fail is done before inputs are received, so that none is lost."""
         published: Sequence[OutboxMessage] = ()
         if self._faults.remaining:
             seconds = min(seconds, self._faults.remaining)
@@ -272,7 +272,7 @@ class Dispatcher:
         received, submitted = self._transport.receive(0.0 if waiting else seconds, most, submissions=has_room)
         inputs = Inputs(self._take_calls(), received, submitted, published)
         try:
-            inputs.losses = self._transport.losses()  # behind what came, which may lie behind a loss
+            inputs.losses = self._transport.losses()  # after `receive`: a message may come from after a loss
         except Exception:
             self._again.insert(0, inputs)
             raise
@@ -288,10 +288,10 @@ class Dispatcher:
             decision = self._decide(inputs, goes_on=goes_on)
         except BadInput as error:
             return self._sort_out(inputs, error.__cause__ or error)
-        except Exception as error:  # noqa: BLE001 - it is logged, and tried again
+        except Exception as error:  # noqa: BLE001 - it is logged, and retried
             if _is_refusal(error):
                 return self._postpone(inputs, answer_to(_READING, error))
-            return self._go_without(inputs, error)
+            return self._process_alone(inputs, error)
         try:
             if decision.changes:
                 self._write(decision)
@@ -305,7 +305,8 @@ class Dispatcher:
     def _decide(self, inputs: Inputs, *, goes_on: bool) -> Decision:
         """Return what the machine decides.
 
-        Raises FAILED_WRITES if LevelDB could not read; BadInput; or else what each turn does has failed.
+        Raises FAILED_WRITES if LevelDB could not read, BadInput if an input failed, and any other error if the rest of
+        the turn failed.
         """
         machine = self._machine
         assert machine is not None
@@ -319,7 +320,7 @@ class Dispatcher:
         return machine.finish(goes_on=goes_on)
 
     def _end_turn(self, inputs: Inputs, decision: Decision, *, goes_on: bool) -> None:
-        """It is on disk: send and answer."""
+        """Send and answer, after the decision is on disk."""
         self.failure = None
         if decision.changes:
             self._failures.succeed()
@@ -334,30 +335,30 @@ class Dispatcher:
         for call in inputs.calls:
             call.answered.set()
 
-    def _go_without(self, inputs: Inputs, error: Exception) -> None:
-        """What each turn does beside its inputs failed: take these without it, and try it again later."""
+    def _process_alone(self, inputs: Inputs, error: Exception) -> None:
+        """Let the next turn process only these inputs, because the rest of the turn failed; that is retried later."""
         if inputs.is_alone:
             self._sort_out(inputs, error)
             return
         wait = self._faults.fail()
-        log.error("the dispatcher could not decide; it tries again in %s s", wait, exc_info=error)
+        log.error("the dispatcher could not decide; it retries in %s s", wait, exc_info=error)
         self._machine = None
-        self.fault = self._noted(answer_of(error))
+        self.fault = self._note_damage(answer_of(error))
         inputs.is_alone = True
         self._again.insert(0, inputs)
 
     def _sort_out(self, inputs: Inputs, error: BaseException) -> None:
-        """The machine fails at one of these inputs: try each by itself, and refuse that one, so that it stops no other.
+        """Find the input at which the machine fails, by trying each alone, and refuse it, so that it stops no other.
 
-        A message becomes a dead letter; if that fails too, health names it as lost. A worker says again what it
-        reported, because nothing follows from it.
+        A message becomes a dead letter; if that fails, too, health names it as lost. A refused report has no effect, so
+        its worker repeats it.
         """
-        log.error("the dispatcher failed at an input; it tries each input of this turn by itself", exc_info=error)
+        log.error("the dispatcher failed at an input; it tries each input of this turn alone", exc_info=error)
         self._machine = None
         if len(inputs) > 1:
             self._again = inputs.one_by_one() + self._again
             return
-        answer = self._noted(answer_of(error))
+        answer = self._note_damage(answer_of(error))
         for call in inputs.calls:
             call.fail(answer)
         for submitted in inputs.submitted:
@@ -367,16 +368,16 @@ class Dispatcher:
         self._ending.wait(self._retry_seconds)
 
     def _write(self, decision: Decision) -> None:
-        """Write one batch, and once more after a reopening.
+        """Write one batch; if that fails, once more after a reopening.
 
-        Raises NoSpace or WriteFailed, then it may be on disk; or JobsDamaged.
+        Raises NoSpace or WriteFailed, after which the batch may be on disk; or JobsDamaged.
         """
         try:
             self.database.write(decision.changes)
         except FAILED_WRITES as error:
             if is_damage(error):
                 self._rests_until = self._monotonic() + self._retry_seconds * _BACK_OFF[-1]
-                raise self._noted(answer_to(_WRITING, error)) from error
+                raise self._note_damage(answer_to(_WRITING, error)) from error
             log.warning("a write of jobs failed; the database is reopened: %s", reason_of(error))
             try:
                 if self.database.reopen() < decision.turn:
@@ -385,7 +386,7 @@ class Dispatcher:
                 raise answer_to(_WRITING, again, WriteFailed) from again
 
     def _postpone(self, inputs: Inputs, error: EventVaultError) -> None:
-        """Answer the callers, and decide about what workers reported again, once the database can be used."""
+        """Refuse the calls, and decide about all other inputs again once the database can be used."""
         self._machine = None
         self.failure = error
         self._failures.fail()
@@ -397,9 +398,9 @@ class Dispatcher:
             self._again.insert(0, again)
 
     def _recover(self) -> bool:
-        """Open the database again and make the machine anew. Returns whether that worked; if not, waits a moment.
+        """Open the database again and load a new machine. Returns whether that worked; if not, waits a moment.
 
-        After failures in a row it rests first; meanwhile callers get the reason.
+        After several failures in a row it rests first; meanwhile callers get the reason.
         """
         rest = max(self._failures.remaining, self._rests_until - self._monotonic())
         if self.failure is not None and rest > 0:
@@ -418,8 +419,8 @@ class Dispatcher:
             return False
         return True
 
-    def _noted(self, answer: EventVaultError) -> EventVaultError:
-        """Let health name the damage."""
+    def _note_damage(self, answer: EventVaultError) -> EventVaultError:
+        """Return the answer. If it is damage, health names it from now on."""
         if isinstance(answer, JobsDamaged):
             self.database.damage = answer
         return answer
@@ -446,7 +447,7 @@ class Dispatcher:
                 try:
                     self.step()
                 except Exception:
-                    log.exception("the dispatcher failed unexpectedly, and begins anew")
+                    log.exception("the dispatcher failed unexpectedly, and starts again")
                     self._machine = None
                     self._ending.wait(self._retry_seconds)
         for call in [*self._take_calls(), *(call for inputs in self._again for call in inputs.calls)]:
@@ -454,7 +455,7 @@ class Dispatcher:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether the system or LevelDB could not do what was asked, so that it is to be tried again."""
+    """Return whether the system or LevelDB refused an operation, so that it must be retried."""
     return isinstance(error, FAILED_WRITES) and not is_damage(error)
 
 
@@ -462,9 +463,9 @@ def _stopping() -> JobsUnavailable:
     return JobsUnavailable("the dispatcher of jobs is stopping", hint="send the request again")
 
 
-def _lost(behind: Position, error: BaseException) -> Loss:
-    """Return the loss of the message before a position, which can be neither taken nor quarantined."""
-    place = f"{behind.topic}/{behind.partition}/{behind.offset - 1}"
-    message = f"the message {place} can be neither taken nor quarantined: {answer_of(error).message}"
+def _lost(position: Position, error: BaseException) -> Loss:
+    """Return the loss of the message before a position, which can be neither consumed nor quarantined."""
+    place = f"{position.topic}/{position.partition}/{position.offset - 1}"
+    message = f"the message {place} can be neither consumed nor quarantined: {answer_of(error).message}"
     hint = "the log of the dispatcher says why; send the job again, then POST /api/jobs/resume"
     return Loss(place, "kafka_messages_gone", message, hint)

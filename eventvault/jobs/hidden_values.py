@@ -1,4 +1,4 @@
-"""What of a payload only an administrator sees: the values of a webhook's headers, as one may be a password. Pure."""
+"""Hides the part of a payload that only an administrator may see: the values of a webhook's headers. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _hidden = msgspec.Raw(msgspec.json.encode(HIDDEN))
 
 
 def payload_without_secrets(job_type: str, payload: msgspec.Raw) -> msgspec.Raw:
-    """Return a payload with the names of what is secret in it, and without its values."""
+    """Return a payload with the names of its secret members, but without their values."""
     member = _SECRET_MEMBERS.get(job_type)
     if member is None:
         return payload
     try:
         members = _members.decode(payload)
-    except msgspec.MsgspecError:  # no object: no worker takes it
+    except msgspec.MsgspecError:  # it is not an object, so no worker accepts it
         return payload
     if member not in members:
         return payload

@@ -1,4 +1,4 @@
-"""What one turn of the dispatcher decides about: requests of threads, and what the transport brought."""
+"""The inputs of one turn of the dispatcher: calls of other threads, and what the transport received."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class QueueCall(Generic[T]):
-    """What a thread asks of the queue, and the answer, which counts once its turn is on disk."""
+    """A thread's call of the queue, and its answer. The answer is valid once `answered` is set: its turn is on disk."""
 
     def __init__(self, ask: Callable[[JobQueue], T]) -> None:
         self.ask = ask
@@ -27,7 +27,7 @@ class QueueCall(Generic[T]):
         self.error: BaseException | None = None
 
     def run(self, queue: JobQueue) -> None:
-        self.error = None  # of a turn that was not finished
+        self.error = None  # an earlier turn that was not finished may have set it
         try:
             self.result = self.ask(queue)
         except EventVaultError as error:
@@ -39,14 +39,14 @@ class QueueCall(Generic[T]):
 
 
 class BadInput(Exception):
-    """The machine failed at an input, and at nothing that it does in each turn. The cause says how."""
+    """The machine failed at an input, not at the rest of the turn. `__cause__` is the error."""
 
 
 class Inputs:
-    """What one turn decides about.
+    """The inputs of one turn.
 
-    losses: of topics, all that are known; None: as before. refused: messages of `jobs` at which the machine failed, and
-    how. is_alone: the turn does nothing besides.
+    losses: all present losses of topics; None: as before. refused: messages of `jobs` at which the machine failed, and
+    why. is_alone: the turn only processes these inputs.
     """
 
     def __init__(
@@ -80,21 +80,21 @@ class Inputs:
         ]
 
     def apply(self, queue: JobQueue) -> None:
-        queue.outbox.sent(self.published)
+        queue.outbox.forget(self.published)
         if self.losses is not None:
             queue.note_losses(self.losses)
         for call in self.calls:
             call.run(queue)
         for received in self.received:
-            reports.take(queue, received)
+            reports.process(queue, received)
         for submitted in self.submitted:
-            submissions.take(queue, submitted)
+            submissions.process(queue, submitted)
         for submitted, error in self.refused:
             submissions.refuse(queue, submitted, error)
 
 
 def answer_of(error: BaseException) -> EventVaultError:
-    """Return what callers are told of an error that nobody foresaw."""
+    """Return what callers get for an error, also for an unforeseen one."""
     if isinstance(error, EventVaultError) or is_damage(error):
         return answer_to("deciding about jobs", error)
     reason = f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""A job, its attempts, and what is asked for when one is submitted. All instants are microseconds since the epoch."""
+"""A job, its attempts, and the request to submit one. All instants are microseconds since the epoch."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What a client, a message of `jobs` or a schedule asks for.
+    """A job that a client, a message of `jobs` or a schedule submits.
 
-    payload: JSON text, as it came. delay, timeout: seconds. run_at: an instant; only one of it and delay. priority: 0
-    to 9, 9 is the most urgent. key: jobs of one key run one at a time, in the order of their creation. unique: at most
-    one unfinished job has it. None: the default of the job's type.
+    payload: JSON text. delay, timeout: seconds. run_at: an instant; not together with delay. priority: 0 to 9, 9 is the
+    most urgent. key: jobs with one key run one at a time, in the order of their creation. unique: at most one
+    unfinished job has it. max_attempts, timeout: None: the default of the job's type.
     """
 
     type: str
@@ -67,7 +67,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
 
 
 class JobProgress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """fraction: 0 to 1, as the handler says; None if it only says a text."""
+    """fraction: 0 to 1, from the handler; None if it only gives a text."""
 
     fraction: float | None = None
     text: str | None = None
@@ -76,12 +76,12 @@ class JobProgress(msgspec.Struct, frozen=True, omit_defaults=True):
 class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A job as `jobs_db` has it, without its payload and its result.
 
-    order: which one of all jobs it is, counted at its creation. created, run_at, ended: instants. attempt: how often it
-    was sent. tries: how often it failed, ran out of time, or was lost. token, session: of the attempt that is live, in
-    the states `sent` and `running`. is_stopping: its cancellation was asked for. by: who submitted it. digest: of the
-    request, to tell whether a second one with its id differs. schedule: the name of the schedule that fired.
-    earlier_attempts: how many are not in `attempts`, the newest ATTEMPTS_LISTED. line: its place in the line of its
-    key after a retry.
+    order: its number among all jobs, in the order of creation. created, run_at, ended: instants. attempt: how often it
+    was sent. tries: how often it failed, ran out of time, or was lost. token, session: of the live attempt, in the
+    states `sent` and `running`. is_stopping: somebody cancelled it while it ran. by: who submitted it. digest: of the
+    request, to tell whether a second request with its id differs. schedule: the name of the schedule that submitted it.
+    attempts: the newest ATTEMPTS_LISTED. earlier_attempts: how many are not in `attempts`. line: its place in the line
+    of its key after a retry.
     """
 
     id: str
@@ -113,7 +113,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
 
     @property
     def place(self) -> int:
-        """Its place in the line of its key: that of its creation, or of its retry."""
+        """Its place in the line of its key, by its creation or its last retry."""
         return self.line or self.order
 
     @property
@@ -122,9 +122,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
 
 
 class JobType(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What a worker says of a type that it runs.
+    """A type of jobs that a worker runs, as it declares it.
 
-    schema: JSON Schema of the payload, or null. scope: the scope that submitting one needs. timeout: seconds.
+    schema: JSON Schema of the payload, or null. scope: needed to submit a job of this type. timeout: seconds.
     """
 
     name: str
@@ -137,8 +137,8 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
 class JobSchedule(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A job that is submitted at set times. cron: five fields. catch_up: seconds; an older firing is skipped.
 
-    in_code: a worker's module declares it, so that the interface cannot change it. next, last: instants of firings.
-    skipped: firings that were not made because the job before was unfinished.
+    in_code: a worker's module declares it, so the interface cannot change it. next, last: instants of firings.
+    skipped: firings that submitted no job because the last job was unfinished.
     """
 
     name: str

@@ -12,18 +12,18 @@ from eventvault.problems import Problem
 from eventvault.recent import Recent
 
 MOST_SESSIONS = 10_000
-"""Of so many sessions it is known by which transport they came: of those that were heard last."""
+"""Most sessions whose transport is remembered: those that reported last."""
 
 
 class RemoteTransport(DispatcherTransport, Protocol):
-    """A transport that is waited for by another one: it calls that one's `wake` when something came."""
+    """A transport that does not wait itself: when something comes, it calls the `wake` of another transport."""
 
     def seconds_until_due(self) -> float:
-        """Return after how many seconds `receive` has something to do, whether or not something comes."""
+        """Return after how many seconds `receive` has something to do, even if nothing comes."""
 
 
 class JoinedTransport:
-    """local: it waits for both. make_remote: called with what ends its wait."""
+    """local: waits for both transports. make_remote: called with the function that ends this wait."""
 
     def __init__(
         self, local: DispatcherTransport, make_remote: Callable[[Callable[[], None]], RemoteTransport]
@@ -35,7 +35,7 @@ class JoinedTransport:
         """Session → whether it came by the remote transport."""
         self._received: list[Received] = []
         self._submitted: list[Submitted] = []
-        """What came; it stays here if one of the transports fails before it is returned."""
+        """What was received; it stays here if a transport fails before it is returned."""
 
     def open(self, positions: Sequence[Position], sessions: Mapping[str, int]) -> None:
         self._is_remote = Recent(MOST_SESSIONS)
@@ -46,12 +46,12 @@ class JoinedTransport:
     def receive(self, seconds: float, most: int, *, submissions: bool = True) -> tuple[list[Received], list[Submitted]]:
         deadline = time.monotonic() + seconds
         self._receive_remote(most, submissions=submissions)
-        is_over = bool(self._received or self._submitted)
-        pause = 0.0 if is_over else min(deadline - time.monotonic(), self._remote.seconds_until_due())
+        has_remote = bool(self._received or self._submitted)
+        pause = 0.0 if has_remote else min(deadline - time.monotonic(), self._remote.seconds_until_due())
         local, _ = self._local.receive(max(0.0, pause), max(most - len(self._received), min(most, 1)))
         self._note(local, is_remote=False)
         self._received += local
-        if not is_over:
+        if not has_remote:
             self._receive_remote(most, submissions=submissions)
         received, self._received = self._received, []
         submitted, self._submitted = self._submitted, []
@@ -64,9 +64,9 @@ class JoinedTransport:
         self._submitted += submitted
 
     def send(self, work: Sequence[Work]) -> None:
-        """Send to the transport of the session's hello; to both if that is not known any more, as one drops it."""
-        self._local.send([each for each in work if self._is_remote.get(each.to) is not True])
-        self._remote.send([each for each in work if self._is_remote.get(each.to) is not False])
+        """Send to the transport of the session's hello. If that is forgotten, send to both: one of them drops it."""
+        self._local.send([message for message in work if self._is_remote.get(message.to) is not True])
+        self._remote.send([message for message in work if self._is_remote.get(message.to) is not False])
 
     def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
         return self._remote.publish(messages)
@@ -97,7 +97,7 @@ class JoinedTransport:
         self._local.close()
 
     def _note(self, received: Sequence[Received], *, is_remote: bool) -> None:
-        """Note by which transport sessions came, and that they live."""
+        """Note which transport brought the sessions, and that they are alive."""
         for report, _ in received:
             if isinstance(report, SessionHello):
                 self._is_remote.put(report.session, is_remote)

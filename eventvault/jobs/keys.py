@@ -1,6 +1,6 @@
 """The keys of `jobs_db`; `docs/format.md` describes all of them.
 
-Text before the end of a key has an end mark, as in `eventvault.database.keys`. An order is which one of all jobs it is.
+Text before the end of a key has an end mark, as in `eventvault.database.keys`. An order is a job's number among all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ QUARANTINE = b"q"
 KNOWN_TYPE = b"d"
 PAUSED = b"p"
 PAUSES_NEW = PAUSED
-"""Whether types that a worker names for the first time are paused too: the key of a type without a name."""
+"""Whether types that a worker names for the first time are paused, too: the key of a type without a name."""
 TICKS = b"t"
 META_SCHEMA = b"mschema"
 META_DISPATCHER = b"mdispatcher"
@@ -39,11 +39,11 @@ META_RELEASE = b"mrelease"
 META_HELD = b"mheld"
 """Whether nothing is sent or fired until somebody resumes."""
 META_LOSSES = b"mlosses"
-"""What topics of jobs lost, until somebody accepts it."""
+"""The losses of the topics of jobs, until somebody accepts them."""
 META_NEW = b"mnew"
-"""Whether what another `jobs_db` left unfinished is still to be taken over."""
+"""Whether the unfinished jobs of another `jobs_db` must still be taken over."""
 META_ADOPTED = b"madopted"
-"""The id of the dispatcher whose copy of what is unfinished was taken over."""
+"""The id of the dispatcher whose unfinished jobs were taken over."""
 
 UNFINISHED, IS_HELD = b"u", b"h"
 GROUPS: dict[State, bytes] = {
@@ -55,7 +55,7 @@ GROUPS: dict[State, bytes] = {
     "dead": b"x",
     "cancelled": b"c",
 }
-"""State → its group in the indexes STATE and TYPE: a job that is sent stays in the group of the unfinished."""
+"""State → its group in the indexes STATE and TYPE. A job that is sent stays in its group, UNFINISHED."""
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 0, 9
 _ORDER = struct.Struct(">Q")
@@ -94,7 +94,7 @@ def unique_key(unique: str) -> bytes:
 
 
 def waiting_prefix(job_type: str, priority: int) -> bytes:
-    """The most urgent priority comes first."""
+    """Return the prefix of a queue's keys. The most urgent priority sorts first."""
     return WAITING + text(job_type) + bytes([HIGHEST_PRIORITY - priority])
 
 
@@ -112,8 +112,8 @@ def type_of_waiting(key: bytes) -> str:
     return key[1 : -_DUE.size - 2].replace(b"\x00\xff", b"\x00").decode()
 
 
-def behind(prefix: bytes) -> bytes:
-    """Return a key behind all that begin with `prefix`: numbers and text marks never begin with this byte."""
+def end_of(prefix: bytes) -> bytes:
+    """Return a key after all keys that begin with `prefix`: numbers and text marks never begin with this byte."""
     return prefix + b"\xff" * 20
 
 
@@ -126,7 +126,7 @@ def keyed_key(key: str, place: int) -> bytes:
 
 
 def head_key(key: str) -> bytes:
-    """The job of this key that may run."""
+    """Return the key under which the job is that may run, of all jobs with this `key`."""
     return HEAD + key.encode()
 
 

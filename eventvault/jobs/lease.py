@@ -1,4 +1,4 @@
-"""The lease of a worker's session: it is lost once LEASE_TICKS ticks were read after its last report."""
+"""The lease of a worker's session: it ends once LEASE_TICKS ticks were read after the session's last report."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The jobs' records and their indexes: one change of a record changes every key that says the same.
+"""The jobs' records and their indexes: a change of a record also changes all index keys.
 
-A job's record is encoded once a turn, however often the turn changes it.
+A job's record is encoded once per turn, however often the turn changes it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ _record = msgspec.json.Decoder(Job)
 
 
 class JobCounts(msgspec.Struct, omit_defaults=True):
-    """What is counted of all jobs. order: of the newest job. outbox: number of its newest message. refused: reports.
+    """The counters of a `jobs_db`. order: of the newest job. outbox: number of the outbox's newest message.
 
-    duplicates: jobs that were there. quarantined: messages of `jobs` that are none.
+    refused: refused reports. duplicates: submitted jobs that were there already. quarantined: messages of `jobs` that
+    are not jobs. states: jobs by state.
     """
 
     order: int = 0
@@ -40,7 +41,7 @@ class JobCounts(msgspec.Struct, omit_defaults=True):
 
 
 class EndedJob(msgspec.Struct, frozen=True, array_like=True):
-    """What the removal of a job that ended long ago needs to know."""
+    """The part of a record that the removal of an old job needs."""
 
     id: str
     type: str
@@ -57,10 +58,10 @@ class Ledger:
         self.version = 0
         """Grows with each change of a record or a schedule."""
         self.earliest_end: float = math.inf
-        """When the first job ended of those that ended since old ones were removed (an instant)."""
+        """The earliest end (an instant) of a job that has ended since old jobs were last removed."""
         self._changed: dict[str, Job] = {}
         self._lines: dict[str, dict[int, bytes | None]] = {}
-        """What the turn changed in the line of each key: place → id; None: it left."""
+        """The turn's changes of each key's line: place → id of the job that entered there; None: it left."""
         self._encoded_counts = value
 
     def job(self, job_id: str) -> Job | None:
@@ -71,7 +72,7 @@ class Ledger:
         return job
 
     def existing(self, job_id: str) -> Job:
-        """Return a job that an index names."""
+        """Return a job that an index names. Raises LookupError if it has no record."""
         job = self.job(job_id)
         if job is None:
             raise LookupError(f"the job {job_id} is in an index of jobs_db, but has no record")
@@ -91,7 +92,7 @@ class Ledger:
         self._changed[job.id] = job
 
     def replace(self, before: Job, job: Job) -> None:
-        """Write what a job is now. before: its record until now."""
+        """Replace a job's record. before: its present record."""
         self._changed[job.id] = job
         if before.state == job.state:
             return
@@ -108,19 +109,19 @@ class Ledger:
                 self.earliest_end = min(self.earliest_end, job.ended or 0)
 
     def remove(self, ended: EndedJob, key: bytes) -> None:
-        """Remove a job that has ended. key: that of the index ENDED."""
+        """Remove a job that has ended. key: its key in the index ENDED."""
         _, order = keys.read_ended(key)
         self._changed.pop(ended.id, None)
         group = keys.GROUPS[ended.state]
-        for each in (
+        for job_key in (
             key, keys.record_key(ended.id), keys.payload_key(ended.id), keys.result_key(ended.id),
             keys.created_key(order), keys.state_key(group, order), keys.type_key(ended.type, group, order),
         ):  # fmt: skip
-            self.changes.remove(each)
+            self.changes.remove(job_key)
         self._count(ended.state, -1)
 
     def enter_key(self, job: Job) -> bool:
-        """Put a job at the end of the line of its key. Returns whether it is the one that may run."""
+        """Put a job at the end of the line of its key. Returns whether it is the first, which may run."""
         if job.key is None:
             return True
         head = keys.head_key(job.key)
@@ -136,7 +137,7 @@ class Ledger:
         return job.key is None or self.changes.get(keys.head_key(job.key)) == job.id.encode()
 
     def leave_key(self, job: Job) -> Job | None:
-        """Take a job out of the line of its key. Returns the one that may run now, if this one was it until now."""
+        """Take a job out of the line of its key. If it was the first one, returns the next one, which may run now."""
         if job.key is None:
             return None
         self.changes.remove(keys.keyed_key(job.key, job.place))
@@ -166,12 +167,12 @@ class Ledger:
         return written
 
     def _next_in_line(self, key: str, place: int) -> bytes | None:
-        """Return the id of the first job behind a place, with what the turn changed in this line alone."""
+        """Return the id of the first job after a place, from the database and the turn's changes of this line."""
         changed = self._lines.get(key, {})
-        entered = {each: job_id for each, job_id in changed.items() if job_id is not None and each > place}
-        scanned = self.changes.reader.scan(keys.keyed_key(key, place + 1), keys.behind(keys.keyed_prefix(key)))
+        entered = {at: job_id for at, job_id in changed.items() if job_id is not None and at > place}
+        scanned = self.changes.reader.scan(keys.keyed_key(key, place + 1), keys.end_of(keys.keyed_prefix(key)))
         written = next(
-            ((keys.order_of(each), job_id) for each, job_id in scanned if keys.order_of(each) not in changed), None
+            ((keys.order_of(entry), job_id) for entry, job_id in scanned if keys.order_of(entry) not in changed), None
         )
         if written is not None:
             entered[written[0]] = written[1]

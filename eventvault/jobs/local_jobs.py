@@ -1,4 +1,4 @@
-"""The port `Jobs` in the dispatcher's process. Threads read from one state of the database; changes wait for a turn."""
+"""The port `Jobs` in the dispatcher's process. Threads read snapshots of the database; changes wait for a turn."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from eventvault.jobs.queue import JobQueue
 from eventvault.problems import Problem
 
 START_SECONDS = 5.0
-"""For so long after a start a submission waits for the hello of the worker that knows its type."""
+"""How long after a start a submission may wait for the hello of a worker that knows its type."""
 _POLL_SECONDS = 0.05
 IDS = 1_000
-"""So many jobs are changed in one turn."""
+"""Most jobs that are changed in one turn."""
 
 
 class LocalJobs(Jobs):
@@ -31,7 +31,7 @@ class LocalJobs(Jobs):
         *,
         problems: Callable[[], list[Problem]] = list,
     ) -> None:
-        """problems: returns what is wrong in the dispatcher's process besides."""
+        """problems: returns further problems of the dispatcher's process."""
         self._dispatcher = dispatcher
         self._problems = problems
         self._monotonic = monotonic
@@ -94,8 +94,8 @@ class LocalJobs(Jobs):
     def cancel_unfinished_after(self, instant: int) -> int:
         with self._dispatcher.database.snapshot() as snapshot:
             ids = list(queries.unfinished_after(snapshot, instant))
-        changed = self._in_pages(ids, commands.cancel)
-        return sum(each.outcome in ("changed", "stopping") for each in changed)
+        results = self._in_pages(ids, commands.cancel)
+        return sum(result.outcome in ("changed", "stopping") for result in results)
 
     def _require_known(self, job_type: str | None) -> None:
         types = self._dispatcher.types()
@@ -110,7 +110,7 @@ class LocalJobs(Jobs):
         return changed
 
     def _types_for(self, names: set[str]) -> dict[str, JobType]:
-        """Return the known types. Soon after a start, wait for the workers that know those that are asked for."""
+        """Return the known types. Soon after a start, wait for the workers that know the types `names`."""
         while True:
             types = self._dispatcher.types()
             if names <= types.keys() or self._monotonic() - self._started > START_SECONDS:

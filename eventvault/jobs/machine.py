@@ -1,10 +1,10 @@
 """Decides what becomes of jobs. Pure: the queue, what arrived and the clocks go in; changes and messages come out.
 
-A turn is `begin`, any number of commands and reports, and `finish`. What it decided counts once its changes are on
-disk; only then its messages are sent. After a failed write the machine is made anew from what is on disk.
+A turn is `begin`, any number of commands and reports, and `finish`. A decision is valid once its changes are on disk;
+only then its messages are sent. After a failed write a new machine is loaded from the disk.
 
-Two clocks are passed in. Instants, for what is due, are compared with instants of the same clock alone. Moments
-(monotonic) measure how long a worker is idle. Leases are counted in ticks, which the transport delivers.
+Two clocks are passed in. Instants decide when a job is due, and are only compared with instants. Moments (monotonic)
+measure how long a worker is idle. Leases are counted in ticks, which the transport delivers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Decision(NamedTuple):
-    """What a turn decided. turn: its number, which is among the changes."""
+    """The decision of a turn. turn: its number, which `changes` has, too. work: the messages to send."""
 
     turn: int
     changes: dict[bytes, bytes | None]
@@ -55,19 +55,19 @@ class Machine:
         self._ticks_on_disk = StoredTicks()
 
     def load(self, moment: float) -> None:
-        """Take over what is on disk. What was sent is sent again with the next turn."""
+        """Load the state from the disk. The next turn sends all running jobs to their sessions again."""
         queue, changes = self.queue, self.queue.ledger.changes
         queue.dispatcher = (changes.get(keys.META_DISPATCHER) or b"").decode()
         self._ticks_on_disk = msgspec.json.decode(changes.get(keys.TICKS) or b"{}", type=StoredTicks)
         queue.ticks = {False: self._ticks_on_disk.local, True: self._ticks_on_disk.number}
         self._turn = self._ticks_on_disk.turn
-        for _, value in changes.scan(keys.KNOWN_TYPE, keys.behind(keys.KNOWN_TYPE)):
+        for _, value in changes.scan(keys.KNOWN_TYPE, keys.end_of(keys.KNOWN_TYPE)):
             job_type = msgspec.json.decode(value, type=JobType)
             queue.types[job_type.name] = job_type
         queue.is_releasing = changes.get(keys.META_RELEASE) is not None
         queue.is_held = changes.get(keys.META_HELD) is not None
         queue.losses = msgspec.json.decode(changes.get(keys.META_LOSSES) or b"[]", type=list[Loss])
-        paused = {key for key, _ in changes.scan(keys.PAUSED, keys.behind(keys.PAUSED))}
+        paused = {key for key, _ in changes.scan(keys.PAUSED, keys.end_of(keys.PAUSED))}
         queue.pauses_new = keys.PAUSES_NEW in paused
         queue.paused = {key[1:].decode() for key in paused - {keys.PAUSES_NEW}}
         self._load_sessions(moment)
@@ -79,11 +79,11 @@ class Machine:
 
     def _load_sessions(self, moment: float) -> None:
         queue, changes = self.queue, self.queue.ledger.changes
-        for _, value in changes.scan(keys.SESSION, keys.behind(keys.SESSION)):
+        for _, value in changes.scan(keys.SESSION, keys.end_of(keys.SESSION)):
             stored = msgspec.json.decode(value, type=StoredSession)
             session = WorkerSession(stored.hello, stored.heard, moment, is_remote=stored.is_remote)
             queue.sessions[session.id] = session
-        for key, _ in changes.scan(keys.ACTIVE, keys.behind(keys.ACTIVE)):
+        for key, _ in changes.scan(keys.ACTIVE, keys.end_of(keys.ACTIVE)):
             job = queue.ledger.existing(key[1:].decode())
             session = queue.session_of(job)
             session.active[job.token or ""] = Active(job, queue.ticks_of(session))
@@ -93,7 +93,7 @@ class Machine:
         self.queue.now, self.queue.moment = now, moment
 
     def finish(self, *, goes_on: bool = True) -> Decision:
-        """End the turn. goes_on: decide what is sent too, and what is due; else only what came counts."""
+        """End the turn. goes_on: also do what is due, and send jobs; otherwise only the inputs take effect."""
         queue = self.queue
         if goes_on:
             self._go_on()
@@ -125,7 +125,7 @@ class Machine:
         commands.submit_one(self.queue, request, by="", origin="schedule", schedule=schedule)
 
     def seconds_until_due(self) -> float:
-        """Return how long there is nothing to do, if nothing arrives."""
+        """Return after how many seconds there is something to do, even if nothing arrives."""
         queue = self.queue
         if queue.is_releasing or self.upkeep.has_more:
             return 0.0

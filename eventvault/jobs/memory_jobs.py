@@ -1,6 +1,6 @@
-"""The in-memory double of the dispatcher: the contract of its port, without a database, a process and workers.
+"""The in-memory double of the dispatcher's port, without a database, a process and workers.
 
-`offer` names types as a worker does, `start` and `finish` play one; nothing runs by itself.
+`offer` names types as a worker does; `start` and `finish` do what a worker would do. Nothing runs on its own.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ class MemoryJobs(Jobs):
     def offer(self, *types: JobType, schedules: Iterable[JobSchedule] = ()) -> None:
         """Name types, and schedules in code, as the hello of a worker does."""
         if self._pauses_new:
-            self._paused |= {each.name for each in types} - self._types.keys()
-        self._types |= {each.name: each for each in types}
-        self._schedules |= {each.name: msgspec.structs.replace(each, in_code=True) for each in schedules}
+            self._paused |= {job_type.name for job_type in types} - self._types.keys()
+        self._types |= {job_type.name: job_type for job_type in types}
+        for schedule in schedules:
+            self._schedules[schedule.name] = msgspec.structs.replace(schedule, in_code=True)
 
     def start(self, job_id: str, progress: JobProgress | None = None) -> None:
         job = self._jobs[job_id]
@@ -60,7 +61,7 @@ class MemoryJobs(Jobs):
         )  # fmt: skip
 
     def finish(self, job_id: str, result: bytes = b"null", error: JobError | None = None, output: str = "") -> None:
-        """End the attempt: the job is done, or dead if there is an error."""
+        """End the attempt. The job becomes done, or dead if there is an error."""
         job = self._jobs[job_id]
         ended = msgspec.structs.replace(
             job.attempts[-1], ended_at=self._now(), outcome="failed" if error else "done", error=error, output=output
@@ -80,62 +81,62 @@ class MemoryJobs(Jobs):
 
     def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
         checking.check(requests, self._types, scopes)
-        return [self._submit(asked, by) for asked in requests]
+        return [self._submit(request, by) for request in requests]
 
-    def _submit(self, asked: JobRequest, by: str) -> SubmitResult:
-        assert asked.id is not None
-        digest = hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
-        there = self._jobs.get(asked.id)
-        if there is not None:
-            return SubmitResult(there.id, there.state, duplicate=True, differs=there.digest != digest)
+    def _submit(self, request: JobRequest, by: str) -> SubmitResult:
+        assert request.id is not None
+        digest = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
+        existing = self._jobs.get(request.id)
+        if existing is not None:
+            return SubmitResult(existing.id, existing.state, duplicate=True, differs=existing.digest != digest)
         for job in self._jobs.values():
-            if asked.unique is not None and job.unique == asked.unique and not job.is_final:
+            if request.unique is not None and job.unique == request.unique and not job.is_final:
                 return SubmitResult(job.id, job.state, duplicate=True, differs=True)
-        now, job_type = self._now(), self._types[asked.type]
-        self._jobs[asked.id] = Job(
-            id=asked.id,
-            type=asked.type,
+        now, job_type = self._now(), self._types[request.type]
+        self._jobs[request.id] = Job(
+            id=request.id,
+            type=request.type,
             order=len(self._jobs),
             state="pending",
             created=now,
-            run_at=now + round((asked.delay or 0) * 1e6) if asked.run_at is None else asked.run_at,
+            run_at=now + round((request.delay or 0) * 1e6) if request.run_at is None else request.run_at,
             digest=digest,
             by=by,
-            priority=asked.priority,
-            key=asked.key,
-            unique=asked.unique,
-            max_attempts=asked.max_attempts or job_type.max_attempts,
-            timeout=asked.timeout or job_type.timeout,
+            priority=request.priority,
+            key=request.key,
+            unique=request.unique,
+            max_attempts=request.max_attempts or job_type.max_attempts,
+            timeout=request.timeout or job_type.timeout,
         )
-        self._texts[asked.id] = (asked.payload, None)
-        return SubmitResult(asked.id, "pending")
+        self._texts[request.id] = (request.payload, None)
+        return SubmitResult(request.id, "pending")
 
     def list_jobs(self, states: list[str], types: list[str], limit: int, before: str | None) -> JobPage:
         newest = sorted(self._jobs.values(), key=lambda job: -job.order)
         if before is not None:
-            last = self._found(before).order
+            last = self._find(before).order
             newest = [job for job in newest if job.order < last]
-        found = [job for job in newest if (not states or job.state in states) and (not types or job.type in types)]
-        return JobPage(found[:limit], found[limit - 1].id if len(found) > limit else None)
+        jobs = [job for job in newest if (not states or job.state in states) and (not types or job.type in types)]
+        return JobPage(jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None)
 
     def job(self, job_id: str) -> JobView:
-        job = self._found(job_id)
+        job = self._find(job_id)
         payload, result = self._texts[job_id]
         return JobView(job, None if job.state == "done" else payload, result)
 
-    def _found(self, job_id: str) -> Job:
+    def _find(self, job_id: str) -> Job:
         job = self._jobs.get(job_id)
         if job is None:
             raise job_not_found(job_id)
         return job
 
     def cancel(self, ids: list[str]) -> list[Changed]:
-        return [self._changed(job_id, self._cancel) for job_id in ids]
+        return [self._change_if_known(job_id, self._cancel) for job_id in ids]
 
     def retry(self, ids: list[str]) -> list[Changed]:
-        return [self._changed(job_id, self._retry) for job_id in ids]
+        return [self._change_if_known(job_id, self._retry) for job_id in ids]
 
-    def _changed(self, job_id: str, change: Callable[[Job], Changed]) -> Changed:
+    def _change_if_known(self, job_id: str, change: Callable[[Job], Changed]) -> Changed:
         job = self._jobs.get(job_id)
         return Changed(job_id, "unknown") if job is None else change(job)
 
@@ -175,7 +176,7 @@ class MemoryJobs(Jobs):
         return sorted(self._paused)
 
     def types(self) -> list[KnownType]:
-        return [KnownType(each, 1, name in self._paused) for name, each in sorted(self._types.items())]
+        return [KnownType(job_type, 1, name in self._paused) for name, job_type in sorted(self._types.items())]
 
     def schedules(self) -> list[JobSchedule]:
         return [self._schedules[name] for name in sorted(self._schedules)]

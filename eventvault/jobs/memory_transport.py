@@ -1,4 +1,4 @@
-"""A transport in the memory of one process: for tests, and for a dispatcher without workers."""
+"""A transport in the memory of one process, for tests and for a dispatcher without workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eventvault.jobs.transport import Position, Received, Submitted, WithoutTopi
 
 
 class MemoryTransport(WithoutTopics):
-    """Both ends: it is the dispatcher's, and `worker` returns that of a worker."""
+    """The dispatcher's end; `worker` returns a worker's end."""
 
     def __init__(self, tick_seconds: float = TICK_SECONDS, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.tick_seconds = tick_seconds
@@ -57,7 +57,7 @@ class MemoryTransport(WithoutTopics):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Workers stay: the next dispatcher finds them."""
+        """Do nothing: the workers stay, and the next dispatcher finds them."""
 
     def worker(self) -> MemoryWorkerTransport:
         return MemoryWorkerTransport(self)

@@ -1,7 +1,7 @@
-"""What dispatcher and workers say to each other: JSON with a `kind`, the same over Kafka, a socket and in memory.
+"""The messages between dispatcher and workers: JSON with a `kind`, the same over Kafka, a socket and in memory.
 
-A session is one life of a worker's supervisor. A token is one attempt of a job: a report about it counts only while the
-token is the job's live one.
+A session is one life of a worker's supervisor. A token names one attempt of a job. A report about an attempt is used
+only while its token is the live one of the job.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from eventvault.jobs.job import JobError, JobProgress, JobSchedule, JobType
 
 MAX_FRAME_BYTES = 4 * 2**20
-"""Of a message between processes: a payload or a result, and what is around it."""
+"""Most bytes of a message between processes: room for a payload or a result, and the rest of the message."""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="kind"):
@@ -45,14 +45,14 @@ class Stop(_Message, tag="stop", frozen=True, kw_only=True):
 
 
 class GiveBack(_Message, tag="giveBack", frozen=True, kw_only=True):
-    """Return those of these attempts that did not start, as another session is idle."""
+    """Return those of these attempts that have not started, because another session is idle."""
 
     to: str
     give_back: list[str]
 
 
 class Fenced(_Message, tag="fenced", frozen=True, kw_only=True):
-    """The session is over: its jobs went to others. It ends its executors and begins a new one."""
+    """The session is over: its jobs went to others. The worker ends its executors and begins a new session."""
 
     to: str
 
@@ -63,10 +63,10 @@ Work = Run | Stop | GiveBack | Fenced
 
 
 class SessionHello(_Message, tag="hello", frozen=True, kw_only=True):
-    """The session begins, or says again what it is. partition: of `jobs.work`, where it listens; 0 over a socket.
+    """The session begins, or describes itself again. partition: of `jobs.work`, where it listens; 0 over a socket.
 
-    concurrency: how many attempts it runs at a time; 0 while it drains. received: the tokens that it has and has not
-    reported the end of. local: it runs on the service's machine, beside the data folders.
+    concurrency: how many attempts it runs at a time; 0 while it drains. received: the tokens of the attempts that it
+    has, and whose end it has not reported. local: it runs on the service's machine, beside the data folders.
     """
 
     session: str
@@ -81,14 +81,14 @@ class SessionHello(_Message, tag="hello", frozen=True, kw_only=True):
 
 
 class Beat(_Message, tag="beat", frozen=True, kw_only=True):
-    """The session lives. have: the tokens that it received and has not reported the end of."""
+    """The session is alive. have: the tokens of the attempts that it has, and whose end it has not reported."""
 
     session: str
     have: list[str] = []
 
 
 class Started(_Message, tag="started", frozen=True, kw_only=True):
-    """The handler was called. Sent only of one that takes longer than 20 ms. seconds_ago: by the worker's clock."""
+    """The handler was called. Sent only if it takes longer than 20 ms. seconds_ago: by the worker's clock."""
 
     session: str
     token: str
@@ -104,7 +104,7 @@ class Progressed(_Message, tag="progress", frozen=True, kw_only=True):
 
 
 class Done(_Message, tag="done", frozen=True, kw_only=True):
-    """seconds: how long the handler ran. result: JSON text. output: the end of what it printed."""
+    """The handler returned. seconds: how long it ran. result: JSON text. output: the end of what it printed."""
 
     session: str
     token: str
@@ -115,8 +115,9 @@ class Done(_Message, tag="done", frozen=True, kw_only=True):
 
 
 class Failed(_Message, tag="failed", frozen=True, kw_only=True):
-    """retry: False, as the handler raised Fail or the payload is refused. after: seconds, as it raised Retry.
+    """The attempt failed. retry: False if the handler raised Fail, or the payload was refused.
 
+    after: seconds until the next attempt, if the handler raised Retry.
     outcome: `failed`; `timeout` if it ran too long; `cancelled` if it was stopped for that reason.
     """
 
@@ -132,7 +133,7 @@ class Failed(_Message, tag="failed", frozen=True, kw_only=True):
 
 
 class Returned(_Message, tag="returned", frozen=True, kw_only=True):
-    """The attempt was not run, or was ended to be repeated: the worker drains, or was asked to give it back."""
+    """The attempt was not run, or was ended to run elsewhere: the worker drains, or was asked to give it back."""
 
     session: str
     token: str
@@ -140,16 +141,16 @@ class Returned(_Message, tag="returned", frozen=True, kw_only=True):
 
 
 class Bye(_Message, tag="bye", frozen=True, kw_only=True):
-    """The session ends; it has no attempt any more."""
+    """The session ends; it has no attempts any more."""
 
     session: str
 
 
-# From the dispatcher to itself, so that what it reads back proves that reports are read.
+# From the dispatcher to itself: a tick that is read back proves that the reports before it were read.
 
 
 class Tick(_Message, tag="tick", frozen=True, kw_only=True):
-    """dispatcher: its id. number: grows by one with each. stands_by: it takes and sends nothing; another one does."""
+    """dispatcher: its id. number: one more with each tick. stands_by: it does nothing, because another one acts."""
 
     dispatcher: str
     number: int
@@ -163,8 +164,8 @@ _work = msgspec.json.Decoder(Work)
 _report = msgspec.json.Decoder(Report)
 
 
-NONE_OF_OURS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What `decode_work` and `decode_report` raise for bytes that are no message, or one of a later version."""
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Errors that `decode_work` and `decode_report` raise for bytes that are not a message, or one of a later version."""
 
 
 def encode(message: Work | Report) -> bytes:

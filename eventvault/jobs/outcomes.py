@@ -1,6 +1,7 @@
-"""What becomes of jobs, as messages for others: the outcome in `job-results`, and dead letters with their reason. Pure.
+"""Makes the messages for others: outcomes of jobs for `job-results`, and dead letters with their reason. Pure.
 
-An outcome has the fields that the worker of 0.1.0 wrote. The dead letter of a job is that job as it may be sent again.
+An outcome has the fields that the worker of 0.1.0 wrote. The dead letter of a job is the job in a form that may be sent
+again.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _encoder = msgspec.json.Encoder()
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The value of a message in the topic of outcomes.
 
-    state: `done` with `result`, or `failed` with `error` {code, message}. worker: the host that ran it, or that refused
-    it. Instants are ISO 8601.
+    state: `done` with `result`, or `failed` with `error` {code, message}. worker: the host that ran or refused the job.
+    Instants are ISO 8601.
     """
 
     id: str
@@ -37,7 +38,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
 
 
 class _SentAgain(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A job in the form that the topic `jobs` takes."""
+    """A job in the form of the topic `jobs`."""
 
     id: str
     type: str
@@ -69,9 +70,9 @@ def outcome_message(job: Job, result: bytes | None) -> OutboxMessage:
 
 
 def dead_letter(job: Job, payload: bytes | None) -> OutboxMessage:
-    """Return a dead job as it may be sent to `jobs` again, with the reason in its headers.
+    """Return a dead job in a form that may be sent to `jobs` again, with the reason in its headers.
 
-    What only an administrator sees is in it only if it came by a topic.
+    It has the values that only an administrator may see only if the job itself came by a topic.
     """
     text = msgspec.Raw(payload or b"null")
     sent = _SentAgain(
@@ -85,7 +86,7 @@ def dead_letter(job: Job, payload: bytes | None) -> OutboxMessage:
 
 
 def refusal_messages(submitted: Submitted, error: JobError, worker: str, now: int) -> list[OutboxMessage]:
-    """Return the outcome and the dead letter of a message of `jobs` that is no job. worker: this host."""
+    """Return the outcome and the dead letter of a message of `jobs` that is not a job. worker: this host."""
     position = submitted.position
     offset = position.offset - 1
     members = _members(submitted.value)
@@ -107,7 +108,7 @@ def refusal_messages(submitted: Submitted, error: JobError, worker: str, now: in
 
 
 def shortened(message: OutboxMessage) -> OutboxMessage:
-    """Return a message that its topic may take, in place of one that is larger than allowed."""
+    """Return a short form of a message that is larger than its topic allows."""
     if message.kind == "dead":
         note = (f"{HEADER_PREFIX}shortened", str(len(message.value or b"")).encode())
         return message._replace(value=None, headers=(*message.headers, note))

@@ -1,4 +1,4 @@
-"""The port to the dispatcher: what the interface, the command line, health and restores ask of it."""
+"""The port to the dispatcher, for the interface, the command line, health and restores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eventvault.rpc.markers import changes, deadline
 
 
 class SubmitResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """id: of the job that is there. duplicate: it was there before. differs: it is not what is asked for now."""
+    """id: of the accepted job. duplicate: it was there before. differs: the earlier job differs from this request."""
 
     id: str
     state: State
@@ -21,7 +21,7 @@ class SubmitResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job with its payload and its result, JSON texts; None if there is none (any more)."""
+    """A job with its payload and its result, JSON texts; None if it has none, or not any more."""
 
     job: Job
     payload: msgspec.Raw | None = None
@@ -36,9 +36,10 @@ class JobPage(msgspec.Struct, frozen=True):
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """What became of the request to change one job. outcome: `changed`; `stopping`, a cancelled one that still runs;
+    """The result of a request to change one job.
 
-    `unchanged`, as it is in a state that has nothing to change; `unknown`, there is none.
+    outcome: `changed`; `stopping`: it is cancelled, but still runs; `unchanged`: its state allows no such change;
+    `unknown`: there is no such job.
     """
 
     id: str
@@ -47,7 +48,7 @@ class Changed(msgspec.Struct, frozen=True):
 
 
 class KnownType(msgspec.Struct, frozen=True, rename="camel"):
-    """A type that a worker has said that it runs. workers: living sessions that run it."""
+    """A type that a worker has named. workers: how many present sessions run it."""
 
     type: JobType
     workers: int
@@ -55,7 +56,7 @@ class KnownType(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class QueueStatus(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """`jobQueue` of health. oldest_waiting: the instant since which the oldest due job waits."""
+    """The member `jobQueue` of health. oldest_waiting: the instant since which the oldest due job waits."""
 
     workers: int
     slots: int
@@ -71,21 +72,21 @@ class QueueStatus(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Jobs(Protocol):
-    """Each method may raise JobsUnavailable if no dispatcher answers, and what changes something TooBusy or NoSpace."""
+    """Each method may raise JobsUnavailable if no dispatcher answers. Changing methods may raise TooBusy or NoSpace."""
 
     @changes
     def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
         """Accept all of the jobs or none, durably. Each has an `id`, so that the call may be sent again.
 
-        Raises InvalidInput with `fields`, TooLarge, JobTypeUnknown, ScopeMissing, or JobQueueFull. Of several jobs,
-        `fields` has one member for each that is refused, by its index. scopes: those of the caller, included ones too.
+        Raises InvalidInput with `fields`, TooLarge, JobTypeUnknown, ScopeMissing, or JobQueueFull. For several jobs,
+        `fields` has one member for each refused job, by its index. scopes: those of the caller, with included ones.
         """
 
     def list_jobs(self, states: list[str], types: list[str], limit: int, before: str | None) -> JobPage:
-        """Raises JobNotFound if there is no job `before`."""
+        """Return a page of jobs, newest first. Raises JobNotFound if there is no job `before`."""
 
     def job(self, job_id: str) -> JobView:
-        """Raises JobNotFound."""
+        """Return a job. Raises JobNotFound."""
 
     @changes
     def cancel(self, ids: list[str]) -> list[Changed]: ...
@@ -96,14 +97,14 @@ class Jobs(Protocol):
 
     @changes
     def pause(self, job_type: str | None) -> list[str]:
-        """Send no jobs of this type any more; if None, of all types, those that come later too.
+        """Send no more jobs of this type; if None, of any type, including later ones.
 
-        Returns the types that are paused.
+        Returns the paused types.
         """
 
     @changes
     def resume(self, job_type: str | None) -> list[str]:
-        """End a pause; None: of all types, and let the held jobs wait for a worker."""
+        """End the pause of a type; None: of all types, and make the held jobs pending. Returns the paused types."""
 
     def types(self) -> list[KnownType]: ...
 
@@ -111,16 +112,15 @@ class Jobs(Protocol):
 
     @changes
     def put_schedule(self, schedule: JobSchedule) -> JobSchedule:
-        """Make the schedule, or replace the one of its name.
+        """Create the schedule, or replace the one with its name.
 
-        Raises InvalidInput for a zone or cron that is none or never fires, a name of more than MAX_SCHEDULE_NAME_LENGTH
-        characters, or a payload that the type's schema refuses;
-        JobTypeUnknown; JobScheduleInCode.
+        Raises JobTypeUnknown, JobScheduleInCode, or InvalidInput if the zone or cron is not valid or never fires, the
+        name has more than MAX_SCHEDULE_NAME_LENGTH characters, or the type's schema refuses the payload.
         """
 
     @changes
     def delete_schedule(self, name: str) -> None:
-        """Raises JobScheduleNotFound, or JobScheduleInCode."""
+        """Remove a schedule. Raises JobScheduleNotFound, or JobScheduleInCode."""
 
     @deadline(0.5)
     def status(self) -> QueueStatus: ...
@@ -131,4 +131,4 @@ class Jobs(Protocol):
 
     @changes
     def cancel_unfinished_after(self, instant: int) -> int:
-        """Cancel those; returns how many."""
+        """Cancel the unfinished jobs that were created after this instant. Returns how many."""

@@ -1,4 +1,4 @@
-"""The jobs of one `jobs_db` as the dispatcher knows them: their records, sessions, types, pauses and losses. Pure.
+"""The dispatcher's state: the jobs of one `jobs_db`, and sessions, types, pauses and losses. Pure.
 
 The functions of `transitions`, `commands`, `reports`, `submissions` and `dispatch` change it; `machine` has the turns.
 """
@@ -27,10 +27,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of a queue. keep, keep_dead: how long jobs that ended, or died, stay; keep_max: how many of both.
+    """Settings of a queue. keep, keep_dead: how long finished and dead jobs stay. keep_max: how many of both stay.
 
-    unknown_after: a job dies that waits for so long for a worker that knows its type. All spans in microseconds.
-    publishes: outcomes go to a topic. refused_from_kafka: types that no message of `jobs` may have.
+    unknown_after: how long a job waits for a worker that knows its type before it dies. All spans in microseconds.
+    publishes: outcomes go to a topic. refused_from_kafka: types that a message of `jobs` must not have.
     """
 
     max_unfinished: int = MAX_UNFINISHED
@@ -55,12 +55,12 @@ class JobQueue:
         self.types: dict[str, JobType] = {}
         self.paused: set[str] = set()
         self.losses: list[Loss] = []
-        """What topics lost, and nobody has accepted."""
+        """Losses of topics that nobody has accepted."""
         self.pauses_new = False
-        """Whether types that come are paused too."""
+        """Whether new types are paused, too."""
         self.dispatcher = ""
         self.ticks = {False: 0, True: 0}
-        """Ticks that were read, of the transport without positions and of the one with them."""
+        """`is_remote` → how many ticks were read, from the transport without (False) or with (True) positions."""
         self.now = 0
         self.moment = 0.0
         self.limits = limits
@@ -95,11 +95,11 @@ class JobQueue:
         self.serve()
 
     def serve(self) -> None:
-        """Hold the queues of the types that living workers run."""
+        """Load the waiting queues of the types that present sessions run, and only these."""
         self.waiting.serve({name for session in self.sessions.values() for name in session.types})
 
     def is_paused(self, job_type: str) -> bool:
-        """Return whether jobs of this type wait because somebody paused it, or all types before it was named."""
+        """Return whether this type is paused: by its name, or as a new type while new types are paused."""
         return job_type in self.paused or (self.pauses_new and job_type not in self.types)
 
     def note_losses(self, losses: Sequence[Loss]) -> None:

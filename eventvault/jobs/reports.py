@@ -1,4 +1,4 @@
-"""What workers report, and what becomes of jobs by it. Only a report with the live token of a job counts. Pure."""
+"""Processes the reports of workers. A report about an attempt is used only if it has the job's live token. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _encoder = msgspec.json.Encoder()
 _OfAttempt = messages.Started | messages.Progressed | messages.Done | messages.Failed | messages.Returned
 
 
-def take(queue: JobQueue, received: Received) -> None:
-    """Take in one report. Its position is written with what follows from it."""
+def process(queue: JobQueue, received: Received) -> None:
+    """Process one report. Its position is written together with the changes that it causes."""
     report = received.report
     if received.position is not None:
         queue.read_to(received.position)
@@ -36,10 +36,10 @@ def take(queue: JobQueue, received: Received) -> None:
             _refuse_session(queue, report)
         else:
             session.heard = queue.ticks_of(session)
-            _of_session(queue, session, report)
+            _process_of_session(queue, session, report)
 
 
-def _of_session(queue: JobQueue, session: WorkerSession, report: Report) -> None:
+def _process_of_session(queue: JobQueue, session: WorkerSession, report: Report) -> None:
     if isinstance(report, messages.Beat):
         _beat(queue, session, report)
     elif isinstance(report, messages.Bye):
@@ -49,16 +49,16 @@ def _of_session(queue: JobQueue, session: WorkerSession, report: Report) -> None
         if active is None or active.job.id != report.job:
             _refuse_report(queue, session, report)
         else:
-            _of_job(queue, session, active, report)
+            _process_of_job(queue, session, active, report)
 
 
-def _of_job(queue: JobQueue, session: WorkerSession, active: Active, report: _OfAttempt) -> None:
+def _process_of_job(queue: JobQueue, session: WorkerSession, active: Active, report: _OfAttempt) -> None:
     match report:
         case messages.Done():
-            session.ran(report.seconds)
+            session.note_run(report.seconds)
             _done(queue, session, active, report)
         case messages.Failed():
-            session.ran(report.seconds)
+            session.note_run(report.seconds)
             _failed(queue, session, active, report)
         case messages.Returned():
             _give_back(queue, session, active, JobError("returned", "the worker handed the job back"))
@@ -69,9 +69,10 @@ def _of_job(queue: JobQueue, session: WorkerSession, active: Active, report: _Of
 
 
 def _hello(queue: JobQueue, hello: messages.SessionHello, *, is_remote: bool) -> None:
-    """Take a session in. The types of the service's own run beside its folders, so no topic says what they are."""
+    """Add or update a session. A remote session cannot offer built-in types: their jobs run beside the data folders."""
     if is_remote:
-        hello = msgspec.structs.replace(hello, types=[each for each in hello.types if each.name not in BUILT_IN])
+        types = [job_type for job_type in hello.types if job_type.name not in BUILT_IN]
+        hello = msgspec.structs.replace(hello, types=types)
     session = queue.sessions.get(hello.session)
     if session is None:
         session = queue.sessions[hello.session] = WorkerSession(hello, 0, queue.moment, is_remote=is_remote)
@@ -105,7 +106,7 @@ def _beat(queue: JobQueue, session: WorkerSession, beat: messages.Beat) -> None:
 
 
 def _bye(queue: JobQueue, session: WorkerSession) -> None:
-    """What was sent to a session that had ended was never run."""
+    """End a session. The jobs that it still has were never run."""
     for active in list(session.active.values()):
         _give_back(queue, session, active, JobError("returned", "the worker ended before it got the job"))
     queue.remove(session)
@@ -125,7 +126,7 @@ def _started(queue: JobQueue, active: Active, report: messages.Started) -> None:
 
 
 def _progressed(queue: JobQueue, active: Active, report: messages.Progressed) -> None:
-    """Progress that comes too soon after the last one is not written: a worker sends one a second."""
+    """Write the progress, unless it comes too soon after the last one: a worker should send one per second."""
     if queue.moment - active.progressed >= PROGRESS_SECONDS / 2:
         active.progressed = queue.moment
         transitions.update(queue, active, progress=report.progress)
@@ -162,9 +163,9 @@ def _give_back(queue: JobQueue, session: WorkerSession, active: Active, error: J
 
 
 def _lose(queue: JobQueue, session: WorkerSession) -> None:
-    """Let the jobs of a session that is not heard any more go on elsewhere."""
+    """End a session that has not reported for too long. Its jobs are lost attempts, and run elsewhere."""
     for active in list(session.active.values()):
-        error = JobError("worker_lost", f"the worker on {session.hello.host} was not heard any more")
+        error = JobError("worker_lost", f"the worker on {session.hello.host} did not report any more")
         job = transitions.end_attempt(queue, session, active, "lost", error)
         job = msgspec.structs.replace(job, tries=job.tries + 1, error=error)
         if job.is_stopping:

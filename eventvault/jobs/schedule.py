@@ -1,7 +1,7 @@
-"""Jobs that are submitted at set times: each firing once, whatever the clock does and however often one starts.
+"""Jobs that are submitted at set times: once per firing, whatever the clock does and however often the service starts.
 
-A firing's job is named after its schedule and its instant, and is written in one batch with the firing. Of firings that
-were missed the newest is made up for, if it is not too old. Pure.
+The id of a firing's job is made of its schedule and its instant. The job is written in one batch with the firing. After
+a pause, only the newest missed firing is made, if it is not too old. Pure.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from eventvault.jobs.ledger import Ledger
 from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, History, Schedule, parse_zone
 
 Submit = Callable[[JobRequest, str], object]
-"""Accepts the job of a firing, which has an id; the text is the schedule's name."""
+"""Accepts the job of a firing, which has an id, and the schedule's name."""
 _encoder = msgspec.json.Encoder()
 _FIRST_STEP = 60_000_000
 _NAME_TOO_LONG = (
     f"It has more than {MAX_SCHEDULE_NAME_LENGTH} characters: choose a shorter one, as it is part of its jobs' ids."
 )
 _LONGEST_CATCH_UP = 1e9
-"""Seconds; a worker may have said any number."""
+"""Seconds. A worker may declare any number."""
 
 
 class StoredSchedule(msgspec.Struct, frozen=True):
-    """A schedule in `jobs_db`, and which of its firings are over."""
+    """A schedule in `jobs_db`, with the history of its firings."""
 
     schedule: JobSchedule
     history: History = History()
@@ -44,26 +44,26 @@ class Schedules:
         self._stored: dict[str, StoredSchedule] = {}
         self._next_firing: int | None = None
         self._has_changed = False
-        """Whether the next firing is to be found again."""
-        self._looked = 0
+        """Whether `next_firing` must be computed again."""
+        self._checked = 0
 
     @property
     def next_firing(self) -> int | None:
         if self._has_changed:
-            on = [each.schedule for each in self._stored.values() if not each.schedule.is_paused]
-            self._next_firing = min((schedule.next for schedule in on if schedule.next is not None), default=None)
+            active = [stored.schedule for stored in self._stored.values() if not stored.schedule.is_paused]
+            self._next_firing = min((schedule.next for schedule in active if schedule.next is not None), default=None)
             self._has_changed = False
         return self._next_firing
 
     def load(self) -> None:
-        for key, value in self._ledger.changes.scan(keys.SCHEDULE, keys.behind(keys.SCHEDULE)):
+        for key, value in self._ledger.changes.scan(keys.SCHEDULE, keys.end_of(keys.SCHEDULE)):
             self._stored[key[1:].decode()] = msgspec.json.decode(value, type=StoredSchedule)
         self._next_firing = 0 if self._stored else None
 
     def put(self, schedule: JobSchedule, now: int) -> JobSchedule:
-        """Make the schedule, or replace the one of its name.
+        """Create the schedule, or replace the one with its name.
 
-        Raises InvalidInput for a zone or cron that is none or never fires; JobScheduleInCode.
+        Raises InvalidInput if the zone or cron is not valid or never fires; JobScheduleInCode.
         """
         before = self._stored.get(schedule.name)
         if before is not None and before.schedule.in_code and not schedule.in_code:
@@ -71,19 +71,17 @@ class Schedules:
         when = when_of(schedule)
         history = History() if before is None or _when_or_none(before.schedule) != when else before.history
         if before is not None:
-            known = before.schedule
-            schedule = msgspec.structs.replace(
-                schedule, last=known.last, last_job=known.last_job, skipped=known.skipped
-            )
+            old = before.schedule
+            schedule = msgspec.structs.replace(schedule, last=old.last, last_job=old.last_job, skipped=old.skipped)
         return self._store(schedule, history.at(now), now)
 
     def take_over(self, stored: StoredSchedule, now: int) -> None:
-        """Take a schedule over that another `jobs_db` had, and which of its firings are over."""
+        """Take over a schedule of another `jobs_db`, with the history of its firings."""
         if stored.schedule.name not in self._stored:
             self._store(stored.schedule, stored.history.at(now), now)
 
     def delete(self, name: str) -> None:
-        """Raises JobScheduleNotFound, or JobScheduleInCode."""
+        """Remove a schedule. Raises JobScheduleNotFound, or JobScheduleInCode."""
         stored = self._stored.get(name)
         if stored is None:
             raise not_found(name)
@@ -92,7 +90,7 @@ class Schedules:
         self._remove(name)
 
     def declare(self, types: set[str], declared: list[JobSchedule], now: int) -> None:
-        """Take over the schedules of a worker's code; those of its types that it does not declare any more end."""
+        """Take over the schedules in a worker's code. Remove those of its types that it no longer declares."""
         names = {schedule.name for schedule in declared}
         for name, stored in list(self._stored.items()):
             if stored.schedule.in_code and stored.schedule.type in types and name not in names:
@@ -100,18 +98,18 @@ class Schedules:
         for schedule in declared:
             if schedule.type not in types:
                 continue
-            stored_before = self._stored.get(schedule.name)
-            wanted = msgspec.structs.replace(_declaration(schedule), in_code=True)
+            before = self._stored.get(schedule.name)
+            new = msgspec.structs.replace(_declaration(schedule), in_code=True)
             try:
-                if stored_before is None or _declaration(stored_before.schedule) != _declaration(wanted):
-                    self.put(wanted, now)
+                if before is None or _declaration(before.schedule) != _declaration(new):
+                    self.put(new, now)
             except InvalidInput:
                 continue
 
     def fire_due(self, now: int, submit: Submit) -> None:
-        if self.next_firing is None or (self._looked <= now < self.next_firing):
+        if self.next_firing is None or (self._checked <= now < self.next_firing):
             return
-        self._looked = now
+        self._checked = now
         for name, stored in list(self._stored.items()):
             self._fire(name, stored, now, submit)
         self._has_changed = True
@@ -130,17 +128,18 @@ class Schedules:
             return None
         newest = newest_firing(when, firing, now)
         if now - newest > round(min(schedule.catch_up, _LONGEST_CATCH_UP) * 1e6):
-            return self._fired(schedule, history, newest, None, now)
+            return self._note_firing(schedule, history, newest, None, now)
         if not schedule.overlap and schedule.last_job is not None:
             job = self._ledger.job(schedule.last_job)
             if job is not None and not job.is_final:
                 skipped = msgspec.structs.replace(schedule, skipped=schedule.skipped + 1)
-                return self._fired(skipped, history, newest, None, now)
+                return self._note_firing(skipped, history, newest, None, now)
         request = JobRequest(type=schedule.type, id=id_of_firing(name, newest), payload=schedule.payload)
         submit(request, name)
-        return self._fired(schedule, history, newest, request.id, now)
+        return self._note_firing(schedule, history, newest, request.id, now)
 
-    def _fired(self, schedule: JobSchedule, history: History, firing: int, job_id: str | None, now: int) -> None:
+    def _note_firing(self, schedule: JobSchedule, history: History, firing: int, job_id: str | None, now: int) -> None:
+        """Note that a firing is over. job_id: None if it was skipped."""
         history = history.fired(when_of(schedule), firing, now)
         last_job = schedule.last_job if job_id is None else job_id
         last = schedule.last if job_id is None else firing
@@ -167,7 +166,7 @@ def id_of_firing(name: str, firing: int) -> str:
 
 
 def when_of(schedule: JobSchedule) -> Schedule:
-    """Raises InvalidInput for a zone or cron that is none or never fires, or too long a name."""
+    """Return when a schedule fires. Raises InvalidInput for an invalid zone, cron or name, or if it never fires."""
     fields = {}
     if len(schedule.name) > MAX_SCHEDULE_NAME_LENGTH:
         fields["name"] = [_NAME_TOO_LONG]
@@ -186,7 +185,7 @@ def when_of(schedule: JobSchedule) -> Schedule:
 
 
 def _when_or_none(schedule: JobSchedule) -> Schedule | None:
-    """Return when a stored schedule fires; None if it never does, as its zone is not known here any more."""
+    """Return when a stored schedule fires; None if never, for instance because this machine no longer has its zone."""
     try:
         return when_of(schedule)
     except InvalidInput:
@@ -194,12 +193,12 @@ def _when_or_none(schedule: JobSchedule) -> Schedule | None:
 
 
 def newest_firing(when: Schedule, firing: int, now: int) -> int:
-    """Return the last firing up to `now`. firing: one that is not later than that."""
+    """Return the last firing up to `now`. firing: any firing up to `now`."""
     step = _FIRST_STEP
     while now - step > firing:
-        found = when.next_after(now - step)
-        if found is not None and found <= now:
-            firing = found
+        later = when.next_after(now - step)
+        if later is not None and later <= now:
+            firing = later
             break
         step *= 2
     while (following := when.next_after(firing)) is not None and following <= now:
@@ -208,6 +207,7 @@ def newest_firing(when: Schedule, firing: int, now: int) -> int:
 
 
 def _declaration(schedule: JobSchedule) -> JobSchedule:
+    """Return the part of a schedule that a worker declares, without its state."""
     return msgspec.structs.replace(
         schedule,
         next=None,

@@ -1,7 +1,7 @@
-"""Jobs as a client sends them: the JSON text of one, an array or NDJSON, read into JobRequests.
+"""Reads jobs that a client sends, as one JSON object, an array or NDJSON, into JobRequests.
 
-The API, the command line and the topic `jobs` take the same form. The payload is kept as the text that was sent,
-without the white space between its tokens; `eventvault.jobs.types` checks it against the schema of its type.
+The API, the command line and the topic `jobs` take the same form. The payload stays as text, without the white space
+between its tokens; `eventvault.jobs.checking` checks it against the schema of its type.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from eventvault.errors import EventVaultError, InvalidInput, MalformedInput, Too
 from eventvault.jobs.job import MAX_NAME_LENGTH, MAX_PAYLOAD_BYTES, JobRequest
 
 MAX_JOBS = 10_000
-"""Jobs in one request, which is one write."""
+"""Most jobs in one request, which is one write."""
 MAX_DELAY_SECONDS = 10 * 365 * 86_400
 MAX_TIMEOUT_SECONDS = 30 * 86_400
 MAX_ATTEMPTS_ASKED = 1_000
 MAX_DESCRIBED = 20
-"""Jobs of a request that are described, if more of them are refused."""
+"""Most refused jobs of a request that the error describes."""
 
 _MAX_DEPTH = json_text.MAX_DEPTH + 1
 """The payload is one level inside the job."""
@@ -52,7 +52,7 @@ _Timeout = Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_SECONDS, description="Seco
 
 
 class _Members(msgspec.Struct, rename="camel", kw_only=True):
-    """The members of a job that is sent; null is the same as absent."""
+    """The members of a submitted job; null is the same as absent."""
 
     type: Name
     id: _Id | None = None
@@ -76,11 +76,11 @@ _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a job that is sent, for the OpenAPI document."""
+    """Return the JSON Schema of a submitted job, for the OpenAPI document."""
     (schema,), components = msgspec.json.schema_components([SentJob], ref_template="{name}")
-    described: dict[str, Any] = components[schema["$ref"]]
+    job: dict[str, Any] = components[schema["$ref"]]
     both = {"delay": {"type": "number"}, "runAt": {"type": "string"}}
-    return {**described, "not": {"required": list(both), "properties": both}}
+    return {**job, "not": {"required": list(both), "properties": both}}
 
 
 def new_id() -> str:
@@ -88,14 +88,15 @@ def new_id() -> str:
 
 
 def read_jobs(body: bytes, content_type: str | None) -> list[JobRequest]:
-    """Return the jobs of a request's body: one object, an array, or one object a line.
+    """Return the jobs of a request's body: one object, an array, or one object per line.
 
-    Raises MalformedInput, UnsupportedMediaType, TooLarge, or InvalidInput whose `fields` say of each member what is
-    wrong; of several jobs, by their index.
+    Raises MalformedInput, UnsupportedMediaType, TooLarge, or InvalidInput. Its `fields` say what is wrong with each
+    member; if the body has several jobs, by the index of the job.
     """
     texts, are_many = _texts_of(body, content_type)
     if len(texts) > MAX_JOBS:
-        raise TooLarge(f"the request has {len(texts)} jobs, at most {MAX_JOBS} are taken", hint="send fewer at a time")
+        message = f"the request has {len(texts)} jobs, at most {MAX_JOBS} are accepted"
+        raise TooLarge(message, hint="send fewer at a time")
     if not are_many:
         return [read_job(texts[0])]
     return list(_read_each(texts))
@@ -121,7 +122,7 @@ def _read_each(texts: list[bytes]) -> Iterator[JobRequest]:
 def read_job(text: bytes, what: str = "the job", *, exact: bool = True) -> JobRequest:
     """Return the job in a JSON text. Raises MalformedInput, TooLarge, or InvalidInput with `fields`.
 
-    exact: refuse members that are unknown; messages of the topic `jobs` may have some.
+    exact: refuse unknown members. Messages of the topic `jobs` may have some.
     """
     _, compact = json_text.read(text, what, max_depth=_MAX_DEPTH)
     try:
@@ -132,7 +133,7 @@ def read_job(text: bytes, what: str = "the job", *, exact: bool = True) -> JobRe
     if len(memoryview(payload)) > MAX_PAYLOAD_BYTES:
         raise TooLarge(
             f"the payload of {what} is larger than {MAX_PAYLOAD_BYTES} bytes",
-            hint="send where the data are in place of the data: an event's id, or the name of a file",
+            hint="send a reference in place of the data: an event's id, or the name of a file",
         )
     if sent.delay is not None and sent.run_at is not None:
         raise _invalid(what, "runAt", "Not together with delay.")
@@ -151,7 +152,7 @@ def read_job(text: bytes, what: str = "the job", *, exact: bool = True) -> JobRe
 
 
 def _texts_of(body: bytes, content_type: str | None) -> tuple[list[bytes], bool]:
-    """Return the JSON text of each job, and whether the body is one that may hold several."""
+    """Return the JSON text of each job, and whether the form of the body allows several jobs."""
     kind, charset = json_text.media_type(content_type)
     is_lines = kind in json_text.NDJSON_TYPES
     if not is_lines:
@@ -171,7 +172,7 @@ def _array(text: bytes) -> list[bytes]:
     if json_text.has_too_many_values(text):
         raise json_text.too_many_values("the body")
     try:
-        return [bytes(each) for each in _elements(text)]
+        return [bytes(element) for element in _elements(text)]
     except (msgspec.DecodeError, RecursionError) as error:
         raise MalformedInput(f"the body is not JSON: {error}", hint=json_text.NOT_JSON_HINT) from None
 
@@ -181,7 +182,7 @@ def _lines(text: bytes) -> list[bytes]:
 
 
 def _is_object(line: bytes) -> bool:
-    """Return whether a line is a whole object, so that the body is NDJSON without its content type."""
+    """Return whether a line is a whole object. If it is, the body is NDJSON, whatever its content type."""
     try:
         return isinstance(json_text.parse(line), dict)
     except EventVaultError:
@@ -199,10 +200,10 @@ def _instant(what: str, text: str) -> int:
 
 def _problem(message: str) -> tuple[str, str]:
     """Return the member that msgspec names in its message, and what is wrong with it."""
-    if found := _MEMBER.fullmatch(message):
-        return found["member"], "Missing." if found["what"].startswith("missing") else "Unknown field."
-    if found := _PLACE.fullmatch(message):
-        return found["member"], f"{found['what']}."
+    if match := _MEMBER.fullmatch(message):
+        return match["member"], "Missing." if match["what"].startswith("missing") else "Unknown field."
+    if match := _PLACE.fullmatch(message):
+        return match["member"], f"{match['what']}."
     return _WITHOUT_PLACE, f"{message}."
 
 

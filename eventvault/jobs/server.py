@@ -20,14 +20,14 @@ from eventvault.rpc.server import ConnectionServer, HandedOver, failure_of, no_d
 log = logging.getLogger("jobs")
 
 LINGER_SECONDS = 8.0
-"""How long a dispatcher to which no store is connected waits for the next store before it ends."""
+"""How long a dispatcher without a connected store waits for one before it ends."""
 
 
 class JobsServer:
     """Serves the port until it is asked to end, or until no store has been connected for a while.
 
-    jobs: returns the port, or raises why it cannot be served now. hello: who the dispatcher is, now. attach: takes the
-    connection of a session, and the reply to send. owns: whether this process is still the owner of `jobs_db`.
+    jobs: returns the port, or raises why it cannot be served now. hello: returns the dispatcher's identity. attach:
+    receives a session, its connection, and the reply to send. owns: returns whether this process still owns `jobs_db`.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class JobsServer:
         self._owns = owns
         self._ended = threading.Event()
         self._keepers: set[object] = set()
-        """Connections of stores, which say hello again and again."""
+        """Connections of stores, which call `hello` again and again."""
         self._unused_since = time.monotonic()
         self._connections = ConnectionServer(
             self._answer, self._forget, refusal=wire.reply_error(no_descriptor("dispatcher of jobs"))
@@ -58,14 +58,14 @@ class JobsServer:
         if self._owns():
             sockets.remove(path)
         else:
-            log.error("the dispatcher of jobs ends, as STORAGE_DIR was removed or replaced")
+            log.error("the dispatcher of jobs ends because STORAGE_DIR was removed or replaced")
         listener.close()
 
     def end(self) -> None:
         self._ended.set()
 
     def drain(self) -> None:
-        """Wait until the requests that were read are answered, but not for ever."""
+        """Wait, within a limit, until the requests that were read are answered."""
         self._connections.drain()
 
     def _is_over(self) -> bool:

@@ -1,4 +1,4 @@
-"""The workers' sessions as the dispatcher knows them: what each runs, how much it takes, and when it was last heard."""
+"""The workers' sessions as the dispatcher knows them: what each runs, how much it takes, and when it last reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventvault.jobs.job import Job
 from eventvault.jobs.messages import SessionHello
 
 RUNS = 100
-"""Of so many runs the mean is taken that decides how much a session gets in advance."""
+"""Number of runs whose mean duration decides how many jobs a session gets in advance."""
 PREFETCH_SECONDS = 0.1
 MAX_PREFETCH = 64
 MAX_CONCURRENCY = 1_000
@@ -27,7 +27,7 @@ class StoredSession(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(slots=True)
 class Active:
-    """A job that a session has. sent, stopped, asked_back: the tick at which that was last asked of the session."""
+    """A job that a session has. sent, stopped, asked_back: the tick at which the session was last asked to do that."""
 
     job: Job
     sent: int
@@ -38,14 +38,14 @@ class Active:
 
 
 class WorkerSession:
-    """One life of a worker. active: its jobs, by token, in the order of their sending."""
+    """One life of a worker. active: its jobs by token, in the order in which they were sent."""
 
     def __init__(self, hello: SessionHello, heard: int, moment: float, *, is_remote: bool) -> None:
         self.is_remote = is_remote
         self.heard = self.heard_on_disk = heard
         self.active: dict[str, Active] = {}
         self.idle_since: float | None = moment
-        """Since when it has had a free executor and no job for it (monotonic)."""
+        """Since when it has had an executor without a job (monotonic); None if it has none."""
         self.greet(hello)
         self._runs: deque[float] = deque(maxlen=RUNS)
         self._seconds = 0.0
@@ -65,23 +65,24 @@ class WorkerSession:
 
     @property
     def free(self) -> int:
-        """How many more jobs it is sent at once."""
+        """How many more jobs may be sent to it now."""
         return self.concurrency + self.prefetch - len(self.active)
 
     @property
     def idle(self) -> int:
-        """How many of its executors have no job."""
+        """How many of its executors have no job; negative if it has more jobs than executors."""
         return self.concurrency - len(self.active)
 
     @property
     def prefetch(self) -> int:
-        """How many jobs it gets beyond its executors: as many as they run in PREFETCH_SECONDS."""
+        """How many jobs it gets in advance: as many as its executors run in PREFETCH_SECONDS."""
         if not self._runs or not self.concurrency:
             return 0
         room = PREFETCH_SECONDS * self.concurrency * len(self._runs)
         return MAX_PREFETCH if self._seconds * MAX_PREFETCH <= room else int(room / self._seconds)
 
-    def ran(self, seconds: float) -> None:
+    def note_run(self, seconds: float) -> None:
+        """Note how long a job ran."""
         seconds = min(max(seconds, 0.0), 1e9)
         if len(self._runs) == RUNS:
             self._seconds -= self._runs[0]

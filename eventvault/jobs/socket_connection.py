@@ -1,7 +1,8 @@
-"""A connection between dispatcher and worker: frames with one message each, sent by both ends at any time.
+"""A connection between dispatcher and worker: frames with one message each, which both ends send at any time.
 
-A worker asks to `attach` its session to the connection, and then it belongs to that session. What is on the way when it
-closes is lost: a worker that connects again says hello, and what had no effect is sent again.
+A worker asks to `attach` its session to the connection. From then on the connection belongs to that session. Messages
+that are in flight when it closes are lost: the worker connects again and sends its hello, and the messages that had no
+effect are sent again.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from eventvault.rpc.codec import Codec
 
 ATTACH = "attach"
 ATTACH_TYPES = (tuple[str], None)
-"""The argument, which is the session, and the result of `attach`."""
+"""The types of the argument (the session) and of the result of `attach`."""
 attaching = Codec({ATTACH: ATTACH_TYPES}, msgspec.json)
 
 _READ_BYTES = 2**18
-"""More than a socket holds, so that one read takes all that came before it."""
+"""More than a socket holds, so that one read returns everything that came before."""
 _MAX_UNSENT_BYTES = 32 * 2**20
-"""A message beyond it is dropped, as if it were lost on the way."""
+"""A message beyond this limit is dropped, as if it were lost in flight."""
 
 
 class MessageConnection:
-    """One end: what came and was not taken yet, and what was sent and the kernel did not take yet."""
+    """One end. received: messages that its owner has not processed yet. unsent: frames that were not sent."""
 
     def __init__(self, connection: socket.socket, session: str) -> None:
         connection.setblocking(False)
@@ -39,11 +40,11 @@ class MessageConnection:
         self.unsent: deque[bytes] = deque()
         self._buffer = frames.FrameBuffer(MAX_FRAME_BYTES)
         self._sent = 0
-        """Bytes of the first unsent frame that the kernel took."""
+        """How many bytes of the first unsent frame the kernel has accepted."""
         self._waiting_bytes = 0
 
     def read(self) -> None:
-        """Take what came. Raises OSError if the connection is lost."""
+        """Read what has come into `received`. Raises OSError if the connection is lost."""
         with contextlib.suppress(BlockingIOError):
             chunk = self.socket.recv(_READ_BYTES)
             if not chunk:
@@ -51,13 +52,13 @@ class MessageConnection:
             self.received.extend(self._buffer.feed(chunk))
 
     def queue(self, frame: bytes) -> None:
-        """Send it with the next `flush`; dropped if too much waits."""
+        """Let a frame be sent by the next `flush`. It is dropped if too much waits."""
         if self._waiting_bytes + len(frame) <= _MAX_UNSENT_BYTES:
             self._waiting_bytes += len(frame)
             self.unsent.append(frame)
 
     def flush(self) -> None:
-        """Send what waits, as far as the kernel takes it. Raises OSError if the connection is lost."""
+        """Send what waits, as far as the kernel accepts it. Raises OSError if the connection is lost."""
         with contextlib.suppress(BlockingIOError):
             while self.unsent:
                 self._sent += self.socket.send(memoryview(self._joined())[self._sent :])
@@ -70,7 +71,7 @@ class MessageConnection:
         self.socket.close()
 
     def _joined(self) -> bytes:
-        """The first unsent frame; small ones are joined, to be sent by one call."""
+        """Return the first unsent frame. Small frames are joined, so that one call sends them."""
         if len(self.unsent) > 1 and len(self.unsent[0]) + len(self.unsent[1]) < _READ_BYTES:
             parts, size = [], 0
             while self.unsent and size + len(self.unsent[0]) < _READ_BYTES:

@@ -21,14 +21,14 @@ from eventvault.rpc import frames
 log = logging.getLogger("jobs")
 
 _LOGGED = 100
-"""So many messages that are none of ours are logged, and the others only counted."""
+"""Most invalid messages that are logged; further ones are only counted."""
 
 
 class SocketTransport(WithoutTopics):
     """The dispatcher's end, for any number of workers. `attach` and `wake` may be called by any thread.
 
-    A timer makes the ticks: each comes behind what was received before it was due, and a pause of
-    the process makes one, however long it was. invalid: how many messages were none of ours.
+    A timer makes the ticks. A tick comes after all reports that were received before it was due, and there is only one
+    after a pause of the process, however long it was. invalid: how many messages could not be decoded or used.
     """
 
     def __init__(self, tick_seconds: float = TICK_SECONDS, now: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +43,7 @@ class SocketTransport(WithoutTopics):
         self._attached: deque[MessageConnection] = deque()
         self._connections: dict[str, MessageConnection] = {}
         self._ready: deque[MessageConnection] = deque()
-        """Those of which something was received and not taken, in turn."""
+        """Connections with received messages that `receive` has not returned; they take turns."""
         self._ticks = 0
         self._next_tick = now() + tick_seconds
         self._lock = threading.Lock()
@@ -54,10 +54,10 @@ class SocketTransport(WithoutTopics):
         self._next_tick = self._now() + self.tick_seconds
 
     def attach(self, session: str, connection: socket.socket, reply: bytes) -> None:
-        """Send the reply and then this session's work over that connection, instead of an earlier one.
+        """Send the reply, and then this session's work, over this connection, in place of an earlier one.
 
-        A worker that has read the reply may connect again at once, and another thread attaches that connection: it
-        waits for the lock, so that the newer one replaces the older one.
+        Once a worker has read the reply, it may connect again at once, and another thread attaches the new connection.
+        The lock makes sure that the newer connection replaces the older one.
         """
         attached = MessageConnection(connection, session)
         attached.queue(frames.framed(reply))
@@ -65,7 +65,7 @@ class SocketTransport(WithoutTopics):
             if self._is_closed:
                 connection.close()
                 return
-            with contextlib.suppress(OSError):  # it is lost, which the next read says
+            with contextlib.suppress(OSError):  # the connection is lost; the next read notices it
                 attached.flush()
             self._attached.append(attached)
         self.wake()
@@ -91,7 +91,7 @@ class SocketTransport(WithoutTopics):
             self._flush(connection)
 
     def wake(self) -> None:
-        with contextlib.suppress(OSError):  # it is full, or closed: then nobody sleeps
+        with contextlib.suppress(OSError):  # the pipe is full, so `receive` wakes anyway; or it is closed
             self._wake_write.send(b"\0")
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class SocketTransport(WithoutTopics):
                 self._selector.register(connection.socket, connection.events(), connection)
 
     def _read(self, connection: MessageConnection) -> None:
-        """Read, unless something waits to be taken: then the kernel holds it, and the worker waits."""
+        """Read, unless received messages still wait. Then the kernel holds further ones, and the worker waits."""
         if connection.received:
             return
         try:
@@ -159,7 +159,7 @@ class SocketTransport(WithoutTopics):
         self._watch(connection)
 
     def _watch(self, connection: MessageConnection) -> None:
-        """Ask the kernel for what is wanted of it: nothing to read while something waits to be taken."""
+        """Register the events to wait for: no reading while received messages still wait."""
         if self._connections.get(connection.session) is not connection:
             return
         events = connection.events() & (~selectors.EVENT_READ if connection.received else -1)
@@ -172,7 +172,7 @@ class SocketTransport(WithoutTopics):
             self._selector.register(connection.socket, events, connection)
 
     def _drop(self, connection: MessageConnection) -> None:
-        """What was received is still taken."""
+        """Close a connection. Messages that were received over it are still returned."""
         if self._connections.get(connection.session) is connection:
             del self._connections[connection.session]
         with contextlib.suppress(KeyError, ValueError):
@@ -180,23 +180,23 @@ class SocketTransport(WithoutTopics):
         connection.close()
 
     def _take(self, most: int) -> list[Report]:
-        """Take an equal part of each connection that has something, at most so much at once."""
+        """Return at most `most` reports, an equal share of each connection that has some."""
         reports: list[Report] = []
         for _ in range(len(self._ready)):
             connection = self._ready.popleft()
-            part = max(1, (most - len(reports)) // (len(self._ready) + 1))
-            reports.extend(self._decoded(connection, min(part, most - len(reports))))
+            share = max(1, (most - len(reports)) // (len(self._ready) + 1))
+            reports.extend(self._decode(connection, min(share, most - len(reports))))
             if connection.received:
                 self._ready.append(connection)
             else:
                 self._watch(connection)
         return reports
 
-    def _decoded(self, connection: MessageConnection, most: int) -> Iterator[Report]:
+    def _decode(self, connection: MessageConnection, most: int) -> Iterator[Report]:
         for _ in range(min(most, len(connection.received))):
             try:
                 report = messages.decode_report(connection.received.popleft())
-            except messages.NONE_OF_OURS as error:
+            except messages.DECODE_ERRORS as error:
                 self._note_invalid(connection, str(error))
                 continue
             if isinstance(report, Tick) or report.session != connection.session:
@@ -210,7 +210,7 @@ class SocketTransport(WithoutTopics):
             log.warning("a message of session %s was ignored: %s", connection.session, reason)
 
     def _due_tick(self) -> list[Tick]:
-        """A tick that is due once all that came before it was taken."""
+        """Return the tick if it is due, and all reports before it were returned."""
         if self._now() < self._next_tick or self._ready:
             return []
         self._ticks += 1

@@ -1,4 +1,4 @@
-"""A worker's end of the transport over `STORAGE_DIR/jobs.sock`: it connects again by itself."""
+"""A worker's end of the transport over `STORAGE_DIR/jobs.sock`. After a broken connection it connects again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RETRY_SECONDS = (0.02, 0.1, 0.3, 1.0)
 
 
 class SocketWorkerTransport:
-    """The worker's end, for one thread. `receive` sends what waits, too."""
+    """The worker's end, for one thread. `receive` also sends the waiting reports."""
 
     def __init__(self, storage_dir: Path) -> None:
         self._storage_dir = storage_dir
@@ -73,7 +73,7 @@ class SocketWorkerTransport:
         for report in reports:
             if self._connection is not None:
                 self._connection.queue(frames.framed(messages.encode(report)))
-            elif not isinstance(report, Beat | Progressed):  # they say what is, and are said again
+            elif not isinstance(report, Beat | Progressed):  # these are repeated anyway
                 self._unsent.append(frames.framed(messages.encode(report)))
         self._flush()
 
@@ -104,21 +104,21 @@ class SocketWorkerTransport:
         try:
             frames.set_deadline(connection, _ATTACH_SECONDS)
             frames.send(connection, attaching.request(ATTACH, self._session))
-            rest = MessageConnection(connection, self._session)
+            attached = MessageConnection(connection, self._session)
             connection.settimeout(_ATTACH_SECONDS)
-            while not rest.received:
-                rest.read()
-            attaching.read_reply(ATTACH, rest.received.popleft())
+            while not attached.received:
+                attached.read()
+            attaching.read_reply(ATTACH, attached.received.popleft())
             connection.setblocking(False)
         except (OSError, msgspec.MsgspecError, EventVaultError) as error:
             connection.close()
             raise _away(self._storage_dir, str(error) or type(error).__name__) from error
-        self._connection = rest
-        self._selector.register(connection, rest.events())
+        self._connection = attached
+        self._selector.register(connection, attached.events())
         self._connections += 1
         self._back_off.succeed()
         while self._unsent:
-            rest.queue(self._unsent.popleft())
+            attached.queue(self._unsent.popleft())
         self._flush()
 
     def _exchange(self, seconds: float) -> None:
@@ -150,17 +150,17 @@ class SocketWorkerTransport:
         while connection is not None and connection.received and len(work) < most:
             try:
                 work.append(messages.decode_work(connection.received.popleft()))
-            except messages.NONE_OF_OURS as error:
+            except messages.DECODE_ERRORS as error:
                 log.warning("a message of the dispatcher was ignored: %s", error)
         return work
 
     def _show_rest(self) -> None:
-        """Have the descriptor readable while something came that was not returned."""
+        """Keep the descriptor readable while there are received messages that were not returned."""
         if self._connection is not None and self._connection.received:
             self._selector.modify(self._connection.socket, self._connection.events() | selectors.EVENT_WRITE)
 
     def _lose(self) -> None:
-        """What the kernel did not take whole waits for the next connection; to report a token twice does no harm."""
+        """Close the connection. Reports that were not sent completely wait for the next one; repeats are harmless."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._unsent.extendleft(reversed(connection.unsent))

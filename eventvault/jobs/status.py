@@ -1,4 +1,4 @@
-"""`jobQueue` of health, from what the machine has in memory. Any thread may ask while the machine decides."""
+"""Makes `jobQueue` of health from the machine's memory. Any thread may ask while the machine decides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eventvault.jobs.transport import DispatcherTransport
 from eventvault.problems import Problem
 
 UNKNOWN_SECONDS = 60.0
-"""So long a type may wait for a worker that knows it before health says so."""
+"""How long jobs may wait for a worker that knows their type before health reports it."""
 MAX_NAMES = 10
 _RESUME = "`flask jobs resume`, or POST /api/jobs/resume"
 
@@ -18,7 +18,7 @@ _RESUME = "`flask jobs resume`, or POST /api/jobs/resume"
 def status_of(
     machine: Machine, transport: DispatcherTransport, database: JobsDatabase, fault: EventVaultError | None = None
 ) -> QueueStatus:
-    """fault: why nothing is sent now."""
+    """Return the state and the problems of the queue. fault: why nothing is sent now."""
     queue = machine.queue
     sessions = list(queue.sessions.values())
     states = {state: count for state, count in list(queue.ledger.counts.states.items()) if count}
@@ -55,7 +55,7 @@ def _of_fault(fault: EventVaultError | None) -> list[Problem]:
     if fault is None:
         return []
     message = f"jobs are accepted, but none is sent to a worker: {fault.message}"
-    return [Problem("jobs_not_sent", message, f"{fault.hint}; it is tried again by itself")]
+    return [Problem("jobs_not_sent", message, f"{fault.hint}; it is retried automatically")]
 
 
 def _of_database(database: JobsDatabase) -> list[Problem]:
@@ -63,7 +63,7 @@ def _of_database(database: JobsDatabase) -> list[Problem]:
     problems = [] if damage is None else [Problem(damage.code, damage.message, damage.hint)]
     if database.lacks_changes:
         message = "the end of the log of jobs_db was damaged: the newest changes are lost, and jobs may run twice"
-        problems.append(Problem("jobs_rewound", message, f"look through the newest jobs, then {_RESUME}"))
+        problems.append(Problem("jobs_rewound", message, f"check the newest jobs, then {_RESUME}"))
     if (unsettled := database.unsettled) is not None:
         message = f"{unsettled.message}; the next start would hold all jobs again"
         problems.append(Problem(unsettled.code, message, unsettled.hint))
@@ -71,7 +71,7 @@ def _of_database(database: JobsDatabase) -> list[Problem]:
 
 
 def _of_held(machine: Machine, held: int, *, is_old: bool) -> list[Problem]:
-    """is_old: another problem says already that nothing is sent."""
+    """is_old: another problem already says that nothing is sent."""
     if not held and (is_old or not machine.queue.is_held):
         return []
     what, them = ("1 job is held", "it") if held == 1 else (f"{held} jobs are held", "them")

@@ -1,4 +1,4 @@
-"""Takes over, into a new `jobs_db`, what another one left unfinished. All of it is held until somebody resumes."""
+"""Takes over the unfinished jobs of a lost `jobs_db` into a new one. They are held until somebody resumes them."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from eventvault.jobs import commands, keys, transitions
 from eventvault.jobs.job import Job
 from eventvault.jobs.queue import JobQueue
 from eventvault.jobs.transport import Position
-from eventvault.jobs.unfinished import HeadLine, JobLine, Line, PositionLine, ScheduleLine, readable
+from eventvault.jobs.unfinished import HeadLine, JobLine, Line, PositionLine, ScheduleLine, read_or_quarantine
 from eventvault.jobs.waiting import PAGE
 
 Ask = Callable[[Callable[[JobQueue], None]], None]
-"""Has something done to the queue in a turn of its own."""
+"""Runs a function on the queue, in a turn of its own."""
 PAGE_BYTES = 16 * 2**20
-"""Of payloads, after which a turn takes over no further job: those of PAGE jobs may have half a gigabyte."""
+"""Bytes of payloads after which a turn takes over no further job: PAGE jobs may have half a gigabyte."""
 
 
 def is_new(queue: JobQueue) -> bool:
-    """Return whether nothing was taken over from another `jobs_db` yet."""
+    """Return whether the database is new, so that the jobs of a lost one may still be taken over."""
     return queue.ledger.changes.get(keys.META_NEW) is not None
 
 
 def take_over(path: Path, ask: Ask) -> int:
-    """Take over what the file says. Returns the number of jobs; 0 if there is no file.
+    """Take over the content of the file. Returns the number of jobs; 0 if there is no file.
 
-    Of a damaged file the lines that are right are taken over, and it is quarantined. Raises OSError if it cannot be
-    read, and what `ask` raises.
+    A damaged file is quarantined; its undamaged lines are taken over. Raises OSError if the file cannot be read, and
+    what `ask` raises.
     """
     jobs = page_bytes = 0
     page: list[Line] = []
-    for line in readable(path):
+    for line in read_or_quarantine(path):
         page.append(line)
         if isinstance(line, JobLine):
             jobs += 1
             page_bytes += len(bytes(line.payload))
         if len(page) == PAGE or page_bytes >= PAGE_BYTES:
-            _take(ask, page)
+            _take_page(ask, page)
             page, page_bytes = [], 0
-    _take(ask, page)
+    _take_page(ask, page)
     return jobs
 
 
@@ -50,7 +50,7 @@ def finish(queue: JobQueue) -> None:
 
 
 def hold(queue: JobQueue, job: Job, payload: bytes) -> bool:
-    """Take over a job that another `jobs_db` had. Returns False if it is there."""
+    """Add a job of another `jobs_db` as held. Returns False if the queue has it already."""
     if queue.ledger.job(job.id) is not None:
         return False
     attempts = job.attempts
@@ -69,7 +69,7 @@ def hold(queue: JobQueue, job: Job, payload: bytes) -> bool:
     return True
 
 
-def _take(ask: Ask, lines: list[Line]) -> None:
+def _take_page(ask: Ask, lines: list[Line]) -> None:
     def take(queue: JobQueue) -> None:
         commands.hold_all(queue)
         for line in lines:
@@ -88,6 +88,6 @@ def _take(ask: Ask, lines: list[Line]) -> None:
 
 
 def _take_position(queue: JobQueue, position: Position) -> None:
-    """Read a topic on where another `jobs_db` was, unless this one has read it."""
+    """Read a topic on from the position of another `jobs_db`, unless this one has read it."""
     if queue.ledger.changes.get(keys.position_key(position.topic, position.partition)) is None:
         queue.read_to(position)

@@ -1,4 +1,4 @@
-"""The transitions of a job's state: what each writes, and what is sent once that is on disk. Pure."""
+"""The transitions of a job's state: the changes, and the messages to send once these are on disk. Pure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from eventvault.jobs.sessions import Active, WorkerSession
 FIRST_DELAY_SECONDS = 1.0
 MAX_DELAY_SECONDS = 3_600.0
 SPREAD = 0.25
-"""By how much of itself a delay before the next try varies, so that jobs that failed together come back apart."""
+"""Fraction by which a delay before the next try varies, so that jobs that failed together are not retried together."""
 MAX_AFTER_SECONDS = 10 * 365 * 86_400.0
 
 
 def send(queue: JobQueue, session: WorkerSession, job: Job) -> None:
-    """pending → sent: one more attempt, with a token of its own, is on record before it can begin."""
+    """pending → sent. Record a new attempt with its own token, and queue its message."""
     token = queue.make_token()
     attempt = Attempt(
         number=job.attempt + 1, token=token, session=session.id, host=session.hello.host, sent_at=queue.now
@@ -46,7 +46,7 @@ def send(queue: JobQueue, session: WorkerSession, job: Job) -> None:
 
 
 def ask_back(queue: JobQueue, session: WorkerSession, tokens: list[str]) -> None:
-    """Ask a session for jobs that it has not begun."""
+    """Ask a session to give back jobs that it has not begun."""
     for token in tokens:
         session.active[token].asked_back = queue.ticks_of(session)
     queue.work.append(messages.GiveBack(to=session.id, give_back=tokens))
@@ -61,7 +61,7 @@ def end_attempt(
     output: str = "",
     seconds: float | None = None,
 ) -> Job:
-    """Return the job without its token, its last attempt ended; the caller decides its state."""
+    """End the last attempt. Returns the job without its token; the caller decides its state."""
     job, last = active.job, active.job.attempts[-1]
     started = last.started_at
     if started is None and seconds is not None:
@@ -76,11 +76,11 @@ def end_attempt(
 
 
 def wait(queue: JobQueue, before: Job, job: Job, seconds: float | None) -> None:
-    """→ pending. seconds: until it is due; None: it takes its former place."""
+    """→ pending. seconds: until it is due; None: its due time does not change."""
     run_at = job.run_at if seconds is None else queue.now + round(min(max(seconds, 0.0), MAX_AFTER_SECONDS) * 1e6)
-    waits = msgspec.structs.replace(job, state="pending", run_at=run_at)
-    queue.ledger.replace(before, waits)
-    queue.waiting.add(queue.ledger.changes, waits)
+    pending = msgspec.structs.replace(job, state="pending", run_at=run_at)
+    queue.ledger.replace(before, pending)
+    queue.waiting.add(queue.ledger.changes, pending)
 
 
 def end(queue: JobQueue, before: Job, job: Job, state: State) -> None:
@@ -97,7 +97,7 @@ def end(queue: JobQueue, before: Job, job: Job, state: State) -> None:
 
 
 def update(queue: JobQueue, active: Active, **members: object) -> None:
-    """Write what changed in a job that a session has."""
+    """Change members of a job that a session has."""
     before = active.job
     active.job = msgspec.structs.replace(before, **members)
     queue.ledger.replace(before, active.job)

@@ -12,11 +12,11 @@ from eventvault.problems import Problem
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The next message to read of a partition. offset: 0 if nothing was read.
+    """The next message to read in a partition. offset: 0 if nothing was read.
 
-    The others tell whether it is still the same topic, and are stored with it: the CRC32C of the value of the message
-    before, that message's leader epoch, and the ids of topic and cluster. None: unknown. tick: the number of the
-    dispatcher's tick that was read last from there.
+    crc, leader_epoch: of the message before it, CRC32C of its value. topic_id, cluster_id: where it was read. They tell
+    later whether it is still the same topic. None: unknown. tick: the number of the dispatcher's newest tick that was
+    read.
     """
 
     topic: str
@@ -30,10 +30,10 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Received(NamedTuple):
-    """A report and the position after it; None where the transport has no positions.
+    """A report and the position after it; None if the transport has no positions.
 
-    Over Kafka every report has one. A session's lease counts the ticks of the transport that its hello came by: those
-    with a position, or those without.
+    Over Kafka every report has a position. A session's lease counts the ticks of the transport that brought its hello:
+    ticks with a position, or ticks without.
     """
 
     report: Report
@@ -50,7 +50,7 @@ class Submitted(NamedTuple):
 
 
 class OutboxMessage(NamedTuple):
-    """A message for others. kind: `result`, for the topic of outcomes, or `dead`, for that of dead letters."""
+    """A message for others. kind: `result` for the topic of outcomes, `dead` for the topic of dead letters."""
 
     kind: Literal["result", "dead"]
     key: bytes | None
@@ -59,7 +59,7 @@ class OutboxMessage(NamedTuple):
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """What a topic lost before it was read. place: where that is. code, message, hint: as health names it."""
+    """Messages that a topic lost before they were read. place: where. code, message, hint: as in health."""
 
     place: str
     code: str
@@ -68,63 +68,63 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 class DispatcherTransport(Protocol):
-    """The dispatcher's end. It belongs to one thread. Nothing raises because the other side is away.
+    """The dispatcher's end. It belongs to one thread. No method raises because the other side is away.
 
-    Ticks are reports: over Kafka each is produced only when the one before was read back and written, so that none come
-    while no broker answers; over a socket and in memory a timer makes them.
+    Ticks are reports. Over Kafka a tick is produced only after the one before was read back and written, so none comes
+    while no broker answers. Over a socket and in memory a timer makes them.
     """
 
     tick_seconds: float
 
     def open(self, positions: Sequence[Position], sessions: Mapping[str, int]) -> None:
-        """Begin to read at these positions, which were written with what came before them.
+        """Begin to read at these positions, which were written together with the messages before them.
 
-        sessions: those that live, as far as is known, and the partition that each named in its hello.
+        sessions: the live sessions, as far as is known → the partition that each named in its hello.
         """
 
     def receive(self, seconds: float, most: int, *, submissions: bool = True) -> tuple[list[Received], list[Submitted]]:
-        """Return what came, in order of each partition; wait at most `seconds` for the first.
+        """Return reports and jobs that came, in the order of each partition; wait at most `seconds` for the first.
 
-        submissions: False while the queue is full. A tick comes after all reports that wait: after a pause of the
-        dispatcher, what workers reported meanwhile comes first, and then one tick.
+        submissions: False while the queue is full: return no jobs. A tick comes after all waiting reports. So after a
+        pause of the dispatcher, the reports of the meantime come first, and then one tick.
         """
 
     def send(self, work: Sequence[Work]) -> None:
-        """Send each message to its session. A message may be lost: the dispatcher sends again what has no effect."""
+        """Send each message to its session. It may be lost: the dispatcher repeats a message that has no effect."""
 
     def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
-        """Return those of the messages that are on the brokers, and begin to write the others. Does not wait.
+        """Return the messages that are on the brokers, and begin to write the others. Does not wait.
 
-        To be called again with the others, in each turn: what is on its way is not written twice.
+        Each turn calls it again with the others. A message in flight is not written twice.
         """
 
     def is_rewound(self) -> bool:
-        """Return whether the topics have ticks of this dispatcher that its database does not know: it is an old copy.
+        """Return whether the database is an old copy: the topics have ticks of this dispatcher that it does not know.
 
-        Then no message of `jobs` comes and nothing is sent, until `go_on`; nor before that is known.
+        Before that is known, and if it is so until `go_on`, no message of `jobs` comes and nothing is sent.
         """
 
     def go_on(self, *, lacks_changes: bool = False) -> None:
-        """Take and send again although the database is an old copy, and accept the losses that are known now.
+        """Receive and send again although the database is an old copy, and accept all present losses.
 
         A loss that shows later is not accepted. lacks_changes: somebody has accepted that the database lacks its newest
-        changes, so it is no news if the topics show the same later.
+        changes, so the topics may show the same later.
         """
 
     def losses(self) -> list[Loss]:
-        """Return what was lost and nobody has accepted. It is known before anything behind it is received."""
+        """Return the losses that nobody has accepted. A loss is known before any message after it is received."""
 
     def remember(self, losses: Sequence[Loss]) -> None:
-        """Name these losses too, which showed before the start."""
+        """Add losses that were known before the start."""
 
     def is_connected(self) -> bool:
-        """Return whether a broker answers; False without one."""
+        """Return whether a broker answers; False if the transport has no broker."""
 
     def wake(self) -> None:
-        """End a `receive` that waits. May be called by any thread."""
+        """End a `receive` that waits. Any thread may call it."""
 
     def problems(self) -> list[Problem]:
-        """Return what is wrong now."""
+        """Return the present problems."""
 
     def close(self) -> None: ...
 
@@ -134,45 +134,45 @@ class TransportAway(Exception):
 
 
 class WorkerTransport(Protocol):
-    """The supervisor's end. It belongs to one thread, which waits for much else: for executors and for signals.
+    """The supervisor's end. It belongs to one thread, which also waits for executors and for signals.
 
-    Nothing but `open` raises because the other side is away. What is sent to a session that nobody has opened is lost,
-    and sent again after its next hello.
+    Only `open` raises if the other side is away. A message to a session that is not open is lost, and sent again after
+    its next hello.
     """
 
     def open(self, session: str) -> int:
         """Begin to listen for this session, in place of the one before. Returns the partition of `jobs.work`.
 
-        Raises TransportAway; then the caller tries again.
+        Raises TransportAway; the caller then retries.
         """
 
     def fileno(self) -> int:
-        """A descriptor that is readable when `receive` has something, or something to do. It is always the same one.
+        """Return a descriptor that is readable when `receive` has something to return or to do. It never changes.
 
-        The other side of a socket is found again by `receive`, which is called at least once a second.
+        Over a socket, `receive` also connects again, so it must be called at least once a second.
         """
 
     def connections(self) -> int:
-        """How often a connection was made. Whenever it grows, the session says hello again."""
+        """Return how often a connection was made. Whenever that grows, the session sends its hello again."""
 
     def receive(self, seconds: float, most: int) -> list[Work]:
-        """Return what was sent to this session; wait at most `seconds` for the first."""
+        """Return the messages to this session; wait at most `seconds` for the first."""
 
     def report(self, reports: Sequence[Report]) -> None:
         """Send the reports in this order. Those that cannot be sent now wait, and are sent when they can."""
 
     def is_open(self) -> bool:
-        """Whether the other side can be reached, as far as is known."""
+        """Return whether the other side can be reached, as far as is known."""
 
     def close(self, seconds: float) -> None:
-        """Send what waits, for at most `seconds`, and close."""
+        """Send the waiting reports, for at most `seconds`, and close."""
 
 
 class WithoutTopics:
-    """What a dispatcher's transport without a broker answers of topics."""
+    """The methods about topics, for a dispatcher's transport without a broker."""
 
     def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
-        """Return all: there is no topic that anybody could read."""
+        """Return all messages as written: there is no topic to write them to."""
         return list(messages)
 
     def is_rewound(self) -> bool:

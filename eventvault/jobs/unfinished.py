@@ -1,8 +1,8 @@
-"""`BACKUP_DIR/jobs/unfinished.jsonl.gz`: what is unfinished, for the case that STORAGE_DIR is lost; see `takeover`.
+"""`BACKUP_DIR/jobs/unfinished.jsonl.gz`: a copy of the unfinished jobs, in case STORAGE_DIR is lost; see `takeover`.
 
-A JSON object a line, in gzip: a head with the version, then jobs with their payloads, schedules and positions, and an
-end with the SHA-256 of all lines before it. The last member of each line but the end is the CRC-32 of the line without
-that member, so that of a damaged file the right lines count. Lines of earlier versions have none.
+One JSON object per line, in gzip: a head with the version, then jobs with their payloads, schedules and positions, and
+an end with the SHA-256 of all lines before it. The last member of each line, except the end, is the CRC-32 of the line
+without that member, so that the undamaged lines of a damaged file can be used. Lines of earlier versions have no CRC.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ log = logging.getLogger("jobs")
 
 INTERVAL_SECONDS = 60.0
 REST = 20
-"""A writing that took long is followed by a pause of so many times its duration."""
+"""After a write that took long, the pause is at least so many times its duration."""
 _STOP_SECONDS = 20.0
 _LEVEL = 1
 _PIECE_BYTES = 256 * 1024
-_NOT_OURS = (gzip.BadGzipFile, EOFError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError)
+_DECODE_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError)
 _encoder = msgspec.json.Encoder()
 
 
 class HeadLine(msgspec.Struct, frozen=True, tag_field="kind", tag="head"):
-    """The first line. written: an instant. dispatcher: the id of the one whose jobs these are."""
+    """The first line. written: an instant. dispatcher: the id of the dispatcher that wrote the file."""
 
     format: Literal[1]
     written: int
@@ -72,25 +72,25 @@ class PositionLine(msgspec.Struct, frozen=True, tag_field="kind", tag="position"
 
 
 class End(msgspec.Struct, frozen=True, tag_field="kind", tag="end"):
-    """The last line. sha256: of all lines before it. jobs: how many."""
+    """The last line. sha256: of all lines before it. jobs: how many jobs they have."""
 
     sha256: str
     jobs: int
 
 
 _JOB = b'{"kind":"job",'
-"""The begin of each JobLine, and of no other."""
+"""The beginning of each JobLine, and of no other line."""
 _END = b'{"kind":"end",'
 Line = HeadLine | JobLine | ScheduleLine | PositionLine | End
 _line = msgspec.json.Decoder(Line)
 
 
 class WritingStopped(Exception):
-    """The writing was stopped; the file is as it was."""
+    """The writing was stopped; the file did not change."""
 
 
 def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], bool] = lambda: False) -> int:
-    """Write what is unfinished in one state of the database, durably. Returns the number of jobs.
+    """Write the unfinished jobs of a snapshot, durably. Returns the number of jobs.
 
     is_stopped: asked now and then. Raises WritingStopped, NoSpace or OSError.
     """
@@ -117,7 +117,7 @@ def write(path: Path, snapshot: Snapshot, now: int, is_stopped: Callable[[], boo
 
 
 def read(path: Path) -> Iterator[Line]:
-    """Yield the lines of a file that `write` wrote, without its end. Of a damaged one, those that are right.
+    """Yield the lines of a file that `write` wrote, except the end; of a damaged file, only the undamaged lines.
 
     Raises SmallFileDamaged at the end, or where nothing more can be read; FileNotFoundError, or another OSError.
     """
@@ -127,12 +127,12 @@ def read(path: Path) -> Iterator[Line]:
     try:
         with open_file(path) as file, gzip.GzipFile(fileobj=file) as packed:
             for number, text in enumerate(packed):
-                checked = CRC32.check(text)
-                has_checksums |= checked is not None
-                is_wrong = has_checksums and not checked and not text.startswith(_END)
+                content = CRC32.check(text)
+                has_checksums |= content is not None
+                is_wrong = has_checksums and not content and not text.startswith(_END)
                 if is_wrong and number == 0:
                     raise SmallFileDamaged(f"{path} is damaged: the checksum of its head is wrong")
-                line = None if is_wrong else _line.decode(checked or text)
+                line = None if is_wrong else _line.decode(content or text)
                 if isinstance(line, End):
                     if (line.sha256, line.jobs) != (digest.hexdigest(), jobs):
                         raise SmallFileDamaged(f"{path} is damaged: its checksum is wrong")
@@ -141,32 +141,32 @@ def read(path: Path) -> Iterator[Line]:
                 jobs += isinstance(line, JobLine)
                 if line is not None:
                     yield line
-    except (IsADirectoryError, NotRegular, *_NOT_OURS) as error:
+    except (IsADirectoryError, NotRegular, *_DECODE_ERRORS) as error:
         raise SmallFileDamaged(f"{path} is damaged: {error}") from error
     raise SmallFileDamaged(f"{path} is damaged: its end is missing")
 
 
 def _heads(snapshot: Snapshot, now: int) -> Iterator[bytes]:
     yield _encoder.encode(HeadLine(1, now, (snapshot.get(keys.META_DISPATCHER) or b"").decode()))
-    for _, value in snapshot.scan(keys.SCHEDULE, keys.behind(keys.SCHEDULE)):
+    for _, value in snapshot.scan(keys.SCHEDULE, keys.end_of(keys.SCHEDULE)):
         yield _encoder.encode(ScheduleLine(msgspec.json.decode(value, type=StoredSchedule)))
-    for _, value in snapshot.scan(keys.POSITION, keys.behind(keys.POSITION)):
+    for _, value in snapshot.scan(keys.POSITION, keys.end_of(keys.POSITION)):
         yield _encoder.encode(PositionLine(msgspec.json.decode(value, type=Position)))
 
 
 def _jobs(snapshot: Snapshot) -> Iterator[bytes]:
-    """Yield a JobLine of each unfinished job, joined of the texts in the database: there may be a million."""
+    """Yield a JobLine for each unfinished job. It is joined from stored texts, because there may be a million jobs."""
     for group in (keys.UNFINISHED, keys.IS_HELD):
         prefix = keys.STATE + group
-        for _, value in snapshot.scan(prefix, keys.behind(prefix)):
+        for _, value in snapshot.scan(prefix, keys.end_of(prefix)):
             _, job_id = keys.read_state_value(value)
             record, payload = snapshot.get(keys.record_key(job_id)), snapshot.get(keys.payload_key(job_id))
             if record is not None:
                 yield b'%b"job":%b,"payload":%b}' % (_JOB, record, payload or b"null")
 
 
-def readable(path: Path) -> Iterator[Line]:
-    """Yield the lines; after them, a damaged file is quarantined."""
+def read_or_quarantine(path: Path) -> Iterator[Line]:
+    """Yield the undamaged lines; none if there is no file. After them, quarantine a damaged file."""
     try:
         yield from read(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -176,12 +176,12 @@ def readable(path: Path) -> Iterator[Line]:
 
 
 def _check_own(path: Path, snapshot: Snapshot) -> None:
-    """Raise BackupsChanged if the file has what another `jobs_db` left unfinished, and this one did not take it over.
+    """Raise BackupsChanged if the file has jobs of another `jobs_db` that this one did not take over.
 
-    Its disk may have been away when this database was made. A damaged file is quarantined.
+    The disk of the file may have been away when this database was created. A damaged file is quarantined.
     """
     own = {snapshot.get(key) for key in (keys.META_DISPATCHER, keys.META_ADOPTED)}
-    for head in itertools.islice(readable(path), 1):
+    for head in itertools.islice(read_or_quarantine(path), 1):
         if isinstance(head, HeadLine) and head.dispatcher.encode() not in own:
             raise BackupsChanged(
                 f"it has the jobs of another jobs_db, {head.dispatcher}, which were not taken over",
@@ -190,7 +190,7 @@ def _check_own(path: Path, snapshot: Snapshot) -> None:
 
 
 class UnfinishedFile:
-    """Writes the file every INTERVAL_SECONDS, if something changed. problem: that the last writing failed, and why."""
+    """Writes the file every INTERVAL_SECONDS, if something changed. problem: set if the last write failed."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ class UnfinishedFile:
         *,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """version: returns a number that differs after each change. check: raises why nothing may be written there."""
+        """version: returns a number that changes with each change. check: raises if nothing may be written there."""
         self.problem: Problem | None = None
         self._path = path
         self._database = database
@@ -210,7 +210,7 @@ class UnfinishedFile:
         self._check = check
         self._written: int | None = None
         self._is_own = False
-        """Whether the file that is there may be replaced."""
+        """Whether the present file may be replaced."""
         self._unforeseen = Unforeseen("the writing of the unfinished jobs", log)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="unfinished jobs", daemon=True)
@@ -219,13 +219,13 @@ class UnfinishedFile:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and what it writes; the file is as it was written last."""
+        """End the thread. A write that is under way is given up, and the file does not change."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS)
 
     def write_if_changed(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
-        """Raises nothing: a disk that refuses is tried again."""
+        """Write the file if jobs have changed. Raises nothing: errors go to `problem`, and it is retried."""
         with self._unforeseen.survived():
             try:
                 self._write_if_changed(is_stopped)

@@ -1,4 +1,4 @@
-"""Upkeep of a queue: removes jobs that ended long ago, and finds those that no worker knows. Pure."""
+"""Upkeep of a queue: removes jobs that ended long ago, and finds waiting jobs whose type no worker knows. Pure."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from eventvault.jobs.queue import JobQueue
 from eventvault.jobs.waiting import due_before, first_due, waiting_types
 
 AT_ONCE = 500
-"""So many jobs are removed, or found to be unknown, in one turn."""
+"""Most jobs that are removed, or die of an unknown type, in one turn."""
 SECONDS = 1.0
 UNKNOWN_SECONDS = 5.0
 START_SECONDS = 600.0
-"""For so long after a start no job is dead because no worker knows its type: workers may come later."""
+"""How long after a start no job dies because no worker knows its type: the worker may still come."""
 MAX_TYPES = 1_000
 _UNKNOWN = "job_type_unknown"
 _ended = msgspec.json.Decoder(EndedJob)
 
 
 class Upkeep:
-    """Belongs to a queue. unknown: types that wait for a worker that knows them → since when (an instant)."""
+    """Belongs to a queue. unknown: waiting type that no present worker runs → since when (an instant)."""
 
     def __init__(self) -> None:
         self.unknown: dict[str, int] = {}
         self.oldest_unserved: int | None = None
-        """When the oldest job was due whose type no living worker runs (an instant)."""
+        """When the oldest waiting job whose type no present worker runs was due (an instant)."""
         self.oldest_waiting: int | None = None
-        """When the oldest job was due that waits and is not paused (an instant)."""
+        """When the oldest waiting job that is not paused was due (an instant)."""
         self._started = math.inf
         self.has_more = False
-        """Whether more is to be done at once."""
+        """Whether there is more to do at once."""
         self._due = -math.inf
         self._unknown_due = -math.inf
         self._newest_removed = -1
         self._removed: dict[bool, bytes] = {}
-        """The key of the last job that was removed: what is before it was removed too."""
+        """`is_dead` → the key of the last job that was removed; all jobs before it were removed, too."""
 
     def start(self, moment: float) -> None:
         self._started = moment
@@ -52,20 +52,20 @@ class Upkeep:
             is_more = self._find_unknown(queue)
         if queue.moment >= self._due:
             self._due = queue.moment + SECONDS
-            self.oldest_waiting = self._oldest(queue)
+            self.oldest_waiting = self._find_oldest_waiting(queue)
             is_more |= self._remove_old(queue)
             self.has_more = is_more
         if self.has_more:
             self._due = self._unknown_due = -math.inf
 
-    def _oldest(self, queue: JobQueue) -> int | None:
+    def _find_oldest_waiting(self, queue: JobQueue) -> int | None:
         served = (name for name in list(queue.waiting.served) if name not in queue.paused)
         heads = (head.run_at for name in served for _, head in queue.waiting.heads(queue.ledger.changes, name))
         others = () if self.oldest_unserved is None else (self.oldest_unserved,)
         return min((run_at for run_at in (*heads, *others) if run_at <= queue.now), default=None)
 
     def _remove_old(self, queue: JobQueue) -> bool:
-        """Remove jobs that ended long ago, or are too many. Returns whether more of them may be there."""
+        """Remove jobs that ended long ago, or are too many. Returns whether there may be more of them."""
         limits = queue.limits
         if queue.ledger.earliest_end <= self._newest_removed:  # the clock was set back
             self._removed.clear()
@@ -76,11 +76,11 @@ class Upkeep:
         return removed >= AT_ONCE
 
     def _remove(self, queue: JobQueue, too_many: int, before: int, *, is_dead: bool) -> int:
-        """Remove the oldest: `too_many` of them, and those that ended before an instant. Returns how many."""
+        """Remove the oldest `too_many` jobs, and those that ended before an instant. Returns how many were removed."""
         prefix = keys.ended_prefix(is_dead=is_dead)
         start = self._removed.get(is_dead, prefix)
         removed = 0
-        for key, value in list(islice(queue.ledger.changes.scan(start, keys.behind(prefix)), AT_ONCE)):
+        for key, value in list(islice(queue.ledger.changes.scan(start, keys.end_of(prefix)), AT_ONCE)):
             ended, _ = keys.read_ended(key)
             if removed >= too_many and ended >= before:
                 break
@@ -91,7 +91,10 @@ class Upkeep:
         return removed
 
     def _find_unknown(self, queue: JobQueue) -> bool:
-        """Find waiting types that no living worker runs; those that none ever named die. Returns whether more may."""
+        """Find waiting types that no present worker runs; jobs of types that no worker ever named die.
+
+        Returns whether there may be more of them.
+        """
         unknown: dict[str, int] = {}
         oldest: int | None = None
         died = 0
@@ -110,11 +113,11 @@ class Upkeep:
 
     def _end_unknown(self, queue: JobQueue, name: str, most: int) -> int:
         late = due_before(queue.ledger.changes.reader, name, queue.now - queue.limits.unknown_after)
-        waits = (each for each in late if queue.ledger.existing(each.job_id).state == "pending")
-        found = list(islice(waits, most))
+        pending = (entry for entry in late if queue.ledger.existing(entry.job_id).state == "pending")
+        entries = list(islice(pending, most))
         error = JobError(_UNKNOWN, f"no worker ever ran the type {name}")
-        for waiting in found:
-            job = queue.ledger.existing(waiting.job_id)
+        for entry in entries:
+            job = queue.ledger.existing(entry.job_id)
             queue.waiting.remove(queue.ledger.changes, job)
             transitions.end(queue, job, msgspec.structs.replace(job, error=error), "dead")
-        return len(found)
+        return len(entries)

@@ -1,7 +1,7 @@
 """The jobs that wait for a worker, in the order in which they are due. Pure: a turn's changes are passed in.
 
-On disk each type has a queue for each priority. In memory are the first pages of those queues that a living worker
-serves, so a million waiting jobs need no memory, and a type that nobody runs holds up no other.
+On disk each type has a queue for each priority. The first page of each queue that a present worker serves is in memory.
+So a million waiting jobs need no memory, and a type that nobody runs does not hold up the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PRIORITIES = range(keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY - 1, -1)
 
 
 class WaitingJob(NamedTuple):
-    """A job that waits. run_at: an instant."""
+    """A waiting job. run_at: an instant."""
 
     run_at: int
     order: int
@@ -28,9 +28,9 @@ class WaitingJob(NamedTuple):
 
 
 class _Queue:
-    """The first page of one queue. entries: descending, so that the next one is the last of the list.
+    """The first page of one queue. entries: descending, so that the first job is the last of the list.
 
-    end: what comes behind it is on disk alone; None if nothing does.
+    end: jobs after this point are only on disk; None if there are none.
     """
 
     __slots__ = ("end", "entries")
@@ -49,10 +49,10 @@ class _Queue:
             self.end = (-last[0], -last[1])
 
     def discard(self, entry: WaitingJob) -> None:
-        wanted = _descending(entry)
-        place = bisect_left(self.entries, wanted)
-        if place < len(self.entries) and self.entries[place] == wanted:
-            del self.entries[place]
+        descending = _descending(entry)
+        index = bisect_left(self.entries, descending)
+        if index < len(self.entries) and self.entries[index] == descending:
+            del self.entries[index]
 
     def next(self) -> WaitingJob | None:
         if not self.entries:
@@ -62,7 +62,7 @@ class _Queue:
 
 
 class WaitingQueues:
-    """The queues of all types. `serve` says which of them are held in memory."""
+    """The queues of all types. `serve` chooses which of them are in memory."""
 
     def __init__(self) -> None:
         self._queues: dict[str, dict[int, _Queue]] = {}
@@ -74,7 +74,7 @@ class WaitingQueues:
         return self._queues.keys()
 
     def serve(self, types: set[str]) -> None:
-        """Hold the queues of these types, and forget the others."""
+        """Keep the queues of these types in memory, and forget the others."""
         for job_type in self._queues.keys() - types:
             del self._queues[job_type], self._filled[job_type]
         for job_type in types - self._queues.keys():
@@ -95,7 +95,7 @@ class WaitingQueues:
             queues[job.priority].discard(WaitingJob(job.run_at, job.order, job.id))
 
     def next(self, changes: Changes, job_type: str, priority: int) -> WaitingJob | None:
-        """Return the first job of a served queue, whenever it is due; None if there is none."""
+        """Return the first job of a served queue, due or not; None if there is none."""
         queue = self._queues[job_type][priority]
         while not queue.entries and queue.end is not None:
             _load(changes, job_type, priority, queue)
@@ -113,12 +113,12 @@ class WaitingQueues:
 
 
 def waiting_types(reader: StoredValues) -> Iterator[str]:
-    """Yield each type of which a job waits on disk, in order."""
+    """Yield each type that has a waiting job on disk, in order."""
     start = keys.WAITING
-    while (key := next((key for key, _ in reader.scan(start, keys.behind(keys.WAITING))), None)) is not None:
+    while (key := next((key for key, _ in reader.scan(start, keys.end_of(keys.WAITING))), None)) is not None:
         job_type = keys.type_of_waiting(key)
         yield job_type
-        start = keys.behind(keys.WAITING + keys.text(job_type))
+        start = keys.end_of(keys.WAITING + keys.text(job_type))
 
 
 def first_due(reader: StoredValues, job_type: str) -> int | None:
@@ -126,7 +126,7 @@ def first_due(reader: StoredValues, job_type: str) -> int | None:
     firsts = []
     for priority in PRIORITIES:
         prefix = keys.waiting_prefix(job_type, priority)
-        firsts += [keys.read_waiting(key)[0] for key, _ in islice(reader.scan(prefix, keys.behind(prefix)), 1)]
+        firsts += [keys.read_waiting(key)[0] for key, _ in islice(reader.scan(prefix, keys.end_of(prefix)), 1)]
     return min(firsts, default=None)
 
 
@@ -141,13 +141,13 @@ def due_before(reader: StoredValues, job_type: str, instant: int) -> Iterator[Wa
 
 
 def _load(changes: Changes, job_type: str, priority: int, queue: _Queue) -> None:
-    """Read the page behind the end of an empty one."""
+    """Read the next page of a queue whose page in memory is empty."""
     prefix = keys.waiting_prefix(job_type, priority)
     run_at, order = queue.end or (-1, 0)
     start = prefix if run_at < 0 else keys.waiting_key(job_type, priority, run_at, order + 1)
     page = [
         WaitingJob(*keys.read_waiting(key), value.decode())
-        for key, value in islice(changes.scan(start, keys.behind(prefix)), PAGE)
+        for key, value in islice(changes.scan(start, keys.end_of(prefix)), PAGE)
     ]
     queue.entries = sorted(map(_descending, page))
     queue.end = (page[-1].run_at, page[-1].order) if len(page) == PAGE else None

@@ -1,7 +1,7 @@
-"""What travels over `STORAGE_DIR/jobs.sock` until a session is attached: requests and replies in JSON.
+"""Encodes and decodes the requests and replies of `STORAGE_DIR/jobs.sock`, until a session is attached, in JSON.
 
-The types come from the annotations of `Jobs`, and both ends read only what fits them. No call carries an operation id:
-each of them has the same effect if it is sent twice, as the client gives each job that it submits an id.
+The types come from the annotations of `Jobs`, and both ends accept only these types. A call has no operation id: it has
+the same effect if it is sent twice, because the client gives each submitted job an id.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from eventvault.rpc.codec import Codec
 from eventvault.rpc.methods import methods_of
 
 PROTOCOL = 1
-"""The version of all requests and replies but `hello` and `end`; both ends must have the same one."""
+"""The version of all requests and replies except `hello` and `end`; it must be the same at both ends."""
 
 
 class DispatcherHello(msgspec.Struct, frozen=True):
-    """Who the dispatcher is. service: the service start that it belongs to. idle: seconds without a step."""
+    """The dispatcher's identity. service: the service start that it belongs to. idle: seconds without a step."""
 
     protocol: int
     version: str
@@ -32,7 +32,7 @@ class DispatcherHello(msgspec.Struct, frozen=True):
 
 
 class SentView(msgspec.Struct, frozen=True):
-    """A JobView as it is read: what it has not is missing, and what is JSON null is Raw. (A Raw cannot be optional.)"""
+    """A JobView as it is decoded: a missing member is None, a JSON null is a Raw. (msgspec has no optional Raw.)"""
 
     job: Job
     payload: msgspec.Raw = None  # type: ignore[assignment]
@@ -41,7 +41,7 @@ class SentView(msgspec.Struct, frozen=True):
 
 METHODS = methods_of(Jobs)
 _CONNECTION: dict[str, tuple[Any, Any]] = {"hello": (tuple[()], DispatcherHello), "end": (tuple[str], bool)}
-"""Every version reads these."""
+"""Every version understands these."""
 
 _codec = Codec(
     {name: (GenericAlias(tuple, method.argument_types), method.result_type) for name, method in METHODS.items()}

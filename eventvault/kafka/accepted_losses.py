@@ -1,4 +1,4 @@
-"""Losses of stopped partitions that an operator accepted, in a file of STORAGE_DIR until each has taken effect."""
+"""Losses of stopped partitions that an operator accepted, in a file of STORAGE_DIR until they have taken effect."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from eventvault.progress import Turn
 
 
 class Accepted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A partition whose loss was accepted. cause: `cause_of` its problem then."""
+    """A partition whose loss was accepted. cause: `cause_of` its problem at that time."""
 
     topic: str
     partition: int
     cause: str
 
 
-class _Noted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _StoredLosses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     losses: tuple[Accepted, ...]
     format: Literal[1] = 1
 
 
 class AcceptedLosses:
-    """Safe for many threads. A damaged file is quarantined, and has none: its partitions stay stopped.
+    """Safe for many threads. A damaged file is quarantined, and its losses are forgotten: the partitions stay stopped.
 
     Methods raise NoSpace or OSError.
     """
@@ -50,17 +50,17 @@ class AcceptedLosses:
 
     def remove(self, loss: Accepted) -> None:
         with self._turn.held():
-            self._write(tuple(each for each in self._read() if each != loss))
+            self._write(tuple(other for other in self._read() if other != loss))
 
     def _read(self) -> tuple[Accepted, ...]:
         if self._losses is None:
-            noted = small_files.read_or_quarantine(self._path, _Noted)
-            self._losses = noted.losses if noted is not None else ()
+            stored = small_files.read_or_quarantine(self._path, _StoredLosses)
+            self._losses = stored.losses if stored is not None else ()
         return self._losses
 
     def _write(self, losses: tuple[Accepted, ...]) -> None:
         if losses:
-            small_files.write(self._path, _Noted(losses))
+            small_files.write(self._path, _StoredLosses(losses))
         else:
             remove_durably(self._path)
         self._losses = losses

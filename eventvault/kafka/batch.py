@@ -17,7 +17,7 @@ log = logging.getLogger("KafkaMonitor")
 class PartitionBatch:
     """The messages of one partition in one batch, in order.
 
-    letters: (message, reason) pairs of those that are no event. last: the last message.
+    letters: (message, reason) pairs of the messages that are not events. last: the last message.
     """
 
     def __init__(self, messages: Sequence[KafkaRecord]) -> None:
@@ -34,7 +34,7 @@ class PartitionBatch:
             self.letters.append((message, str(reason)))
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - or this message would stop its partition for ever
+        except Exception as error:  # noqa: BLE001 - otherwise this message would stop its partition for ever
             self.letters.append((message, f"it cannot be made an event: {type(error).__name__}: {error}"))
         return None
 
@@ -59,7 +59,7 @@ class PartitionBatch:
         """Return the offset to store with these events."""
         last = self.last
         assert last is not None
-        return offsets.behind(last.offset, last.value, last.leader_epoch, topic_info)
+        return offsets.after(last.offset, last.value, last.leader_epoch, topic_info)
 
     def _offsets(self) -> list[int]:
         messages = self._messages

@@ -1,4 +1,4 @@
-"""Asks the brokers which offsets they hold, every few seconds at most, in a thread of its own: no list waits for it."""
+"""Asks the brokers which offsets they hold, in a thread of its own, so that no list of backups waits for Kafka."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("KafkaMonitor")
 
 ASK_SECONDS = 5.0
-"""So old an answer may be before the brokers are asked again."""
+"""Age of an answer after which the brokers are asked again."""
 KNOWN_SECONDS = 30.0
-"""An older answer says nothing any more."""
+"""Age of an answer after which it is not used any more."""
 PLAN_SECONDS = 4.0
 """How long a plan waits for an answer."""
 
@@ -44,7 +44,7 @@ class BrokerBounds:
         self._asking: threading.Thread | None = None
 
     def latest(self) -> Bounds | None:
-        """Return what the brokers hold, as of their newest answer; None if there is none of late. Never waits."""
+        """Return what the brokers hold, by their newest answer; None if that is too old. Never waits."""
         if not self.topics():
             return None
         with self._lock:
@@ -55,7 +55,7 @@ class BrokerBounds:
     def present(self) -> Bounds | None:
         """Return what the brokers hold now; None if they do not answer in time.
 
-        An answer to a question that was asked before does not count: it may be older than what the caller did last.
+        The answer to an earlier question is not used: it may be older than the caller's last change.
         """
         if not self.topics():
             return None
@@ -71,7 +71,7 @@ class BrokerBounds:
             return None if asking.is_alive() else self._bounds
 
     def _begin_to_ask(self) -> threading.Thread:
-        """Return the thread that asks, a new one if there is none."""
+        """Return the thread that asks; start one if there is none. The caller holds the lock."""
         if self._asking is None or not self._asking.is_alive():
             self._asked_at = self._monotonic()
             self._asking = threading.Thread(target=self._run, name="broker bounds", daemon=True)
@@ -85,7 +85,7 @@ class BrokerBounds:
         except KafkaUnreachable as error:
             log.debug("what the brokers hold is not known: %s", error)
         except Exception:
-            log.exception("the brokers could not be asked what they hold, and are asked again")
+            log.exception("the brokers could not be asked what they hold; it is retried")
         with self._lock:
             self._bounds, self._answered_at = bounds, self._monotonic()
 
@@ -105,9 +105,9 @@ class Brokers:
         try:
             admin = self._admin = self._admin or Admin(self._settings)
             requests = topics.ask_topics(admin, names)
-            found = {name: topics.topic_of(request, None) for name, request in requests.items()}
-            ends = topics.all_bounds(admin, {name: info.partitions for name, info in found.items() if info is not None})
-        except BaseException:  # a client that failed in a way that nobody foresaw may stay so
+            infos = {name: topics.topic_of(request, None) for name, request in requests.items()}
+            ends = topics.all_bounds(admin, {name: info.partitions for name, info in infos.items() if info is not None})
+        except BaseException:  # after an unforeseen failure the client may stay broken
             self._admin = None
             raise
-        return {name: None if info is None else TopicBounds(info.topic_id, ends[name]) for name, info in found.items()}
+        return {name: None if info is None else TopicBounds(info.topic_id, ends[name]) for name, info in infos.items()}

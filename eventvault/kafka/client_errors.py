@@ -1,4 +1,4 @@
-"""Which errors of librdkafka mean the same to its users here."""
+"""Groups of librdkafka's errors that mean the same here."""
 
 from __future__ import annotations
 

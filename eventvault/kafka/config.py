@@ -1,7 +1,7 @@
 """The configuration of librdkafka's clients, made from the settings: one function for each kind of client.
 
 `docs/kafka.md` gives the measurements behind the values. librdkafka's own log lines are off (`log_level` 0), because it
-writes one for every broken connection; the callers log a cause once. How the brokers are reached is in `connection`.
+writes one for every broken connection; the callers log a cause once. `connection` has the login and TLS.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONSUMER = {
     "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
     "receive.message.max.bytes": 2 * LARGEST_MESSAGE_BYTES,
 }
-"""What all consumers share. librdkafka commits no offset by itself."""
+"""What all consumers share. librdkafka itself commits no offsets."""
 
 
 def client(settings: Settings) -> dict[str, Any]:
@@ -47,7 +47,10 @@ def client(settings: Settings) -> dict[str, Any]:
 
 
 def events_consumer(settings: Settings) -> dict[str, Any]:
-    """A consumer that assigns itself partitions and commits no offsets, which are stored with the events."""
+    """Return the configuration of a consumer that assigns itself partitions and commits no offsets.
+
+    The offsets are stored with the events.
+    """
     return {
         **client(settings),
         **_CONSUMER,
@@ -58,20 +61,24 @@ def events_consumer(settings: Settings) -> dict[str, Any]:
 
 
 def jobs_reader(settings: Settings) -> dict[str, Any]:
-    """A consumer that assigns itself partitions, and commits to the workers' group how far it took jobs.
+    """Return the configuration of a consumer that assigns itself partitions, and commits how far it consumed jobs.
 
-    It is no member of the group. The commit is for workers of an earlier release, and for another dispatcher.
+    It commits to the workers' group without being a member, for workers of an earlier release and for another
+    dispatcher.
     """
     return {**events_consumer(settings), "group.id": settings.kafka_jobs_group}
 
 
 def session_reader(settings: Settings) -> dict[str, Any]:
-    """A consumer of a worker's session: it assigns itself one partition. What it misses is sent again."""
+    """Return the configuration of a worker's consumer, which assigns itself one partition.
+
+    Messages that it misses are sent again.
+    """
     return {**client(settings), **_CONSUMER, "group.id": "eventvault-sessions", "auto.offset.reset": "latest"}
 
 
 def producer(settings: Settings, delivery_milliseconds: int = 0) -> dict[str, Any]:
-    """A producer whose delivery report means that the message is on all brokers in sync, once.
+    """Return the configuration of a producer that reports a message as delivered once all brokers in sync have it.
 
     delivery_milliseconds: how long to try before a message counts as not delivered; 0: no limit.
     """

@@ -1,7 +1,7 @@
 """How the brokers are reached: the login, TLS, and what KAFKA_CONFIG_FILE adds, as properties of librdkafka.
 
-The settings are called like the properties: KAFKA_SASL_USERNAME is `sasl.username`. Secrets are read whenever a client
-is made, so that a new client has the present ones. What is read here is hidden in every text that a client writes.
+A setting is named like its property: KAFKA_SASL_USERNAME is `sasl.username`. Secrets are read whenever a client is
+made, so a new client has the present ones. Secrets that are read here are hidden in every text that a client writes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _PROPERTIES = (
     "security.protocol", "sasl.mechanism", "sasl.username", "sasl.password", "ssl.ca.location",
     "ssl.certificate.location", "ssl.key.location", "ssl.key.password",
 )  # fmt: skip
-"""What has a setting of its own: KAFKA_, and the name in capitals with `_` for `.`."""
+"""Properties that have a setting of their own: KAFKA_, and the name in capitals with `_` for `.`."""
 _OF_FILES = ("sasl.password", "ssl.key.password")
-"""What may be in a file of its own, too: the name of that setting ends in _FILE."""
+"""Properties that may be in a file of their own: that setting's name ends in _FILE."""
 _ALIASES = {"sasl.mechanisms": "sasl.mechanism"}
 _NAME = re.compile(r"[a-z][a-z0-9._]*")
 
@@ -35,26 +35,26 @@ RESERVED = frozenset(
         *("enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store", "auto.offset.reset"),
         *("isolation.level", "enable.partition.eof", "allow.auto.create.topics"),
         *("fetch.wait.max.ms", "queued.max.messages.kbytes", "receive.message.max.bytes"),
-        # That what is written is on the brokers, once and in order.
+        # Messages are written once and in order.
         *("enable.idempotence", "acks", "request.required.acks", "retries", "message.send.max.retries"),
         *("max.in.flight", "max.in.flight.requests.per.connection", "transactional.id", "partitioner"),
         *("linger.ms", "queue.buffering.max.ms", "compression.type", "compression.codec", "message.max.bytes"),
         *("message.timeout.ms", "delivery.timeout.ms", "enable.gapless.guarantee"),
         *("topic.metadata.propagation.max.ms", "topic.metadata.refresh.interval.ms", "reconnect.backoff.max.ms"),
-        # Who is reached, and what is said of it where.
+        # Which brokers are used, and where the client logs.
         *("bootstrap.servers", "metadata.broker.list", "client.id", "plugin.library.paths"),
         *("debug", "log_level", "logger", "default.topic.config", "on_delivery", "on_commit"),
     }
 )
-"""What EventVault's guarantees rest on, under all names that librdkafka has for it."""
+"""Properties on which EventVault's guarantees rest, with all names that librdkafka has for them."""
 _RESERVED_PARTS = re.compile(r"(group|transaction)\..*|.*_cb|test\..*")
 """EventVault is in no consumer group, and writes in no transaction."""
 
 
 def properties(settings: Settings) -> dict[str, str]:
-    """Return the properties. Raises InvalidSettings that names all that is not allowed."""
+    """Return the properties. Raises InvalidSettings, naming everything that is not allowed."""
     problems: list[str] = []
-    found = _of_file(settings.kafka_config_file, problems)
+    found = _read_config_file(settings.kafka_config_file, problems)
     for name in _PROPERTIES:
         setting = setting_of(name)
         value = getattr(settings, setting.lower())
@@ -95,12 +95,12 @@ def secret_files(settings: Settings) -> Mapping[str, Path]:
 
 
 def _writable_by_all(settings: Settings, found: Mapping[str, str]) -> Iterable[str]:
-    """Name the files of TLS that any user may replace: who replaces an authority can pose as the brokers."""
+    """Name the files of TLS that any user may write: whoever replaces an authority can pose as the brokers."""
     for name, path in found.items():
         mode = _mode(Path(path)) if name.endswith(".location") else None
         if mode is not None and mode & stat.S_IWOTH:
-            chosen = name in _PROPERTIES and getattr(settings, setting_of(name).lower()) is not None
-            where = setting_of(name) if chosen else f"{name} of KAFKA_CONFIG_FILE"
+            has_setting = name in _PROPERTIES and getattr(settings, setting_of(name).lower()) is not None
+            where = setting_of(name) if has_setting else f"{name} of KAFKA_CONFIG_FILE"
             yield f"{where} {path} may be written to by any user of this machine: its mode is {mode:04o}"
 
 
@@ -118,8 +118,8 @@ def _secret(setting: str, value: str | None, path: Path | None, problems: list[s
     return secret
 
 
-def _of_file(path: Path | None, problems: list[str]) -> dict[str, str]:
-    """Return what KAFKA_CONFIG_FILE has. A line is named by its number, because it may be a secret."""
+def _read_config_file(path: Path | None, problems: list[str]) -> dict[str, str]:
+    """Return the properties in KAFKA_CONFIG_FILE. Problems name a line by its number, because it may be a secret."""
     found: dict[str, str] = {}
     text = None if path is None else _read("KAFKA_CONFIG_FILE", path, problems)
     for number, line in enumerate((text or "").splitlines(), start=1):
@@ -140,7 +140,7 @@ def _of_file(path: Path | None, problems: list[str]) -> dict[str, str]:
 
 
 def _read(setting: str, path: Path, problems: list[str]) -> str | None:
-    """Return the text of a file with secrets, None if there is a problem with it."""
+    """Return the text of a file with secrets; None, and a problem in `problems`, if it cannot be used."""
     try:
         with open_file(path.resolve()) as file:  # a container's secret may be a link
             mode, content = os.fstat(file.fileno()).st_mode, file.read(MAX_BYTES + 1)
@@ -160,7 +160,7 @@ def _read(setting: str, path: Path, problems: list[str]) -> str | None:
 
 
 def _contradictions(found: Mapping[str, str]) -> Iterable[str]:
-    """Name what librdkafka would take, and never log in with."""
+    """Name the contradictions that librdkafka would accept, and with which it would never log in."""
     protocol, mechanism = found.get("security.protocol", "").upper(), found.get("sasl.mechanism", "").upper()
     if mechanism and not protocol.startswith("SASL_"):
         yield f"KAFKA_SASL_MECHANISM is {mechanism}, but KAFKA_SECURITY_PROTOCOL is {protocol or 'unset'}"
@@ -177,7 +177,7 @@ def _contradictions(found: Mapping[str, str]) -> Iterable[str]:
 
 
 def _gets_tokens(found: Mapping[str, str]) -> bool:
-    """Return whether librdkafka gets tokens by itself; else it would wait for a program that hands it one."""
+    """Return whether librdkafka itself gets tokens. Otherwise it would wait for this program to hand it one."""
     unsecured = found.get("enable.sasl.oauthbearer.unsecure.jwt", "").lower() == "true"
     return unsecured or found.get("sasl.oauthbearer.method", "").lower() == "oidc"
 

@@ -1,6 +1,6 @@
-"""The consumer writes events of the topics to the registry exactly once: offsets are stored in the events' own write.
+"""The consumer writes events of the topics to the registry exactly once: one write stores the events and the offsets.
 
-It assigns itself all partitions at the stored offsets. After an error that is not of one topic alone it starts again
+It assigns itself all partitions at the stored offsets. After an error that concerns more than one topic it starts again
 from the stored offsets, so that there is only one recovery path.
 """
 
@@ -31,10 +31,11 @@ class EventsConsumer:
     """A thread that consumes events between `start` and `stop`; it can be started again after a stop.
 
     Every start begins at the offsets that `load` returns then. A restore must stop it before it swaps the database,
-    because a batch read before the swap must not be written after it. Without a configured Kafka it does nothing.
+    because a batch that was read before the swap must not be written after it. If Kafka is not configured, it does
+    nothing.
 
-    begin: returns the sink for the offsets that are loaded from then on. It fails once the database has lost events, so
-    that the consumer loads the offsets again and does not go on behind the messages of those events.
+    begin: returns the sink for the offsets that are loaded after this call. The sink fails once the database has lost
+    events, so that the consumer loads the offsets again and reads the messages of these events again.
     """
 
     def __init__(self, settings: Settings, *, begin: Callable[[], Sink], load: Load, monitor: KafkaMonitor) -> None:
@@ -52,14 +53,14 @@ class EventsConsumer:
     def stop(self) -> None:
         """End the thread, within seconds. A batch that is being stored is stored completely or not at all.
 
-        Raises TooBusy if it does not end; `start` then begins once it has.
+        Raises TooBusy if the thread does not end in time. After a later `start` the new thread waits for its end.
         """
         self._thread.stop()
 
     def accept_loss(self, topic: str, partition: int, cause: str) -> None:
         """Resume a stopped partition at its present first offset. Nothing is stored twice.
 
-        Returns once that is noted on disk. It takes effect when a broker answers, in this process or a later one,
+        Returns once the decision is on disk. It takes effect when a broker answers, in this process or a later one,
         unless the partition is stopped for another reason by then. cause: `cause_of` the problem that was accepted.
         Raises NoSpace or OSError.
         """

@@ -30,29 +30,29 @@ log = logging.getLogger("EventBus")
 
 BATCH_MESSAGES = 1_000
 SHARED_MESSAGES = 250
-"""Messages of a batch while others append too: a post over HTTP waits for the batch that is being written."""
+"""Most messages of a batch while others append too: a post over HTTP waits for the batch that is being written."""
 SHARED_SECONDS = 1.0
-"""How long batches are small after another one appended."""
+"""How long batches are small after somebody else appended."""
 POLL_SECONDS = 0.1
 
-_topic: Callable[[Message], str] = Message.topic  # type: ignore[assignment]  # None for what is no message
+_topic: Callable[[Message], str] = Message.topic  # type: ignore[assignment]  # None only for an error
 _partition: Callable[[Message], int] = Message.partition  # type: ignore[assignment]
 
 Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]], Sequence[DeadLetter]], AppendResult]
 """Appends events, puts metadata and quarantines dead letters in one write.
 
-Returns once it is on disk, raises an EventVaultError otherwise.
+Returns once the write is on disk; otherwise raises an EventVaultError.
 """
 
 Load = Callable[[], Mapping[bytes, bytes]]
-"""Returns the registry's metadata, at least the offsets that this folder wrote."""
+"""Returns the registry's metadata, or at least the stored offsets in it."""
 
 Place = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
 
 class Consuming:
-    """accepted: losses that an operator accepted; one stays there until it has taken effect."""
+    """accepted: losses that an operator accepted; each stays there until it has taken effect."""
 
     def __init__(
         self, settings: Settings, sink: Sink, load: Load, monitor: KafkaMonitor,
@@ -71,7 +71,7 @@ class Consuming:
         self._topics = FollowedTopics(settings, admin, self._consumer, monitor, metadata)
 
     def run(self) -> None:
-        """Raises RestartConsumer or an error, after which another run begins."""
+        """Consume until `stopping` is set. Raises RestartConsumer or an error; the caller then begins another run."""
         try:
             while not self._stopping.is_set():
                 progress.step()
@@ -88,7 +88,7 @@ class Consuming:
             self._consumer.close()
 
     def _renew_when_due(self) -> None:
-        """Raise RestartConsumer if the client is to be made anew: its connections may go on as they are."""
+        """Raise RestartConsumer if a new client is needed: a login that was refused may be correct now."""
         if self._renewal.is_due:
             raise RestartConsumer
         if self._renewal.is_accepted:
@@ -104,12 +104,12 @@ class Consuming:
 
     def _process(self, messages: Sequence[Message]) -> None:
         errors = [(message, error) for message in messages if (error := message.error()) is not None]
-        self._take(_by_place([message for message in messages if message.error() is None] if errors else messages))
+        self._consume(_by_place([message for message in messages if message.error() is None] if errors else messages))
         for message, error in errors:
             self._note_error(message, error)
 
-    def _take(self, by_place: Mapping[Place, Sequence[Message]]) -> None:
-        """Store the events of messages, once it is known that they are of the topics of the stored offsets."""
+    def _consume(self, by_place: Mapping[Place, Sequence[Message]]) -> None:
+        """Store the events of messages, if their topics are still those that the stored offsets belong to."""
         requests = self._topics.ask({topic for topic, _ in by_place})
         groups = [self._topics.new_messages(*place, group) for place, group in by_place.items()]
         batches = read_batches([group for group in groups if group])
@@ -157,7 +157,7 @@ class Consuming:
             for batch in batches
         }
         letters = [
-            DeadLetter(message, reason, self._dead_letters.place_of(message))
+            DeadLetter(message, reason, self._dead_letters.pop_reference(message))
             for batch in batches
             for message, reason in batch.letters
         ]
@@ -177,7 +177,7 @@ class Consuming:
         self._monitor.recovered()
 
     def _note_others(self, last_sequence: int, appended: int) -> None:
-        """Note whether others appended since the batch before. appended: how many events this one has."""
+        """Note whether others appended since the last batch. appended: how many events this batch has added."""
         if self._last_sequence is not None and last_sequence != self._last_sequence + appended:
             self._shared_until = time.monotonic() + SHARED_SECONDS
         self._last_sequence = last_sequence
@@ -192,7 +192,7 @@ class Consuming:
             self._monitor.failed(topics.reason_of(error))
 
     def _accept_losses(self) -> None:
-        """Let stopped partitions go on from their present beginning. What cannot be asked or stored stays accepted."""
+        """Let stopped partitions go on from their present beginning. A loss stays accepted until that has worked."""
         for accepted in self._accepted.all():
             place = (accepted.topic, accepted.partition)
             try:
@@ -217,7 +217,7 @@ class Consuming:
 
 
 def _by_place(messages: Sequence[Message]) -> Mapping[Place, Sequence[Message]]:
-    """Return the messages of each partition. Often all are of one: brokers send many of a partition at a time."""
+    """Return the messages of each partition. Often there is only one: brokers send many of a partition at a time."""
     names, numbers = list(map(_topic, messages)), list(map(_partition, messages))
     if messages and names.count(names[0]) == numbers.count(numbers[0]) == len(messages):
         return {(names[0], numbers[0]): messages}

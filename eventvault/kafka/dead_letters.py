@@ -1,8 +1,8 @@
-"""Dead letters: messages that are no event go to `<events topic>.dead-letter` with the reason in their headers.
+"""Dead letters: messages that are not events go to `<events topic>.dead-letter` with the reason in their headers.
 
-Key, value and headers are those of the message. A dead letter is delivered before the offset beyond its message is
-stored, so it may come twice (its headers show it). It is missing only if the topic does not exist and may not be made:
-that stops no partition, and the quarantine has the message.
+Key, value and headers are those of the message. A dead letter is delivered before the offset after its message is
+stored, so it may be sent twice (its headers show it). It is missing only if the topic does not exist and may not be
+created: that stops no partition, and the quarantine has the message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from eventvault.topic_names import dead_letter_topic
 DELIVERY_MILLISECONDS = 5_000
 HEADER_PREFIX = "x-eventvault-"
 ORIGIN_HEADERS = ("reason", "topic", "partition", "offset", "timestamp")
-"""What is added to the headers of a message, at their end, each behind the prefix."""
+"""Names of the headers that a dead letter adds after those of the message, each with the prefix."""
 
 
 class _TopicMissing(Exception):
@@ -42,12 +42,12 @@ def undelivered(topic: str, reason: str) -> Problem:
 class DeadLetters:
     """Delivers dead letters, in one thread. The first one creates the topic, with KAFKA_CREATE_TOPICS.
 
-    missing: why the topic did not exist for the letters that were sent last; None if it did.
+    missing: why the topic of the last call of `send` does not exist; None if it does.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.missing: str | None = None
-        self._places: dict[tuple[str, int, int], Reference] = {}
+        self._references: dict[tuple[str, int, int], Reference] = {}
         self._settings = settings
         self._producer: WatchedProducer | None = None
         self._ensured: set[str] = set()
@@ -55,7 +55,7 @@ class DeadLetters:
     def send(self, topic: str, letters: Sequence[tuple[KafkaRecord, str]]) -> list[str | None]:
         """Deliver (message, reason) pairs of a topic. Returns for each None, or why it could not be delivered yet.
 
-        If the topic is `missing`, nothing is delivered and nothing is to be awaited.
+        If the topic is `missing`, nothing is delivered, and the caller must not wait for it.
         """
         outcomes: list[str | None] = ["no answer"] * len(letters)
         if not letters:
@@ -65,7 +65,9 @@ class DeadLetters:
             producer, dead_topic = self._open(), dead_letter_topic(topic)
             self._ensure_topic(dead_topic)
             for index, (message, reason) in enumerate(letters):
-                self._produce(producer, dead_topic, message, reason, partial(self._note, outcomes, index, message))
+                self._produce(
+                    producer, dead_topic, message, reason, partial(self._note_delivery, outcomes, index, message)
+                )
             producer.flush(DELIVERY_MILLISECONDS / 1000 + 1)
         except (KafkaException, BufferError) as error:
             reason = topics.reason_of(error) if isinstance(error, KafkaException) else str(error)
@@ -79,9 +81,9 @@ class DeadLetters:
             self.close()
         return outcomes
 
-    def place_of(self, message: KafkaRecord) -> Reference | None:
-        """Return where the dead letter of a message is, once; None if it has none."""
-        return self._places.pop((message.topic, message.partition, message.offset), None)
+    def pop_reference(self, message: KafkaRecord) -> Reference | None:
+        """Return where Kafka has the dead letter of a message, and forget it; None if there is none."""
+        return self._references.pop((message.topic, message.partition, message.offset), None)
 
     def close(self) -> None:
         """Close the producer and drop what it could not deliver."""
@@ -127,20 +129,22 @@ class DeadLetters:
                     raise
                 producer.poll(0.1)
 
-    def _note(
+    def _note_delivery(
         self, outcomes: list[str | None], index: int, sent: KafkaRecord, error: KafkaError | None, letter: Message
     ) -> None:
         outcomes[index] = None if error is None else topics.reason_of(error)
         offset, partition = letter.offset(), letter.partition()
         if error is None and offset is not None and partition is not None and offset >= 0:
-            self._places[sent.topic, sent.partition, sent.offset] = Reference(letter.topic() or "", partition, offset)
+            self._references[sent.topic, sent.partition, sent.offset] = Reference(
+                letter.topic() or "", partition, offset
+            )
 
 
 def _headers(message: KafkaRecord, reason: str) -> list[tuple[str, str | bytes | None]]:
     timestamp = "" if message.timestamp is None else str(message.timestamp)
     origin = (reason, message.topic, str(message.partition), str(message.offset), timestamp)
-    ours = [
+    added = [
         (HEADER_PREFIX + name, value.encode(errors="replace"))
         for name, value in zip(ORIGIN_HEADERS, origin, strict=True)
     ]
-    return [*message.headers, *ours]
+    return [*message.headers, *added]

@@ -1,4 +1,4 @@
-"""Reads one message again: one that the quarantine has without its bytes, as it is too large."""
+"""Reads a message from Kafka again that is too large for the quarantine, which has only its reference."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _POLL_SECONDS = 0.5
 
 
 def fetch(settings: Settings, reference: Reference) -> Content:
-    """Return the message without what a dead letter adds. Raises KafkaNotConfigured, KafkaUnreachable, or
-    QuarantinedNotFound if Kafka no longer has it.
+    """Return the message without the headers that a dead letter adds.
+
+    Raises KafkaNotConfigured, KafkaUnreachable, or QuarantinedNotFound if Kafka no longer has the message.
     """
     consumer = _consumer(settings)
     try:
@@ -32,8 +33,8 @@ def fetch(settings: Settings, reference: Reference) -> Content:
     finally:
         consumer.close()
     headers = record.headers
-    ours = [name for name, _ in headers[-len(ORIGIN_HEADERS) :]]
-    if ours == [HEADER_PREFIX + name for name in ORIGIN_HEADERS]:
+    last_names = [name for name, _ in headers[-len(ORIGIN_HEADERS) :]]
+    if last_names == [HEADER_PREFIX + name for name in ORIGIN_HEADERS]:
         headers = headers[: -len(ORIGIN_HEADERS)]
     return Content(at=0, key=record.key, value=record.value, headers=tuple(headers))
 

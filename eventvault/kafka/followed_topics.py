@@ -1,7 +1,7 @@
-"""The events topics in the consumer's thread: which there are, how far each was consumed, and why one is not read.
+"""The events topics in the consumer's thread: which exist, how far each was consumed, and why one is not read.
 
-One consumer reads all of them. A topic that cannot be read stops no other one: the reason goes to health, and it is
-tried again after a while.
+One consumer reads all of them. A topic that cannot be read does not stop the others: health shows the reason, and it is
+retried after a while.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from eventvault.settings import Settings
 
 CHECK_SECONDS = 2.0
 NAMES_SECONDS = 10.0
-"""How often a pattern asks for the names of all topics: the answer has all partitions of the cluster."""
+"""Seconds between two requests for the names of all topics, for a pattern: the answer lists the whole cluster."""
 MAX_PARTITIONS = 5_000
-"""Of all topics together. Each archive's manifest and each segment of the journal has the offsets of all of them."""
+"""Of all topics together: each archive's manifest and each segment of the journal has the offsets of all of them."""
 
 
 class RestartConsumer(Exception):
@@ -39,11 +39,11 @@ class RestartConsumer(Exception):
 
 
 class Unanswered(Exception):
-    """The brokers do not answer about a topic at present; that is tried again."""
+    """The brokers do not answer about a topic at present; it is retried."""
 
 
 class _Failure(msgspec.Struct):
-    """Why a topic cannot be followed. until: when it is tried again. count: how often in a row."""
+    """Why a topic cannot be followed. until: when it is retried. count: failures in a row before this one."""
 
     problem: Problem
     until: float
@@ -51,7 +51,7 @@ class _Failure(msgspec.Struct):
 
 
 class FollowedTopics:
-    """metadata: the registry's at the start of the consumer, with the stored offsets."""
+    """metadata: the registry's metadata at the start of the consumer, with the stored offsets."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class FollowedTopics:
         self._failures: dict[str, _Failure] = {}
         self._missing: set[str] = set()
         self._beyond: dict[str, Problem] = {}
-        """Topics of which not all partitions are read, as there are too many."""
+        """Topic → the problem that not all of its partitions are read, because there are too many."""
         self._names_now: frozenset[str] = frozenset()
         self._listed: Sequence[str] = ()
         self._names_due = 0.0
@@ -83,9 +83,9 @@ class FollowedTopics:
         self._check_due = 0.0
 
     def check_when_due(self) -> bool:
-        """Ask the brokers which topics there are, and begin with what is new.
+        """Ask the brokers which topics there are, and begin to read new topics and partitions.
 
-        Returns False while the client is still logging in: there is nothing to read yet, and it is to be called again.
+        Returns False while the client is still logging in: there is nothing to read yet, so call it again.
         Raises KafkaUnreachable, or RestartConsumer if a topic is not the one whose offsets are stored.
         """
         if time.monotonic() < self._check_due:
@@ -114,15 +114,15 @@ class FollowedTopics:
         return topics.ask_topics(self._admin, names)
 
     def refusals(self, requests: Mapping[str, topics.TopicRequest]) -> dict[str, Problem]:
-        """Return of which topics the brokers do not say that they are those of the stored offsets, and why.
+        """Return the topics about which the brokers do not answer, and why. The others are those of the stored offsets.
 
-        A name alone does not tell, but a topic's id does: a recreated topic never gets its old one back. So messages
-        that were read before the request are the topic's. Raises RestartConsumer for another topic, KafkaUnreachable.
+        A topic's id shows that, its name does not: a recreated topic gets another id. So the messages that were read
+        before the request belong to the topic. Raises RestartConsumer for another topic, or KafkaUnreachable.
         """
-        found = self._answers(requests)
-        for name, topic_info in found.items():
+        answers = self._answers(requests)
+        for name, topic_info in answers.items():
             self._check_same(name, topic_info)
-        return {name: self._failures[name].problem for name in requests.keys() - found.keys()}
+        return {name: self._failures[name].problem for name in requests.keys() - answers.keys()}
 
     def new_messages(self, topic: str, partition: int, messages: Sequence[Message]) -> Sequence[KafkaRecord]:
         """Return the messages that are not stored yet. Stops the partition if the last stored one has changed."""
@@ -137,7 +137,7 @@ class FollowedTopics:
         return self._positions[topic].topic_info
 
     def consumed(self, topic: str, partition: int, stored: StoredOffset) -> None:
-        """Note what was stored as the partition's offset."""
+        """Note the partition's stored offset."""
         self._positions[topic].by_partition[partition].next = stored.next
 
     def settle(self, topic: str, partition: int) -> None:
@@ -145,19 +145,19 @@ class FollowedTopics:
         self._is_report_due |= self._positions[topic].settle(partition)
 
     def wait(self, topic: str, partition: int, problem: Problem) -> None:
-        """Pause the partition because of a problem, and read it again from its stored offset after a while."""
+        """Pause the partition because of a problem; after a while it is read again from its stored offset."""
         self._positions[topic].wait(partition, problem)
         self._is_report_due = True
 
     def note_error(self, topic: str | None, partition: int | None, offset: int | None, error: KafkaError) -> bool:
-        """Record what a consumer says of a partition. Returns False if it is of none that is followed."""
+        """Record an error about a partition. Returns False if no followed partition is meant."""
         positions = self._positions.get(topic or "")
         position = positions.by_partition.get(-1 if partition is None else partition) if positions else None
         if topic is None or partition is None or positions is None or position is None:
             return False
         if error.code() == KafkaError._PARTITION_EOF:
             position.at_end = offset or 0
-            if position.consuming:
+            if position.is_consuming:
                 self.settle(topic, partition)
         elif error.code() in client_errors.OUT_OF_RANGE:
             reason = topics.reason_of(error)
@@ -165,7 +165,7 @@ class FollowedTopics:
             self._is_report_due = True
         elif error.code() in topics.UNKNOWN:
             self.check_soon()
-        elif position.consuming:
+        elif position.is_consuming:
             self.wait(topic, partition, refused(topic, error.code(), topics.reason_of(error)))
         return True
 
@@ -194,29 +194,29 @@ class FollowedTopics:
             self._report([*self._positions, *self._missing, *self._failures, *self._beyond])
 
     def _names(self) -> list[str]:
-        """Return the topics to follow. With a pattern also those that it matches and that are gone."""
+        """Return the topics to follow. With a pattern these include topics that it matched and that are gone."""
         if self._chosen.pattern is None:
             return list(self._chosen.names)
         if time.monotonic() >= self._names_due:
             self._listed = topics.names(self._admin)
             self._names_due = time.monotonic() + NAMES_SECONDS
-        known = {*self._listed, *self._stored, *self._positions}
-        return self._chosen.matching(known, self._other_topics)
+        candidates = {*self._listed, *self._stored, *self._positions}
+        return self._chosen.matching(candidates, self._other_topics)
 
     def _answers(self, requests: Mapping[str, topics.TopicRequest]) -> dict[str, TopicInfo | None]:
-        """Return the answer about each topic, None if it does not exist. A refused one is a failure and has no answer.
+        """Return the answer about each topic, None if it does not exist. A refused topic is noted and has no answer.
 
         Raises KafkaUnreachable if no broker answers.
         """
-        found: dict[str, TopicInfo | None] = {}
+        answers: dict[str, TopicInfo | None] = {}
         for name, request in requests.items():
             try:
-                found[name] = topics.topic_of(request, self._cluster_id)
+                answers[name] = topics.topic_of(request, self._cluster_id)
             except KafkaUnreachable as error:
                 if not topics.is_refusal(error):
                     raise
                 self._note_failure(name, error)
-        return found
+        return answers
 
     def _check_same(self, name: str, topic_info: TopicInfo | None) -> None:
         positions = self._positions.get(name)
@@ -226,7 +226,7 @@ class FollowedTopics:
             raise RestartConsumer
 
     def _follow(self, name: str, topic_info: TopicInfo) -> None:
-        """Begin with a topic's new partitions. If the brokers do not answer about them, it is tried again later."""
+        """Begin to read a topic's new partitions. If the brokers do not answer about them, it is retried later."""
         progress.step()
         failure = self._failures.get(name)
         if failure is not None and time.monotonic() < failure.until:
@@ -254,7 +254,7 @@ class FollowedTopics:
         return MAX_PARTITIONS - sum(map(self._read_of, others))
 
     def _read_of(self, name: str) -> int:
-        """Return how many partitions of a topic are read, or were before: they stay, however many are new."""
+        """Return how many partitions of a topic are read, or were read before: these go on, however many are new."""
         positions = self._positions.get(name)
         read = 0 if positions is None else len(positions.by_partition)
         return max(read, *(number + 1 for number in self._stored.get(name, {})), 0)
@@ -263,7 +263,9 @@ class FollowedTopics:
         failure = self._failures.get(name)
         count = failure.count + 1 if failure is not None else 0
         until = time.monotonic() + min(MAX_WAIT_SECONDS, 2.0**count)
-        self._failures[name] = _Failure(refused(name, error.details.get("kafka"), topics.words_of(error)), until, count)
+        self._failures[name] = _Failure(
+            refused(name, error.details.get("kafka"), topics.reason_of_unreachable(error)), until, count
+        )
         self._is_report_due = True
 
     def _report(self, names: Collection[str]) -> None:
@@ -271,7 +273,7 @@ class FollowedTopics:
         states = [self._state(name) for name in sorted(set(names))]
         self._monitor.topics(states)
         partitions = [partition for state in states for partition in state.partitions.values()]
-        if partitions and all(each["lag"] == 0 for each in partitions if each["state"] == "consuming"):
+        if partitions and all(state["lag"] == 0 for state in partitions if state["state"] == "consuming"):
             self._monitor.recovered()
 
     def _state(self, name: str) -> TopicState:
@@ -296,9 +298,9 @@ class FollowedTopics:
 
 def refused(topic: str, code: int | None, reason: str) -> Problem:
     """Return the problem of a topic that the brokers do not let this client read."""
-    hint = "check the brokers; it is tried again by itself, and the other topics go on"
+    hint = "check the brokers; it is retried automatically, and the other topics go on"
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        hint = f"allow this client to Read and to Describe the topic {topic}; it is tried again by itself"
+        hint = f"allow this client to Read and to Describe the topic {topic}; it is retried automatically"
     return Problem("kafka_topic_refused", f"the topic {topic} cannot be read: {reason}", hint, topic)
 
 

@@ -1,6 +1,6 @@
-"""Hides secrets in what a client of librdkafka writes: which text that will be is not foreseen.
+"""Hides secrets in the texts of librdkafka, because any of them may contain a secret.
 
-What this process has read as a secret of Kafka is remembered, also after the file has another one.
+Every secret that this process has read is remembered, even after its file has a new one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ _SECRET = re.compile(
     r".*(password|passphrase|secret|pem|credentials|private|\btoken(?!\.endpoint)).*"
     r"|sasl\.oauthbearer\.(config|extensions)"
 )
-"""The properties that hold secrets, among them those that later versions may add."""
+"""Names of properties that hold secrets, including those that later versions may add."""
 _SHORTEST = 4
-"""A shorter text is in too many words to be hidden there."""
+"""A shorter secret is not hidden, because it is part of too many words."""
 _MOST = 100
 _IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]*@")
 """User and password in an address."""
 
 _lock = threading.Lock()
 _secrets: dict[str, None] = {}
-"""In the order of their last use."""
+"""A set of secrets, in the order in which they were last read."""
 
 
 def is_secret(name: str) -> bool:
@@ -45,7 +45,7 @@ def remember(properties: Mapping[str, str]) -> None:
 def hide(text: str) -> str:
     """Return the text without the secrets."""
     with _lock:
-        present = sorted(_secrets, key=len, reverse=True)
-    for secret in present:
+        longest_first = sorted(_secrets, key=len, reverse=True)
+    for secret in longest_first:
         text = text.replace(secret, HIDDEN)
     return _IN_ADDRESS.sub(f"{HIDDEN}@", text)

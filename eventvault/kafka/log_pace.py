@@ -1,4 +1,4 @@
-"""How often the log names what lasts, so that an absent broker or a broken producer does not fill a disk."""
+"""Limits how often the log repeats a lasting problem, so that an absent broker does not fill a disk."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Key = TypeVar("Key")
 
 
 class LogPace(Generic[Key]):
-    """Tells whether to log a text again: at once if it is another one of its key, otherwise after `seconds`.
+    """Tells whether to log a text: at once if the last text of its key was another one, otherwise after `seconds`.
 
     monotonic: a clock in seconds. Not safe for many threads.
     """
 
     def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
         self.logged: dict[Key, tuple[str, float]] = {}
-        """Key → what was logged of it last, and when. A caller removes the key of a cause that is over."""
+        """Key → the text that was last logged, and when. The caller removes the key of a problem that is over."""
         self._seconds = seconds
         self._monotonic = monotonic
 
     def is_due(self, key: Key, text: str = "") -> bool:
-        """Return True if the text is to be logged now; the caller does."""
+        """Return True if the caller should log the text now."""
         now = self._monotonic()
         before, at = self.logged.get(key, ("", float("-inf")))
         if text == before and now - at < self._seconds:

@@ -1,8 +1,8 @@
 """Converts a Kafka message to an event, without I/O.
 
 Structured and binary mode follow CloudEvents' Kafka protocol binding 1.0.2 (sections 3.2 and 3.3). A plain JSON object
-with at least a `type` is accepted too. A message that is no event raises Unreadable with the reason; the caller makes
-it a dead letter.
+with at least a `type` is accepted too. A message that is not an event raises Unreadable with the reason; the caller
+makes it a dead letter.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _LONGEST_REASON = 1_000
 
 
 class Unreadable(Exception):
-    """The message is no event; the text gives the reason."""
+    """The message is not an event; the text gives the reason."""
 
 
 class KafkaRecord(NamedTuple):
-    """A Kafka record, as far as it is used. timestamp: milliseconds since the epoch, None if it has none.
+    """The fields of a Kafka record that are used here. timestamp: milliseconds since the epoch, None if it has none.
 
-    problem: why it cannot be read, if the client says so.
+    problem: why the client cannot decode the record.
     """
 
     topic: str
@@ -55,7 +55,7 @@ class KafkaRecord(NamedTuple):
 
 
 class Columns(Sequence[KafkaRecord], ABC):
-    """Records by columns. Most readers need a few columns only, and then no KafkaRecord is made."""
+    """Records by columns. Most readers need a few columns only, and then no KafkaRecord object is made."""
 
     @abstractmethod
     def offsets(self) -> list[int]: ...
@@ -71,8 +71,8 @@ def to_drafts(messages: Sequence[KafkaRecord]) -> list[EventDraft | None]:
     plain = [text for text in texts if text is not None]
     events: Sequence[EventDraft | OrdinaryEvent | None] = ordinary.read_complete(plain)
     if len(plain) < len(texts):
-        found = iter(events)
-        events = [None if text is None else next(found) for text in texts]
+        remaining = iter(events)
+        events = [None if text is None else next(remaining) for text in texts]
     return [
         _draft(event, messages[index]) if isinstance(event, OrdinaryEvent) else event
         for index, event in enumerate(events)
@@ -80,10 +80,10 @@ def to_drafts(messages: Sequence[KafkaRecord]) -> list[EventDraft | None]:
 
 
 def to_draft(message: KafkaRecord, mode: Mode | None = None, *, strict: bool = False) -> EventDraft:
-    """Return the event in a message as a draft, with its data as it came. Raises Unreadable.
+    """Return the event in a message as a draft, with its data unchanged. Raises Unreadable.
 
-    mode: None: as its headers say. strict: raise Unreadable also if an object in the data of a whole event has a name
-    twice, since readers differ in which value counts. Stored events are read strictly.
+    mode: None: the headers decide. strict: raise Unreadable also if an object in the data of a whole event has a name
+    twice, because readers differ in which value they use. Events that are to be stored are read strictly.
     """
     if message.problem is not None and mode in (None, "binary"):
         raise Unreadable(message.problem)
@@ -96,9 +96,9 @@ def to_draft(message: KafkaRecord, mode: Mode | None = None, *, strict: bool = F
 
 
 def _draft(sent: AnyEvent, message: KafkaRecord) -> EventDraft:
-    """Fill missing attributes in from the message alone.
+    """Fill in missing attributes from the message alone.
 
-    If a message is consumed again, its event has the same id, and is not stored twice.
+    If a message is consumed again, its event has the same id, so it is not stored twice.
     """
     if sent.sent_id is None:
         sent = sent.with_id(derived_id(message))
@@ -108,15 +108,15 @@ def _draft(sent: AnyEvent, message: KafkaRecord) -> EventDraft:
 
 
 def plain_texts(values: Iterable[bytes | None], headers: Sequence[Headers | None]) -> list[bytes | None]:
-    """Return the values of messages that have a whole event in UTF-8, by their headers; None where that is not certain.
+    """Return the values of messages whose headers say that they are a whole event in UTF-8; None for any other message.
 
-    values, headers: of each message.
+    values, headers: those of each message.
     """
     if headers.count(_USUAL_HEADERS) == len(headers):
         return list(values)
     return [
-        value if not own or own == _USUAL_HEADERS or _are_plain(own) else None
-        for value, own in zip(values, headers, strict=True)
+        value if not own_headers or own_headers == _USUAL_HEADERS or _are_plain(own_headers) else None
+        for value, own_headers in zip(values, headers, strict=True)
     ]
 
 
@@ -131,7 +131,7 @@ def _are_plain(headers: Headers) -> bool:
 
 
 def _has_attributes(headers: Iterable[tuple[str, bytes | None]]) -> bool:
-    """Return whether the attributes of an event are in headers: binary mode."""
+    """Return whether headers have the attributes of an event, as in binary mode."""
     return any(name.lower().startswith(_PREFIX) for name, _ in headers)
 
 
@@ -166,7 +166,7 @@ def _read_as(message: KafkaRecord, mode: Mode) -> AnyEvent:
 
 
 def _headers_by_name(headers: Headers) -> dict[str, bytes | None]:
-    """Return the headers by their names in lower case. Raises Unreadable if one of the event's own is repeated."""
+    """Return the headers by their names in lower case. Raises Unreadable if a header of the event is repeated."""
     by_name: dict[str, bytes | None] = {}
     for name, value in headers:
         lower = name.lower()

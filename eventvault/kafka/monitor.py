@@ -23,7 +23,7 @@ from eventvault.wording import counted
 log = logging.getLogger("KafkaMonitor")
 
 GRACE_SECONDS = 15.0
-"""A broker or a topic that is made together with the service gets this long before its absence is a problem."""
+"""How long a broker or a topic may be absent before that is a problem: it may start together with the service."""
 
 _SHOWN_POSITIONS = 20
 
@@ -35,8 +35,8 @@ class TopicState(NamedTuple):
     """A topic as the consumer sees it.
 
     expected: events were consumed from it before, so its absence is a loss. partitions: `state`, `next` and `lag` of
-    each. stopped: why partitions are stopped. waits_for: what keeps the topic or partitions of it from being read now.
-    elsewhere: the cluster that it was consumed from, if it does not exist in the present one, which is another.
+    each. stopped: why partitions are stopped. waits_for: why the topic, or partitions of it, cannot be read now.
+    elsewhere: the cluster that it was consumed from, if another cluster answers now and does not have the topic.
     """
 
     name: str
@@ -51,7 +51,7 @@ class TopicState(NamedTuple):
 class KafkaMonitor:
     """Safe to use from many threads; no method blocks.
 
-    monotonic: a clock in seconds, for tests. consumes: False in a store that a command started, which takes no events.
+    monotonic: a clock in seconds, for tests. consumes: False in a store that a command started: it consumes no events.
     """
 
     def __init__(
@@ -59,30 +59,30 @@ class KafkaMonitor:
     ) -> None:
         self._consumes = consumes
         self.quarantine: QuarantineContents | None = None
-        """What the registry has in quarantine, as it was read last; None before that."""
+        """What the registry has in quarantine, as it was last read; None before that."""
         self.configured = bool(settings.kafka_bootstrap_servers)
         self._chosen = settings.kafka_events_topic
         self._servers = settings.kafka_bootstrap_servers
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._connected: bool | None = None
-        self._away_since = monotonic()
+        self._disconnected_at = monotonic()
         self._brokers: dict[int, str] = {}
         self._topics: dict[str, TopicState] = {}
-        """Those that the consumer found. Before it reported, what the setting names is shown."""
+        """The topics that the consumer reported. Before its first report, the topics of the setting are shown."""
         self._missing_since: dict[str | None, float] = {}
-        """Topic → since when it does not exist; None: since when no topic matches the pattern."""
+        """Topic → since when it is missing; None: since when no topic matches the pattern."""
         self._refusal: Problem | None = None
-        self._refused_by_one: Problem | None = None
+        self._refused_by_a_broker: Problem | None = None
         self._failure: str | None = None
         self._causes = LogPace[tuple[str, str | None]](HOUR, monotonic)
         self._letters = LogPace[str](MINUTE, monotonic)
         self._last_error: dict[str, Any] | None = None
         self._last_messages: dict[Place, int] = {}
-        """When a message of a partition was stored last, by this process."""
+        """Partition → when this process last stored a message of it."""
         self._is_lag_known = False
-        self._without_letter: dict[str, tuple[str, int, list[str]]] = {}
-        """Topic → why messages of it have no dead letter, how many, and where the first of them are."""
+        self._letters_missing: dict[str, tuple[str, int, list[str]]] = {}
+        """Topic → why messages of it have no dead letter, how many they are, and where the first ones are."""
         self._stopped: dict[Place, Problem] = {}
         self._rate = Rate(monotonic())
         self._counts = {"consumed": 0, "duplicates": 0, "differing": 0, "deadLetters": 0}
@@ -95,43 +95,43 @@ class KafkaMonitor:
             log.info("connected to Kafka: %s", ", ".join(brokers.values()))
 
     def lost(self, reason: str, refused: str | None = None) -> None:
-        """Record that no broker answers. refused: what to do if the brokers, or the settings, are the reason."""
+        """Record that no broker answers. refused: what to do if the brokers refuse the client or a setting is wrong."""
         refusal = None if refused is None else Problem("kafka_refused", reason, refused)
         with self._lock:
             was, self._connected, self._is_lag_known = self._connected, False, False
             is_news = was is not False or (refused is not None and refused != (self._refusal and self._refusal.hint))
             if was:
-                self._away_since = self._monotonic()
+                self._disconnected_at = self._monotonic()
             self._refusal = refusal
             self._note_error(reason)
         if is_news and refused is not None:
-            log.error("%s; it is tried again until they do not: %s", reason, refused)
+            log.error("%s; it is retried until the brokers accept it: %s", reason, refused)
         elif is_news:
-            log.warning("no Kafka broker answers at %s; it is tried again until one does: %s", self._servers, reason)
+            log.warning("no Kafka broker answers at %s; it is retried until one does: %s", self._servers, reason)
 
     def refused(self, reason: str, hint: str) -> None:
         """Record that one broker refuses the consumer, while others may answer. hint: what to do."""
         with self._lock:
-            is_news = self._refused_by_one is None or self._refused_by_one.hint != hint
-            self._refused_by_one = Problem("kafka_refused", reason, hint)
+            is_news = self._refused_by_a_broker is None or self._refused_by_a_broker.hint != hint
+            self._refused_by_a_broker = Problem("kafka_refused", reason, hint)
             self._note_error(reason)
         if is_news:
-            log.error("%s; it is tried again until it does not: %s", reason, hint)
+            log.error("%s; it is retried until the broker accepts it: %s", reason, hint)
 
     def accepted_by_all(self) -> None:
         """Record that no broker refuses the consumer any more."""
         with self._lock:
-            was, self._refused_by_one = self._refused_by_one, None
+            was, self._refused_by_a_broker = self._refused_by_a_broker, None
         if was is not None:
             log.info("no Kafka broker refuses EventVault any more")
 
     def connection_broken(self) -> None:
-        """Record that a connection to a broker ended: until the brokers were asked again, the lag is not known."""
+        """Record that a connection to a broker broke: the lag is unknown until the brokers were asked again."""
         with self._lock:
             self._is_lag_known = False
 
     def topics(self, states: Sequence[TopicState]) -> None:
-        """Record all topics as they are now."""
+        """Record the present state of all topics, and log what has changed."""
         now = self._monotonic()
         missing = [state for state in states if not state.exists]
         with self._lock:
@@ -158,13 +158,13 @@ class KafkaMonitor:
             log.error("%s; the partition is stopped: %s", problem.message, problem.hint)
 
     def failed(self, reason: str) -> bool:
-        """Record an error of all topics that is tried again without loss. Returns True if it was logged, being new."""
+        """Record an error of all topics, which is retried without loss. Returns True if it was logged as new."""
         with self._lock:
             self._failure = reason
             is_news = self._causes.is_due(_OF_ALL_TOPICS, reason)
             self._note_error(reason)
         if is_news:
-            log.warning("events from Kafka wait; it is tried again: %s", reason)
+            log.warning("events from Kafka wait; it is retried: %s", reason)
         return is_news
 
     def recovered(self) -> None:
@@ -177,7 +177,7 @@ class KafkaMonitor:
     def batch_stored(
         self, places: Collection[Place], *, events: int, duplicates: int, differing: int, dead_letters: int
     ) -> None:
-        """Record what was stored. places: the partitions whose messages it was."""
+        """Record what a batch stored. places: the partitions of its messages."""
         with self._lock:
             self._last_messages |= dict.fromkeys(places, clock.now())
             self._rate.add(events + dead_letters, self._monotonic())
@@ -188,35 +188,35 @@ class KafkaMonitor:
                 self._counts[name] += count
         if differing:
             log.warning(
-                "%s of %s with the source and id of a stored event but other content: the first event stays",
+                "%s of %s with the source and id of a stored event but other content: the stored event stays",
                 counted(differing, "message"), ", ".join(sorted({topic for topic, _ in places})),
             )  # fmt: skip
 
     def letters_sent(self, topic: str, missing: str | None, positions: Sequence[str]) -> None:
-        """Record whether the dead letters of these messages (`partition/offset`) have a topic. missing: why not."""
+        """Record how the dead letters of these messages (`partition/offset`) ended. missing: why there is no topic."""
         dead_topic = dead_letter_topic(topic)
         with self._lock:
             is_due = missing is None and self._letters.is_due(topic)
-            _, count, first = self._without_letter.pop(topic, ("", 0, []))
+            _, count, first = self._letters_missing.pop(topic, ("", 0, []))
             if missing is not None:
                 shown = [*first, *positions][:_SHOWN_POSITIONS]
-                self._without_letter[topic] = missing, count + len(positions), shown
+                self._letters_missing[topic] = missing, count + len(positions), shown
         if missing is not None:
-            log.error("%s of %s are no events and have no dead letter: %s",
+            log.error("%s of %s are not events and have no dead letter: %s",
                       ", ".join(positions[:_SHOWN_POSITIONS]), topic, missing)  # fmt: skip
         elif is_due:
             log.warning("dead letters: %s of %s went to %s", counted(len(positions), "message"), topic, dead_topic)
 
     def find_stopped(self, partition: int, topic: str | None) -> Problem:
-        """Return why a partition is stopped, as `stopped_problems` does. topic: None if there is one topic only.
+        """Return why a partition is stopped, as `stopped_problems` does. topic: may be None if there is only one.
 
-        Raises TopicNotNamed if there are several, PartitionNotStopped if it is not stopped, or if Kafka is not used.
+        Raises TopicNotNamed if there are several, PartitionNotStopped if it is not stopped or Kafka is not used.
         """
         with self._lock:
             names, stopped = self._names(), dict(self._stopped)
         if topic is None and len(names) > 1:
             raise TopicNotNamed(
-                f"events are consumed from {len(names)} topics, so partition {partition} may be of any of them",
+                f"events are consumed from {len(names)} topics, and each may have a partition {partition}",
                 hint=f"POST /api/kafka/partitions/<topic>/{partition}/accept-loss names the topic: "
                 + ", ".join(names[:_SHOWN_POSITIONS]),
             )
@@ -247,14 +247,14 @@ class KafkaMonitor:
         with self._lock:
             if self._refusal is not None:
                 problems.append(self._refusal)
-            elif not self._connected and self._monotonic() - self._away_since >= GRACE_SECONDS:
+            elif not self._connected and self._monotonic() - self._disconnected_at >= GRACE_SECONDS:
                 message = f"no Kafka broker answers at {self._servers}"
                 problems.append(Problem("kafka_unreachable", message, RETRIED))
             if self._connected:
-                problems += [self._refused_by_one] if self._refused_by_one is not None else []
+                problems += [] if self._refused_by_a_broker is None else [self._refused_by_a_broker]
                 problems += self._missing_topics()
                 problems += _distinct(problem for state in self._topics.values() for problem in state.waits_for)
-            problems += [_missing_letters(topic, *found) for topic, found in sorted(self._without_letter.items())]
+            problems += [_missing_letters(topic, *missing) for topic, missing in sorted(self._letters_missing.items())]
             if self._connected and self._failure is not None:
                 problems.append(Problem("kafka_waits", f"events from Kafka wait: {self._failure}", RETRIED))
         return problems
@@ -268,7 +268,7 @@ class KafkaMonitor:
             topics = [self._describe(name) for name in names]
             partitions = [self._describe_partition(place) for place in self._places()]
             is_one = len(names) == 1
-            lag = _sum(each["lag"] for each in partitions)
+            lag = _sum(partition["lag"] for partition in partitions)
             rate = round(self._rate.per_second(self._monotonic()) or 0)
             return {
                 "configured": True,
@@ -277,7 +277,7 @@ class KafkaMonitor:
                 "brokers": [{"id": number, "address": address} for number, address in sorted(self._brokers.items())],
                 "topic": names[0] if is_one else None,
                 "pattern": str(self._chosen) if self._chosen.pattern is not None else None,
-                "topicExists": bool(topics) and all(each["exists"] for each in topics),
+                "topicExists": bool(topics) and all(topic["exists"] for topic in topics),
                 "topics": topics,
                 "lag": lag,
                 "messagesPerSecond": rate,
@@ -287,7 +287,7 @@ class KafkaMonitor:
                     number if is_one else f"{topic}/{number}" for topic, number in sorted(self._stopped)
                 ],
                 **self._counts,
-                **_describe_held(self.quarantine),
+                **_describe_quarantine(self.quarantine),
                 "lastMessageAt": _instant(max(self._last_messages.values(), default=None)),
                 "lastError": self._last_error,
             }
@@ -311,7 +311,7 @@ class KafkaMonitor:
             "name": name,
             "exists": bool(self._connected) and state.exists,
             "partitions": len(partitions),
-            "lag": _sum(each["lag"] for each in partitions),
+            "lag": _sum(partition["lag"] for partition in partitions),
             "error": reasons[0] if reasons else None,
         }
 
@@ -325,25 +325,25 @@ class KafkaMonitor:
         }  # fmt: skip
 
     def _note_stopped(self, states: Sequence[TopicState]) -> list[Problem]:
-        """Record which partitions are stopped. Returns the problems of those that were not before."""
+        """Record which partitions are stopped. Returns the problems of the newly stopped ones."""
         before = self._stopped
         self._stopped = {
-            (state.name, number): _waiting(state.name, number, problem, before.get((state.name, number)))
+            (state.name, number): _stopped_problem(state.name, number, problem, before.get((state.name, number)))
             for state in states
             for number, problem in state.stopped.items()
         }
         return [problem for place, problem in self._stopped.items() if place not in before]
 
     def _missing_topics(self) -> list[Problem]:
-        """Return the problems of topics that do not exist; of new ones only after a while."""
+        """Return the problems of topics that do not exist; of a topic never seen before only after GRACE_SECONDS."""
         now = self._monotonic()
         problems = []
         for name, since in self._missing_since.items():
             state = None if name is None else self._topics.get(name)
             if state is not None and state.expected and self._chosen.pattern is None:
-                problems.append(_gone(state))
+                problems.append(_deleted_topic(state))
             elif now - since >= GRACE_SECONDS:
-                problems.append(_no_topic(str(self._chosen)) if state is None else _unknown(state))
+                problems.append(_no_match(str(self._chosen)) if state is None else _absent_topic(state))
         return problems
 
     def _note_error(self, reason: str) -> None:
@@ -359,7 +359,7 @@ def _key_of(problem: Problem) -> tuple[str, str | None]:
     return problem.code, problem.about
 
 
-def _waiting(topic: str, partition: int, problem: Problem, earlier: Problem | None) -> Problem:
+def _stopped_problem(topic: str, partition: int, problem: Problem, earlier: Problem | None) -> Problem:
     return msgspec.structs.replace(
         problem,
         about=f"{topic}/{partition}",
@@ -369,7 +369,7 @@ def _waiting(topic: str, partition: int, problem: Problem, earlier: Problem | No
 
 
 def _missing_letters(topic: str, reason: str, count: int, first: Sequence[str]) -> Problem:
-    are = "is no event and has" if count == 1 else "are no events and have"
+    are = "is not an event and has" if count == 1 else "are not events and have"
     message = f"{counted(count, 'message')} of {topic} {are} no dead letter: {reason}"
     hint = (
         f"create the topic {dead_letter_topic(topic)}, or set KAFKA_CREATE_TOPICS=true; the quarantine has "
@@ -378,15 +378,15 @@ def _missing_letters(topic: str, reason: str, count: int, first: Sequence[str]) 
     return Problem("kafka_dead_letters_missing", message, hint, dead_letter_topic(topic), degrades=False)
 
 
-def _gone(state: TopicState) -> Problem:
+def _deleted_topic(state: TopicState) -> Problem:
     if state.elsewhere is None:
         return Problem("kafka_topic_missing", f"the topic {state.name} is gone", _CREATE, state.name)
     message = f"the topic {state.name} was consumed from the cluster {state.elsewhere}; another cluster answers now"
     return Problem("kafka_topic_missing", message, "correct KAFKA_BOOTSTRAP_SERVERS, or create the topic", state.name)
 
 
-def _unknown(state: TopicState) -> Problem:
-    """Return the problem of a topic that was never there, or that a pattern matched when it was."""
+def _absent_topic(state: TopicState) -> Problem:
+    """Return the problem of a topic that never existed, or that a pattern matched before it was deleted."""
     if state.expected:
         hint = "create it again; if it was deleted on purpose, exclude it from the pattern in KAFKA_EVENTS_TOPIC"
         return Problem("kafka_topic_missing", f"the topic {state.name} is gone", hint, state.name, degrades=False)
@@ -394,7 +394,7 @@ def _unknown(state: TopicState) -> Problem:
     return Problem("kafka_topic_missing", f"the topic {state.name} does not exist", hint, state.name, degrades=False)
 
 
-def _no_topic(pattern: str) -> Problem:
+def _no_match(pattern: str) -> Problem:
     return Problem(
         "kafka_no_topic",
         f"KAFKA_EVENTS_TOPIC is {pattern}, and the brokers show no topic with such a name",
@@ -405,41 +405,41 @@ def _no_topic(pattern: str) -> Problem:
 
 
 def _distinct(problems: Iterable[Problem]) -> list[Problem]:
-    """Return the problems without those that have the code and the topic of one before."""
+    """Return the problems, only one of those with the same code and topic."""
     return list({_key_of(problem): problem for problem in problems}.values())
 
 
 def _sum(lags: Iterable[int | None]) -> int | None:
-    found = list(lags)
-    known = [lag for lag in found if lag is not None]
-    return sum(known) if found and len(known) == len(found) else None
+    all_lags = list(lags)
+    numbers = [lag for lag in all_lags if lag is not None]
+    return sum(numbers) if all_lags and len(numbers) == len(all_lags) else None
 
 
-def _quarantine_problems(held: QuarantineContents | None) -> list[Problem]:
-    if held is None or not held.count:
+def _quarantine_problems(contents: QuarantineContents | None) -> list[Problem]:
+    if contents is None or not contents.count:
         return []
-    are = "is no event and waits in the quarantine,"
-    if held.count > 1:
-        are = "are no events and wait in the quarantine, the oldest"
-    message = f"{counted(held.count, 'message')} from Kafka {are} since {_instant(held.oldest)}"
+    are = "is not an event and waits in the quarantine,"
+    if contents.count > 1:
+        are = "are not events and wait in the quarantine, the oldest"
+    message = f"{counted(contents.count, 'message')} from Kafka {are} since {_instant(contents.oldest)}"
     hint = (
         "flask kafka quarantine list, or GET /api/kafka/quarantine, shows each with its reason: replay or drop it there"
     )
-    details = {"count": held.count, "oldest": _instant(held.oldest)}
+    details = {"count": contents.count, "oldest": _instant(contents.oldest)}
     return [Problem("kafka_quarantine", message, hint, details=details, degrades=False)]
 
 
-def _describe_held(held: QuarantineContents | None) -> dict[str, Any]:
-    """Return `quarantine`, and the dead letters since the registry began."""
-    if held is None:
+def _describe_quarantine(contents: QuarantineContents | None) -> dict[str, Any]:
+    """Return `quarantine`, and `deadLetters`, their number since the registry began."""
+    if contents is None:
         return {"quarantine": None}
     return {
-        "deadLetters": held.totals.letters,
+        "deadLetters": contents.totals.letters,
         "quarantine": {
-            "count": held.count,
-            "bytes": held.bytes,
-            "oldest": _instant(held.oldest),
-            "dropped": held.totals.dropped,
+            "count": contents.count,
+            "bytes": contents.bytes,
+            "oldest": _instant(contents.oldest),
+            "dropped": contents.totals.dropped,
         },
     }
 

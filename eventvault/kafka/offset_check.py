@@ -1,4 +1,4 @@
-"""Checks that a topic is still the one that the stored offsets belong to, and words the problems that stop a partition.
+"""Checks that the stored offsets still belong to a topic, and words the problems that stop a partition.
 
 Consuming from an offset of another topic would lose messages silently. So any mismatch stops the partition until an
 operator accepts the loss.
@@ -12,7 +12,7 @@ from eventvault.problems import Problem
 from eventvault.wording import counted
 
 _GONE, _OUT_OF_RANGE = "kafka_messages_gone", "kafka_offset_out_of_range"
-"""The same loss: the second one if it is noticed while reading."""
+"""Two codes for the same loss. The second one is for a loss that is noticed while reading."""
 
 
 def accept_loss_hint(topic: str, partition: int) -> str:
@@ -27,10 +27,10 @@ def accept_loss_hint(topic: str, partition: int) -> str:
 def check_offset(
     topic: str, partition: int, stored: StoredOffset, topic_info: TopicInfo, low: int, high: int
 ) -> Problem | None:
-    """Return why `stored` cannot be continued from, None if it can. low, high: the partition's present offsets.
+    """Return why reading cannot continue at `stored`, None if it can. low, high: the partition's present offsets.
 
     The problem's details have `begins`, the present first offset, and `lost`, how many messages before it are gone.
-    `next` is the stored offset, if messages behind it are missing.
+    `next` is the stored offset, if messages after it are missing.
     """
     where = f"partition {partition} of the topic {topic}"
     begins = {"begins": low}
@@ -91,9 +91,9 @@ def out_of_range(topic: str, partition: int, following: int | None, reason: str)
 
 
 def cause_of(problem: Problem) -> str:
-    """Return what an operator accepts of a stopped partition; equal as long as the same messages are missing or more.
+    """Return a text for the cause of a stop, which an operator accepts. It does not change when more messages are lost.
 
-    The message of the problem changes meanwhile: retention removes further messages, and others are appended.
+    The message of the problem does change: retention removes further messages, and others are appended.
     """
     following = problem.details.get("next")
     if following is None:

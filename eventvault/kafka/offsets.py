@@ -30,8 +30,8 @@ Offsets = dict[str, dict[str, Any]]
 class StoredOffset(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """next: the offset of the first message that was not consumed yet.
 
-    crc: CRC32C of the value of the message before it. leader_epoch: that message's. topic_id, cluster_id: of the
-    topic it was consumed from. None: unknown.
+    crc, leader_epoch: CRC32C of the value, and leader epoch, of the message before it. topic_id, cluster_id: of the
+    topic that it was consumed from. None: unknown.
     """
 
     next: int
@@ -41,7 +41,7 @@ class StoredOffset(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cluster_id: str | None = None
 
 
-def behind(offset: int, value: bytes | None, leader_epoch: int | None, topic_info: TopicInfo) -> StoredOffset:
+def after(offset: int, value: bytes | None, leader_epoch: int | None, topic_info: TopicInfo) -> StoredOffset:
     """Return the offset to store once the message at `offset` is consumed."""
     return StoredOffset(
         next=offset + 1,
@@ -85,13 +85,13 @@ def from_metadata(metadata: Mapping[bytes, bytes]) -> Offsets:
     return offsets
 
 
-def checked(metadata: Mapping[bytes, bytes]) -> Offsets:
-    """`from_metadata`, of a registry that is not trusted. Raises ValueError for what EventVault never writes."""
+def read_checked(metadata: Mapping[bytes, bytes]) -> Offsets:
+    """As `from_metadata`, for a registry that is not trusted. Raises ValueError for what EventVault never writes."""
     offsets: Offsets = {}
     for key, value in metadata.items():
         match = _KEY.fullmatch(key)
         if match is None:
-            raise ValueError(f"{key!r:.80} is no key of an offset")
+            raise ValueError(f"{key!r:.80} is not the key of an offset")
         partition = _PARTITION.unpack(match[2])[0]
         offset = msgspec.json.decode(value, type=StoredOffset)
         if partition > _MAX_PARTITION or not _is_possible(offset):
@@ -100,16 +100,16 @@ def checked(metadata: Mapping[bytes, bytes]) -> Offsets:
     return offsets
 
 
-def readable(metadata: Mapping[bytes, bytes]) -> Offsets:
-    """`from_metadata`; empty if they cannot be read."""
+def read_or_empty(metadata: Mapping[bytes, bytes]) -> Offsets:
+    """As `read_checked`, but return no offsets if they cannot be read."""
     try:
-        return checked(metadata)
+        return read_checked(metadata)
     except (ValueError, msgspec.MsgspecError):
         return {}
 
 
 def lower_of(one: Offsets, other: Offsets) -> Offsets:
-    """Return the offsets of `one`, and where `other` has a lower one that one."""
+    """Return the offsets of `one`, each replaced by that of `other` if that is lower."""
     return {
         topic: {
             partition: min(offset, other.get(topic, {}).get(partition, offset), key=lambda stored: stored["next"])

@@ -22,15 +22,15 @@ from eventvault.problems import Problem
 
 MAX_WAIT_SECONDS = 30.0
 
-_offset: Callable[[Message], int] = Message.offset  # type: ignore[assignment]  # None for what is no message
+_offset: Callable[[Message], int] = Message.offset  # type: ignore[assignment]  # None only for an error
 
 
 class ConsumedPosition(msgspec.Struct):
-    """next: the next offset, None: the partition's first one. at_end: the end that was seen last.
+    """next: the next offset; None: the partition's first one. at_end: the end of the partition that was last seen.
 
     compare: the last stored message, which is read again to check that it is still the same.
-    waits_until: when it is read again; None if it is read now. waits_for: what it waits for, until that is over.
-    failures: how often it waited for that in a row.
+    waits_until: when the partition is read again; None if it is read now. waits_for: the problem it waits for, until
+    that is over. failures: how often in a row it waited for that.
     """
 
     stored: StoredOffset | None
@@ -43,7 +43,7 @@ class ConsumedPosition(msgspec.Struct):
     failures: int = 0
 
     @property
-    def consuming(self) -> bool:
+    def is_consuming(self) -> bool:
         return self.problem is None and self.waits_until is None
 
 
@@ -60,12 +60,12 @@ class Positions:
         self._topic = topic
         self._stored = stored
         self._refusals: Counter[int] = Counter()
-        """Partition → how often the brokers did not say where it begins."""
+        """Partition → how often the brokers did not tell its first offset."""
 
     def add_partitions(self, topic_info: TopicInfo) -> None:
         """Begin to consume new partitions. Raises KafkaUnreachable; a second call continues.
 
-        Those that did not begin before come last, so that one without a leader keeps no other one from beginning.
+        Partitions that failed before come last, so that a partition without a leader does not keep back the others.
         """
         self.topic_info = topic_info
         new = [number for number in range(topic_info.partitions) if number not in self.by_partition]
@@ -124,7 +124,7 @@ class Positions:
     def new_messages(self, partition: int, messages: Sequence[Message]) -> Sequence[KafkaRecord]:
         """Return the messages that are not stored yet. Stops the partition if the last stored one has changed."""
         position = self.by_partition.get(partition)
-        if position is None or not position.consuming or not messages:
+        if position is None or not position.is_consuming or not messages:
             return ()
         if position.compare is not None:
             expected, position.compare = position.compare, None
@@ -143,7 +143,7 @@ class Positions:
         }
 
     def waiting(self) -> list[Problem]:
-        """Return what partitions wait for."""
+        """Return the problems that partitions wait for."""
         return [position.waits_for for position in self.by_partition.values() if position.waits_for is not None]
 
     def states(self) -> dict[int, dict[str, Any]]:
@@ -160,7 +160,7 @@ class Positions:
         return {"state": state, "next": position.next, "lag": lag}
 
     def _assign(self, partition: int, position: ConsumedPosition) -> None:
-        """Read on from a position, or from the message to compare."""
+        """Read the partition from its position, or from the message to compare."""
         start, epoch = OFFSET_BEGINNING if position.next is None else position.next, -1
         if position.compare is not None:
             start = position.compare.next - 1
@@ -168,5 +168,5 @@ class Positions:
         self._consumer.incremental_assign([TopicPartition(self._topic, partition, start, leader_epoch=epoch)])
 
     def _unassign(self, partition: int) -> None:
-        if self.by_partition[partition].consuming:
+        if self.by_partition[partition].is_consuming:
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])

@@ -1,7 +1,7 @@
-"""The quarantine: puts dead letters into the registry, lists them, appends them after all, and drops them.
+"""The quarantine: puts dead letters into the registry, lists them, replays them as events, and drops them.
 
-What changes it takes turns, so that the numbers that are counted are those of what is there. It knows neither the
-database nor the client of Kafka: the caller passes in how rows are read and written, and how a message is fetched.
+Changes take turns, so that the counts agree with what is stored. This module knows neither the database nor the client
+of Kafka: the caller passes in how rows are read and written, and how a message is fetched.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError, InvalidInput, KafkaUnreachable, QuarantineChanged, QuarantinedNotFound
 from eventvault.events.event import Appended, EventDraft
 from eventvault.kafka import quarantine_format
-from eventvault.kafka.quarantine_format import DeadLetter, Place, weight_of
+from eventvault.kafka.quarantine_format import DeadLetter, Place, bytes_counted
 from eventvault.kafka.values import (
     Content,
     Facts,
@@ -39,22 +39,22 @@ from eventvault.progress import Turn
 if TYPE_CHECKING:
     from eventvault.kafka.messages import KafkaRecord
 
-_MOST_LOOKED_AT = 10_000
-"""Messages that one page of a filtered list looks at."""
+_MOST_READ = 10_000
+"""Most messages that are read for one page of a filtered list."""
 _REPLAY_BYTES = 8 * 2**20
-"""Messages that are appended in one write."""
+"""Bytes of messages after which a replay appends them in one write."""
 _LAST = keys.QUARANTINE_LIST + b"\xff" * 9
 
 Change = tuple[bytes, bytes | None]
 Began = Mapping[str, tuple[str, str]]
-"""Messages whose replay was begun → id and source of the event."""
+"""Message whose replay was begun → id and source of its event."""
 Fetch = Callable[[Reference], Content]
 
 
 class Append(Protocol):
     """Appends events and changes keys in one write.
 
-    leaving: for each event the keys that are deleted with it, unless it is there already with other content.
+    leaving: for each event the keys to delete with it, unless the registry has the event with other content.
     """
 
     def __call__(
@@ -63,7 +63,7 @@ class Append(Protocol):
 
 
 class Rows(Protocol):
-    """The part of the registry that is read."""
+    """The registry, as far as the quarantine reads it."""
 
     @property
     def generation(self) -> str: ...
@@ -75,7 +75,7 @@ class Rows(Protocol):
 
 
 class QuarantineLimits(msgspec.Struct, frozen=True):
-    """Of the quarantine: messages, bytes of all, and bytes of one that is not a reference."""
+    """Limits of the quarantine: messages, bytes of all, and bytes of a message beyond which it is only referred to."""
 
     messages: int = quarantine_format.MOST_MESSAGES
     bytes: int = quarantine_format.MOST_BYTES
@@ -85,10 +85,10 @@ class QuarantineLimits(msgspec.Struct, frozen=True):
 LIMITS = QuarantineLimits()
 
 
-class Meant(msgspec.Struct, frozen=True):
-    """How many messages of a generation a filter means, of those that were quarantined at `until` or before.
+class Selection(msgspec.Struct, frozen=True):
+    """How many messages a filter selects in a generation, of those that were quarantined at `until` or before.
 
-    generation: empty if an earlier version of EventVault noted it, which did not note the generation.
+    generation: empty in what an earlier version of EventVault wrote.
     """
 
     count: int
@@ -99,8 +99,8 @@ class Meant(msgspec.Struct, frozen=True):
 class Quarantine:
     """Safe for many threads.
 
-    using: yields the rows of the present registry. begin: returns what appends events and changes keys in one write; it
-    fails once another generation began. fetch: reads a message whose bytes are not here; raises EventVaultError.
+    using: yields the rows of the present registry. begin: returns an `Append`, which fails once another generation has
+    begun. fetch: reads a message whose bytes only Kafka has; raises EventVaultError.
     """
 
     def __init__(
@@ -118,10 +118,10 @@ class Quarantine:
         self._turn = Turn("change of the quarantine")
         self._counted: tuple[weakref.ref[Rows], _Sums] | None = None
         self._changes = 0
-        """Grows when a write begins and when it ends: what was counted meanwhile may be wrong."""
+        """Grows when a write begins and when it ends. A count that was made meanwhile may be wrong."""
 
     def held(self) -> QuarantineContents:
-        """Return what is there. It is counted once for each opening of the database."""
+        """Return what the quarantine has. It is counted once for each opening of the database."""
         with self._using() as rows:
             return self._held(rows)
 
@@ -135,29 +135,29 @@ class Quarantine:
                 for letter in letters:
                     adding.add(letter)
                 adding.make_room()
-            return self._changed(rows, lambda: append(adding.changes()), lambda _: adding.sums)
+            return self._write(rows, lambda: append(adding.changes()), lambda _: adding.sums)
 
     def page(self, wanted: QuarantineFilter, limit: int, before: str | None) -> QuarantinePage:
-        """Raises InvalidInput for a `before` that no page had."""
+        """Return a page of the messages that match. Raises InvalidInput for a `before` that no page had."""
         with self._using() as rows:
-            found, following = [], None
+            entries, following = [], None
             with rows.rows(keys.QUARANTINE_LIST, _cursor_key(before), reverse=True) as listed:
-                for looked_at, (key, value) in enumerate(listed, 1):
+                for entries_read, (key, value) in enumerate(listed, 1):
                     entry = quarantine_format.read_entry(key, value)
                     if wanted.matches(entry):
-                        found.append(entry)
-                    if len(found) == limit or looked_at == _MOST_LOOKED_AT:
+                        entries.append(entry)
+                    if len(entries) == limit or entries_read == _MOST_READ:
                         following = base64.urlsafe_b64encode(key[1:]).decode()
                         break
-            return QuarantinePage(found, following, self._held(rows))
+            return QuarantinePage(entries, following, self._held(rows))
 
     def message(self, message_id: str) -> QuarantinedMessage:
-        """Raises QuarantinedNotFound, or InvalidInput if it is no id."""
+        """Return a message. Raises QuarantinedNotFound, or InvalidInput if the text is not an id."""
         with self._using() as rows:
-            found = _find(rows, quarantine_format.place_of(message_id))
-        if found is None:
+            message = _find(rows, quarantine_format.place_of(message_id))
+        if message is None:
             raise not_found([message_id])
-        return found
+        return message
 
     def replay(
         self,
@@ -166,17 +166,17 @@ class Quarantine:
         began: Began | None = None,
         note: Callable[[Began], None] = lambda _: None,
     ) -> list[Replayed]:
-        """Append the events in these messages; each leaves the list in the write of its event.
+        """Append the events in these messages; the write of an event also removes its message.
 
-        A message that is refused stays, and one whose event is there already with other content. note: called before
-        each write with what was begun until then, which an attempt that goes on with it gets as `began`. Raises
-        QuarantinedNotFound if there is none of these messages.
+        A message stays if it is refused, or if the registry has its event with other content. note: called before each
+        write with the replays that were begun until then; if this attempt breaks off, the next one gets them as
+        `began`. Raises QuarantinedNotFound if there is none of these messages.
         """
         places = [quarantine_format.place_of(message_id) for message_id in dict.fromkeys(ids)]
         begun = dict(began or {})
 
         def append(parsed: Sequence[_Parsed]) -> list[Replayed]:
-            begun.update({each.place.id: (each.draft.id, each.draft.source) for each in parsed})
+            begun.update({message.place.id: (message.draft.id, message.draft.source) for message in parsed})
             if parsed:
                 note(begun)
             return self._append_parsed(parsed)
@@ -190,72 +190,75 @@ class Quarantine:
                 results.append(parsed)
                 continue
             waiting.append(parsed)
-            if sum(each.size for each in waiting) >= _REPLAY_BYTES:
+            if sum(message.size for message in waiting) >= _REPLAY_BYTES:
                 results += append(waiting)
                 waiting = []
         results += append(waiting)
-        by_id = {each.id: each if each.outcome != "unknown" else self._ended(each, begun) for each in results}
-        if all(each.outcome == "unknown" for each in by_id.values()):
+        by_id = {
+            result.id: result if result.outcome != "unknown" else self._find_earlier_replay(result, begun)
+            for result in results
+        }
+        if all(result.outcome == "unknown" for result in by_id.values()):
             raise not_found(ids)
         return [by_id[place.id] for place in places]
 
-    def meant(self, wanted: QuarantineFilter) -> Meant:
-        """Return how many messages are meant now.
+    def select(self, wanted: QuarantineFilter) -> Selection:
+        """Return how many messages the filter selects now.
 
-        Raises QuarantinedNotFound if there is none, QuarantineChanged if the newest one that was seen is not there.
+        Raises QuarantinedNotFound if there is none, QuarantineChanged if `wanted.newest` is not there any more.
         """
         with self._using() as rows:
             until = _newest(rows) if wanted.newest is None else _instant_of(rows, wanted.newest)
-            found = Meant(sum(1 for _ in _meant(rows, wanted, until)), until, rows.generation)
-        if not found.count:
+            selection = Selection(sum(1 for _ in _selected(rows, wanted, until)), until, rows.generation)
+        if not selection.count:
             raise not_found(wanted.ids)
-        return found
+        return selection
 
-    def drop(self, wanted: QuarantineFilter, meant: Meant) -> int:
-        """Remove messages for good, of those that were meant. Returns how many.
+    def drop(self, wanted: QuarantineFilter, selection: Selection) -> int:
+        """Remove the selected messages for good. Returns how many.
 
-        Raises QuarantineChanged if another generation began, or may have: its list has other messages.
+        Raises QuarantineChanged if another generation has begun, or may have: its list has other messages.
         """
         append = self._begin()
         with self._turn.held():
             with self._using() as rows:
-                gone = list(_meant(rows, wanted, meant.until))
-                if gone and rows.generation != meant.generation:
+                dropped = list(_selected(rows, wanted, selection.until))
+                if dropped and rows.generation != selection.generation:
                     why = "the registry was restored meanwhile"
-                    if not meant.generation:
+                    if not selection.generation:
                         why = "an earlier version of EventVault began this drop, and noted no generation"
                     raise QuarantineChanged(
                         f"{why}; what is in its quarantine now stays",
                         hint="list the messages again with the same filter",
                     )
-                sums = self._sums(rows).less(each.weight for each in gone)
-            if gone:
-                changes = [(key, None) for each in gone for key in each.keys]
-                self._changed(rows, lambda: append((), changes), lambda _: sums)
-            return len(gone)
+                sums = self._sums(rows).less(listed.bytes_counted for listed in dropped)
+            if dropped:
+                changes = [(key, None) for listed in dropped for key in listed.keys]
+                self._write(rows, lambda: append((), changes), lambda _: sums)
+            return len(dropped)
 
-    def _ended(self, gone: Replayed, begun: Began) -> Replayed:
-        """Return what became of a message that is not there: an earlier attempt may have replayed it."""
-        if gone.id not in begun:
-            return gone
-        event_id, source = begun[gone.id]
+    def _find_earlier_replay(self, unknown: Replayed, begun: Began) -> Replayed:
+        """Return the result for a message that is not there: an earlier attempt may have replayed it."""
+        if unknown.id not in begun:
+            return unknown
+        event_id, source = begun[unknown.id]
         with self._using() as rows:
             value = rows.get_value(keys.identity_key(event_id, source))
         if value is None:
-            return gone
-        return Replayed(gone.id, "replayed", event_id, source, keys.read_identity_value(value)[0])
+            return unknown
+        return Replayed(unknown.id, "replayed", event_id, source, keys.read_identity_value(value)[0])
 
     def _parse(self, place: Place, mode: Mode | None, fetch: Fetch) -> _Parsed | Replayed:
         # Imported here: it loads marshmallow, which a store without Kafka does not need.
         from eventvault.kafka.messages import Unreadable, to_draft
 
         with self._using() as rows:
-            found = _find(rows, place)
-        if found is None:
+            message = _find(rows, place)
+        if message is None:
             return Replayed(place.id, "unknown")
         try:
-            content = _content_of(found, fetch)
-            record = quarantine_format.record_of(QuarantinedMessage(found.entry, content))
+            content = _read_content(message, fetch)
+            record = quarantine_format.record_of(QuarantinedMessage(message.entry, content))
             draft = to_draft(record, mode, strict=True)
         except Unreadable as reason:
             return Replayed(place.id, "refused", reason=str(reason))
@@ -263,7 +266,7 @@ class Quarantine:
             return Replayed(place.id, "refused", reason=error.message)
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - as where it was read first
+        except Exception as error:  # noqa: BLE001 - as in PartitionBatch, which read it first
             why = f"it cannot be made an event: {type(error).__name__}: {error}"
             return Replayed(place.id, "refused", reason=why)
         return _Parsed(place, draft, quarantine_format.size_of(content))
@@ -274,27 +277,27 @@ class Quarantine:
         append = self._begin()
         with self._turn.held():
             with self._using() as rows:
-                there = [(each, _listed(rows, each.place)) for each in waiting]
-                present = [(parsed, listed) for parsed, listed in there if listed is not None]
+                pairs = [(parsed, _listed(rows, parsed.place)) for parsed in waiting]
+                present = [(parsed, listed) for parsed, listed in pairs if listed is not None]
                 sums = self._sums(rows)
-            gone = [Replayed(each.place.id, "unknown") for each, listed in there if listed is None]
+            missing = [Replayed(parsed.place.id, "unknown") for parsed, listed in pairs if listed is None]
             if not present:
-                return gone
+                return missing
 
             def sums_after(appended: AppendResult) -> _Sums:
-                pairs = zip(present, appended.results, strict=True)
-                return sums.less(listed.weight for (_, listed), result in pairs if not result.differs)
+                results = zip(present, appended.results, strict=True)
+                return sums.less(listed.bytes_counted for (_, listed), result in results if not result.differs)
 
             drafts, leaving = [parsed.draft for parsed, _ in present], [listed.keys for _, listed in present]
-            appended = self._changed(rows, lambda: append(drafts, (), leaving), sums_after).results
-        return gone + [_replayed(parsed, each) for (parsed, _), each in zip(present, appended, strict=True)]
+            appended = self._write(rows, lambda: append(drafts, (), leaving), sums_after).results
+        return missing + [_replayed(parsed, event) for (parsed, _), event in zip(present, appended, strict=True)]
 
-    def _changed(
+    def _write(
         self, rows: Rows, append: Callable[[], AppendResult], sums: Callable[[AppendResult], _Sums]
     ) -> AppendResult:
-        """Write, and note the sums after it. If the write fails, they are counted anew: it may have landed.
+        """Write, and note the sums after the write. If it fails, they are counted again: it may be on disk.
 
-        Until it ends those before it count: health does not read the whole list because of each write.
+        Until the write ends, the sums before it stay: otherwise health would read the whole list after each write.
         """
         self._changes += 1
         counted = None
@@ -319,7 +322,7 @@ class Quarantine:
         sums, changes = _Sums(0, 0), self._changes
         with rows.rows(keys.QUARANTINE_LIST, _LAST) as listed:
             for _, value in listed:
-                sums = sums.plus(weight_of(quarantine_format.read_facts(value), value))
+                sums = sums.plus(bytes_counted(quarantine_format.read_facts(value), value))
         if changes == self._changes:
             self._counted = weakref.ref(rows), sums
         return sums
@@ -329,20 +332,20 @@ class _Sums(msgspec.Struct, frozen=True):
     count: int
     bytes: int
 
-    def plus(self, weight: int) -> _Sums:
-        return _Sums(self.count + 1, self.bytes + weight)
+    def plus(self, size: int) -> _Sums:
+        return _Sums(self.count + 1, self.bytes + size)
 
-    def less(self, weights: Iterable[int]) -> _Sums:
-        gone = list(weights)
-        return _Sums(self.count - len(gone), self.bytes - sum(gone))
+    def less(self, sizes: Iterable[int]) -> _Sums:
+        removed = list(sizes)
+        return _Sums(self.count - len(removed), self.bytes - sum(removed))
 
 
 class _Listed(NamedTuple):
-    """A message of the list, and how many bytes it counts."""
+    """A message in the list, and how many bytes of the limit it uses."""
 
     place: Place
     list_key: bytes
-    weight: int
+    bytes_counted: int
 
     @property
     def keys(self) -> tuple[bytes, bytes]:
@@ -350,7 +353,7 @@ class _Listed(NamedTuple):
 
 
 class _FetchUntilAway:
-    """Fetches messages; once Kafka does not answer, it is not asked again, as each question takes its time."""
+    """Fetches messages. After Kafka did not answer once, it is not asked again: each attempt takes many seconds."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
@@ -373,31 +376,31 @@ class _Parsed(NamedTuple):
 
 
 class _Adding:
-    """The changes that quarantine the dead letters of one write. sums: those after it."""
+    """The changes that quarantine the dead letters of one write. sums: those after the write."""
 
     def __init__(self, rows: Rows, sums: _Sums, limits: QuarantineLimits, at: int) -> None:
         self.sums = sums
         self._rows, self._limits = rows, limits
         self._at = max(at, _newest(rows) + 1)
-        """Later than all that is there, also where the clock was set back: what is new is told by it."""
+        """Later than all that is there, even if the clock was set back: a Selection must exclude new messages."""
         self._totals = _totals(rows)
         self._new: dict[Place, tuple[tuple[Change, Change], int]] = {}
         self._removed: list[bytes] = []
 
     def add(self, letter: DeadLetter) -> None:
-        """A message that is there already, as after a restore, is neither added nor counted again."""
+        """Add a dead letter. One that is there already, as after a restore, is neither added nor counted again."""
         message = letter.message
-        facts, content = quarantine_format.described(message, letter.reason)
+        facts, content = quarantine_format.describe(message, letter.reason)
         place = self._free_place(message, facts)
         if place is None:
             return
         self._totals = msgspec.structs.replace(self._totals, letters=self._totals.letters + 1)
-        puts = quarantine_format.puts_of(place, self._at, facts, content)
+        puts = quarantine_format.key_values_of(place, self._at, facts, content)
         if facts.size > self._limits.bytes_of_one or len(puts[0][1]) > quarantine_format.MOST_STORED:
-            here = Reference(message.topic, message.partition, message.offset)
-            facts, content = quarantine_format.without_bytes(facts, content, letter.reference or here)
-            puts = quarantine_format.puts_of(place, self._at, facts, content)
-        self._new[place] = puts, weight_of(facts, puts[1][1])
+            origin = Reference(message.topic, message.partition, message.offset)
+            facts, content = quarantine_format.without_bytes(facts, content, letter.reference or origin)
+            puts = quarantine_format.key_values_of(place, self._at, facts, content)
+        self._new[place] = puts, bytes_counted(facts, puts[1][1])
         self.sums = self.sums.plus(self._new[place][1])
 
     def make_room(self) -> None:
@@ -406,12 +409,14 @@ class _Adding:
             return
         with self._rows.rows(keys.QUARANTINE_LIST, _LAST) as listed:
             for key, value in listed:
-                weight = weight_of(quarantine_format.read_facts(value), value)
-                self._removed += _Listed(quarantine_format.read_list_key(key)[1], key, weight).keys
-                if not self._dropped(weight):
+                size = bytes_counted(quarantine_format.read_facts(value), value)
+                self._removed += _Listed(quarantine_format.read_list_key(key)[1], key, size).keys
+                self._count_dropped(size)
+                if not self._is_over():
                     return
         for place in list(self._new):
-            if not self._dropped(self._new.pop(place)[1]):
+            self._count_dropped(self._new.pop(place)[1])
+            if not self._is_over():
                 return
 
     def changes(self) -> list[Change]:
@@ -422,13 +427,12 @@ class _Adding:
     def _is_over(self) -> bool:
         return self.sums.count > self._limits.messages or self.sums.bytes > self._limits.bytes
 
-    def _dropped(self, weight: int) -> bool:
-        """Count a message that left. Returns whether another one has to."""
-        self.sums = self.sums.less([weight])
+    def _count_dropped(self, size: int) -> None:
+        self.sums = self.sums.less([size])
         self._totals = msgspec.structs.replace(self._totals, dropped=self._totals.dropped + 1)
-        return self._is_over()
 
     def _free_place(self, message: KafkaRecord, facts: Facts) -> Place | None:
+        """Return the place for a new message; None if the message is there already, or there is no free place."""
         for copy in range(quarantine_format.MOST_COPIES):
             place = Place(message.topic, message.partition, message.offset, copy)
             stored = _find(self._rows, place)
@@ -447,13 +451,13 @@ def not_found(ids: Sequence[str]) -> QuarantinedNotFound:
     )
 
 
-def check_count(found: int, expected: int | None) -> None:
-    """Raise QuarantineChanged if they are others than somebody saw."""
-    if expected is not None and found != expected:
+def check_count(count: int, expected: int | None) -> None:
+    """Raise QuarantineChanged if a filter selects another number of messages than the caller expects."""
+    if expected is not None and count != expected:
         raise QuarantineChanged(
-            f"{found} messages are meant, not {expected}; nothing was dropped",
+            f"{count} messages match, not {expected}; nothing was dropped",
             hint="list them again with the same filter, and name their number",
-            count=found,
+            count=count,
         )
 
 
@@ -471,18 +475,18 @@ def _replayed(parsed: _Parsed, appended: Appended) -> Replayed:
     )
 
 
-def _content_of(found: QuarantinedMessage, fetch: Fetch) -> Content:
-    """Return the bytes of a message, from Kafka if they are not here."""
-    facts = found.entry.facts
+def _read_content(message: QuarantinedMessage, fetch: Fetch) -> Content:
+    """Return the bytes of a message; those that the registry does not have come from Kafka."""
+    facts = message.entry.facts
     if facts.reference is None:
-        return found.content
+        return message.content
     content = fetch(facts.reference)
     from eventvault.kafka.messages import Unreadable  # as in `_parse`
 
     if quarantine_format.crc_of(content) != facts.crc:
         where = Place(facts.reference.topic, facts.reference.partition, facts.reference.offset)
         raise Unreadable(f"another message is at {where.id} in Kafka now")
-    return msgspec.structs.replace(content, problem=found.content.problem)
+    return msgspec.structs.replace(content, problem=message.content.problem)
 
 
 def _find(rows: Rows, place: Place) -> QuarantinedMessage | None:
@@ -496,22 +500,22 @@ def _find(rows: Rows, place: Place) -> QuarantinedMessage | None:
 
 
 def _listed(rows: Rows, place: Place) -> _Listed | None:
-    found = _find(rows, place)
-    if found is None:
+    message = _find(rows, place)
+    if message is None:
         return None
-    key = quarantine_format.list_key(found.entry.at, place)
-    return _Listed(place, key, weight_of(found.entry.facts, rows.get_value(key) or b""))
+    key = quarantine_format.list_key(message.entry.at, place)
+    return _Listed(place, key, bytes_counted(message.entry.facts, rows.get_value(key) or b""))
 
 
 def _instant_of(rows: Rows, message_id: str) -> int:
-    """Return when the newest message that somebody saw was quarantined. Raises QuarantineChanged if it has left."""
-    found = _find(rows, quarantine_format.place_of(message_id))
-    if found is None:
+    """Return when the newest message that the caller saw was quarantined. Raises QuarantineChanged if it has left."""
+    message = _find(rows, quarantine_format.place_of(message_id))
+    if message is None:
         raise QuarantineChanged(
             f"the newest message that was seen, {message_id}, has left; nothing was dropped",
             hint="list them again with the same filter",
         )
-    return found.entry.at
+    return message.entry.at
 
 
 def _newest(rows: Rows) -> int:
@@ -519,21 +523,21 @@ def _newest(rows: Rows) -> int:
         return next((quarantine_format.read_list_key(key)[0] for key, _ in listed), 0)
 
 
-def _meant(rows: Rows, wanted: QuarantineFilter, until: int) -> Iterator[_Listed]:
+def _selected(rows: Rows, wanted: QuarantineFilter, until: int) -> Iterator[_Listed]:
     if wanted.ids:
         for message_id in dict.fromkeys(wanted.ids):
             listed = _listed(rows, quarantine_format.place_of(message_id))
             if listed is not None and quarantine_format.read_list_key(listed.list_key)[0] <= until:
                 yield listed
         return
-    with rows.rows(keys.QUARANTINE_LIST, _LAST) as found:
-        for key, value in found:
+    with rows.rows(keys.QUARANTINE_LIST, _LAST) as pairs:
+        for key, value in pairs:
             at, place = quarantine_format.read_list_key(key)
             if at > until:
                 return
             entry = quarantine_format.read_entry(key, value)
             if wanted.matches(entry):
-                yield _Listed(place, key, weight_of(entry.facts, value))
+                yield _Listed(place, key, bytes_counted(entry.facts, value))
 
 
 def _totals(rows: Rows) -> Totals:

@@ -50,7 +50,7 @@ class Place(NamedTuple):
 
     @property
     def id(self) -> str:
-        """As the API and the command line name the message: `events/0@9912`."""
+        """The message's name in the API and the command line: `events/0@9912`."""
         copy = f".{self.copy}" if self.copy else ""
         return f"{self.topic}/{self.partition}@{self.offset}{copy}"
 
@@ -64,7 +64,7 @@ class Place(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A dead letter. reference: where Kafka has it; None: at the place where it was read."""
+    """A dead letter. reference: where Kafka has its bytes; None: at the place where it was read."""
 
     message: KafkaRecord
     reason: str
@@ -84,14 +84,14 @@ _decode_content = msgspec.msgpack.Decoder(Content).decode
 
 
 def place_of(message_id: str) -> Place:
-    """Return the place that an id names. Raises InvalidInput if it is none."""
+    """Return the place that an id names. Raises InvalidInput for any other text."""
     match = _ID.fullmatch(message_id)
     if match is not None:
         place = Place(match[1], int(match[2]), int(match[3]), int(match[4] or 0))
         if place.partition < 2**31 and place.offset < 2**63 and place.copy < MOST_COPIES:
             return place
     raise InvalidInput(
-        f"{message_id!r:.300} is no message of the quarantine",
+        f"{message_id!r:.300} is not an id of a message in the quarantine",
         hint="name it as GET /api/kafka/quarantine does: topic/partition@offset, such as events/0@9912",
         fields={"id": ["Not topic/partition@offset."]},
     )
@@ -111,7 +111,7 @@ def content_key(key: bytes) -> bytes:
     return keys.QUARANTINED + key[9:]
 
 
-def described(message: KafkaRecord, reason: str) -> tuple[Facts, Content]:
+def describe(message: KafkaRecord, reason: str) -> tuple[Facts, Content]:
     """Return what is stored of a dead letter of any size; `without_bytes` shortens a large one. `Content.at` is 0."""
     headers = tuple((_encodable(name), value) for name, value in message.headers)
     problem = None if message.problem is None else _encodable(message.problem)[:_MAX_REASON]
@@ -131,17 +131,19 @@ def size_of(content: Content) -> int:
 
 
 def without_bytes(facts: Facts, content: Content, reference: Reference) -> tuple[Facts, Content]:
-    """Return what is stored of a message that is too large."""
+    """Return what is stored of a message that is too large: everything but its bytes."""
     return msgspec.structs.replace(facts, reference=reference), Content(at=content.at, problem=content.problem)
 
 
-def puts_of(place: Place, at: int, facts: Facts, content: Content) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    """Return the two keys and values of a message."""
+def key_values_of(
+    place: Place, at: int, facts: Facts, content: Content
+) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    """Return the two keys of a message with their values: first the content, then the entry of the list."""
     stored = msgspec.structs.replace(content, at=at)
     return (place.key, _encode(stored)), (list_key(at, place), _encode(facts))
 
 
-def weight_of(facts: Facts, list_value: bytes) -> int:
+def bytes_counted(facts: Facts, list_value: bytes) -> int:
     """Return how many bytes of MOST_BYTES a message uses."""
     return len(list_value) + (facts.size if facts.reference is None else 0)
 
@@ -151,7 +153,7 @@ def crc_of(content: Content) -> int:
 
 
 def read_list_key(key: bytes) -> tuple[int, Place]:
-    """Raises ValueError for a key that is none."""
+    """Return the instant and the place in a list key. Raises ValueError for any other key."""
     at, suffix = key[1:9], key[9:]
     if len(at) < 8:
         raise ValueError("a key of the list is too short")
@@ -159,7 +161,7 @@ def read_list_key(key: bytes) -> tuple[int, Place]:
 
 
 def read_entry(key: bytes, value: bytes) -> Quarantined:
-    """Raises ValueError or MsgspecError."""
+    """Return the entry of the list. Raises ValueError or MsgspecError."""
     at, place = read_list_key(key)
     return Quarantined(place.id, place.topic, place.partition, place.offset, at, _decode_facts(value))
 
@@ -174,7 +176,7 @@ def read_content(value: bytes) -> Content:
 
 def record_of(message: QuarantinedMessage) -> KafkaRecord:
     """Return the message as the consumer read it."""
-    # Imported here: it loads marshmallow, and whoever checks a quarantine reads no message.
+    # Imported here: it loads marshmallow, which a check of a quarantine does not need.
     from eventvault.kafka.messages import KafkaRecord
 
     entry, content = message.entry, message.content
@@ -184,22 +186,22 @@ def record_of(message: QuarantinedMessage) -> KafkaRecord:
     )  # fmt: skip
 
 
-def checked(
+def read_checked(
     listed: Iterable[tuple[bytes, bytes]], contents: Iterable[tuple[bytes, bytes]]
 ) -> Iterator[tuple[Place, tuple[tuple[bytes, bytes], tuple[bytes, bytes]]]]:
     """Yield the messages of a quarantine that is not trusted, each with its two keys and values.
 
-    listed: the keys of the list; contents: the other ones. A partition may have no offset: after a restore it is read
-    again from its beginning. Raises ValueError or MsgspecError for what EventVault does not write.
+    listed: list keys with their values; contents: content keys with theirs. A partition may have no offset: after a
+    restore it is read again from its beginning. Raises ValueError or MsgspecError for what EventVault does not write.
     """
     by_place: dict[Place, tuple[bytes, bytes, Quarantined]] = {}
-    weight = 0
+    total_bytes = 0
     for key, value in listed:
         if len(value) > _MAX_FACTS or len(by_place) == MOST_MESSAGES:
             raise ValueError("its list is too long")
         entry = read_entry(key, value)
-        weight += weight_of(entry.facts, value)
-        if weight > MOST_BYTES:
+        total_bytes += bytes_counted(entry.facts, value)
+        if total_bytes > MOST_BYTES:
             raise ValueError("it has too many bytes")
         place = place_of(entry.id)
         _check_facts(place, entry.facts)
@@ -223,9 +225,9 @@ def _check_facts(place: Place, facts: Facts) -> None:
 
 
 def check_row(key: bytes, facts: bytes, content: bytes) -> None:
-    """Raise ValueError or MsgspecError for a message that EventVault does not write. key: that of the list."""
+    """Raise ValueError or MsgspecError for a message that EventVault does not write. key: its list key."""
     if len(facts) > _MAX_FACTS:
-        raise ValueError("what is listed of a message is too long")
+        raise ValueError("a list entry is too long")
     _check_content(read_entry(key, facts), content)
 
 
@@ -242,9 +244,9 @@ def _check_content(entry: Quarantined, stored: bytes) -> None:
         raise ValueError(f"{entry.id} is not the message that is listed")
 
 
-def leaving(entries: Iterable[Place], kafka: Mapping[str, Mapping[str, int]]) -> int:
-    """Return how many of these messages lie at or after the next offsets in `kafka`: such a registry lacks them."""
-    return sum(place.offset >= kafka.get(place.topic, {}).get(str(place.partition), 0) for place in entries)
+def count_at_or_after(places: Iterable[Place], kafka: Mapping[str, Mapping[str, int]]) -> int:
+    """Return how many messages lie at or after the next offsets in `kafka`: a registry with those lacks them."""
+    return sum(place.offset >= kafka.get(place.topic, {}).get(str(place.partition), 0) for place in places)
 
 
 def _place_in(suffix: bytes) -> Place:

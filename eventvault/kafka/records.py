@@ -1,4 +1,4 @@
-"""The messages of a client as records: one is made only of a message that is looked at, as most need none."""
+"""The messages of a client as records. A Record is made only when it is read, because most messages need none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventvault.kafka.messages import Columns, Headers, KafkaRecord, plain_texts
 
 
 class Records(Columns):
-    """Records of messages, in their order; each is made anew."""
+    """The records of messages, in their order. Each access makes a new Record."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = messages
@@ -22,8 +22,8 @@ class Records(Columns):
         return len(self._messages)
 
     def __getitem__(self, index: Any) -> Any:
-        at = range(len(self._messages))[index]
-        message = self._messages[at]
+        position = range(len(self._messages))[index]
+        message = self._messages[position]
         kind, milliseconds = message.timestamp()
         return KafkaRecord(  # by position, which takes half the time
             message.topic() or "",
@@ -32,35 +32,35 @@ class Records(Columns):
             milliseconds if kind else None,
             message.key(),
             message.value(),
-            list(self._headers[at] or []),
+            list(self._headers[position] or []),
             message.leader_epoch(),
-            self._problems.get(at),
+            self._problems.get(position),
         )
 
     def offsets(self) -> list[int]:
         return cast("list[int]", list(map(Message.offset, self._messages)))
 
     def texts(self) -> list[bytes | None]:
-        found = plain_texts(map(Message.value, self._messages), self._headers)
-        for at in self._problems:
-            found[at] = None
-        return found
+        texts = plain_texts(map(Message.value, self._messages), self._headers)
+        for position in self._problems:
+            texts[position] = None
+        return texts
 
     def _read_headers(self) -> list[Headers | None]:
-        """Read the headers of each message once; none, and a problem, if the client cannot decode a header's name.
+        """Read the headers of each message once. If the client cannot decode a header's name: None, and a problem.
 
         confluent_kafka 2 then returns headers of which one has no name, and sets an error that it does not raise: `map`
-        does. The headers stay with the message, and a look at them would crash.
+        does. The headers stay with the message, and reading them again would crash.
         """
-        found: list[Headers | None] = []
+        all_headers: list[Headers | None] = []
         rest = iter(self._messages)
-        while len(found) < len(self._messages):
+        while len(all_headers) < len(self._messages):
             try:
-                found.extend(cast("map[Headers | None]", map(Message.headers, rest)))
+                all_headers.extend(cast("map[Headers | None]", map(Message.headers, rest)))
             except (ValueError, SystemError) as error:
-                self._problems[len(found)] = _problem(error)
-                found.append(None)
-        return found
+                self._problems[len(all_headers)] = _problem(error)
+                all_headers.append(None)
+        return all_headers
 
 
 def record_of(message: Message) -> KafkaRecord:
@@ -69,9 +69,9 @@ def record_of(message: Message) -> KafkaRecord:
 
 
 def _problem(error: BaseException) -> str:
-    """Return why headers cannot be read. Raises what is another error.
+    """Return why headers cannot be read. Raises any other error again.
 
-    Python makes a SystemError of several such errors, or of one that it meets earlier.
+    Python raises a SystemError if there are several such errors, or if it notices the error early.
     """
     cause: BaseException | None = error
     while isinstance(cause, SystemError):

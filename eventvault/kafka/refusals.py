@@ -1,4 +1,4 @@
-"""Why the brokers refuse a client, in words: librdkafka says it beside the request that waits for an answer in vain."""
+"""Explains why the brokers refuse a client. librdkafka reports that apart from the request, which only times out."""
 
 from __future__ import annotations
 
@@ -22,17 +22,15 @@ from eventvault.kafka import hidden
 
 PROBE_SECONDS = 3.0
 TOKEN_SECONDS = 2.0
-"""Shorter than PROBE_SECONDS: the probe still waits when it turns out that the token server gives no answer."""
+"""Shorter than PROBE_SECONDS, so that the probe still waits when the token server's timeout is known."""
 ASK_AGAIN_SECONDS = 60.0
-"""How long an answer about a certificate counts: librdkafka repeats the same error after 30 s, for each connection."""
+"""How long an answer about a certificate is used: librdkafka repeats the same error after 30 s, for each connection."""
 
 _LOGIN = (
     "correct KAFKA_SASL_USERNAME and the password in KAFKA_SASL_PASSWORD_FILE, or KAFKA_SASL_MECHANISM; "
-    "it is tried again by itself"
+    "it is retried automatically"
 )
-_TOKEN = (
-    "correct sasl.oauthbearer.* in KAFKA_CONFIG_FILE, or look at the identity provider; it is tried again by itself"
-)
+_TOKEN = "correct sasl.oauthbearer.* in KAFKA_CONFIG_FILE, or check the identity provider; it is retried automatically"
 _PROTOCOL = "set KAFKA_SECURITY_PROTOCOL to what the brokers' port speaks, or name another port"
 _AUTHORITY = "set KAFKA_SSL_CA_LOCATION to the certificate of the authority that signed the brokers' certificates"
 _RENEW = "renew the certificate of the brokers, or set the clock of this machine right"
@@ -48,7 +46,7 @@ _OF_TEXT = (
      r"alert unknown ca|certificate_required", "they refuse the certificate of EventVault", _OWN),
 )  # fmt: skip
 _TRIED_AGAIN = (408, 425, 429)
-"""Answers of a token server after which librdkafka asks again, beside those from 500 on."""
+"""Statuses of a token server, besides 500 and above, after which librdkafka asks again."""
 _VERIFY_FAILED = re.compile("certificate verify failed|could not be verified")
 _OF_VERIFICATION = (
     ("expired", "their certificate has expired", _RENEW),
@@ -60,9 +58,9 @@ _SERVER = re.compile(r"ssl://(.+?):(\d+)(?=/|:)")
 
 
 class Refusal(NamedTuple):
-    """why: to be said after "the Kafka brokers at … refuse EventVault: ". hint: what to do.
+    """why: completes "the Kafka brokers at … refuse EventVault: ". hint: what to do.
 
-    by_login: a login or a certificate is refused. Else the connection may just have ended, as when a broker stops.
+    by_login: a login or a certificate is refused. Otherwise the connection may only have ended, as when a broker stops.
     """
 
     why: str
@@ -71,16 +69,16 @@ class Refusal(NamedTuple):
 
 
 Probe = Callable[[str, int], str]
-"""Returns why the certificate of a broker is not trusted, empty if that cannot be found out."""
+"""Returns why the certificate of a broker is not trusted; empty if that is unknown."""
 
 
 def explain(error: KafkaError, probe: Probe = lambda *_: "") -> Refusal | None:
-    """Return why the brokers refuse, None if the error is of another kind, such as a broker that is away."""
+    """Return why the brokers refuse the client; None for any other error, such as a broker that is away."""
     text = _VARIES.sub("", hidden.hide(str(error.str())))
     if error.code() == KafkaError._AUTHENTICATION:
         return Refusal(f"the login fails: {text}", _TOKEN if _NO_TOKEN.search(text) else _LOGIN, by_login=True)
     if error.code() == KafkaError._SSL and _VERIFY_FAILED.search(text):
-        return _of_verification(text, probe)
+        return _explain_certificate(text, probe)
     for pattern, why, hint in _OF_TEXT:
         if re.search(pattern, text):
             return Refusal(f"{why}: {text}", hint, by_login=hint == _OWN)
@@ -89,37 +87,37 @@ def explain(error: KafkaError, probe: Probe = lambda *_: "") -> Refusal | None:
     return None
 
 
-def _of_verification(text: str, probe: Probe) -> Refusal:
-    """librdkafka says that it does not trust a certificate, but not why."""
+def _explain_certificate(text: str, probe: Probe) -> Refusal:
+    """Return why a certificate is not trusted. librdkafka does not say why, so the probe finds it out."""
     server = _SERVER.search(text)
     reason = probe(server[1].strip("[]"), int(server[2])) if server else ""
     for word, why, hint in _OF_VERIFICATION:
         if word in reason:
             return Refusal(f"{why}: {reason}", hint, by_login=True)
-    why = f"nobody who is trusted has signed their certificate: {reason or text}"
+    why = f"no trusted authority has signed their certificate: {reason or text}"
     return Refusal(why, _AUTHORITY, by_login=True)
 
 
 def tls_instead(servers: str) -> Refusal | None:
-    """Return a refusal if the first broker speaks TLS, for a client that does not: it sees a broken connection only."""
+    """Return a refusal if the first broker speaks TLS. A client without TLS only sees a broken connection."""
     host, _, port = servers.partition(",")[0].rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS) as connection:
-            _trusting().wrap_socket(connection).close()
+            _trusting_context().wrap_socket(connection).close()
     except (OSError, ValueError):
         return None
     return Refusal(f"they speak another protocol: {host}:{port} speaks TLS", _PROTOCOL)
 
 
-def _trusting() -> ssl.SSLContext:
-    """Return what trusts any server, for probes that send no secret."""
+def _trusting_context() -> ssl.SSLContext:
+    """Return a context that trusts any server, for probes that send no secret."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 
 def probe_of(properties: Mapping[str, str]) -> Probe:
-    """Return what asks a broker for its certificate, and trusts what a client with these properties does."""
+    """Return a probe that asks a broker for its certificate, and trusts the same authorities as these properties."""
     authority, pem = properties.get("ssl.ca.location"), properties.get("ssl.ca.pem")
     if authority == "probe":
         authority = None
@@ -127,7 +125,7 @@ def probe_of(properties: Mapping[str, str]) -> Probe:
 
 
 def token_probe_of(properties: Mapping[str, str]) -> Callable[[], str]:
-    """Return what asks the token server of a client with these properties why it gives no token; empty if it may."""
+    """Return a function that asks the token server in these properties why it gives no token; empty if it gives one."""
     url = properties.get("sasl.oauthbearer.token.endpoint.url", "")
     if not url.lower().startswith(("http://", "https://")):
         return lambda: ""
@@ -140,9 +138,9 @@ def no_token(problem: str) -> Refusal:
 
 
 class BoundedProbe:
-    """Waits for each server once a minute, for PROBE_SECONDS at most: its caller has more to do.
+    """Asks each server once a minute, and waits PROBE_SECONDS at most, because its caller has more to do.
 
-    Used by one thread. ask: returns what is wrong with a server, empty if nothing is.
+    Used by one thread. ask: returns what is wrong with a server; empty if nothing is.
     """
 
     def __init__(self, ask: Callable[..., str]) -> None:
@@ -156,7 +154,7 @@ class BoundedProbe:
         if now - asked_at < ASK_AGAIN_SECONDS:
             return answer.result(0) if answer.done() else ""
         answer = Future()
-        with suppress(RuntimeError, TimeoutError):  # no thread can begin now, or the broker does not answer in time
+        with suppress(RuntimeError, TimeoutError):  # no thread can be started, or the server does not answer in time
             threading.Thread(target=self._ask, args=(server, answer), name="probe", daemon=True).start()
             self._asked[server] = now, answer
             return answer.result(PROBE_SECONDS)
@@ -167,7 +165,7 @@ class BoundedProbe:
 
 
 def token_server_problem(url: str) -> str:
-    """Return what is wrong with a token server about which librdkafka says nothing: it tries again for minutes.
+    """Return what is wrong with a token server. librdkafka does not report it: it only retries for minutes.
 
     A problem is a status such as 500, or no answer. The request has no secret: a refusal shows that the server works.
     """
@@ -180,7 +178,7 @@ def token_server_problem(url: str) -> str:
     try:
         server = urlsplit(url).hostname
         request = Request(url, b"grant_type=client_credentials")
-        urlopen(request, timeout=TOKEN_SECONDS, context=_trusting()).close()  # nosec B310  # token_probe_of saw to http
+        urlopen(request, timeout=TOKEN_SECONDS, context=_trusting_context()).close()  # nosec B310  # token_probe_of allows only http
     except HTTPError as error:
         error.close()
         return f"{server} answers {error.code}" if error.code >= 500 or error.code in _TRIED_AGAIN else ""
@@ -191,9 +189,9 @@ def token_server_problem(url: str) -> str:
 
 
 def certificate_problem(host: str, port: int, authority: str | Path | None, pem: str | None = None) -> str:
-    """Return what is wrong with the certificate of a broker, empty if nothing is or nobody answers.
+    """Return what is wrong with the certificate of a broker; empty if nothing is, or if the broker does not answer.
 
-    authority: a file or folder of trusted certificates. pem: such certificates. Neither: those of the system.
+    authority: a file or folder of trusted certificates. pem: such certificates. If both are None: those of the system.
     """
     context = ssl.create_default_context()
     try:

@@ -1,7 +1,7 @@
-"""Tells when a client is to be made anew.
+"""Tells when a client must be replaced by a new one.
 
-One that a broker refuses: a new one reads passwords and certificates again. One that was made before the clock was set
-back: its own threads may wait for as long as that.
+If a broker refuses the client: a new one reads passwords and certificates again. If the clock was set back since it was
+made: its own threads may then wait for as long.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from eventvault.kafka.refusals import Probe, Refusal
 from eventvault.kafka.waits import ClockSetBack
 
 RENEW_SECONDS = 60.0
-"""How old a client is at least before it is made anew: the other brokers are interrupted by that."""
+"""Age at which a client may be replaced. That interrupts what the other brokers send, so it must not be often."""
 FIRST_RENEW_SECONDS = 10.0
-"""The same for a client that has read nothing yet: there is nothing to interrupt."""
+"""The same for a client that has read nothing yet, so that nothing is interrupted."""
 SETTLED_SECONDS = 3.0
-"""A client that no broker has refused for so long since it was made is refused by none."""
+"""A client that no broker has refused for this long since it was made counts as accepted by all."""
 
 
 class Renewal:
-    """Of one client, from when it is made. is_refused: a login or a certificate is refused.
+    """Watches one client; made together with it. is_refused: a broker refuses its login or certificate.
 
-    has_read: a broker has sent it something; its owner says so.
+    has_read: a broker has sent it something; its owner sets this.
     """
 
     def __init__(self, probe: Probe = lambda *_: "") -> None:
@@ -36,12 +36,12 @@ class Renewal:
         self._clock = ClockSetBack()
 
     def note(self, error: KafkaError) -> Refusal | None:
-        """Return why a broker refuses the client, if the error says so and a new client may not be refused."""
-        found = refusals.explain(error, self._probe if not self.is_refused else lambda *_: "")
-        if found is None or not found.by_login:
+        """Return why a broker refuses the client; None if the error is not a refusal that a new client may avoid."""
+        refusal = refusals.explain(error, self._probe if not self.is_refused else lambda *_: "")
+        if refusal is None or not refusal.by_login:
             return None
         self.is_refused = True
-        return found
+        return refusal
 
     @property
     def is_due(self) -> bool:

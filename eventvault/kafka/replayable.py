@@ -8,42 +8,47 @@ from typing import Any, NamedTuple
 import msgspec
 
 _MOST_PARTITIONS = 5_000
-"""An archive that anybody made may name any number; of more the catalogue notes none."""
+"""An archive from elsewhere may name any number of partitions. If it names more, the catalogue notes none."""
 
 
 class ArchivedOffsets(msgspec.Struct, frozen=True):
-    """next: topic → partition → the offset behind the last message. topics: the ids of the topics, as far as known."""
+    """next: topic → partition → the offset after the last message. topics: the ids of the topics, as far as known."""
 
     next: dict[str, dict[str, int]]
     topics: dict[str, str] = {}
 
     @classmethod
     def of(cls, kafka: Mapping[str, Any], topics: Mapping[str, Any]) -> ArchivedOffsets | None:
-        """Return what a manifest says; None if that is nothing that EventVault writes."""
+        """Return the offsets in a manifest; None if EventVault never writes such ones."""
         try:
-            found = msgspec.convert({"next": kafka, "topics": topics}, cls)
+            offsets = msgspec.convert({"next": kafka, "topics": topics}, cls)
         except msgspec.ValidationError:
             return None
-        partitions = [number for each in found.next.values() for number in each]
-        return found if len(partitions) <= _MOST_PARTITIONS and all(map(str.isdigit, partitions)) else None
+        numbers = [number for of_topic in offsets.next.values() for number in of_topic]
+        return offsets if len(numbers) <= _MOST_PARTITIONS and all(map(str.isdigit, numbers)) else None
 
     def as_offsets(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return the same as a segment of the journal has it, as far as it is known."""
+        """Return the offsets in the form that a segment of the journal has, as far as they are known."""
         return {
-            topic: {number: {"next": each, "topicId": self.topics.get(topic)} for number, each in found.items()}
-            for topic, found in self.next.items()
+            topic: {
+                number: {"next": following, "topicId": self.topics.get(topic)} for number, following in of_topic.items()
+            }
+            for topic, of_topic in self.next.items()
         }
 
     @classmethod
     def of_registry(cls, offsets: Mapping[str, Mapping[str, Any]]) -> ArchivedOffsets:
-        """Return what offsets say as a segment of the journal has them."""
+        """Return the offsets of a registry, from the form that a segment of the journal has."""
         return cls(
-            {topic: {number: each["next"] for number, each in found.items()} for topic, found in offsets.items()},
             {
-                topic: each["topicId"]
-                for topic, found in offsets.items()
-                for each in found.values()
-                if each.get("topicId")
+                topic: {number: stored["next"] for number, stored in of_topic.items()}
+                for topic, of_topic in offsets.items()
+            },
+            {
+                topic: stored["topicId"]
+                for topic, of_topic in offsets.items()
+                for stored in of_topic.values()
+                if stored.get("topicId")
             },
         )
 
@@ -73,18 +78,18 @@ def holds_all_after(archived: ArchivedOffsets | None, bounds: Bounds | None, top
 
 
 def messages_after(archived: ArchivedOffsets | None, bounds: Bounds | None, topics: Sequence[str]) -> int | None:
-    """Return how many offsets lie between the archive's and the ends; None if that is not known.
+    """Return how many offsets lie between the archive's offsets and the ends of the topics; None if that is not known.
 
-    Markers of transactions, and messages that compaction removed, are counted too.
+    Transaction markers, and messages that compaction removed, are counted too.
     """
     if archived is None or bounds is None or not topics:
         return None
-    found = [bounds.get(topic) for topic in topics]
-    if None in found:
+    all_bounds = [bounds.get(topic) for topic in topics]
+    if None in all_bounds:
         return None
     return sum(
         max(0, end - max(begin, archived.next.get(topic, {}).get(str(number), begin)))
-        for topic, of_topic in zip(topics, found, strict=True)
+        for topic, of_topic in zip(topics, all_bounds, strict=True)
         if of_topic is not None
         for number, (begin, end) in of_topic.partitions.items()
     )
@@ -94,13 +99,13 @@ def _holds(archived: ArchivedOffsets, topic: str, bounds: TopicBounds | None) ->
     offsets = archived.next.get(topic, {})
     if bounds is None:
         return False
-    known = archived.topics.get(topic)
-    if known is not None and bounds.topic_id is not None and known != bounds.topic_id:
+    topic_id = archived.topics.get(topic)
+    if topic_id is not None and bounds.topic_id is not None and topic_id != bounds.topic_id:
         return False
     for number, following in offsets.items():
         begin, end = bounds.partitions.get(int(number), (0, -1))
         if not begin <= following <= end:
             return False
     if any(begin > 0 for number, (begin, _) in bounds.partitions.items() if str(number) not in offsets):
-        return None  # whether these messages came before the archive or after it, nothing tells
-    return None if offsets and known is None and bounds.topic_id is not None else True
+        return None  # the messages that are missing may have come before the archive or after it
+    return None if offsets and topic_id is None and bounds.topic_id is not None else True

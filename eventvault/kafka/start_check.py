@@ -1,6 +1,6 @@
-"""Checks at a start what a client would refuse later: the files of TLS, and the names and values of properties.
+"""Checks at the start what a client would refuse later: the files of TLS, and the names and values of properties.
 
-No client is made, because a client has threads, and who checks may fork.
+No client is made, because a client has threads, and the calling process may fork.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from eventvault.settings import Settings
 log = logging.getLogger("KafkaMonitor")
 
 _UNKNOWN = "eventvault.check"
-"""A property that librdkafka refuses, after it has looked at those before it."""
+"""A property that librdkafka refuses after it has checked those before it, so that no client is ever made."""
 _PLAIN = frozenset({"security.protocol", "sasl.mechanism", "sasl.username", "sasl.password"})
-"""What needs no look by librdkafka, so that it is not loaded."""
+"""Properties that librdkafka need not check. If there are no others, it is not loaded."""
 
 
 def check_kafka_settings(settings: Settings) -> None:
-    """Raise InvalidSettings that names all settings of Kafka with which no client can be made."""
+    """Raise InvalidSettings, naming all settings of Kafka with which no client can be made."""
     if not settings.kafka_bootstrap_servers:
         return
     properties = connection.properties(settings)
     problems = [*_problems_of_files(properties), *_problems_of_librdkafka(properties)]
     if problems:
         raise InvalidSettings("; ".join(problems), hint="docs/kafka.md shows what is needed", problems=problems)
-    for readable in connection.readable_by_others(settings):
-        log.warning("%s; chmod 600 keeps it for this user", readable)
+    for problem in connection.readable_by_others(settings):
+        log.warning("%s; chmod 600 keeps it for this user", problem)
 
 
 def _problems_of_files(properties: Mapping[str, str]) -> Iterator[str]:
-    """Name certificates and keys that cannot be used."""
-    import ssl  # here, as every start loads this module and few have such files
+    """Name the certificates and keys that cannot be used."""
+    import ssl  # here, because every start loads this module, and few use such files
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority, pem = properties.get("ssl.ca.location"), properties.get("ssl.ca.pem")
@@ -62,7 +62,7 @@ def _problems_of_files(properties: Mapping[str, str]) -> Iterator[str]:
 
 
 def _problems_of_librdkafka(properties: Mapping[str, str]) -> Iterator[str]:
-    """Let librdkafka look at each property; it names the first that it does not take."""
+    """Let librdkafka check each property; it names the first one that it refuses."""
     if properties.keys() <= _PLAIN:
         return
     from confluent_kafka import KafkaException, Producer

@@ -1,4 +1,4 @@
-"""A topic as the brokers describe it. Free of the Kafka client."""
+"""A topic as the brokers describe it. Does not load the Kafka client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class TopicInfo(NamedTuple):
-    """topic_id: None if the brokers are too old to have one."""
+    """topic_id: None if the brokers are too old to have it."""
 
     cluster_id: str | None
     topic_id: str | None

@@ -17,7 +17,7 @@ from eventvault.kafka.topic_info import TopicInfo
 
 REQUEST_TIMEOUT_SECONDS = 3.0
 
-_PASSING = (KafkaError.REQUEST_TIMED_OUT, KafkaError.NOT_CONTROLLER, KafkaError.COORDINATOR_NOT_AVAILABLE)
+_TRANSIENT = (KafkaError.REQUEST_TIMED_OUT, KafkaError.NOT_CONTROLLER, KafkaError.COORDINATOR_NOT_AVAILABLE)
 
 LARGE_MESSAGES = {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES)}
 DEAD_LETTERS = {**LARGE_MESSAGES, "retention.ms": "-1"}
@@ -27,7 +27,7 @@ UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 
 class Cluster(NamedTuple):
-    """cluster_id, and the brokers' addresses by id."""
+    """A cluster. brokers: id → address."""
 
     cluster_id: str | None
     brokers: dict[int, str]
@@ -46,7 +46,7 @@ def describe_cluster(admin: Admin) -> Cluster:
 
 
 def cluster_once_logged_in(admin: Admin) -> Cluster | None:
-    """Return the cluster, None while the client is still logging in: ask again. Raises KafkaUnreachable."""
+    """Return the cluster; None while the client is still logging in, so ask again. Raises KafkaUnreachable."""
     try:
         return describe_cluster(admin)
     except KafkaRefused:
@@ -59,8 +59,8 @@ def cluster_once_logged_in(admin: Admin) -> Cluster | None:
 
 def names(admin: Admin) -> list[str]:
     """Return the names of all topics that the brokers show to this client. Raises KafkaUnreachable."""
-    found = answer_of(admin, waits.begun(lambda: admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS)))
-    return [name for name, topic in found.topics.items() if topic.error is None]
+    listed = answer_of(admin, waits.call_in_thread(lambda: admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS)))
+    return [name for name, topic in listed.topics.items() if topic.error is None]
 
 
 def ask_topic(admin: Admin, topic: str) -> TopicRequest:
@@ -98,44 +98,46 @@ def bounds(admin: Admin, topic: str, partition: int) -> tuple[int, int]:
 def all_bounds(admin: Admin, partitions: Mapping[str, int]) -> dict[str, dict[int, tuple[int, int]]]:
     """Return the first offset and the end of each partition of topics. partitions: how many each topic has.
 
-    The end is that of committed transactions. Raises KafkaUnreachable.
+    The end is after the last committed transaction. Raises KafkaUnreachable.
     """
-    asked = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
-    found: dict[str, dict[int, tuple[int, int]]] = {topic: {} for topic in partitions}
-    for each, bounds_of_it in zip(asked, _bounds(admin, asked) if asked else (), strict=True):
-        found[each.topic][each.partition] = bounds_of_it
-    return found
+    places = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
+    by_topic: dict[str, dict[int, tuple[int, int]]] = {topic: {} for topic in partitions}
+    for place, place_bounds in zip(places, _bounds(admin, places) if places else (), strict=True):
+        by_topic[place.topic][place.partition] = place_bounds
+    return by_topic
 
 
-def _bounds(admin: Admin, asked: Sequence[TopicPartition]) -> list[tuple[int, int]]:
+def _bounds(admin: Admin, places: Sequence[TopicPartition]) -> list[tuple[int, int]]:
     """Return the first offset and the end of each of these partitions, as `all_bounds` does.
 
-    librdkafka answers with a negative offset, and without an error, if the leader of a partition goes away meanwhile.
+    If the leader of a partition goes away meanwhile, librdkafka reports no error, but a negative offset.
     """
     begins, ends = (
         admin.list_offsets(
-            dict.fromkeys(asked, which),
+            dict.fromkeys(places, which),
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=REQUEST_TIMEOUT_SECONDS,
         )
         for which in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
     )
-    found = [(int(answer_of(admin, begins[each]).offset), int(answer_of(admin, ends[each]).offset)) for each in asked]
-    for each, bounds_of_it in zip(asked, found, strict=True):
-        if min(bounds_of_it) < 0:
+    answers = [
+        (int(answer_of(admin, begins[place]).offset), int(answer_of(admin, ends[place]).offset)) for place in places
+    ]
+    for place, place_bounds in zip(places, answers, strict=True):
+        if min(place_bounds) < 0:
             raise KafkaUnreachable(
-                f"Kafka does not say where partition {each.partition} of the topic {each.topic} begins and ends",
+                f"Kafka does not say where partition {place.partition} of the topic {place.topic} begins and ends",
                 hint="check the brokers; it is retried automatically",
             )
-    return found
+    return answers
 
 
 def create_topic(
     admin: Admin, topic: str, properties: Mapping[str, str], partitions: int = -1, *, may_create: bool
 ) -> str | None:
-    """Create a topic that does not exist. Returns why it is not created. Raises KafkaUnreachable.
+    """Create a topic that does not exist. Returns None, or why it was not created. Raises KafkaUnreachable.
 
-    What is not given is the brokers' default. may_create: KAFKA_CREATE_TOPICS.
+    For all other properties the brokers' defaults are used. may_create: KAFKA_CREATE_TOPICS.
     """
     if not may_create:
         return "KAFKA_CREATE_TOPICS is false"
@@ -152,9 +154,9 @@ def create_topic(
 
 
 def is_refusal(error: KafkaUnreachable) -> bool:
-    """Return whether a broker answered, and refused; the client's own errors have negative codes."""
+    """Return whether a broker answered with a refusal. The client's own errors have negative codes."""
     code = error.details.get("kafka")
-    return code is not None and code > 0 and code not in _PASSING
+    return code is not None and code > 0 and code not in _TRANSIENT
 
 
 def reason_of(error: KafkaException | KafkaError) -> str:
@@ -163,8 +165,8 @@ def reason_of(error: KafkaException | KafkaError) -> str:
     return hidden.hide(str(inner.str()) if isinstance(inner, KafkaError) else str(inner))
 
 
-def words_of(error: KafkaUnreachable) -> str:
-    """Return what librdkafka says of an error, if it has one; else the error's own message."""
+def reason_of_unreachable(error: KafkaUnreachable) -> str:
+    """Return librdkafka's message of an error; without one, the error's own message."""
     return reason_of(error.__cause__) if isinstance(error.__cause__, KafkaException) else error.message
 
 
@@ -178,9 +180,9 @@ def unreachable(error: KafkaException, reason: str = "") -> KafkaUnreachable:
 
 
 def answer_of(admin: Admin, request: Future[Any]) -> Any:
-    """Return the answer to a request. Raises KafkaRefused with what the brokers said meanwhile, or KafkaUnreachable."""
+    """Return the answer to a request. Raises KafkaRefused with the brokers' reason, or KafkaUnreachable."""
     try:
-        failure = request.exception(REQUEST_TIMEOUT_SECONDS + 2)  # raised, it would hold this frame and so the client
+        failure = request.exception(REQUEST_TIMEOUT_SECONDS + 2)  # not raised: its traceback would hold the client
     except TimeoutError as error:
         _check_refusal(admin, error)
         raise KafkaUnreachable(
@@ -188,14 +190,14 @@ def answer_of(admin: Admin, request: Future[Any]) -> Any:
             hint="check the brokers; it is retried automatically",
         ) from error
     if failure is None:
-        admin.answered()
+        admin.note_answer()
         return request.result(0)
     if not isinstance(failure, KafkaException):
         raise failure
     if is_refusal(unreachable(failure)):
         raise unreachable(failure) from failure
     _check_refusal(admin, failure)
-    raise unreachable(failure, admin.heard()) from failure
+    raise unreachable(failure, admin.newest_error()) from failure
 
 
 def _check_refusal(admin: Admin, error: Exception) -> None:

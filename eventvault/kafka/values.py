@@ -1,4 +1,4 @@
-"""The values of the quarantine, for all who show it. Loads nothing that reads messages."""
+"""The values of the quarantine. Loads none of the code that reads messages, so every process can import it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a list shows of a message. size: of key, value and headers. crc: CRC32C of all that it is.
+    """The part of a message that a list shows. size: of key, value and headers. crc: CRC32C of these.
 
-    timestamp: Kafka's, in milliseconds. reference: set if the bytes are not here.
+    timestamp: Kafka's, in milliseconds. reference: set if the registry does not have the bytes.
     """
 
     reason: str
@@ -32,7 +32,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """at: when it was quarantined, in microseconds. problem: why the client could not read it, such as its headers."""
+    """The bytes of a message. at: when it was quarantined, in microseconds. problem: why it cannot be decoded."""
 
     at: int
     key: bytes | None = None
@@ -60,14 +60,14 @@ class QuarantinedMessage(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """What was counted since the registry began. letters: dead letters. dropped: those that left for want of room."""
+    """Counts since the registry began. letters: all dead letters. dropped: those that were dropped to make room."""
 
     letters: int = 0
     dropped: int = 0
 
 
 class QuarantineContents(msgspec.Struct, frozen=True):
-    """What is in the quarantine. oldest: when that one was quarantined, in microseconds."""
+    """What is in the quarantine. oldest: when its oldest message was quarantined, in microseconds."""
 
     count: int = 0
     bytes: int = 0
@@ -76,9 +76,9 @@ class QuarantineContents(msgspec.Struct, frozen=True):
 
 
 class QuarantineFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """ids: these messages. Otherwise all of a topic and a partition, whose reason has this text in it.
+    """Selects the messages `ids`; without ids, all of a topic and a partition whose reason contains this text.
 
-    newest: of a drop: the newest one that somebody saw, so that none is meant that came after it.
+    newest: of a drop: the id of the newest message that the caller saw; later ones are not dropped.
     """
 
     ids: tuple[str, ...] = ()
@@ -106,8 +106,8 @@ class QuarantinePage(msgspec.Struct, frozen=True):
 class Replayed(msgspec.Struct, frozen=True):
     """What became of a message.
 
-    outcome: `replayed`; `duplicate`: its event was there already; `refused`: it is no event, or its event is there with
-    other content, and stays; `unknown`.
+    outcome: `replayed`; `duplicate`: the registry had its event already; `refused`: it is not an event, or the registry
+    has its event with other content, so the message stays; `unknown`: the quarantine does not have it.
     event_id, source, sequence: of the event. reason: why it was refused.
     """
 

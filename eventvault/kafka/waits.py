@@ -1,8 +1,8 @@
 """Waits for clients of Kafka, by the monotonic clock.
 
-librdkafka waits until an instant of the system clock. If the clock is set back meanwhile, such a wait becomes longer by
-as much. So its calls are made without a wait, again and again; what only brings an answer if it waits has a thread of
-its own; and a client whose own threads may wait like that is replaced.
+librdkafka waits until an instant of the system clock. If the clock is set back meanwhile, the wait becomes longer by as
+much. So its calls are made without a wait, again and again. A call that must wait for its answer gets a thread of its
+own. And a client whose own threads may wait too long is replaced.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from eventvault.clock_guard import read_clocks
 _SHORTEST_NAP_SECONDS = 0.001
 _LONGEST_NAP_SECONDS = 0.02
 _STEP_MICROSECONDS = 1_000_000
-"""A clock that is set back by less makes no wait long."""
+"""If the clock is set back by less, no wait becomes too long."""
 _T = TypeVar("_T")
 
 
 class Repeated:
-    """Makes a call again until it brings enough. While nothing comes it is made less often, over several waits too."""
+    """Repeats a call until its result is enough. The pauses grow until then, also from one wait to the next."""
 
     def __init__(self) -> None:
         self._nap = _SHORTEST_NAP_SECONDS
 
     def wait(self, call: Callable[[], _T], is_enough: Callable[[_T], bool], seconds: float) -> _T:
-        """Return what the last call returned: `is_enough`, or so many seconds have passed."""
+        """Return the result of the last call: the first one that `is_enough`, or that after so many seconds."""
         deadline = time.monotonic() + seconds
         while True:
             result = call()
@@ -43,17 +43,17 @@ class Repeated:
             self._nap = min(2 * self._nap, _LONGEST_NAP_SECONDS)
 
 
-def begun(call: Callable[[], _T]) -> Future[_T]:
-    """Make a call in a thread of its own; whoever waits for its result has a deadline of his own.
+def call_in_thread(call: Callable[[], _T]) -> Future[_T]:
+    """Make a call in a thread of its own. Whoever waits for its result needs a deadline.
 
-    The thread ends with the call, maybe much later, so only the call may use and close what it needs.
+    The thread ends with the call, maybe much later. So nothing else may use or close what the call uses.
     """
     answer: Future[_T] = Future()
 
     def run() -> None:
         try:
             answer.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
             answer.set_exception(error)
 
     threading.Thread(target=run, name="question to Kafka", daemon=True).start()

@@ -236,7 +236,7 @@ class Builder:
         """Return the offsets of the database that is replaced; None without one, or if they cannot be read."""
         if head is None:
             return None
-        return offsets.readable(head.kafka) if self._bus.registry is None else live_offsets(self._bus)
+        return offsets.read_or_empty(head.kafka) if self._bus.registry is None else live_offsets(self._bus)
 
     def _from_moment(self, planned: PlannedMoment, staging: Path, head: ReplacedHead | None, *, replay: bool) -> Built:
         live = self._live_offsets(head)  # before the build: the quarantine may only grow meanwhile

@@ -143,7 +143,7 @@ class UnprovenDatabase:
         rows = source.rows(start=keys.KAFKA, stop=_after(keys.KAFKA))
         metadata = dict(islice(rows, _MAX_OFFSETS))
         try:
-            kafka = offsets.checked(metadata)
+            kafka = offsets.read_checked(metadata)
         except (ValueError, msgspec.MsgspecError) as error:
             raise damaged(self._name, f"its Kafka offsets are not as EventVault writes them: {error}") from error
         if self._about is not None and self._about.kafka != offsets.describe(metadata):
@@ -155,7 +155,7 @@ class UnprovenDatabase:
         listed = source.rows(start=keys.QUARANTINE_LIST, stop=_after(keys.QUARANTINE_LIST))
         contents = source.rows(start=keys.QUARANTINED, stop=_after(keys.QUARANTINED))
         try:
-            for _, both in quarantine_format.checked(listed, contents):
+            for _, both in quarantine_format.read_checked(listed, contents):
                 yield both
         except (ValueError, msgspec.MsgspecError) as error:
             raise damaged(self._name, f"its quarantine is not as EventVault writes it: {error}") from error

@@ -1,7 +1,7 @@
 """The dispatcher's end of the transport over Kafka.
 
-Reports and jobs are read by two threads. Work goes to the partition of `jobs.work` that its session named in its hello.
-Nothing is sent and no job comes before all reports that were there at the start are read: they tell whether the
+Two threads read reports and jobs. Work goes to the partition of `jobs.work` that its session named in its hello. Before
+all reports that were there at the start are read, nothing is sent and no job is read: the reports tell whether the
 database is an old copy, and whether another dispatcher acts.
 """
 
@@ -37,22 +37,22 @@ from eventvault.settings import Settings
 log = logging.getLogger("jobs")
 
 MOST_UNSENT = 10_000
-"""Messages that wait until it is known whether they may be sent. Any may be lost; they are sent again."""
+"""Most messages that wait until it is known whether they may be sent. Others are dropped, and sent again later."""
 MOST_SESSIONS = 10_000
-"""Of so many sessions the partition is known: of those that were heard last."""
+"""Most sessions whose partition is remembered: those that reported last."""
 _POLL_SECONDS = 0.02
-"""How often the brokers' answers are looked at while messages are in flight."""
+"""Seconds between two polls for the brokers' answers while messages are in flight."""
 _REPORTS, _JOBS = 0, 1
 
 _TWO_DISPATCHERS = "two_dispatchers"
 _REWOUND = "jobs_rewound"
-_RESUME = "look at what ran meanwhile, cancel what must not run again, and resume with POST /api/jobs/resume"
+_RESUME = "check which jobs ran meanwhile, cancel those that must not run again, and resume with POST /api/jobs/resume"
 
 
 class KafkaTransport:
-    """dispatcher: returns its id, once the database is open. on_arrival: called by the reading threads when something
+    """dispatcher: returns the dispatcher's id, once the database is open.
 
-    came, for an owner that waits for more than this.
+    on_arrival: called by the reading threads when something has come, for an owner that also waits for other things.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class KafkaTransport:
         self._partitions: Recent[str, int] = Recent(MOST_SESSIONS)
         self._unsent: deque[Work] = deque(maxlen=MOST_UNSENT)
         self._read_offsets: dict[int, int] = {}
-        """Partition of `jobs` → behind the message that was returned last."""
+        """Partition of `jobs` → the offset after the last message that `receive` returned."""
 
     def open(self, positions: Sequence[Position], sessions: Mapping[str, int]) -> None:
         self.close()
-        reports = [each for each in positions if each.topic == self._names.reports and each.partition == 0]
-        jobs = {each.partition: stored_offset(each) for each in positions if each.topic == self._names.jobs}
+        reports = [at for at in positions if at.topic == self._names.reports and at.partition == 0]
+        jobs = {at.partition: stored_offset(at) for at in positions if at.topic == self._names.jobs}
         state = self._state = ReaderState(reports[0] if reports else None, jobs)
         self._read_offsets = {partition: stored.next for partition, stored in jobs.items()}
         self._ticks = Ticks(self._dispatcher(), reports[0].tick if reports else 0, self.tick_seconds)
@@ -148,23 +148,21 @@ class KafkaTransport:
             self._inbox.wake()
 
     def problems(self) -> list[Problem]:
-        found = [*self._state.troubles.values(), *self._state.stopped.values()]
-        found += [Problem(loss.code, loss.message, loss.hint) for loss in self.losses()]
+        problems = [*self._state.problems.values(), *self._state.stopped.values()]
+        problems += [Problem(loss.code, loss.message, loss.hint) for loss in self.losses()]
         if self._ticks.is_rewound:
-            found.append(
-                Problem(_REWOUND, "the database of jobs is an old copy: what was written since is missing", _RESUME)
-            )
+            message = "the database of jobs is an old copy: what was written since is missing"
+            problems.append(Problem(_REWOUND, message, _RESUME))
         others = self._ticks.others_that_act()
         if others:
             message = f"another dispatcher takes jobs from {self._names.jobs} too: {', '.join(others)}"
-            found.append(
-                Problem(_TWO_DISPATCHERS, message, "stop one of the services, or give it a KAFKA_JOBS_TOPIC of its own")
-            )
-        return found
+            hint = "stop one of the services, or give it a KAFKA_JOBS_TOPIC of its own"
+            problems.append(Problem(_TWO_DISPATCHERS, message, hint))
+        return problems
 
     @property
     def invalid(self) -> int:
-        """How many messages of `jobs.reports` were no reports."""
+        """How many messages of `jobs.reports` were not reports."""
         return self._state.invalid
 
     def close(self) -> None:
@@ -182,12 +180,12 @@ class KafkaTransport:
         self._unsent.clear()
 
     def seconds_until_due(self) -> float:
-        """Return after how many seconds `receive` has something to do, whether or not something comes."""
+        """Return after how many seconds `receive` has something to do, even if nothing comes."""
         longest = _POLL_SECONDS if self._outbox_writer.poll() else float("inf")
         return min(self._ticks.due_in() + 0.001, longest)
 
     def _make_producer(self) -> None:
-        """Make a producer; a later tick tries again. What is not delivered within a lease is sent again."""
+        """Make a producer; if that fails, a later tick retries it. What it cannot deliver in a lease is sent again."""
         milliseconds = round(max(LEASE_SECONDS, self.tick_seconds * LEASE_TICKS) * 1000)
         try:
             self._producer = clients.producer(self._settings, milliseconds, linger_ms=1)
@@ -195,7 +193,7 @@ class KafkaTransport:
             log.debug("nothing is sent to the workers: %s", error)
 
     def _step(self) -> None:
-        """Write what is due, and take in what the brokers answered."""
+        """Write what is due, and process the brokers' answers."""
         self._state.may_take = self._ticks.acts
         self._send_waiting()
         if self._ticks.due_in() <= 0:
@@ -212,7 +210,7 @@ class KafkaTransport:
         for item in items:
             if isinstance(item, CaughtUp):
                 self._ticks.caught_up(is_late=item.is_late)
-            elif self._counts(item.report):
+            elif self._note_report(item.report):
                 received.append(Received(item.report, self._with_tick(item.position)))
         return received
 
@@ -222,10 +220,10 @@ class KafkaTransport:
             topic_id=position.topic_id, cluster_id=position.cluster_id, tick=self._ticks.number,
         )  # fmt: skip
 
-    def _counts(self, report: Report) -> bool:
-        """Take in what concerns the transport. Returns whether the report is for the dispatcher.
+    def _note_report(self, report: Report) -> bool:
+        """Note what a report tells the transport. Returns whether it is for the dispatcher, too.
 
-        One that stands by gets no sessions, so that it sends nothing; what it has sent before still ends.
+        A dispatcher that stands by gets no sessions, so it sends nothing. Reports about its earlier work still come.
         """
         if isinstance(report, Tick):
             return self._ticks.read(report)
@@ -244,13 +242,14 @@ class KafkaTransport:
             self._produce(self._unsent.popleft())
 
     def _produce(self, message: Work) -> None:
-        """Write one message. It is dropped if that fails: what has no effect is sent again.
+        """Write one message. If that fails, the message is dropped, and sent again later.
 
-        That it is over a session must hear also from a dispatcher that never read its hello: so each partition has it.
+        A session must learn that it is fenced even from a dispatcher that never read its hello. So a Fenced message to
+        a session with an unknown partition is written to all partitions.
         """
-        known = self._partitions.get(message.to)
-        if known is not None:
-            self._produce_to(known, message)
+        partition = self._partitions.get(message.to)
+        if partition is not None:
+            self._produce_to(partition, message)
         elif isinstance(message, Fenced):
             for partition in range(self._state.work_partitions):
                 self._produce_to(partition, message)

@@ -1,4 +1,4 @@
-"""What reading threads hand to the thread that owns a transport: bounded lanes, and a descriptor for a selector."""
+"""Passes items from reading threads to the thread that owns a transport: bounded lanes, a descriptor for a selector."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Inbox:
         return self._descriptor
 
     def put(self, number: int, items: Sequence[Any], sizes: Sequence[int]) -> None:
-        """Add the items to a lane once it has room. sizes: of each in bytes. Drops them if the inbox is closed."""
+        """Add items to a lane once it has room. sizes: theirs, in bytes. Drops them if the inbox is closed."""
         if not items:
             return
         lane = self._lanes[number]
@@ -68,7 +68,7 @@ class Inbox:
             self._on_arrival()
 
     def take(self, seconds: float, most: Sequence[int]) -> list[list[Any]]:
-        """Return at most so many items of each lane; wait for the first, until `wake`, or so long."""
+        """Return items of each lane, at most `most` of it. Waits for the first item, for `wake`, or so many seconds."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while not self._has_any(most) and not self._is_woken and (rest := deadline - time.monotonic()) > 0:

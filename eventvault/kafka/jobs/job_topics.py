@@ -1,4 +1,4 @@
-"""The topics of jobs: their names, and a look at the brokers that makes the missing ones."""
+"""The topics of jobs: their names, and a check that creates the missing ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REPORTS = {"retention.ms": str(7 * _DAY_MILLISECONDS)}
 
 
 class JobTopics(NamedTuple):
-    """jobs: what anybody submits. work: what sessions run. reports: what they say. results, dead: for anybody."""
+    """jobs: submitted by anybody. work: sent to sessions. reports: sent by sessions. results, dead: for anybody."""
 
     jobs: str
     work: str
@@ -42,9 +42,9 @@ def job_topics(settings: Settings) -> JobTopics:
 
 
 class TopicWatch:
-    """Looks at the topics of jobs, and makes those that are missing with KAFKA_CREATE_TOPICS; for one thread.
+    """Checks the topics of jobs, and creates the missing ones with KAFKA_CREATE_TOPICS; for one thread.
 
-    missing: topic → why it is not there, as of the last look.
+    missing: topic → why it did not exist at the last check.
     """
 
     def __init__(self, names: JobTopics, admin: Admin, *, may_create: bool) -> None:
@@ -53,19 +53,19 @@ class TopicWatch:
         self._may_create = may_create
         self._admin = admin
 
-    def look(self, cluster_id: str | None) -> dict[str, TopicInfo]:
-        """Return the topics that exist, by name. Raises KafkaUnreachable."""
+    def check(self, cluster_id: str | None) -> dict[str, TopicInfo]:
+        """Return the topics that exist, by name, and create the others. Raises KafkaUnreachable."""
         requests = topics.ask_topics(self._admin, self._names)
-        found = {name: topics.topic_of(request, cluster_id) for name, request in requests.items()}
-        reasons = {name: self._make(name) for name, info in found.items() if info is None}
+        infos = {name: topics.topic_of(request, cluster_id) for name, request in requests.items()}
+        reasons = {name: self._create(name) for name, info in infos.items() if info is None}
         for name in reasons.keys() - self.missing.keys():
             if reasons[name]:
                 log.warning("the topic %s is missing: %s", name, reasons[name])
         self.missing = {name: reason for name, reason in reasons.items() if reason}
-        return {name: info for name, info in found.items() if info is not None}
+        return {name: info for name, info in infos.items() if info is not None}
 
-    def _make(self, name: str) -> str | None:
-        """Create a topic; the next look finds it. Returns why it is not created. Raises KafkaUnreachable."""
+    def _create(self, name: str) -> str | None:
+        """Create a topic; the next check finds it. Returns None, or why not. Raises KafkaUnreachable."""
         properties, partitions = self._config_of(name)
         reason = topics.create_topic(self._admin, name, properties, partitions, may_create=self._may_create)
         if reason is None:

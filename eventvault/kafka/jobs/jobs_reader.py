@@ -1,4 +1,4 @@
-"""Reads the topic `jobs` with one client: where its partitions begin, what they bring, and what was lost of them."""
+"""Reads the topic `jobs` with one client: where each partition begins, its new messages, and what was lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eventvault.jobs.transport import Loss, Position, Submitted
 from eventvault.kafka import config, offsets, topics
 from eventvault.kafka.clients import Admin, MonotonicConsumer
 from eventvault.kafka.jobs.client_watch import ClientWatch
-from eventvault.kafka.jobs.old_workers import OldWorkers, later_of
+from eventvault.kafka.jobs.old_workers import OldWorkers, later_offsets
 from eventvault.kafka.jobs.reader_state import ReaderState
 from eventvault.kafka.jobs.reader_thread import CHECK_SECONDS, RestartReader, is_end, poll
 from eventvault.kafka.offsets import StoredOffset
@@ -32,9 +32,9 @@ _OLD_WORKERS = "old_workers"
 class JobsReader:
     """Reads the messages of `jobs`.
 
-    A job that is read twice is a duplicate by its id. So after a loss a partition goes on by itself, where its messages
-    begin now; health names jobs that nobody took. Only where other messages stand at offsets that were read, it stays
-    stopped until somebody accepts it: the jobs before may have run too long ago for their ids to be there.
+    A job that is read twice is recognised by its id. So after a loss a partition goes on automatically, at its present
+    first message; health names the loss. Only if other messages are at offsets that were read, the partition stays
+    stopped until somebody accepts that: the queue may no longer have the ids of the jobs that ran before.
     """
 
     def __init__(self, settings: Settings, state: ReaderState) -> None:
@@ -47,13 +47,13 @@ class JobsReader:
         self._positions: Positions | None = None
         self._committed: dict[int, int] = {}
         self._cluster_id: str | None = None
-        self._took = False
+        self._could_take = False
 
     def close(self) -> None:
         self._consumer.close()
 
     def read(self) -> tuple[list[Submitted], list[int]]:
-        if self._client.is_due() or self._state.may_take != self._took:
+        if self._client.is_due() or self._state.may_take != self._could_take:
             self._check()
         by_partition: dict[int, list[Message]] = defaultdict(list)
         for message in poll(self._consumer):
@@ -61,13 +61,13 @@ class JobsReader:
             if error is None:
                 by_partition[message.partition() or 0].append(message)
             elif not is_end(error):
-                self._client.look_soon()
-        submitted = [each for partition, found in by_partition.items() for each in self._new(partition, found)]
-        return submitted, [len(each.value or b"") for each in submitted]
+                self._client.check_soon()
+        submitted = [job for partition, group in by_partition.items() for job in self._new(partition, group)]
+        return submitted, [len(job.value or b"") for job in submitted]
 
     def _check(self) -> None:
-        """Begin, go on, or release what was assigned. Raises KafkaUnreachable, or RestartReader for another topic."""
-        self._took = self._state.may_take
+        """Follow the topic, or release its partitions. Raises KafkaUnreachable, or RestartReader for another topic."""
+        self._could_take = self._state.may_take
         if self._cluster_id is None:
             cluster = topics.cluster_once_logged_in(self._admin)
             if cluster is None:
@@ -81,12 +81,12 @@ class JobsReader:
             self._release()
         else:
             self._follow(topic_info)
-        self._client.look_in(CHECK_SECONDS)
+        self._client.check_in(CHECK_SECONDS)
 
     def _follow(self, topic_info: TopicInfo) -> None:
         if self._positions is None:
             self._committed = self._old_workers.committed(topic_info.partitions)
-            begin = later_of(self._state.jobs, self._committed, topic_info)
+            begin = later_offsets(self._state.jobs, self._committed, topic_info)
             self._positions = Positions(self._admin, self._consumer, self._topic, topic_info, begin)
         self._positions.add_partitions(topic_info)
         self._resume_stopped(self._positions)
@@ -99,7 +99,7 @@ class JobsReader:
             return []
         info = positions.topic_info
         records = list(positions.new_messages(partition, messages))
-        ends = [offsets.behind(each.offset, each.value, each.leader_epoch, info) for each in records]
+        ends = [offsets.after(record.offset, record.value, record.leader_epoch, info) for record in records]
         if ends:
             self._state.jobs[partition] = ends[-1]
             positions.by_partition[partition].next = ends[-1].next
@@ -111,23 +111,23 @@ class JobsReader:
     def _have_old_workers(self) -> bool:
         members = self._old_workers.members()
         if members:
-            if _OLD_WORKERS not in self._state.troubles:
-                log.warning("no jobs are read from %s: %d workers of an earlier release do that", self._topic, members)
+            if _OLD_WORKERS not in self._state.problems:
+                log.warning("no jobs are read from %s: %d workers of an earlier release read it", self._topic, members)
             message = f"{members} workers of an earlier release take the jobs of the topic {self._topic}"
             hint = "stop them, or start them from this release; until then the dispatcher takes no job from the topic"
-            self._state.troubles[_OLD_WORKERS] = Problem(_OLD_WORKERS, message, hint)
+            self._state.problems[_OLD_WORKERS] = Problem(_OLD_WORKERS, message, hint)
         else:
-            self._state.troubles.pop(_OLD_WORKERS, None)
+            self._state.problems.pop(_OLD_WORKERS, None)
         return members > 0
 
     def _release(self) -> None:
         if self._positions is not None:
-            consuming = [n for n, position in self._positions.by_partition.items() if position.consuming]
+            consuming = [n for n, position in self._positions.by_partition.items() if position.is_consuming]
             self._consumer.incremental_unassign([TopicPartition(self._topic, number) for number in consuming])
             self._positions = None
 
     def _resume_stopped(self, positions: Positions) -> None:
-        """Let stopped partitions go on where that loses nothing more."""
+        """Let stopped partitions go on, except where an operator must accept it first."""
         stopped: dict[str, Problem] = {}
         for partition, problem in positions.stopped().items():
             about = f"{self._topic}/{partition}"
@@ -146,7 +146,7 @@ class JobsReader:
             self._state.accepted.pop(about, None)
 
     def _is_accepted(self, about: str, problem: Problem) -> bool:
-        """Return whether somebody accepted this loss. That counts once: a later one is to be accepted too."""
+        """Return whether somebody accepted this loss. The acceptance is used once: a later loss needs its own."""
         accepted = self._state.accepted.pop(about, None)
         return accepted is not None and accepted.message == problem.message
 
@@ -156,7 +156,7 @@ class JobsReader:
             self._state.note_loss(Loss(f"{about}/{offset}", problem.code, problem.message, _SEND_AGAIN))
 
     def _commit(self) -> None:
-        """Commit to the group of the old workers how far all is written; never less than they did."""
+        """Commit to the old workers' group how far all jobs are on disk; never less than they committed."""
         later = {
             partition: offset
             for partition, offset in dict(self._state.written).items()
@@ -165,9 +165,9 @@ class JobsReader:
         }
         if not later:
             return
-        behind = [TopicPartition(self._topic, partition, offset) for partition, offset in later.items()]
+        committed = [TopicPartition(self._topic, partition, offset) for partition, offset in later.items()]
         try:
-            self._consumer.commit(offsets=behind, asynchronous=True)
+            self._consumer.commit(offsets=committed, asynchronous=True)
         except KafkaException as error:
             log.debug("the offsets of %s are not committed: %s", self._topic, error)
         self._committed.update(later)

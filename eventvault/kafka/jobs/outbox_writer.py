@@ -1,4 +1,4 @@
-"""Writes outcomes and dead letters without waiting for the brokers; the outbox in `jobs_db` has them until then."""
+"""Writes outcomes and dead letters to Kafka without waiting; the outbox in `jobs_db` has them until the brokers do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_IN_FLIGHT = 10_000
 
 
 class OutboxWriter:
-    """Belongs to one thread. has_news: messages came to the brokers since the last `publish`."""
+    """Belongs to one thread. has_news: more messages are on the brokers since the last `publish`."""
 
     def __init__(self, settings: Settings) -> None:
         names = job_topics(settings)
@@ -37,24 +37,24 @@ class OutboxWriter:
         self.has_news = False
 
     def publish(self, messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
-        """Return those that are on the brokers, and begin to write the others."""
+        """Return the messages that are on the brokers, and begin to write the others."""
         self.poll()
         self.has_news = False
-        there, others = [], []
+        delivered, unsent = [], []
         for message in messages:
             if self._on_brokers.get(message):
-                there.append(message)
+                delivered.append(message)
             elif message not in self._on_brokers:
-                others.append(message)
-        for message in there:
+                unsent.append(message)
+        for message in delivered:
             self._on_brokers.pop(message, None)
         if time.monotonic() >= self._retry_at:
-            for message in others[: MOST_IN_FLIGHT - len(self._on_brokers)]:
+            for message in unsent[: MOST_IN_FLIGHT - len(self._on_brokers)]:
                 self._write(message, message)
-        return there
+        return delivered
 
     def poll(self) -> bool:
-        """Take in what the brokers answered. Returns whether messages are in flight."""
+        """Process the brokers' answers. Returns whether messages are in flight."""
         if self._producer is None:
             return False
         self._producer.poll()
@@ -63,7 +63,7 @@ class OutboxWriter:
         return not all(self._on_brokers.values())
 
     def close(self) -> None:
-        """Drop what the brokers do not have; the outbox has it."""
+        """Drop the messages that the brokers do not have; the outbox has them."""
         self._drop()
         self._on_brokers.clear()
 
@@ -73,7 +73,7 @@ class OutboxWriter:
             self._producer = None
 
     def _write(self, message: OutboxMessage, form: OutboxMessage) -> None:
-        """form: what is written of the message."""
+        """Begin to write a message. form: the message itself, or a shorter form of it."""
         self._on_brokers[message] = False
         try:
             if self._producer is None:
@@ -97,7 +97,7 @@ class OutboxWriter:
     def _fail(
         self, message: OutboxMessage, form: OutboxMessage, error: KafkaError | None, reason: str = "the queue is full"
     ) -> None:
-        """Write a message again later; one that is too large in a shorter form, or not at all."""
+        """Let a message be written again later. If it is too large, write its shorter form, or drop it."""
         if error is not None and error.code() in client_errors.TOO_LARGE:
             if form == message:
                 self._write(message, outcomes.shortened(message))
@@ -109,5 +109,5 @@ class OutboxWriter:
         self._retry_at = time.monotonic() + RETRY_SECONDS
         reason = reason if error is None else topics.reason_of(error)
         if reason != self._reported:
-            log.warning("outcomes of jobs cannot be written to Kafka; they wait, and it is tried again: %s", reason)
+            log.warning("outcomes of jobs cannot be written to Kafka; they wait, and it is retried: %s", reason)
             self._reported = reason

@@ -1,4 +1,4 @@
-"""What the reading threads of the dispatcher's transport and its owner tell each other, and what they hand over."""
+"""The state that the reading threads of the dispatcher's transport share with its owner, and the items they pass on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ReadReport(NamedTuple):
 
 
 class CaughtUp(NamedTuple):
-    """The end of the reports was reached for the first time. is_late: there were more before that were not read."""
+    """The end of the reports was reached for the first time. is_late: earlier reports exist that were not read."""
 
     is_late: bool
 
@@ -30,14 +30,21 @@ class CaughtUp(NamedTuple):
 class ReaderState:
     """Each member is set by one thread and read by others.
 
-    By the owner: may_take, whether messages of `jobs` may be read; written, the offset of each partition of `jobs`
-    before which all is written; accepted, of which stopped partitions the loss is accepted, which the reader takes out.
-    By a reading thread:
-    reports, behind the report that was read last; is_late, as in CaughtUp; has_caught_up, whether that was handed over;
-    jobs, where the next message of each partition is; is_connected, whether brokers answered to the newest request;
-    work_partitions, how many `jobs.work` has, as far as is known;
-    invalid, how many reports were none; troubles, by what they are about; stopped, the partitions of `jobs` that wait
-    until somebody accepts what they lost; losses, by their places, of partitions that go on: they stay until then too.
+    Set by the owner:
+    may_take: whether messages of `jobs` may be read.
+    written: partition of `jobs` → the offset before which everything is on disk.
+    accepted: stopped partitions whose loss was accepted. The reader removes an entry once it has taken effect.
+
+    Set by a reading thread:
+    reports: the position after the last report that was read.
+    is_late: as in CaughtUp. has_caught_up: whether a CaughtUp was passed on.
+    jobs: partition of `jobs` → its next message.
+    is_connected: whether brokers answered the newest request.
+    work_partitions: how many partitions `jobs.work` has, as far as is known.
+    invalid: how many messages of `jobs.reports` were not reports.
+    problems: by their subject.
+    stopped: the problems of partitions of `jobs` that wait until somebody accepts their loss.
+    losses: by place, of partitions that go on. A loss stays here until somebody accepts it.
     """
 
     reports: Position | None
@@ -50,21 +57,21 @@ class ReaderState:
     is_connected: bool = False
     work_partitions: int = 0
     invalid: int = 0
-    troubles: dict[str, Problem] = field(default_factory=dict)
+    problems: dict[str, Problem] = field(default_factory=dict)
     stopped: dict[str, Problem] = field(default_factory=dict)
     losses: dict[str, Loss] = field(default_factory=dict)
 
     def accept(self) -> None:
-        """Accept the losses that are known now. For the owner."""
+        """Accept all present losses. Called by the owner."""
         self.accepted |= self.stopped
         for place in list(self.losses):
             self.losses.pop(place, None)
 
-    def disconnected(self) -> None:
+    def note_disconnect(self) -> None:
         self.is_connected = False
 
     def note_loss(self, loss: Loss) -> None:
-        """For the owner and the thread that reads `jobs`. Of many losses the newest are named."""
+        """Add a loss; beyond MOST_LOSSES, forget the oldest. Called by the owner and the thread that reads `jobs`."""
         self.losses[loss.place] = loss
         for place in list(self.losses)[:-MOST_LOSSES]:
             self.losses.pop(place, None)

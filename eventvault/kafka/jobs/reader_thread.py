@@ -1,6 +1,6 @@
-"""A thread that reads topics with one client after another: it waits for brokers in place of others.
+"""A thread that reads topics, so that no other thread waits for brokers.
 
-After any error it starts again with a new client behind what was read, so that there is one recovery path.
+After any error it starts again with a new client, after the last message that was read. So there is one recovery path.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ Put = Callable[[Sequence[Any], Sequence[int]], None]
 
 
 class RestartReader(Exception):
-    """Start a new client behind what was read, because the old one knows a topic that was deleted."""
+    """Start a new client after the last message that was read, because the old one still knows a deleted topic."""
 
 
 class Reader(Protocol):
     def read(self) -> tuple[list[Any], list[int]]:
-        """Return what comes next, and the size of each in bytes; waits for a moment.
+        """Return the next items, and the size of each in bytes. Waits for a moment.
 
-        Raises RestartReader, KafkaUnreachable, or KafkaException; then the client is closed, and a new one made.
+        Raises RestartReader, KafkaUnreachable or KafkaException; the caller then closes the client and makes a new one.
         """
 
     def close(self) -> None: ...
 
 
 class ReaderThread:
-    """The thread between `start` and `stop`. put: receives what is read; it may wait."""
+    """A thread that reads between `start` and `stop`. put: receives the items and their sizes; it may wait."""
 
     def __init__(self, name: str, make_reader: Callable[[], Reader], put: Put) -> None:
         self._name = name
@@ -67,19 +67,19 @@ class ReaderThread:
             wait_for_thread(self._thread, self._name, lambda: self._activity, STOP_SECONDS)
 
     def _run(self) -> None:
-        """Read until `stop`. No error may end the thread, because nothing would be read any more without a word."""
+        """Read until `stop`. No error may end the thread: then nothing would be read, and nobody would notice."""
         reported: str | None = None
         with running(self._name, "reads from Kafka") as self._activity:
             while not self._stopping.is_set():
                 reason = self._read()
                 if reason is not None and reason != reported:
-                    log.warning("reading from Kafka (%s) fails, and is tried again: %s", self._name, reason)
+                    log.warning("reading from Kafka (%s) fails, and is retried: %s", self._name, reason)
                 reported = reason or reported
                 self._stopping.wait(RETRY_SECONDS)
                 progress.step()
 
     def _read(self) -> str | None:
-        """Read until the first error. Returns why; None if beginning again mends it."""
+        """Read until the first error. Returns the reason; None if a new client is all that is needed."""
         reader: Reader | None = None
         try:
             reader = self._make_reader()
@@ -102,7 +102,7 @@ class ReaderThread:
 
 
 def poll(consumer: MonotonicConsumer) -> list[Message]:
-    """Return what comes within POLL_SECONDS, and what was fetched with it."""
+    """Return the messages that come within POLL_SECONDS, at most BATCH_MESSAGES."""
     first = consumer.poll(POLL_SECONDS)
     return [] if first is None else [first, *consumer.consume(BATCH_MESSAGES - 1, 0)]
 

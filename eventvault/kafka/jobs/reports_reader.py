@@ -24,7 +24,7 @@ log = logging.getLogger("jobs")
 RECENT = 1_000
 """Newest reports that a dispatcher reads at its first start: an earlier worker's hello may be among them."""
 _CREATED_SECONDS = 0.2
-"""Seconds until a missing topic is looked for again, as it was just created."""
+"""Seconds until a missing topic is checked again, because it was just created."""
 _TOPIC_MISSING = "jobs_topic_missing"
 
 
@@ -41,7 +41,7 @@ class ReportsReader:
         self._state = state
         self._admin = Admin(settings)
         self._watch = TopicWatch(self._names, self._admin, may_create=settings.kafka_create_topics)
-        self._client = ClientWatch(state.disconnected)
+        self._client = ClientWatch(state.note_disconnect)
         self._consumer = MonotonicConsumer(config.events_consumer(settings), self._client.note)
         self._cluster_id: str | None = None
         self._topic_info: TopicInfo | None = None
@@ -57,27 +57,27 @@ class ReportsReader:
         sizes: list[int] = []
         for message in poll(self._consumer):
             error = message.error()
-            item = self._report(message) if error is None else self._of_error(error)
+            item = self._report(message) if error is None else self._end_of(error)
             if item is not None:
                 items.append(item)
                 sizes.append(len(message))
         return items, sizes
 
     def _check(self) -> None:
-        """Check the topics, and begin to read. Raises KafkaUnreachable, or RestartReader if it is another topic."""
+        """Check the topics, and begin to read. Raises KafkaUnreachable, or RestartReader for another topic."""
         if self._cluster_id is None:
             cluster = topics.cluster_once_logged_in(self._admin)
             if cluster is None:
                 return
             self._cluster_id = cluster.cluster_id
-        found = self._watch.look(self._cluster_id)
+        existing = self._watch.check(self._cluster_id)
         self._state.is_connected = True
         self._name_missing()
-        if self._names.work in found:
-            self._state.work_partitions = found[self._names.work].partitions
-        self._follow(found.get(self._topic))
-        all_there = found.keys() | self._watch.missing.keys() >= set(self._names)
-        self._client.look_in(CHECK_SECONDS if all_there else _CREATED_SECONDS)
+        if self._names.work in existing:
+            self._state.work_partitions = existing[self._names.work].partitions
+        self._follow(existing.get(self._topic))
+        is_complete = existing.keys() | self._watch.missing.keys() >= set(self._names)
+        self._client.check_in(CHECK_SECONDS if is_complete else _CREATED_SECONDS)
 
     def _follow(self, topic_info: TopicInfo | None) -> None:
         before = self._topic_info
@@ -96,8 +96,8 @@ class ReportsReader:
             self._state.is_late = begin > low
             self._state.reports = self._position(begin, topic_info)
             return begin
-        other = position.topic_id and topic_info.topic_id and position.topic_id != topic_info.topic_id
-        if other or not low <= position.offset <= high:
+        is_recreated = position.topic_id and topic_info.topic_id and position.topic_id != topic_info.topic_id
+        if is_recreated or not low <= position.offset <= high:
             log.warning("the topic %s was created again or lost messages; it is read from its beginning", self._topic)
             return OFFSET_BEGINNING
         return position.offset
@@ -108,7 +108,7 @@ class ReportsReader:
         position = self._state.reports = self._position(offset + 1, self._topic_info)
         try:
             return ReadReport(messages.decode_report(message.value() or b""), position)
-        except messages.NONE_OF_OURS as error:
+        except messages.DECODE_ERRORS as error:
             if not self._state.invalid:
                 log.warning(
                     "offset %d of %s is not a report; later ones are only counted: %s", offset, self._topic, error
@@ -116,9 +116,10 @@ class ReportsReader:
             self._state.invalid += 1
             return None
 
-    def _of_error(self, error: KafkaError) -> CaughtUp | None:
+    def _end_of(self, error: KafkaError) -> CaughtUp | None:
+        """Return a CaughtUp if the error says, for the first time, that all reports were read."""
         if not is_end(error):
-            self._client.look_soon()
+            self._client.check_soon()
         elif not self._state.has_caught_up:
             self._state.has_caught_up = True
             return CaughtUp(self._state.is_late)
@@ -133,8 +134,8 @@ class ReportsReader:
         for name in self._names:
             reason = self._watch.missing.get(name)
             if reason is None:
-                self._state.troubles.pop(name, None)
+                self._state.problems.pop(name, None)
             else:
                 message = f"the topic {name}, which jobs need, does not exist: {reason}"
                 hint = "create it, or set KAFKA_CREATE_TOPICS=true; nothing is lost meanwhile"
-                self._state.troubles[name] = Problem(_TOPIC_MISSING, message, hint)
+                self._state.problems[name] = Problem(_TOPIC_MISSING, message, hint)

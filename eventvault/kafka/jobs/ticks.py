@@ -1,8 +1,8 @@
-"""The dispatcher's ticks over Kafka: the clock of leases, and how two dispatchers of one topic see each other.
+"""The dispatcher's ticks over Kafka: the clock of leases, and how two dispatchers of one topic notice each other.
 
-A tick is written only when the one before was read back and what it decided is on disk. So there is no tick while no
-broker answers or no dispatcher runs, and at most one is in flight: a tick beyond that was written by a later state of
-the same `jobs_db`.
+A tick is written only after the one before was read back and its decisions are on disk. So no tick is written while no
+broker answers or no dispatcher runs, and at most one is in flight. A tick with a higher number was written by a later
+state of the same `jobs_db`, so the present one is an old copy.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from eventvault.jobs.messages import Tick
 from eventvault.recent import Recent
 
 LISTEN_TICKS = 3
-"""How many of its own ticks a dispatcher waits for those of another one, where there may be one."""
+"""For so many of its own ticks a dispatcher listens for another one, if there may be one."""
 MOST_OTHERS = 100
-"""Of so many other dispatchers is known whether they live: of those that were heard last."""
+"""Most other dispatchers that are remembered: those whose ticks were read last."""
 LOST_SECONDS = 10.0
-"""A tick that was written and is not read back for so long was lost with its topic."""
+"""If a written tick is not read back for this long, it was lost with its topic."""
 ACTS_AFTER = 3
-"""So many ticks of another dispatcher that acts, while this one does too, are a problem."""
+"""If another dispatcher acts for so many ticks while this one acts, too, that is a problem."""
 
 
 @dataclass
 class _Other:
-    """Another dispatcher. heard: this one's tick when its newest was read. together: ticks read while both acted."""
+    """Another dispatcher. heard: this dispatcher's tick when the other's newest tick was read.
+
+    together: how many of its ticks were read while both acted.
+    """
 
     heard: int = 0
     stands_by: bool = False
@@ -36,7 +39,7 @@ class _Other:
 
 
 class Ticks:
-    """Belongs to one thread. number: of the newest tick that was read back. dispatcher: the id of this one."""
+    """Belongs to one thread. number: that of the newest tick that was read back. dispatcher: this dispatcher's id."""
 
     def __init__(
         self, dispatcher: str, number: int, seconds: float, monotonic: Callable[[], float] = time.monotonic
@@ -46,7 +49,7 @@ class Ticks:
         self.has_caught_up = False
         self.is_rewound = False
         self._limit: float = number + 1
-        """No greater one can be there before this one writes any, unless the database is an old copy."""
+        """Before this dispatcher writes a tick, a greater number can only be there if the database is an old copy."""
         self._seconds = seconds
         self._monotonic = monotonic
         self._asked = 0
@@ -56,7 +59,7 @@ class Ticks:
         self._others: Recent[str, _Other] = Recent(MOST_OTHERS)
 
     def read(self, tick: Tick) -> bool:
-        """Take in a tick. Returns whether it is a new one of this dispatcher, which counts."""
+        """Note a tick that was read. Returns whether it is a new tick of this dispatcher, so that time has passed."""
         if tick.dispatcher != self.dispatcher:
             other = self._others.get(tick.dispatcher) or _Other()
             self._others.put(tick.dispatcher, other)
@@ -71,19 +74,19 @@ class Ticks:
         return True
 
     def go_on(self, *, lacks_changes: bool = False) -> None:
-        """Act although the database is an old copy. lacks_changes: also if that shows only later."""
+        """Act although the database is an old copy. lacks_changes: even if that becomes known only later."""
         self.is_rewound = False
         if lacks_changes:
             self._limit = math.inf
 
     def caught_up(self, *, is_late: bool) -> None:
-        """All that was there when this dispatcher began is read. is_late: others wrote before that."""
+        """Note that everything that was there at the start was read. is_late: there are earlier reports, too."""
         self.has_caught_up = True
         if is_late or self._others:
             self._listens_until = self.number + LISTEN_TICKS
 
     def due_in(self) -> float:
-        """Return after how many seconds to write the next tick."""
+        """Return in how many seconds the next tick is due."""
         if not self.has_caught_up:
             return float("inf")
         wait = self._due if self._asked <= self.number else max(self._due, self._lost_at)
@@ -97,27 +100,27 @@ class Ticks:
         return Tick(dispatcher=self.dispatcher, number=self._asked, stands_by=not self.acts)
 
     def failed(self) -> None:
-        """The tick was not written; write it again when the next one is due."""
+        """Note that the tick was not written; it is written again when the next one is due."""
         self._asked = 0
 
     @property
     def stands_by(self) -> bool:
-        """Whether a dispatcher with a lower id lives."""
-        return any(name < self.dispatcher and self._lives(other) for name, other in self._others.items())
+        """Whether a dispatcher with a lower id is alive."""
+        return any(name < self.dispatcher and self._is_alive(other) for name, other in self._others.items())
 
     @property
     def acts(self) -> bool:
         """Whether this dispatcher may take jobs and send work."""
-        listened = self.has_caught_up and self.number >= self._listens_until
-        return listened and not self.is_rewound and not self.stands_by
+        has_listened = self.has_caught_up and self.number >= self._listens_until
+        return has_listened and not self.is_rewound and not self.stands_by
 
     def others_that_act(self) -> list[str]:
-        """Return the ids of dispatchers that act although this one does."""
+        """Return the ids of other dispatchers that act while this one acts."""
         if not self.acts:
             return []
         return sorted(
-            name for name, other in self._others.items() if self._lives(other) and other.together >= ACTS_AFTER
+            name for name, other in self._others.items() if self._is_alive(other) and other.together >= ACTS_AFTER
         )
 
-    def _lives(self, other: _Other) -> bool:
+    def _is_alive(self, other: _Other) -> bool:
         return self.number - other.heard < LEASE_TICKS

@@ -24,9 +24,10 @@ log = logging.getLogger("jobs")
 
 @dataclass
 class WorkState:
-    """What the reading thread and the owner share. partition: where the session listens. connections: how often it
+    """The state that the reading thread and the owner share. partition: the one that the session reads.
 
-    began to; what was sent meanwhile is lost, and sent again after a hello. invalid: how many messages were none.
+    connections: how often it began to read; messages before that are lost, and sent again after a hello.
+    invalid: how many messages could not be decoded.
     """
 
     session: str
@@ -35,27 +36,27 @@ class WorkState:
     is_connected: bool = False
     invalid: int = 0
 
-    def disconnected(self) -> None:
+    def note_disconnect(self) -> None:
         self.is_connected = False
 
 
 class WorkReader:
-    """It begins at the end of the partition: what was sent to this session before is sent again."""
+    """Reads from the end of the partition on: what was sent to this session before is sent again."""
 
     def __init__(self, settings: Settings, state: WorkState) -> None:
-        """Choose a partition and begin. Raises KafkaUnreachable if no broker answers or there is no topic."""
+        """Choose a partition and begin. Raises KafkaUnreachable if no broker answers or the topic does not exist."""
         self._topic = job_topics(settings).work
         self._key = state.session.encode()
         self._state = state
         self._admin = Admin(settings)
-        self._client = ClientWatch(state.disconnected)
+        self._client = ClientWatch(state.note_disconnect)
         self._consumer = MonotonicConsumer(config.session_reader(settings), self._client.note)
         try:
             self._topic_info = self._begin()
         except (KafkaUnreachable, KafkaException):
             self._consumer.close()
             raise
-        self._client.look_in(CHECK_SECONDS)
+        self._client.check_in(CHECK_SECONDS)
 
     def close(self) -> None:
         self._consumer.close()
@@ -66,9 +67,9 @@ class WorkReader:
         work: list[Work] = []
         sizes: list[int] = []
         for message in poll(self._consumer):
-            each = self._work_in(message)
-            if each is not None:
-                work.append(each)
+            decoded = self._decode(message)
+            if decoded is not None:
+                work.append(decoded)
                 sizes.append(len(message))
         return work, sizes
 
@@ -76,11 +77,11 @@ class WorkReader:
         info = self._ask()
         if info is None:
             raise KafkaUnreachable(
-                f"the topic {self._topic} does not exist; the dispatcher of the service makes it",
+                f"the topic {self._topic} does not exist; the dispatcher of the service creates it",
                 hint="start the service, or create the topic",
                 kafka=topics.UNKNOWN[0],
             )
-        partition = random.randrange(info.partitions)  # nosec B311 - sessions spread, nobody is kept out
+        partition = random.randrange(info.partitions)  # nosec B311 - spreads the sessions; no secret
         _, end = topics.bounds(self._admin, self._topic, partition)
         self._consumer.assign([TopicPartition(self._topic, partition, end)])
         self._state.partition = partition
@@ -89,8 +90,8 @@ class WorkReader:
         return info
 
     def _check(self) -> None:
-        """Raise RestartReader if the topic is another one. A broker that is away is waited for by the client itself."""
-        self._client.look_in(CHECK_SECONDS)
+        """Raise RestartReader if the topic was created again. If a broker is away, the client itself waits for it."""
+        self._client.check_in(CHECK_SECONDS)
         try:
             info = self._ask()
         except KafkaRefused:
@@ -107,19 +108,19 @@ class WorkReader:
     def _ask(self) -> TopicInfo | None:
         return topics.topic_of(topics.ask_topic(self._admin, self._topic), None)
 
-    def _work_in(self, message: Message) -> Work | None:
-        """Return what a message asks this session for; None for those of others, and for what is none of ours."""
+    def _decode(self, message: Message) -> Work | None:
+        """Return the work in a message; None if it is for another session, or if it cannot be decoded."""
         error = message.error()
         if error is not None:
             if error.fatal():
                 raise KafkaException(error)
-            self._client.look_soon()
+            self._client.check_soon()
             return None
         if message.key() != self._key:
             return None
         try:
             work = messages.decode_work(message.value() or b"")
-        except messages.NONE_OF_OURS as reason:
+        except messages.DECODE_ERRORS as reason:
             if not self._state.invalid:
                 log.warning("a message of %s is not for workers; later ones are only counted: %s", self._topic, reason)
             self._state.invalid += 1

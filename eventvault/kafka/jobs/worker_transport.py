@@ -1,4 +1,4 @@
-"""The worker's end of the transport over Kafka. It makes no client before `open`, as a worker forks before."""
+"""The worker's end of the transport over Kafka. It makes no client before `open`, because the worker forks earlier."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class KafkaWorkerTransport:
         self._reader: ReaderThread | None = None
         self._producer: WatchedProducer | None = None
         self._waiting: deque[Report] = deque()
-        """Reports that the client does not have, in order."""
+        """Reports that were not handed to the client yet, in order."""
         self._progress: dict[str, Progressed] = {}
-        """Token → the newest progress, which waits for the one before it."""
+        """Token → the newest progress. It waits until the one before it was sent."""
         self._progress_in_flight: set[str] = set()
-        """Tokens of which progress waits or is in flight: while no broker answers, one of each is enough."""
+        """Tokens with a progress that waits or is in flight. While no broker answers, one of each is enough."""
         self._retry_at = 0.0
         self._is_away = False
         self._has_beat = False
-        """A beat waits or is in flight: while no broker answers, one is enough."""
+        """Whether a beat waits or is in flight. While no broker answers, one is enough."""
 
     def connections(self) -> int:
         return self._state.connections
@@ -81,7 +81,7 @@ class KafkaWorkerTransport:
     def receive(self, seconds: float, most: int) -> list[Work]:
         self._produce_waiting()
         (work,) = self._inbox.take(seconds, [most])
-        return [each for each in work if each.to == self._state.session]
+        return [message for message in work if message.to == self._state.session]
 
     def report(self, reports: Sequence[Report]) -> None:
         for report in reports:
@@ -89,7 +89,7 @@ class KafkaWorkerTransport:
         self._produce_waiting()
 
     def _queue(self, report: Report) -> None:
-        """Let a report wait; of what only says how it is now, the newest one."""
+        """Let a report wait. Of progress and beats only the newest one waits."""
         if isinstance(report, Progressed):
             if report.token in self._progress_in_flight:
                 self._progress[report.token] = report
@@ -137,17 +137,17 @@ class KafkaWorkerTransport:
     def _stop_reader(self) -> None:
         if self._reader is not None:
             self._reader.request_stop()
-            self._inbox.clear()  # or the thread might wait for room
+            self._inbox.clear()  # otherwise the thread might wait for room
             self._reader.stop()
             self._reader = None
             self._state.is_connected = False
 
     def _produce_waiting(self) -> None:
-        """Hand what waits to the client, which sends it in order, and again until a broker has it."""
+        """Hand the waiting reports to the client, which sends them in order and retries until a broker has them."""
         if self._producer is not None:
             self._producer.poll()
             if self._producer.is_outdated:
-                self._producer.drop()  # what is not written yet waits again
+                self._producer.drop()  # reports that are not written wait again
                 self._producer = None
         if time.monotonic() < self._retry_at:
             return
@@ -161,7 +161,7 @@ class KafkaWorkerTransport:
                 return
 
     def _put_back(self, report: Report) -> None:
-        """Let a report wait that was not written, unless there is a newer progress."""
+        """Let a report that was not written wait again, unless it is progress and there is newer one."""
         if isinstance(report, Progressed):
             self._progress.setdefault(report.token, report)
         else:
@@ -192,13 +192,13 @@ class KafkaWorkerTransport:
 
     def _note(self, report: Report, error: KafkaError | None, _: Message) -> None:
         if getattr(report, "session", None) != self._state.session:
-            return  # nobody waits for what was said of an earlier session
+            return  # the report is of an earlier session
         self._note_answered(report)
         if error is not None and not self._fail(report, error):
             self._put_back(report)
 
     def _fail(self, report: Report, error: KafkaError) -> bool:
-        """Return whether a report that was not written needs no second try. What is larger than allowed is replaced."""
+        """Return whether a report that was not written needs no retry. A result that is too large becomes a failure."""
         self._note_answered(report)
         if error.code() in client_errors.TOO_LARGE:
             if isinstance(report, Done):

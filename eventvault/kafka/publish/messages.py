@@ -1,4 +1,4 @@
-"""Makes an event a Kafka message, without I/O: CloudEvents' Kafka protocol binding 1.0.2, binary mode (section 3.2)."""
+"""Converts an event to a Kafka message, without I/O: CloudEvents' Kafka protocol binding 1.0.2, binary mode (3.2)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from eventvault.events.event import raw_attributes
 _DATA = frozenset({"data", "data_base64", "datacontenttype"})
 _REQUIRED = ("specversion", "id", "source", "type", "subject", "time")
 _NO_CHARSETS = frozenset({"idna", "punycode"})
-"""Codecs of Python for names of hosts: their time grows with the square of a text, to hours for a megabyte."""
+"""Codecs of Python for host names. Their time grows with the square of the text: hours for a megabyte."""
 _NAMES = {name: f"ce_{name}" for name in (*_REQUIRED, "sequence", "recordedtime")}
 
 
 class _Ordinary(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """The attributes of most events. One that has others, or another content type, is read as texts."""
+    """The attributes of most events. An event with other ones, or with another content type, is read by `of_any`."""
 
     specversion: Literal["1.0"]
     id: str
@@ -40,7 +40,7 @@ _UNSET = msgspec.UNSET
 
 
 class Outgoing(NamedTuple):
-    """A message. key: the subject, or the id of an event without one: Kafka has those of one key in their order."""
+    """A message. key: the event's subject, or its id if it has none. Kafka keeps the order of messages with one key."""
 
     key: bytes
     value: bytes
@@ -48,12 +48,12 @@ class Outgoing(NamedTuple):
 
 
 def size_of(body: bytes) -> int:
-    """Return how many bytes the message of an event takes at most in a topic: its body has all texts of the message."""
+    """Return the most bytes that the message of an event takes in a topic: its body has all texts of the message."""
     return len(body) + len(body) // 8 + 1024
 
 
 def outgoing(body: bytes) -> Outgoing:
-    """Return an event, as it was recorded, as a message."""
+    """Return the message of a recorded event."""
     try:
         return _of_ordinary(_ordinary(body))
     except (msgspec.MsgspecError, UnicodeError):
@@ -81,7 +81,7 @@ def _of_ordinary(event: _Ordinary) -> Outgoing:
 
 
 def of_any(body: bytes) -> Outgoing:
-    """As `outgoing`, whatever attributes and content type the event has."""
+    """As `outgoing`, for any attributes and content type; it is slower."""
     texts = raw_attributes(body)
     headers = _attributes(texts)
     content_type = _text(texts["datacontenttype"]) if "datacontenttype" in texts else None
@@ -94,13 +94,13 @@ def of_any(body: bytes) -> Outgoing:
 
 
 def without_data(body: bytes) -> Outgoing:
-    """Return the message of an event that is too large: `dataref`, CloudEvents' extension, is where it can be got."""
+    """Return the message of an event that is too large: CloudEvents' extension `dataref` has its address instead."""
     texts = raw_attributes(body)
     return Outgoing(_key(texts), b"", [*_attributes(texts), ("ce_dataref", _address_of(texts))])
 
 
 def shortest(body: bytes) -> Outgoing:
-    """`without_data`, and without the attributes that may be longer than LONGEST_TEXT."""
+    """As `without_data`, but also without the attributes that may be longer than LONGEST_TEXT."""
     texts = {name: text for name, text in raw_attributes(body).items() if name in _REQUIRED}
     return Outgoing(_key(texts), b"", [*_attributes(texts), ("ce_dataref", _address_of(texts))])
 
@@ -114,7 +114,7 @@ def _attributes(texts: Mapping[str, msgspec.Raw]) -> list[tuple[str, bytes]]:
 
 
 def _text(raw: msgspec.Raw) -> bytes:
-    """Return the UTF-8 of a JSON string; that of any other value is its JSON."""
+    """Return a JSON string as UTF-8; any other value as its JSON text."""
     encoded = bytes(raw)
     if encoded[:1] != b'"':
         return encoded
@@ -122,7 +122,7 @@ def _text(raw: msgspec.Raw) -> bytes:
         return encoded[1:-1]
     try:
         return msgspec.json.decode(encoded, type=str).encode()
-    except (msgspec.MsgspecError, UnicodeError):  # what an earlier version took: half of a character, say
+    except (msgspec.MsgspecError, UnicodeError):  # an earlier version accepted, for instance, lone surrogates
         return encoded[1:-1]
 
 
@@ -146,7 +146,7 @@ def _decoded(text: bytes) -> bytes:
 
 
 def _in_charset(text: bytes, charset: str | None) -> bytes:
-    """Return a text as its content type says that it is encoded, if it can be."""
+    """Return a text in the encoding that its content type names; in UTF-8 if that is not possible."""
     if charset is None or charset.lower() in ("utf-8", "utf8", "us-ascii"):
         return text
     try:

@@ -20,9 +20,9 @@ log = logging.getLogger("KafkaPublisher")
 LATE_SECONDS = 60.0
 """Health is `degraded` if what is to be published waits for this long."""
 GRACE_SECONDS = 15.0
-"""A cause that lasts for less is no problem: a broker starts together with the service, say."""
+"""A failure that lasts for less is not a problem: for instance, a broker may start together with the service."""
 AWAITED_SECONDS = 1.0
-"""How long after a question how far publishing got the next one may come."""
+"""How long after one call of `wait_for_published` the next one may come from the same request."""
 _SHOWN_IDS = 5
 _MOST_REFUSED = 1000
 """A request hears within milliseconds that Kafka does not take its event."""
@@ -44,7 +44,7 @@ class PublishMonitor:
     ) -> None:
         self.topic = topic
         self.published: Head | None = None
-        """The brokers have all that was to be published of a generation, up to an event of it."""
+        """The generation, and the last event up to which the brokers have all that is to be published of it."""
         self._publishes = publishes
         self._monotonic = monotonic
         self._changed = threading.Condition()
@@ -83,30 +83,30 @@ class PublishMonitor:
         self._log_failure(reason)
 
     def oldest_waits_since(self, recorded: int | None) -> None:
-        """recorded: when the first event that waits was recorded, in microseconds; None if none waits.
+        """Record when the first event that waits was recorded, in microseconds; None if none waits.
 
-        While none waits nothing fails: the next event has the whole grace.
+        The grace begins anew with the first event that waits after none did.
         """
         if self._oldest is None:
             self._waits_since = self._monotonic()
         self._oldest = recorded
 
     def failed(self, reason: str, hint: str = "") -> None:
-        """Record an error that is tried again without loss. hint: of one that does not pass by itself."""
+        """Record an error that is retried without loss. hint: what to do, if the error does not pass on its own."""
         self._note(reason, hint)
         self._log_failure(reason)
 
     def heard(self, reason: str, hint: str = "") -> None:
-        """Record what the client says while it tries on. A broker that nobody waits for may go and come."""
+        """Record an error that the client reports while it retries. It is shown only while an event waits."""
         if self._oldest is not None and hint:
             self.failed(reason, hint)
         else:
             self._note(reason, hint, is_shown=self._oldest is not None)
 
     def not_removed(self, reason: str) -> None:
-        """Record that what is published is still in the outbox; a crash would publish it again."""
+        """Record that published events are still in the outbox. A crash would publish them again."""
         self._last_error = _error(reason)
-        self._log(f"what is published to {self.topic} cannot be removed from the outbox; it is tried again: {reason}")
+        self._log(f"events published to {self.topic} cannot be removed from the outbox; it is retried: {reason}")
 
     def _note(self, reason: str, hint: str, *, is_shown: bool = True) -> None:
         if self._failure is None:
@@ -124,7 +124,7 @@ class PublishMonitor:
                         "with the address of the event in ce_dataref", self.topic, _name_of(body))  # fmt: skip
 
     def abandoned(self, body: bytes, event: Head | None) -> None:
-        """Record that a message is not published. event: None if it is no event of the present database."""
+        """Record that a message is not published. event: None if the present database does not have it."""
         with self._changed:
             self._not_published += 1
             if event is not None:
@@ -133,9 +133,9 @@ class PublishMonitor:
                   self.topic)  # fmt: skip
 
     def wait_for_published(self, seen: Published | None, generation: str, seconds: float) -> Published:
-        """Return how far publishing got in a generation, once that is not `seen`, or after so many seconds."""
+        """Return how far publishing has come in a generation, once that is not `seen`, or after so many seconds."""
 
-        def got() -> Published:
+        def progress() -> Published:
             published = self.published
             if published is None or published.generation != generation:
                 return Published(generation, 0)
@@ -144,13 +144,13 @@ class PublishMonitor:
 
         with self._changed:
             self._awaited_until = self._monotonic() + seconds + AWAITED_SECONDS
-            self._changed.wait_for(lambda: got() != seen, seconds)
+            self._changed.wait_for(lambda: progress() != seen, seconds)
             self._awaited_until = self._monotonic() + AWAITED_SECONDS
-        return got()
+        return progress()
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody waits until the brokers have an event: whoever does asks again and again."""
+        """Whether a request waits until the brokers have an event. Such a request asks again and again."""
         return self._monotonic() < self._awaited_until
 
     def problems(self) -> list[Problem]:
@@ -194,8 +194,8 @@ class PublishMonitor:
     def _fails(self) -> bool:
         if self._oldest is None or self._failure is None:
             return False
-        lasts = self._monotonic() - max(self._failed_since, self._waits_since) >= GRACE_SECONDS
-        return lasts or self._hint != ""
+        is_lasting = self._monotonic() - max(self._failed_since, self._waits_since) >= GRACE_SECONDS
+        return is_lasting or self._hint != ""
 
     def _too_large_problem(self) -> Problem:
         count, named = self._without_data, ", ".join(self._too_large)
@@ -207,11 +207,11 @@ class PublishMonitor:
         return Problem("kafka_event_too_large", message, hint, self.topic, degrades=self._not_published > 0)
 
     def _log_failure(self, reason: str) -> None:
-        if self._log(f"nothing can be published to {self.topic} now; it is tried again: {reason}"):
+        if self._log(f"nothing can be published to {self.topic} now; it is retried: {reason}"):
             self._is_logged = True
 
     def _log(self, text: str) -> bool:
-        """Log a lasting cause, if that is due. Returns whether it was."""
+        """Log a lasting failure, if that is due. Returns whether it was logged."""
         is_due = self._pace.is_due(None, text)
         if is_due:
             log.warning("%s", text)
@@ -219,8 +219,8 @@ class PublishMonitor:
 
 
 _LATE_HINT = (
-    "look whether the brokers answer; nothing is lost, and it is published by itself then. `kafka.publish.lastError` "
-    "in health has Kafka's own message"
+    "check the brokers; nothing is lost, and publishing goes on once they answer. `kafka.publish.lastError` in health "
+    "has Kafka's own message"
 )
 
 

@@ -1,4 +1,4 @@
-"""Reads what waits in the outbox of the open database, in the order in which it was recorded, and removes it there."""
+"""Reads what waits in the outbox of the open database, in the order in which it was recorded, and removes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _T = TypeVar("_T", int, bytes)
 
 
 class Unpublished(NamedTuple):
-    """What is to be published. place: the sequence of an event, or the key of a message that is no event."""
+    """An event or message to publish. place: the sequence of an event, or the key of a message that is not an event."""
 
     place: int | bytes
     body: bytes
@@ -38,9 +38,9 @@ class Unpublished(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What the brokers have of a generation: no event up to `upto` is sent again, and no message up to a key.
+    """How far a generation is published: no event up to `upto`, and no message up to the key `message`, is sent again.
 
-    unremoved: how many of these are not known to be removed. messages: the keys of those of them that are no events.
+    unremoved: how many of these may still be in the outbox. messages: the keys of those that are not events.
     """
 
     generation: str
@@ -51,10 +51,10 @@ class Settled(NamedTuple):
 
 
 class OutboxReader:
-    """Reads what is not settled, from its beginning, for one thread. Methods raise why the database is not open.
+    """Reads what is not settled yet, for one thread. Methods raise why the database is not open.
 
-    They raise StoreUnavailable once another generation began: what was read belongs to the database before.
-    settled: what the brokers have since an earlier run.
+    They raise StoreUnavailable once another generation has begun, because what was read belongs to the database before.
+    settled: what an earlier run has settled.
     """
 
     def __init__(self, bus: EventBus, nonces: Nonces, settled: Settled | None = None) -> None:
@@ -69,10 +69,10 @@ class OutboxReader:
         self.settled = settled
         self._after, self._message_after = max(upto, settled.upto), settled.message
         self.read_upto = self._after
-        """Up to this event the outbox was read."""
+        """The last event up to which the outbox was read."""
 
     def count(self) -> None:
-        """Count what waits, once for each opening of the database; it takes a while if that is much."""
+        """Count what waits, once for each opening of the database. If much waits, that takes a while."""
         present = self._bus.registry
         if present is None or present.outbox.backlog is not None:
             return
@@ -82,19 +82,19 @@ class OutboxReader:
         count += self._count(lambda registry, after: registry.outbox.pending(after, last), 0)
         outbox.counted(count, added, removed)
 
-    def _count(self, behind: Callable[[EventRegistry, _T], Iterator[_T]], after: _T) -> int:
+    def _count(self, list_after: Callable[[EventRegistry, _T], Iterator[_T]], after: _T) -> int:
         """Count in parts, because the closing of the database waits for its users."""
         count = 0
         while True:
             progress.step()
             with self._bus.using() as registry:
-                page = list(islice(behind(registry, after), _COUNTED_AT_ONCE))
+                page = list(islice(list_after(registry, after), _COUNTED_AT_ONCE))
             if not page:
                 return count
             after, count = page[-1], count + len(page)
 
     def oldest(self) -> int | None:
-        """Return when what is read next was recorded, in microseconds; None if nothing more waits."""
+        """Return when the next message to read was recorded, in microseconds; None if nothing more waits."""
         with self._bus.using() as registry:
             first = next(iter(self._in_order(registry, registry.last_sequence)), None)
             return None if first is None else first.recorded
@@ -104,23 +104,23 @@ class OutboxReader:
         self._bus.heads.wait(Head(self.generation, self.read_upto), seconds)
 
     def read(self, most_bytes: int) -> list[Unpublished]:
-        """Return what comes next, at most about so many bytes of it, but at least one if something waits."""
+        """Return the next messages, about `most_bytes` in all, but at least one if something waits."""
         counters = self._bus.registry
         if counters is not None and counters.last_sequence == self.read_upto and not self._has_messages:
             return []
         with self._bus.using() as registry:
             self._check(registry)
-            last, found, size = registry.last_sequence, list[Unpublished](), 0
+            last, page, size = registry.last_sequence, list[Unpublished](), 0
             for waiting in self._in_order(registry, last):
-                found.append(waiting)
+                page.append(waiting)
                 size += len(waiting.body)
-                if size >= most_bytes or len(found) == _PAGE_EVENTS:
+                if size >= most_bytes or len(page) == _PAGE_EVENTS:
                     break
             else:
                 self._has_messages = False
                 self.read_upto = self._after = last
-        self._advance(found)
-        return found
+        self._advance(page)
+        return page
 
     def remove(self, delivered: Delivered, done: Done) -> None:
         """Remove what the brokers have, with the next group of appends."""
@@ -131,8 +131,8 @@ class OutboxReader:
         if registry.identity.generation != self.generation:
             raise StoreUnavailable("another generation began", hint="the outbox is read again from its beginning")
 
-    def _advance(self, found: list[Unpublished]) -> None:
-        for waiting in found:
+    def _advance(self, page: list[Unpublished]) -> None:
+        for waiting in page:
             if isinstance(waiting.place, int):
                 self._after = max(self._after, waiting.place)
             else:
@@ -155,6 +155,6 @@ class OutboxReader:
 
 
 def _place(waiting: Unpublished) -> bytes:
-    """Return what orders events as they were posted, those that a restore took out of the registry with the others."""
+    """Return the sort key: by the time of recording, both for events and for those that a restore made messages."""
     place = waiting.place
     return keys.message_key(waiting.recorded, place) if isinstance(place, int) else place

@@ -1,4 +1,4 @@
-"""The thread that publishes what is in the outbox; after any error it begins again with the first that waits."""
+"""The thread that publishes what is in the outbox. After any error it begins again with the first waiting message."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ log = logging.getLogger("KafkaPublisher")
 RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 10.0
 FLUSH_SECONDS = 1.0
-"""How long a stop waits for what is on its road; the next start sends the rest again."""
+"""How long a stop waits for messages in flight; the next start sends the rest again."""
 REMOVE_SECONDS = 2.0
-"""How long a stop waits until what was delivered is removed."""
+"""How long a stop waits until delivered messages are removed."""
 _LOGIN_PAUSE_SECONDS = 0.1
 _MARGIN_BYTES = 1024
 _DEFAULT_LARGEST = 1_048_588
@@ -60,7 +60,7 @@ class Publisher:
         self._thread.stop()
 
     def accept_loss(self, topic: str, partition: int, cause: str) -> None:
-        """Nothing that is to be published is ever lost."""
+        """Do nothing: the outbox has all that is to be published, so nothing is lost."""
 
     def _publish(self, stopping: threading.Event) -> None:
         """Publish until `stopping` is set. No error may end the thread."""
@@ -70,7 +70,7 @@ class Publisher:
             before = self._monitor.published
             try:
                 if not self._publish_from_beginning(stopping):
-                    pause = RETRY_SECONDS  # so that it is found soon once it is made
+                    pause = RETRY_SECONDS  # so that the topic is found soon after it was created
             except TooLargeTogether as refused:
                 self._careful = refused.count
                 continue
@@ -79,7 +79,7 @@ class Publisher:
             except KafkaException as error:
                 self._monitor.failed(topics.reason_of(error))
             except Exception as error:
-                log.exception("the publisher begins again with what waits first")
+                log.exception("the publisher begins again with the first waiting message")
                 self._monitor.failed(f"{type(error).__name__}: {error}")
             pause = RETRY_SECONDS if self._monitor.published != before else min(2 * pause, MAX_RETRY_SECONDS)
             self._wait(stopping, pause)
@@ -90,7 +90,7 @@ class Publisher:
         stopping.wait(seconds)
 
     def _publish_from_beginning(self, stopping: threading.Event) -> bool:
-        """Publish until then, or until an error. Returns False if there is no topic."""
+        """Publish until `stopping` is set, or an error comes. Returns False if the topic does not exist."""
         outbox = OutboxReader(self._bus, self._nonces, self._settled)
         self._monitor.oldest_waits_since(outbox.oldest())
         outbox.count()
@@ -115,7 +115,7 @@ class Publisher:
             relay.run(lambda: stopping.is_set() or producer.is_outdated)
         except KafkaException:
             if not producer.is_outdated:
-                raise  # else the error that ended the client is known already, and this one follows from it
+                raise  # otherwise an earlier error ended the client, and this one follows from it
         finally:
             _end(producer, relay)
             self._settled = relay.settled
@@ -128,7 +128,7 @@ class Publisher:
             self._monitor.heard(topics.reason_of(error))
 
     def _ensure_topic(self, admin: Admin) -> bool:
-        """Return whether the topic exists; it is made if that is allowed. Raises KafkaUnreachable."""
+        """Create the topic if it is missing and that is allowed. Returns whether it exists. Raises KafkaUnreachable."""
         if topics.topic_of(topics.ask_topic(admin, self._topic), None) is None:
             may_create = self._settings.kafka_create_topics
             reason = topics.create_topic(admin, self._topic, topics.LARGE_MESSAGES, may_create=may_create)
@@ -140,19 +140,19 @@ class Publisher:
 
 
 def _end(producer: WatchedProducer, relay: Relay) -> None:
-    """Wait a moment for what is on its road, and remove what was delivered."""
+    """Wait a moment for messages in flight, and remove from the outbox what was delivered."""
     producer.flush(FLUSH_SECONDS if relay.waits_for_brokers else 0.0)
     with contextlib.suppress(KafkaException, TooLargeTogether, EventVaultError):
         relay.settle()
     if relay.must_remove:
         removed = threading.Event()
         relay.remove(lambda _: removed.set())
-        removed.wait(REMOVE_SECONDS)  # what is not removed is published again
+        removed.wait(REMOVE_SECONDS)  # messages that are not removed are published again
     producer.drop()
 
 
 def _largest_message(admin: Admin, topic: str) -> int:
-    """Return how large a message, or several together, may be in the topic, as far as the brokers tell."""
+    """Return how large a message, or several together, may be in the topic; Kafka's default if no broker tells."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
         found: dict[str, Any] = topics.answer_of(

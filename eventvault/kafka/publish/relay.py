@@ -1,8 +1,9 @@
 """Sends what waits in the outbox to the topic, and removes what the brokers have: one run, until the first error.
 
-What is sent is settled in the order in which it was read, so a later run begins with the first that is not settled. An
-idempotent producer delivers the messages of a partition in their order, or the first ones of them. What is settled is
-not sent again while it cannot be removed, because the disk is full, say.
+A message is *settled* once the brokers have it, or once it is given up. Messages are settled in the order in which they
+were read, so a later run begins with the first one that is not settled. An idempotent producer delivers the messages of
+a partition in order, so after an error only the last ones are missing. A settled message is not sent again, even while
+it cannot be removed, for instance because the disk is full.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ from eventvault.kafka.publish.outbox_reader import Settled, Unpublished
 
 MOST_SENT = 5_000
 MOST_SENT_BYTES = 16 * 2**20
-"""What was sent and is not settled: memory stays bounded while no broker answers."""
+"""Limits of what was sent and is not settled, so that memory stays bounded while no broker answers."""
 READ_BYTES = 2**20
 REMOVE_SECONDS = 0.2
-"""How often what was delivered is removed: a crash repeats no more."""
+"""Seconds between two removals. After a crash, what was delivered and not removed is sent again."""
 MOST_REMOVED = 10_000
 REMOVE_AGAIN_SECONDS = 2.0
 MOST_SETTLED = 100_000
-"""While so many that were delivered cannot be removed, no more are sent: a crash repeats no more."""
+"""While so many delivered messages cannot be removed, no more are sent: a crash would send them all again."""
 POLL_SECONDS = 0.02
 IDLE_SECONDS = 0.1
 MANY = 100
-"""So many events that wait or were sent are a burst, in which publishing leaves the processors to those who post."""
+"""So many unsettled events are a burst. During a burst, publishing leaves the processors to the requests that post."""
 BURST_SECONDS = 10.0
-"""What waits for longer is published as fast as possible, burst or not."""
+"""Events that wait for longer are published as fast as possible, even in a burst."""
 _REST = 30.0
-"""How many times as long the thread rests in a burst as it worked, on one processor; less on several.
+"""In a burst, the thread rests this many times as long as it worked, on one processor; less on several.
 
 The client and the broker work meanwhile.
 """
 _LONGEST_REST = 0.25
-_FULL_HINT = "free some space on the disk of STORAGE_DIR if it is full; publishing goes on by itself then"
+_FULL_HINT = "free some space on the disk of STORAGE_DIR if it is full; publishing then goes on automatically"
 _FORMS: tuple[Callable[[bytes], Outgoing], ...] = (messages.outgoing, messages.without_data, messages.shortest)
 
 
@@ -75,7 +76,7 @@ class OutboxSource(Protocol):
 
 
 class TooLargeTogether(Exception):
-    """The brokers refused several messages together, as one of them is too large: they are sent one by one.
+    """The brokers refused several messages together because one is too large. So they must be sent one by one.
 
     count: how many were sent and are not settled.
     """
@@ -86,7 +87,7 @@ class TooLargeTogether(Exception):
 
 
 class _Sent:
-    """A message that was sent. is_alone: no other one was."""
+    """A message that was sent. is_alone: no other message was in flight."""
 
     __slots__ = ("error", "form", "is_alone", "is_delivered", "size", "waiting")
 
@@ -99,14 +100,14 @@ class _Sent:
         self.error: KafkaError | None = None
 
     def report(self, error: KafkaError | None, _: Message) -> None:
-        """Called with the brokers' answer."""
+        """Note the brokers' answer."""
         self.is_delivered, self.error = error is None, error
 
 
 class _Removal:
-    """Of `count` messages that were delivered. messages: the keys of those that are no events.
+    """Removes `count` delivered messages from the outbox. messages: the keys of those that are not events.
 
-    answer: None until it is known whether it is on disk.
+    answer: None until it is known whether the removal is on disk.
     """
 
     __slots__ = ("answer", "count", "messages")
@@ -128,7 +129,7 @@ def _rest_after(seconds: float, usable: float) -> float:
 
 
 class Relay:
-    """largest: bytes of the largest message that surely fits the topic. careful: how many are sent one by one first."""
+    """largest: a message of so many bytes surely fits the topic. careful: how many are first sent one by one."""
 
     def __init__(
         self,
@@ -151,20 +152,20 @@ class Relay:
         self._sent_bytes = 0
         self._upto = outbox.read_upto
         self._reported: int | None = None
-        """Up to which event the monitor knows that none waits; None before the first report."""
+        """The `_upto` that the monitor knows; None before the first report."""
         self._message = outbox.settled.message
         self._next = _Removal(outbox.settled.unremoved, outbox.settled.messages)
-        """Has what was delivered until its removal begins."""
+        """The next removal: collects what is delivered until it begins."""
         self._removals: list[_Removal] = []
         self._remove_due = time.monotonic() + REMOVE_SECONDS
         self._most_removed = MOST_REMOVED
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
-        """Send until then. Raises KafkaException, TooLargeTogether, or why the database cannot be used."""
+        """Send until `is_stopping`. Raises KafkaException, TooLargeTogether, or why the database cannot be used."""
         usable = processors.usable()
         while not is_stopping():
             progress.step()
-            if not self._removals:  # which would make the number inexact
+            if not self._removals:  # during a removal the count would be inexact
                 self._outbox.count()
             began = time.thread_time()
             self.step()
@@ -172,19 +173,19 @@ class Relay:
                 if self._may_rest(clock.now()):
                     time.sleep(_rest_after(time.thread_time() - began, usable))
             elif self._is_full():
-                time.sleep(IDLE_SECONDS)  # there may be more to read, so that the outbox would not let it wait
+                time.sleep(IDLE_SECONDS)  # there may be more to read, so `wait` would return at once
             else:
                 self._outbox.wait(IDLE_SECONDS)
 
     def _may_rest(self, now: int) -> bool:
-        """Return whether a burst is under way that nobody waits for. now: in microseconds."""
+        """Return whether there is a burst, and no request waits for it. now: in microseconds."""
         if len(self._sent) + len(self._unsent) < MANY or self._monitor.is_awaited:
             return False
         oldest = self._sent[0].waiting if self._sent else self._unsent[0]
         return 0 <= now - oldest.recorded < BURST_SECONDS * 1e6
 
     def step(self) -> None:
-        """Send what there is room for, and take in what the brokers answered."""
+        """Send as many messages as there is room for, and process the brokers' answers."""
         self._read()
         self._send()
         self._sender.poll(POLL_SECONDS if self._sent else 0)
@@ -192,7 +193,7 @@ class Relay:
         self._remove_when_due()
 
     def settle(self) -> None:
-        """Take in what was delivered, in order."""
+        """Settle the messages that were delivered or are given up, in order."""
         sent, count = self._sent, 0
         while sent and (sent[0].is_delivered or (sent[0].error is not None and self._is_abandoned(sent[0]))):
             settled = sent.popleft()
@@ -212,7 +213,7 @@ class Relay:
         self._monitor.oldest_waits_since(self._oldest())
 
     def _oldest(self) -> int | None:
-        """Return when what comes first was recorded, in microseconds; None if nothing waits."""
+        """Return when the first waiting message was recorded, in microseconds; None if none waits."""
         if self._sent:
             return self._sent[0].waiting.recorded
         if self._unsent:
@@ -233,14 +234,15 @@ class Relay:
     @property
     def settled(self) -> Settled:
         """What need not be sent again."""
-        unremoved = [each for each in self._removals if not isinstance(each.answer, AppendResult)] + [self._next]
-        messages = list(chain.from_iterable(each.messages for each in unremoved))
-        count = sum(each.count for each in unremoved)
+        unremoved = [removal for removal in self._removals if not isinstance(removal.answer, AppendResult)]
+        unremoved.append(self._next)
+        messages = list(chain.from_iterable(removal.messages for removal in unremoved))
+        count = sum(removal.count for removal in unremoved)
         return Settled(self._outbox.generation, count, messages, self._upto, self._message)
 
     @property
     def must_remove(self) -> bool:
-        """Whether something that was delivered is not known to be removed."""
+        """Whether a removal of delivered messages is due or under way."""
         return bool(self._next.count or self._removals)
 
     @property
@@ -248,7 +250,7 @@ class Relay:
         return bool(self._sent)
 
     def _is_full(self) -> bool:
-        """Return whether so much that was delivered is not removed that no more is read."""
+        """Return whether so many delivered messages are not removed that no more may be read."""
         return self._next.count + sum(removal.count for removal in self._removals) >= MOST_SETTLED
 
     def _read(self) -> None:
@@ -288,10 +290,10 @@ class Relay:
         return True
 
     def _is_abandoned(self, sent: _Sent) -> bool:
-        """Send a message that was refused in a shorter form. Returns whether there is none.
+        """Send a refused message in a shorter form. Returns True if there is no shorter form.
 
-        Raises KafkaException for a failure that has another cause, and TooLargeTogether if another message may be the
-        one that is too large.
+        Raises KafkaException if the failure has another cause, and TooLargeTogether if another message in flight may be
+        the one that is too large.
         """
         error = sent.error
         assert error is not None, "it was refused"
@@ -323,11 +325,11 @@ class Relay:
             self.remove()
 
     def _take_answers(self) -> None:
-        """Take in what is removed. What could not be is removed again later, and not sent again.
+        """Process the answers of removals. What could not be removed is removed later, and not sent again.
 
-        Raises BatchOutdated if another generation began.
+        Raises BatchOutdated if another generation has begun.
         """
-        for removal in [each for each in self._removals if each.answer is not None]:
+        for removal in [removal for removal in self._removals if removal.answer is not None]:
             self._removals.remove(removal)
             self._most_removed = MOST_REMOVED
             if isinstance(removal.answer, BatchOutdated):
@@ -335,10 +337,10 @@ class Relay:
             if isinstance(removal.answer, EventVaultError):
                 self._next.count += removal.count
                 self._next.messages[:0] = removal.messages
-                self._most_removed = 2 * MOST_SETTLED  # so that it is due then
+                self._most_removed = 2 * MOST_SETTLED  # so that only the time makes it due
                 self._remove_due = time.monotonic() + REMOVE_AGAIN_SECONDS
                 if self._is_full():
-                    reason = f"what is published cannot be removed from the outbox: {removal.answer.message}"
+                    reason = f"published events cannot be removed from the outbox: {removal.answer.message}"
                     self._monitor.failed(reason, _FULL_HINT)
                 else:
                     self._monitor.not_removed(removal.answer.message)

@@ -24,7 +24,7 @@ def live_offsets(bus: EventBus) -> Offsets | None:
     if bus.registry is None:
         return None
     with suppress(DatabaseDamaged), bus.using() as registry:
-        return offsets.readable(registry.scan_meta(keys.KAFKA))
+        return offsets.read_or_empty(registry.scan_meta(keys.KAFKA))
     return None
 
 

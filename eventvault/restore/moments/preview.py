@@ -135,7 +135,7 @@ class RestorePreview:
                 listed = registry.scan_meta(keys.QUARANTINE_LIST)
         except DatabaseDamaged:
             return 0
-        return quarantine_format.leaving((quarantine_format.read_list_key(key)[1] for key in listed), offsets)
+        return quarantine_format.count_at_or_after((quarantine_format.read_list_key(key)[1] for key in listed), offsets)
 
     def _undo(self) -> dict[str, Any]:
         """Return whether the live database stays for an undo, and which previous ones the next backup removes then."""

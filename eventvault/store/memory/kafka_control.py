@@ -86,6 +86,6 @@ class MemoryKafkaControl(KafkaControl):
         return self.quarantine.replay(ids, mode)
 
     def drop_quarantined(self, wanted: QuarantineFilter, count: int | None = None) -> int:
-        found = self.quarantine.meant(wanted)
-        check_count(found.count, count)
-        return self.quarantine.drop(wanted, found)
+        selection = self.quarantine.select(wanted)
+        check_count(selection.count, count)
+        return self.quarantine.drop(wanted, selection)

@@ -15,7 +15,7 @@ from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offset_check import cause_of
 from eventvault.kafka.publish.monitor import PublishMonitor
-from eventvault.kafka.quarantine import Append, Change, Meant, Quarantine, check_count
+from eventvault.kafka.quarantine import Append, Change, Quarantine, Selection, check_count
 from eventvault.kafka.quarantine_format import DeadLetter
 from eventvault.kafka.values import (
     Content,
@@ -77,13 +77,13 @@ class KafkaControlOwner(KafkaControl):
         self._lifecycle.check()
         noted = operation.notes.get("drop")
         if noted is None:
-            found = self._quarantine.meant(wanted)
-            check_count(found.count, count)
-            noted = msgspec.to_builtins(found)
+            selected = self._quarantine.select(wanted)
+            check_count(selected.count, count)
+            noted = msgspec.to_builtins(selected)
             operation.note("drop", noted)
-        meant = msgspec.convert(noted, Meant)
-        self._quarantine.drop(wanted, meant)
-        return meant.count
+        selection = msgspec.convert(noted, Selection)
+        self._quarantine.drop(wanted, selection)
+        return selection.count
 
     def waiting(self) -> list[Problem]:
         return self._monitor.stopped_problems()

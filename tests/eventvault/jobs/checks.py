@@ -18,7 +18,7 @@ def check_database(database: MemoryDatabase) -> None:
     for job in records.values():
         check_job(job)
     assert set(database.keys_of(keys.CREATED)) == {keys.created_key(job.order) for job in records.values()}
-    assert dict(database.scan(keys.STATE, keys.behind(keys.STATE))) == {
+    assert dict(database.scan(keys.STATE, keys.end_of(keys.STATE))) == {
         keys.state_key(keys.GROUPS[job.state], job.order): keys.state_value(job.created, job.id)
         for job in records.values()
     }
@@ -63,12 +63,12 @@ def check_places(database: MemoryDatabase, records: dict[str, Job]) -> None:
         if job.key is not None:
             lines[job.key].append(job)
     heads = {keys.head_key(key): line[0].id.encode() for key, line in lines.items()}
-    assert dict(database.scan(keys.HEAD, keys.behind(keys.HEAD))) == heads
+    assert dict(database.scan(keys.HEAD, keys.end_of(keys.HEAD))) == heads
     assert set(database.keys_of(keys.KEYED)) == {
         keys.keyed_key(key, job.place) for key, line in lines.items() for job in line
     }
     may_run = [job for job in unfinished if job.key is None or job is lines[job.key][0]]
-    assert dict(database.scan(keys.WAITING, keys.behind(keys.WAITING))) == {
+    assert dict(database.scan(keys.WAITING, keys.end_of(keys.WAITING))) == {
         keys.waiting_key(job.type, job.priority, job.run_at, job.order): job.id.encode()
         for job in may_run
         if job.state == "pending"
@@ -78,7 +78,7 @@ def check_places(database: MemoryDatabase, records: dict[str, Job]) -> None:
     assert set(database.keys_of(keys.ACTIVE)) == {keys.active_key(job.id) for job in active}
     sessions = {key[1:].decode() for key in database.keys_of(keys.SESSION)}
     assert {job.session for job in active} <= sessions
-    assert dict(database.scan(keys.UNIQUE, keys.behind(keys.UNIQUE))) == {
+    assert dict(database.scan(keys.UNIQUE, keys.end_of(keys.UNIQUE))) == {
         keys.unique_key(job.unique): job.id.encode() for job in unfinished if job.unique is not None
     }
 

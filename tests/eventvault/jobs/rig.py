@@ -107,11 +107,11 @@ class MemoryDatabase:
     # For tests
 
     def records(self) -> dict[str, Job]:
-        scanned = self.scan(keys.RECORD, keys.behind(keys.RECORD))
+        scanned = self.scan(keys.RECORD, keys.end_of(keys.RECORD))
         return {key[1:].decode(): msgspec.json.decode(value, type=Job) for key, value in scanned}
 
     def keys_of(self, prefix: bytes) -> list[bytes]:
-        return [key for key, _ in self.scan(prefix, keys.behind(prefix))]
+        return [key for key, _ in self.scan(prefix, keys.end_of(prefix))]
 
 
 class Wire:

@@ -67,7 +67,7 @@ class Factory:
     def finished(self) -> list[int]:
         """When the jobs that are kept have ended."""
         prefix = keys.ended_prefix(is_dead=False)
-        return [keys.read_ended(key)[0] for key, _ in self.database.scan(prefix, keys.behind(prefix))]
+        return [keys.read_ended(key)[0] for key, _ in self.database.scan(prefix, keys.end_of(prefix))]
 
     def bytes_on_disk(self) -> int:
         found = 0
@@ -80,7 +80,7 @@ class Factory:
         self._report(Done(session="s", token=run.token, job=run.job, seconds=0.1, result=run.payload))
 
     def _report(self, report: SessionHello | Done) -> None:
-        reports.take(self.machine.queue, Received(report))
+        reports.process(self.machine.queue, Received(report))
 
     def _turn(self, decide: Callable[[], object]) -> list[Work]:
         self.machine.begin(self.now, self.now / SECOND)

@@ -66,7 +66,7 @@ def payloads(template: Path) -> dict[str, bytes]:
     copy = shutil.copytree(template, template.with_name("read"))
     dispatcher = opened(copy)
     with dispatcher.database.snapshot() as snapshot:
-        found = {key[1:].decode(): value for key, value in snapshot.scan(keys.PAYLOAD, keys.behind(keys.PAYLOAD))}
+        found = {key[1:].decode(): value for key, value in snapshot.scan(keys.PAYLOAD, keys.end_of(keys.PAYLOAD))}
     dispatcher.database.close()
     assert len(found) == JOBS
     return found

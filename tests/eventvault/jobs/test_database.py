@@ -81,10 +81,10 @@ def test_texts_in_keys_are_read_back_and_are_no_prefix_of_one_another(text: str)
     key = keys.waiting_key(text, 3, 1_000, 7)
     assert keys.type_of_waiting(key) == text
     assert keys.read_waiting(key) == (1_000, 7)
-    assert keys.waiting_prefix(text, 3) <= key < keys.behind(keys.waiting_prefix(text, 3))
+    assert keys.waiting_prefix(text, 3) <= key < keys.end_of(keys.waiting_prefix(text, 3))
     other = keys.waiting_key(text + "x", 3, 1_000, 7)
     assert not other.startswith(keys.WAITING + keys.text(text))
-    assert not keys.WAITING + keys.text(text) <= other < keys.behind(keys.WAITING + keys.text(text))
+    assert not keys.WAITING + keys.text(text) <= other < keys.end_of(keys.WAITING + keys.text(text))
 
 
 def test_a_job_runs_from_its_submission_to_its_result(tmp_path: Path) -> None:

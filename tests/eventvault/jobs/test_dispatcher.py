@@ -66,8 +66,8 @@ def test_a_database_that_fails_again_and_again_is_opened_again_ever_more_seldom(
     worker.take()
     worker.finish()
     opened = reopenings(world, monkeypatch)
-    broken = Broken(reports.take, OSError(5, "Input/output error"))
-    monkeypatch.setattr(reports, "take", broken)
+    broken = Broken(reports.process, OSError(5, "Input/output error"))
+    monkeypatch.setattr(reports, "process", broken)
     for _ in range(200):
         world.turn()
         world.clocks.pass_seconds(RETRY_SECONDS)
@@ -211,7 +211,7 @@ def test_a_message_that_cannot_even_be_refused_is_named_as_lost_and_stops_no_oth
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = World(positions=True)
-    take, refuse = submissions.take, submissions.refuse
+    process, refuse = submissions.process, submissions.refuse
 
     def fail(then: Callable[..., None]) -> Callable[..., None]:
         def checked(queue: JobQueue, submitted: Submitted, *more: object) -> None:
@@ -221,7 +221,7 @@ def test_a_message_that_cannot_even_be_refused_is_named_as_lost_and_stops_no_oth
 
         return checked
 
-    monkeypatch.setattr(submissions, "take", fail(take))
+    monkeypatch.setattr(submissions, "process", fail(process))
     monkeypatch.setattr(submissions, "refuse", fail(refuse))
     for name in ("a", "bad", "b"):
         world.wire.produce(b'{"id": "%s", "type": "report"}' % name.encode())

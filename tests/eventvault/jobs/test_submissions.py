@@ -99,7 +99,7 @@ def test_a_message_that_is_no_job_is_quarantined_and_says_why(world: World, valu
         (job_id, "failed", code)
     ]
     assert [each[1] for each in dead(world)] == [code.encode()]
-    ((key, entry),) = world.database.scan(keys.QUARANTINE, keys.behind(keys.QUARANTINE))
+    ((key, entry),) = world.database.scan(keys.QUARANTINE, keys.end_of(keys.QUARANTINE))
     assert key == keys.quarantine_key("jobs", 0, 7)
     found = msgspec.msgpack.decode(entry, type=quarantine.QuarantinedSubmission)
     assert (found.instant, found.error.code, found.key, found.headers) == (START, code, b"key", (("h", b"v"),))

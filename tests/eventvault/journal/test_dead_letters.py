@@ -36,7 +36,7 @@ class Rows:
         self.by_key: dict[bytes, bytes] = {}
         for number, at in enumerate(times, 1):
             self.by_key.update(
-                quarantine_format.puts_of(place(number), at, *quarantine_format.described(*letter(number)[:2]))
+                quarantine_format.key_values_of(place(number), at, *quarantine_format.describe(*letter(number)[:2]))
             )
 
     def scan_meta(self, prefix: bytes) -> dict[bytes, bytes]:

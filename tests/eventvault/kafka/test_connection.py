@@ -269,7 +269,7 @@ def test_a_producer_that_meets_an_error_looks_whether_its_files_are_others(
 ) -> None:
     looks, read = list[Settings](), connection.properties
     monkeypatch.setattr(connection, "properties", lambda found: (looks.append(found), read(found))[1])
-    monkeypatch.setattr(clients, "_LOOK_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(clients, "_CHECK_PAUSE_SECONDS", 0.05)
     authority = Authority(tmp_path)
     password, more = write("geheim"), write("socket.keepalive.enable=true")
     chosen = loaded(

@@ -160,7 +160,7 @@ def test_messages_without_a_dead_letter_are_named_until_there_is_a_topic(monitor
     assert monitor.problems() == []
     monitor.letters_sent("events", "there is none", ["0/101"])
     (problem,) = monitor.problems()
-    assert problem.message == "1 message of events is no event and has no dead letter: there is none"
+    assert problem.message == "1 message of events is not an event and has no dead letter: there is none"
 
 
 def test_one_message_in_the_quarantine_is_named_as_one(monitor: KafkaMonitor) -> None:
@@ -169,8 +169,9 @@ def test_one_message_in_the_quarantine_is_named_as_one(monitor: KafkaMonitor) ->
         monitor.quarantine = QuarantineContents(count, oldest=0)
         said += [problem.message for problem in monitor.problems()]
     assert said == [
-        "1 message from Kafka is no event and waits in the quarantine, since 1970-01-01T00:00:00.000Z",
-        "2,000 messages from Kafka are no events and wait in the quarantine, the oldest since 1970-01-01T00:00:00.000Z",
+        "1 message from Kafka is not an event and waits in the quarantine, since 1970-01-01T00:00:00.000Z",
+        "2,000 messages from Kafka are not events and wait in the quarantine, the oldest since "
+        "1970-01-01T00:00:00.000Z",
     ]
 
 

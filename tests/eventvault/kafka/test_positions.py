@@ -40,10 +40,10 @@ class Brokers:
     def refusal(self) -> None:
         return None
 
-    def heard(self) -> str:
+    def newest_error(self) -> str:
         return ""
 
-    def answered(self) -> None: ...
+    def note_answer(self) -> None: ...
 
     def incremental_assign(self, places: list[TopicPartition]) -> None:
         self.assigned.update({place.partition: place.offset for place in places})

@@ -17,7 +17,7 @@ from eventvault.database.values import AppendResult
 from eventvault.errors import InvalidInput, KafkaUnreachable, NoSpace, QuarantineChanged, QuarantinedNotFound
 from eventvault.events.event import EventDraft
 from eventvault.kafka.quarantine import LIMITS, Change, Quarantine, QuarantineLimits
-from eventvault.kafka.quarantine_format import DeadLetter, checked
+from eventvault.kafka.quarantine_format import DeadLetter, read_checked
 from eventvault.kafka.values import Content, QuarantineFilter, Reference
 from eventvault.store.memory.store import MemoryStore
 from tests.quarantine import EVERYTHING, SENT, letter, message
@@ -95,7 +95,7 @@ class Kept:
         self.quarantine.add(letters, lambda changes: self.database.append((), changes))
 
     def drop(self, wanted: QuarantineFilter) -> int:
-        return self.quarantine.drop(wanted, self.quarantine.meant(wanted))
+        return self.quarantine.drop(wanted, self.quarantine.select(wanted))
 
     def ids(self, wanted: QuarantineFilter = EVERYTHING) -> list[str]:
         return [entry.id for entry in self.quarantine.page(wanted, 100, None).messages]
@@ -265,7 +265,7 @@ def test_how_much_there_is_can_be_asked_during_a_write_without_reading_the_list(
 
     def append(changes: Sequence[Change]) -> AppendResult:
         with monkeypatch.context() as patched:
-            patched.setattr("eventvault.kafka.quarantine.weight_of", None)
+            patched.setattr("eventvault.kafka.quarantine.bytes_counted", None)
             counts.append(kept.quarantine.held().count)
         return kept.database.append((), changes)
 
@@ -338,14 +338,14 @@ def test_a_message_that_is_too_large_is_a_reference_and_is_fetched_for_a_replay(
 
 def test_what_came_after_a_drop_was_decided_stays(kept: Kept) -> None:
     kept.add(letter(1), letter(2, partition=1))
-    meant = kept.quarantine.meant(QuarantineFilter(partition=0))
-    assert meant.count == 1
+    selection = kept.quarantine.select(QuarantineFilter(partition=0))
+    assert selection.count == 1
     kept.add(letter(3))
-    assert kept.quarantine.drop(QuarantineFilter(partition=0), meant) == 1
+    assert kept.quarantine.drop(QuarantineFilter(partition=0), selection) == 1
     assert kept.ids() == ["events/0@3", "events/1@2"]
     assert kept.drop(QuarantineFilter(ids=("events/1@2", "events/1@2", "events/0@9"))) == 1
     with pytest.raises(QuarantinedNotFound):
-        kept.quarantine.meant(QuarantineFilter(topic="other"))
+        kept.quarantine.select(QuarantineFilter(topic="other"))
 
 
 def test_a_drop_by_a_filter_is_of_the_messages_that_were_seen(kept: Kept) -> None:
@@ -353,19 +353,19 @@ def test_a_drop_by_a_filter_is_of_the_messages_that_were_seen(kept: Kept) -> Non
     seen = QuarantineFilter(partition=0, newest="events/0@1")
     kept.drop(QuarantineFilter(ids=("events/1@2",)))
     kept.add(letter(3))
-    meant = kept.quarantine.meant(seen)
-    assert meant.count == 1
-    assert kept.quarantine.drop(seen, meant) == 1
+    selection = kept.quarantine.select(seen)
+    assert selection.count == 1
+    assert kept.quarantine.drop(seen, selection) == 1
     assert kept.ids() == ["events/0@3"]
     with pytest.raises(QuarantineChanged, match="events/0@1"):
-        kept.quarantine.meant(seen)
+        kept.quarantine.select(seen)
 
 
 def test_a_drop_is_of_the_generation_in_which_it_was_decided(kept: Kept) -> None:
     kept.add(letter(1))
-    meant = msgspec.structs.replace(kept.quarantine.meant(EVERYTHING), generation="f" * 16)
+    selection = msgspec.structs.replace(kept.quarantine.select(EVERYTHING), generation="f" * 16)
     with pytest.raises(QuarantineChanged, match="restored meanwhile"):
-        kept.quarantine.drop(EVERYTHING, meant)
+        kept.quarantine.drop(EVERYTHING, selection)
     assert kept.ids() == ["events/0@1"]
 
 
@@ -382,7 +382,7 @@ def test_what_is_stored_passes_its_own_check(make: Make) -> None:
     kept.add(letter(1), letter(2, None), letter(3, b"x" * 500), letter(4, problem="its headers cannot be read"))
     with kept.database.using() as rows:  # noqa: SIM117 - the others are of its rows
         with rows.rows(keys.QUARANTINE_LIST, b"m") as listed, rows.rows(b"d", keys.EVENT) as contents:
-            found = [place.id for place, _ in checked(listed, contents)]
+            found = [place.id for place, _ in read_checked(listed, contents)]
     assert found == ["events/0@1", "events/0@2", "events/0@3", "events/0@4"]
 
 

@@ -15,7 +15,7 @@ from eventvault import clock
 from eventvault.kafka import quarantine_format
 from eventvault.kafka.batch import PartitionBatch
 from eventvault.kafka.messages import KafkaRecord
-from eventvault.kafka.quarantine_format import Place, checked, leaving, list_key, place_of
+from eventvault.kafka.quarantine_format import Place, count_at_or_after, list_key, place_of, read_checked
 from eventvault.kafka.values import Content, Facts, QuarantinedMessage, Reference
 from tests.quarantine import letter, message
 
@@ -49,15 +49,15 @@ def test_every_message_is_an_event_or_a_dead_letter_and_the_next_one_is_taken(re
     assert len(batch.drafts) + len(batch.letters) == 2
     assert batch.drafts[-1][1].type == "next"
     for sent, reason in batch.letters:
-        facts, content = quarantine_format.described(sent, reason)
+        facts, content = quarantine_format.describe(sent, reason)
         place = Place(sent.topic, sent.partition, sent.offset)
-        at_place, in_list = quarantine_format.puts_of(place, 5, facts, content)
+        at_place, in_list = quarantine_format.key_values_of(place, 5, facts, content)
         entry = quarantine_format.read_entry(*in_list)
         assert (place_of(entry.id), entry.at) == (place, 5)
         found = QuarantinedMessage(entry, quarantine_format.read_content(at_place[1]))
         assert quarantine_format.record_of(found) == sent
         assert orjson.loads(orjson.dumps(message_json(found)))["reason"]
-        assert [each.id for each, _ in checked([in_list], [at_place])] == [entry.id]
+        assert [each.id for each, _ in read_checked([in_list], [at_place])] == [entry.id]
 
 
 def test_the_key_of_a_message_is_d_topic_zero_partition_offset_and_copy() -> None:
@@ -69,9 +69,9 @@ def test_the_key_of_a_message_is_d_topic_zero_partition_offset_and_copy() -> Non
 
 
 def both(*, at: int = 5, **changed: object) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    facts, content = quarantine_format.described(letter(1).message, "no type")
+    facts, content = quarantine_format.describe(letter(1).message, "no type")
     facts = Facts(**{name: changed.get(name, getattr(facts, name)) for name in Facts.__struct_fields__})  # type: ignore[arg-type]
-    return quarantine_format.puts_of(Place("events", 0, 1), at, facts, content)
+    return quarantine_format.key_values_of(Place("events", 0, 1), at, facts, content)
 
 
 GOOD = both()
@@ -105,11 +105,11 @@ def test_what_eventvault_does_not_write_is_refused(
     contents: list[tuple[bytes, bytes]], listed: list[tuple[bytes, bytes]]
 ) -> None:
     with pytest.raises((ValueError, msgspec.MsgspecError)):
-        list(checked(listed, contents))
+        list(read_checked(listed, contents))
 
 
 def test_what_eventvault_writes_is_not_refused() -> None:
-    assert len(list(checked([GOOD[1]], [GOOD[0]]))) == 1
+    assert len(list(read_checked([GOOD[1]], [GOOD[0]]))) == 1
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_more_than_the_bound_is_refused() -> None:
         for number in range(quarantine_format.MOST_MESSAGES + 1)
     ]
     with pytest.raises(ValueError, match="too long"):
-        list(checked(many, []))
+        list(read_checked(many, []))
 
 
 def test_more_bytes_than_the_bound_are_refused_before_the_rest_is_read() -> None:
@@ -128,17 +128,17 @@ def test_more_bytes_than_the_bound_are_refused_before_the_rest_is_read() -> None
         raise AssertionError("the rest is read")
 
     with pytest.raises(ValueError, match="too many bytes"):
-        list(checked(listed(), []))
+        list(read_checked(listed(), []))
 
 
 def test_messages_behind_the_offsets_of_an_archive_leave_the_list() -> None:
     places = [Place("a", 0, 4), Place("a", 0, 5), Place("a", 1, 0), Place("b", 0, 9)]
-    assert leaving(places, {"a": {"0": 5, "1": 7}}) == 2
-    assert leaving(places, {}) == 4
+    assert count_at_or_after(places, {"a": {"0": 5, "1": 7}}) == 2
+    assert count_at_or_after(places, {}) == 4
 
 
 def test_a_text_that_cannot_be_encoded_is_stored_all_the_same() -> None:
     sent = message(1, headers=[("\ud800", b"v")])
-    facts, content = quarantine_format.described(sent, "because of \ud800")
-    assert quarantine_format.puts_of(Place("events", 0, 1), 1, facts, content)
+    facts, content = quarantine_format.describe(sent, "because of \ud800")
+    assert quarantine_format.key_values_of(Place("events", 0, 1), 1, facts, content)
     assert content == Content(at=0, key=b"key", value=sent.value, headers=(("?", b"v"),))

@@ -51,7 +51,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
          "listener? (after 2ms in state SSL_HANDSHAKE)", "they speak another protocol", "KAFKA_SECURITY_PROTOCOL"),
         (KafkaError._SSL, "ssl://k:1/1: SSL_read: error:0A000416:SSL routines::ssl/tls alert certificate unknown",
          "they refuse the certificate of EventVault", "KAFKA_SSL_CERTIFICATE_LOCATION"),
-        (KafkaError._SSL, VERIFY, "nobody who is trusted has signed their certificate", "KAFKA_SSL_CA_LOCATION"),
+        (KafkaError._SSL, VERIFY, "no trusted authority has signed their certificate", "KAFKA_SSL_CA_LOCATION"),
         (KafkaError._SSL, "ssl://k:1/1: something new", "TLS fails: ssl://k:1/1: something new", "KAFKA_SSL_CA"),
     ],
 )  # fmt: skip
@@ -100,7 +100,7 @@ def test_a_broker_that_is_away_hides_no_refusal_by_another_one() -> None:
     found = admin.refusal()
     assert found is not None
     assert found.why == "the login fails: k:1/1: Authentication failed"
-    admin.answered()
+    admin.note_answer()
     assert admin.refusal() is None
 
 
@@ -116,7 +116,7 @@ def test_a_refusal_hides_secrets() -> None:
     [
         ("certificate has expired", "their certificate has expired", "renew"),
         ("Hostname mismatch, certificate is not valid for 'kafka'.", "their certificate is for another name", "name"),
-        ("unable to get local issuer certificate", "nobody who is trusted has signed their certificate", "authority"),
+        ("unable to get local issuer certificate", "no trusted authority has signed their certificate", "authority"),
     ],
 )
 def test_why_a_certificate_is_not_trusted_is_asked_of_the_broker(reason: str, why: str, hint: str) -> None:

@@ -312,7 +312,7 @@ def test_an_authority_that_is_not_trusted_is_named(secured_kafka: SecuredKafka, 
     user = secured_kafka.user()
     one = consume_as(secured_kafka.environment(user, KAFKA_SSL_CA_LOCATION=str(other.certificate)), "events")
     problem = refusal_of(one)
-    assert "nobody who is trusted has signed their certificate" in problem.message
+    assert "no trusted authority has signed their certificate" in problem.message
     assert "KAFKA_SSL_CA_LOCATION" in problem.hint
 
 

@@ -16,7 +16,7 @@ from eventvault.errors import ArchiveDamaged, QuarantineChanged
 from eventvault.journal import dead_letters
 from eventvault.kafka import quarantine_format
 from eventvault.kafka.offsets import StoredOffset, offset_key, offset_put, stored_by_topic
-from eventvault.kafka.quarantine import LIMITS, Meant, Quarantine
+from eventvault.kafka.quarantine import LIMITS, Quarantine, Selection
 from eventvault.kafka.quarantine_format import Place
 from eventvault.kafka.values import QuarantineFilter, Totals
 from eventvault.operations.operation import Operation
@@ -68,7 +68,7 @@ def test_health_names_what_waits_and_is_not_degraded_by_it(settings: Settings) -
         assert [each["code"] for each in service.status()["problems"] if "quarantine" in each["code"]] == []
         take_letters(service, letter(1), letter(2))
         (problem,) = (each for each in service.status()["problems"] if each["code"] == "kafka_quarantine")
-        assert problem["message"].startswith("2 messages from Kafka are no events")
+        assert problem["message"].startswith("2 messages from Kafka are not events")
         assert problem["details"]["oldest"] == shown(service)["oldest"]
         assert "flask kafka quarantine list" in problem["hint"]
         service.drop_quarantined(QuarantineFilter())
@@ -163,14 +163,14 @@ def test_an_archive_that_is_not_proven_brings_such_dead_letters_too(service: Sto
 @pytest.mark.slow
 def test_a_drop_that_a_restore_overtakes_drops_nothing(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
     name = service.create_backup().backup.name
-    meant = Quarantine.meant
+    select = Quarantine.select
 
-    def restored_meanwhile(quarantine: Quarantine, wanted: QuarantineFilter) -> Meant:
-        found = meant(quarantine, wanted)
+    def restored_meanwhile(quarantine: Quarantine, wanted: QuarantineFilter) -> Selection:
+        found = select(quarantine, wanted)
         service.restore(name)
         return found
 
-    monkeypatch.setattr(Quarantine, "meant", restored_meanwhile)
+    monkeypatch.setattr(Quarantine, "select", restored_meanwhile)
     with pytest.raises(QuarantineChanged, match="restored meanwhile"):
         service.drop_quarantined(QuarantineFilter())
     assert ids_of(service) == ["events/0@2", "events/0@1"]
@@ -285,8 +285,8 @@ def test_a_staged_moment_has_the_quarantine_of_the_restart(settings: Settings) -
 def put_into(db: Any, *offsets: int) -> None:
     db.put(*offset_put("events", 0, StoredOffset(next=9)))
     for number, offset in enumerate(offsets):
-        facts, content = quarantine_format.described(letter(offset).message, "no type")
-        for key, value in quarantine_format.puts_of(Place("events", 0, offset), 5 + number, facts, content):
+        facts, content = quarantine_format.describe(letter(offset).message, "no type")
+        for key, value in quarantine_format.key_values_of(Place("events", 0, offset), 5 + number, facts, content):
             db.put(key, value)
 
 
