@@ -739,7 +739,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     "local_worker_failed": ErrorCode(
         "The service's own worker of [jobs](jobs.md) ends again and again. It is started again, after ever longer "
         "pauses of up to 30 s.",
-        "the service's own worker of jobs does not stay: the local worker ended with status 78",
+        "the service's own worker of jobs keeps ending: the local worker ended with status 78",
         "The log says why it ends, as for a module of `WORKER_JOBS` that cannot be imported.",
     ),
     "unfinished_jobs_unwritten": ErrorCode(

@@ -1,5 +1,5 @@
-"""The job worker, `python -m worker`: runs jobs in processes of their own, and says what became of them.
+"""The job worker, `python -m worker`: runs jobs in processes of their own, and reports their outcomes.
 
-It opens no event database, and imports neither BackupManager nor the store; a handler reads the registry over HTTP, as
-any other client does.
+It opens no event database, and does not import the store. A handler reads the registry over HTTP, like any other
+client.
 """

@@ -24,7 +24,7 @@ from worker.supervisor import ModulesNotImported
 log = logging.getLogger("worker")
 
 OWN = "--local"
-"""The dispatcher starts its own worker so: of JOBS_LOCAL_CONCURRENCY executors, over its socket, with Kafka too."""
+"""Marks the service's own worker: JOBS_LOCAL_CONCURRENCY executors, over the dispatcher's socket, even with Kafka."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -70,7 +70,7 @@ def _run(loaded: Settings, modules: Sequence[str], *, is_own: bool) -> int:
         return _refuse(error)
     _drain_on_signals(supervisor.drain)
     source = loaded.kafka_bootstrap_servers if has_broker else f"the dispatcher in {loaded.storage_dir}"
-    log.info("%s takes jobs from %s", WORKER_NAME, source)
+    log.info("%s receives jobs from %s", WORKER_NAME, source)
     try:
         supervisor.run()
     except ModulesNotImported as error:
@@ -81,7 +81,7 @@ def _run(loaded: Settings, modules: Sequence[str], *, is_own: bool) -> int:
 
 
 def _drain_on_signals(drain: Callable[[], None]) -> None:
-    """Drain on the first signal, and exit at once on the second. Then the running jobs are repeated elsewhere."""
+    """Drain on the first signal, and exit at once on the second; the running jobs are then repeated elsewhere."""
 
     def first(_: int, __: FrameType | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

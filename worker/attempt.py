@@ -1,4 +1,4 @@
-"""One attempt: calls the handler and makes a report of what became of it. Used by executors and by `worker.testing`."""
+"""One attempt: calls the handler and returns the outcome as a report. Used by executors and by `worker.testing`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TOO_MUCH: dict[str, Any] = {"payload": ["Has problems that do not fit into an a
 
 
 class ResultNotJson(Exception):
-    """The handler returned what has no JSON form."""
+    """The handler returned a value that has no JSON form."""
 
 
 class ResultTooLarge(Exception):
@@ -45,7 +45,7 @@ def carry_out(run: Run, on_progress: Callable[[JobProgress], None]) -> Outcome:
 
 
 def outcome_of(run: Run, error: BaseException, seconds: float) -> Outcome:
-    """Return the outcome of an attempt that ended with an error. What is not for its reader goes to the output."""
+    """Return the outcome of an attempt that ended with an error. The traceback of an unexpected error is printed."""
     if isinstance(error, Stopped) and error.reason in ("drain", "refused"):
         return Returned(session=run.to, token=run.token, job=run.job)
     _print(error)
@@ -83,13 +83,13 @@ def encode_result(result: Any) -> msgspec.Raw:
     """Return a result as JSON. Raises ResultNotJson or ResultTooLarge."""
     try:
         text = msgspec.json.encode(result)
-        if b"null" in text:  # msgspec makes null of NaN
+        if b"null" in text:  # msgspec encodes NaN as null; json refuses it
             json.dumps(msgspec.to_builtins(result, str_keys=True), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ResultNotJson(f"the result cannot be JSON: {error}") from None
     if len(text) > MAX_RESULT_BYTES:
         raise ResultTooLarge(
-            f"the result has {len(text)} bytes, more than the {MAX_RESULT_BYTES} that one may have; write it to a file"
+            f"the result has {len(text)} bytes, at most {MAX_RESULT_BYTES} are accepted; write it to a file"
         )
     if json_text.is_deeper(text, json_text.MAX_DEPTH):
         raise ResultNotJson(f"the result is nested too deeply: it may have {json_text.MAX_DEPTH} levels")
@@ -113,8 +113,8 @@ def _job_error(run: Run, error: BaseException) -> JobError:
         case Fail() | Retry():
             return JobError("job_failed", _text(error))
         case MemoryError():
-            return JobError("job_memory", f"the handler needs more memory than WORKER_JOB_MEMORY: {_named(error)}")
-    return JobError("job_failed", _named(error))
+            return JobError("job_memory", f"the handler needs more memory than WORKER_JOB_MEMORY: {_describe(error)}")
+    return JobError("job_failed", _describe(error))
 
 
 def _print(error: BaseException) -> None:
@@ -122,7 +122,7 @@ def _print(error: BaseException) -> None:
         traceback.print_exception(error, file=sys.stderr)
 
 
-def _named(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {_text(error)}"[:MAX_ERROR_LENGTH]
 
 
@@ -138,5 +138,5 @@ def _bounded(fields: dict[str, Any]) -> dict[str, Any]:
     try:
         plain: dict[str, Any] = encodable(msgspec.to_builtins(fields, str_keys=True))
         return plain if len(msgspec.json.encode(plain)) <= _MAX_FIELDS_BYTES else _TOO_MUCH
-    except (TypeError, ValueError, RecursionError):  # of a schema that makes messages of its own
+    except (TypeError, ValueError, RecursionError):  # a schema may make messages that are not JSON
         return _TOO_MUCH

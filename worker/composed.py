@@ -1,4 +1,4 @@
-"""Puts a supervisor together: settings, transport, executors, and the sign of life."""
+"""Puts a supervisor together: settings, transport, executors, and heartbeat."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from worker.pool import Pool
 from worker.supervisor import Options, Supervisor
 
 UNREACHABLE_SECONDS = 10.0
-"""The service's own worker ends if no dispatcher has answered for so long, as the service is gone."""
+"""The service's own worker ends if no dispatcher has answered for this long: the service is gone."""
 BUILT_IN = "app.builtin_jobs"
-"""The jobs that come with the service. The nursery imports them by name, as it does the modules of WORKER_JOBS."""
+"""The module of the built-in jobs. The nursery imports it by name, like the modules of WORKER_JOBS."""
 _ALWAYS_PASSED = ("PATH", "HOME", "LANG", "TZ")
 
 
 def has_dispatcher(settings: Settings) -> bool:
-    """Return whether a dispatcher has its socket in STORAGE_DIR; it need not answer now."""
+    """Return whether a dispatcher has its socket in STORAGE_DIR, even if it does not answer now."""
     return (settings.storage_dir / data_folders.JOBS_SOCKET).is_socket()
 
 
 def without_broker(settings: Settings, modules: Sequence[str], *, is_own: bool) -> Supervisor:
-    """Return a supervisor over the socket. is_own: it is the service's own, which has the built-in jobs too."""
+    """Return a supervisor over the socket. is_own: it is the service's own, which also has the built-in jobs."""
     transport = SocketWorkerTransport(settings.storage_dir)
     return supervisor_for(
         settings, transport, [*([BUILT_IN] if is_own else []), *modules], is_local=True, is_own=is_own
@@ -44,9 +44,9 @@ def supervisor_for(
     is_local: bool = False,
     is_own: bool = False,
 ) -> Supervisor:
-    """Return a supervisor that has not begun.
+    """Return a supervisor that is not started.
 
-    is_local: it runs beside the data folders. is_own: it is the service's own, whose jobs need its settings.
+    is_local: it runs beside the data folders. is_own: it is the service's own; its jobs need the service's settings.
     """
     concurrency = concurrency_of(settings, is_own=is_own)
     variables = variables_of_handlers(settings, os.environ, is_own=is_own)
@@ -92,7 +92,7 @@ def concurrency_of(settings: Settings, *, is_own: bool) -> int:
 
 
 def variables_of_handlers(settings: Settings, environment: Mapping[str, str], *, is_own: bool) -> dict[str, str]:
-    """Return the environment of the handlers: no secret of the service is in it."""
+    """Return the environment of the handlers, without secrets of the service."""
     names = [*_ALWAYS_PASSED, *settings.worker_env]
     if is_own:
         names += [declaration.name for declaration in DECLARATIONS if not declaration.secret]

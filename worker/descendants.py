@@ -1,4 +1,4 @@
-"""The processes below this one: those that handlers start, and orphans of them, which come to this process."""
+"""The processes below this one: processes that handlers start, and their orphans, which this process adopts."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _END_SECONDS = 1.0
 
 
 def adopt_orphans() -> None:
-    """Become the parent of each process below this one whose own parent ends, as process 1 is of all others."""
+    """Become the parent of every process below this one whose own parent ends, in place of process 1."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_processes() -> list[str]:
-    """Kill the processes that the handler left behind, orphans of its children too. Returns their names.
+    """Kill the processes that the handler has started and not ended, and their orphans. Returns their names.
 
-    Those that `multiprocessing` starts once and uses again stay.
+    Processes that `multiprocessing` starts once and uses again are not killed.
     """
     names: dict[int, str] = {}
     deadline = time.monotonic() + _END_SECONDS
     while _has_children() and time.monotonic() < deadline:
-        running = [child for child in children() - _helpers() if not has_ended(child)]
+        running = [child for child in children() - _helpers_of_multiprocessing() if not has_ended(child)]
         if not running:
             break
         for child in running:
@@ -48,29 +48,29 @@ def _has_children() -> bool:
 
 
 def children() -> set[int]:
-    """The processes whose parent is this one, and that were not waited for."""
-    found: set[int] = set()
+    """Return the children of this process that were not waited for."""
+    processes: set[int] = set()
     for task in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):
-            found.update(map(int, task.read_bytes().split()))
-    return found
+            processes.update(map(int, task.read_bytes().split()))
+    return processes
 
 
-def _helpers() -> set[int]:
-    """Processes that `multiprocessing` starts once and uses again."""
-    found = set()
+def _helpers_of_multiprocessing() -> set[int]:
+    """Return the processes that `multiprocessing` starts once and uses again."""
+    processes = set()
     for module, name, attribute in (
         ("multiprocessing.resource_tracker", "_resource_tracker", "_pid"),
         ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),
     ):
         process = getattr(getattr(sys.modules.get(module), name, None), attribute, None)
         if isinstance(process, int):
-            found.add(process)
-    return found
+            processes.add(process)
+    return processes
 
 
 def has_ended(child: int) -> bool:
-    """Reap a child that has ended: what a handler did not wait for takes no place in the system's table."""
+    """Return whether a child has ended, and reap it: the handler may not have waited for it."""
     try:
         return os.waitpid(child, os.WNOHANG)[0] != 0
     except ChildProcessError:

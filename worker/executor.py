@@ -1,7 +1,8 @@
 """The process that runs handlers, one at a time. The nursery forks it; the supervisor talks to it over a socket.
 
-It has one thread, so that a handler runs in the main thread and a signal ends what it waits for. A stop is a message
-and then the signal, which alone does nothing: so it never reaches the handler behind the one that it is for.
+It has one thread. So a handler runs in the main thread, where a signal interrupts its waits. To stop a handler, the
+supervisor sends a message and then a signal. The signal alone does nothing, so a late signal never stops the next
+handler.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from worker.jobs import Stopped
 from worker.protocol import STOP_SIGNAL, Outcome
 
 PROGRESS_SECONDS = 0.01
-"""Progress that follows sooner upon other progress is not sent."""
+"""Progress that comes sooner after the last one is not sent."""
 _READ_BYTES = 256 * 1024
 _LIKELY_VICTIM = b"500"
-"""Where memory lacks, the kernel ends an executor before a supervisor."""
+"""Score with which the kernel, out of memory, ends an executor before a supervisor."""
 
 
 class Executor:
@@ -45,14 +46,14 @@ class Executor:
         self._running: str | None = None
         """Token of the attempt whose handler runs."""
         self._stopped: str | None = None
-        """Token of the last attempt that was stopped: one is stopped once."""
+        """Token of the last attempt that was stopped. An attempt is stopped only once."""
         self._is_shielded = False
         self._signal_came = False
         self._sending = threading.Lock()
         self._progress_sent = 0.0
 
     def serve(self) -> None:
-        """Run what comes until the supervisor closes the socket, or dies."""
+        """Run attempts until the supervisor closes the socket, or dies."""
         signal.signal(STOP_SIGNAL, lambda _, __: self._on_signal())
         while (message := self._next()) is not None:
             if isinstance(message, Run):
@@ -63,10 +64,11 @@ class Executor:
             received = self._connection.recv(_READ_BYTES)
             if not received:
                 return None
-            self._take(received)
+            self._decode(received)
         return self._inbox.popleft()
 
-    def _take(self, received: bytes) -> None:
+    def _decode(self, received: bytes) -> None:
+        """Put the messages in received bytes into the inbox."""
         for message in self._frames.feed(received):
             work = decode_work(message)
             if isinstance(work, Run | Stop):
@@ -76,9 +78,9 @@ class Executor:
         began = time.monotonic()
         try:
             self._running = run.token
-            self._on_signal()  # one that came before the attempt was read
+            self._on_signal()  # the signal may have come before the attempt was read
             outcome = attempt.carry_out(run, self._progress_of(run))
-        except Stopped as stopped:  # it came behind the handler
+        except Stopped as stopped:  # the signal came after the handler had ended
             outcome = attempt.outcome_of(run, stopped, time.monotonic() - began)
         finally:
             self._running = None
@@ -86,10 +88,10 @@ class Executor:
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):  # a handler may have closed or replaced it
                 stream.flush()
-        return _with_processes(run, outcome, end_processes())
+        return _fail_if_processes(run, outcome, end_processes())
 
     def _end_if_copy(self) -> None:
-        """End a child that a handler forked and that came out of the handler too: the outcome is the parent's."""
+        """End this process if the handler forked it, and it returned from the handler, too: only the parent reports."""
         if os.getpid() != self._process:
             os._exit(DONE)
 
@@ -108,7 +110,7 @@ class Executor:
 
     @contextmanager
     def _shielded(self) -> Iterator[None]:
-        """Put off a stop, so that no message is sent in part."""
+        """Delay a stop, so that no message is sent in part."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -129,7 +131,7 @@ class Executor:
             return
         with suppress(BlockingIOError):
             while received := self._connection.recv(_READ_BYTES, socket.MSG_DONTWAIT):
-                self._take(received)
+                self._decode(received)
         for message in self._inbox:
             if isinstance(message, Stop) and self._running in message.stop:
                 self._stopped = self._running
@@ -153,15 +155,15 @@ def main(connection: socket.socket, output: int, memory: int) -> NoReturn:
 
 
 def _limit(memory: int) -> None:
-    """Limit what this process and its children allocate, each by itself. A crash leaves no core file."""
+    """Limit the memory that this process, and each of its children, may allocate. A crash leaves no core file."""
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = memory if most == resource.RLIM_INFINITY else min(most, memory)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def _with_processes(run: Run, outcome: Outcome, ended: list[str]) -> Outcome:
-    """A handler that left processes behind has failed: nobody would ever hear what became of their work."""
+def _fail_if_processes(run: Run, outcome: Outcome, ended: list[str]) -> Outcome:
+    """Return a failure if processes of the handler had to be ended: nobody would learn the result of their work."""
     if not ended or not isinstance(outcome, Done):
         return outcome
     text = ", ".join(ended[:5]) + (f" and {len(ended) - 5} more" if len(ended) > 5 else "")

@@ -1,6 +1,7 @@
-"""The sign of life of a worker, and `python -m worker.heartbeat`, which fails if a worker here cannot work.
+"""The heartbeat of a worker, and `python -m worker.heartbeat`, which fails if a worker here cannot work.
 
-A worker serves no HTTP. It writes to a file in the temporary folder when it made progress, and whether Kafka answers.
+A worker serves no HTTP. Its heartbeat is a file in the temporary folder, with the time of its last progress, and
+whether Kafka, or the dispatcher, answers.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ class Heartbeat:
         self._written: tuple[float, bool] | None = None
         try:
             self._path = Path(tempfile.gettempdir()) / f"{_PREFIX}{os.getpid()}"
-            self._path.unlink(missing_ok=True)  # of an earlier process with this id
+            self._path.unlink(missing_ok=True)  # an earlier process may have had this id
             self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             self._path = None
             log.warning("this worker cannot be checked by python -m worker.heartbeat: %s", error)
 
     def beat(self, *, kafka_answers: bool) -> None:
-        """Note that the loop goes on. Called often; writes once a second."""
+        """Note that the loop makes progress. May be called often; writes once a second."""
         now = time.monotonic()
         if self._path is None or (self._written and self._written[1] == kafka_answers
                                   and now - self._written[0] < _WRITE_SECONDS):  # fmt: skip
@@ -57,7 +58,7 @@ class Heartbeat:
 
 
 def problem_of_workers(folder: Path) -> str | None:
-    """Return why the workers of this user that run on this machine cannot work; None if they can."""
+    """Return why a worker of this user on this machine cannot work; None if all can."""
     beats = [beat for path in folder.glob(f"{_PREFIX}*") if (beat := _read(path)) is not None]
     if not beats:
         return "no worker runs here"
@@ -70,7 +71,7 @@ def problem_of_workers(folder: Path) -> str | None:
 
 
 def _read(path: Path) -> tuple[float, bool] | None:
-    """The age of the last sign of life, and whether Kafka answers; None for a worker that has ended."""
+    """Return the age of the last heartbeat, and whether Kafka answers; None for a worker that has ended."""
     with suppress(OSError, ValueError):
         os.kill(int(path.name.removeprefix(_PREFIX)), 0)
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

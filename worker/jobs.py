@@ -1,4 +1,4 @@
-"""For people who write jobs: a handler is a function of a Job, registered for a type.
+"""The interface for authors of jobs: a handler is a function of a Job, registered for a type.
 
     from worker.jobs import Job, job
 
@@ -6,8 +6,8 @@
     def report(job: Job) -> dict:
         return {"rows": count(job.payload["table"])}
 
-The result is what it returns, any JSON value. If it raises, the attempt fails. `WORKER_JOBS=my_jobs python -m worker`
-imports `my_jobs` and registers its handlers. A handler must bear to run twice: an attempt that was lost is repeated.
+It returns the result, any JSON value. If it raises, the attempt fails. `WORKER_JOBS=my_jobs python -m worker` imports
+`my_jobs` and registers its handlers. It must do no harm if a handler runs twice: a lost attempt is repeated.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from worker.protocol import StopReason
 from worker.registry import Handler
 
 WORKER_NAME = protocol.WORKER_NAME
-"""Names this worker in results and logs."""
+"""The name of this worker in results and logs."""
 MAX_PROGRESS_TEXT = 200
 
 
 class Retry(Exception):
-    """Raised by a handler: the attempt failed, repeat it later. after: seconds; None: as after any other failure."""
+    """Raised by a handler: the attempt failed; repeat it after `after` seconds; None: as after any other failure."""
 
     def __init__(self, message: str = "the handler asks to be called again", *, after: float | timedelta | None = None):
         super().__init__(message)
@@ -40,13 +40,13 @@ class Retry(Exception):
 
 
 class Fail(Exception):
-    """Raised by a handler: the job failed for good, and no attempt would succeed."""
+    """Raised by a handler: the job failed for good, because no further attempt can succeed."""
 
 
 class Stopped(BaseException):
-    """Raised in a handler that shall end: it ran too long, its job was cancelled, or the worker ends.
+    """Raised in a handler that must end: it ran too long, its job was cancelled, or the worker ends.
 
-    A handler may catch it to clean up. Its process is killed if it has not ended five seconds later.
+    A handler may catch it to clean up. If the handler has not ended five seconds later, its process is killed.
     """
 
     def __init__(self, reason: StopReason) -> None:
@@ -54,15 +54,15 @@ class Stopped(BaseException):
         self.reason = reason
 
 
-def _nobody_listens(_: JobProgress) -> None:
+def _ignore(_: JobProgress) -> None:
     pass
 
 
 @dataclass(frozen=True)
 class Job:
-    """One attempt of a job, as its handler gets it. payload: any JSON value, or what the type's schema made of it.
+    """One attempt of a job, as its handler gets it. payload: any JSON value, or what the type's schema made from it.
 
-    attempt: how often the job was sent to a worker, this time included. on_progress: is called by `progress`.
+    attempt: how often the job was sent to a worker, including this time. on_progress: called by `progress`.
     """
 
     id: str
@@ -70,10 +70,10 @@ class Job:
     payload: Any = None
     attempt: int = 1
     max_attempts: int = MAX_ATTEMPTS
-    on_progress: Callable[[JobProgress], None] = field(default=_nobody_listens, repr=False, compare=False)
+    on_progress: Callable[[JobProgress], None] = field(default=_ignore, repr=False, compare=False)
 
     def progress(self, fraction: float | None = None, text: str | None = None) -> None:
-        """Say how far the handler is: fraction from 0 to 1. The newest one of each second is shown."""
+        """Report the progress of the handler. fraction: from 0 to 1. Of each second, the newest progress is shown."""
         if fraction is not None:
             fraction = min(1.0, max(0.0, float(fraction)))
         shown = None if text is None else str(encodable(str(text)[:MAX_PROGRESS_TEXT]))
@@ -88,10 +88,10 @@ def job(
     max_attempts: int = MAX_ATTEMPTS,
     scope: str = scopes.WRITE,
 ) -> Callable[[Handler], Handler]:
-    """Register a handler for a type. Raises ValueError if it has one already.
+    """Register a handler for a type. Raises ValueError if the type has one already.
 
-    schema: of the payload, by marshmallow; the handler gets what it loads. timeout: seconds, or a timedelta. scope:
-    what the token of whoever submits such a job must have.
+    schema: a marshmallow schema of the payload; the handler gets what it loads. timeout: seconds, or a timedelta.
+    scope: the scope that a token needs to submit such a job.
     """
 
     def register(handler: Handler) -> Handler:
@@ -110,10 +110,10 @@ def cron(
     overlap: bool = False,
     catch_up: float | timedelta = 86_400.0,
 ) -> Callable[[Handler], Handler]:
-    """Submit a handler's job at set times; it needs `@job` too. expression: five fields of cron.
+    """Submit a handler's job at set times; the handler also needs `@job`. expression: five fields of cron.
 
-    name: of the schedule, by default the job's type. overlap: submit it even if the one before has not ended.
-    catch_up: seconds, or a timedelta; a time that was missed for longer is skipped.
+    name: of the schedule, by default the job's type. overlap: submit a job even if the last one has not ended.
+    catch_up: seconds, or a timedelta; a time that was missed by more is skipped.
     """
 
     def register(handler: Handler) -> Handler:

@@ -40,8 +40,8 @@ def serve(supervisor: Supervisor, host: str, port: int) -> WSGIServer:
 
 def _counter(name: str, meaning: str, labels: list[str], values: Sequence[tuple[Sequence[str], float]]) -> Metric:
     family = CounterMetricFamily(f"eventvault_worker_{name}", meaning, labels=labels)
-    for each, value in values:
-        family.add_metric(each, value)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
     return family
 
 

@@ -1,8 +1,8 @@
-"""`python -m worker.nursery`: imports the modules with handlers and forks executors, which have them already.
+"""`python -m worker.nursery`: imports the modules with handlers, and forks executors, which then have them already.
 
-The supervisor starts it as a program of its own: so nothing of the supervisor is in an executor, neither its
-environment nor a thread of a Kafka client, which no process may be forked beside. It is told over a socket what to
-fork, says what became of each executor, and ends them all when the supervisor ends, however that happens.
+The supervisor starts it as a program of its own. So an executor has nothing of the supervisor: neither its environment
+nor a Kafka client, whose threads would make a fork unsafe. Over a socket the nursery receives requests to fork, and
+reports the end of each executor. When the supervisor ends, for any reason, the nursery ends all executors.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Nursery:
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
         self._executors: dict[int, tuple[int, int]] = {}
-        """Descriptor of the process → its id, and the supervisor's number of it."""
-        self._modules_processes = children()
-        """What the modules have started: it stays."""
+        """Descriptor of the process → its id, and the supervisor's number for it."""
+        self._processes_of_modules = children()
+        """Processes that the modules have started; they are not ended."""
 
     def run(self) -> None:
         """Fork executors until the supervisor closes the socket."""
@@ -70,7 +70,7 @@ class Nursery:
                     return
 
     def _serve_request(self) -> bool:
-        """Fork an executor, or answer, as the supervisor asks. Returns False if it is gone."""
+        """Fork an executor, or answer a ping. Returns False if the supervisor is gone."""
         try:
             number, descriptors, _, _ = socket.recv_fds(self._control, LONGEST_MESSAGE, 2)
         except ConnectionError:
@@ -98,7 +98,7 @@ class Nursery:
             socket.send_fds(self._control, [msgspec.json.encode(report)], handles)
 
     def _become_executor(self, connection: int, output: int) -> NoReturn:
-        """Run in the child: it knows nothing of its siblings."""
+        """Run as an executor, in the child. First close everything that belongs to its siblings."""
         try:
             end_with_parent(self._process)
             os.setsid()
@@ -107,13 +107,13 @@ class Nursery:
             for handle in self._executors:
                 os.close(handle)
             executor.main(socket.socket(fileno=connection), output, self._memory)
-        except BaseException:  # noqa: BLE001 - this process ends here, whatever it is
+        except BaseException:  # noqa: BLE001 - this process ends here, after any error
             traceback.print_exc()
         finally:
             os._exit(CRASHED)
 
     def _reap(self, handle: int) -> None:
-        """End what an executor left behind, then wait for it and say so."""
+        """End the processes that an executor has started, then wait for the executor and report its end."""
         process, number = self._executors.pop(handle)
         self._selector.unregister(handle)
         os.close(handle)
@@ -123,11 +123,11 @@ class Nursery:
         self._report(Ended(number, status))
 
     def _end_orphans(self, *others: int) -> None:
-        """Kill what came to this process as its parents ended, also if it has left their group. others: stay."""
-        mine = {*others, *(process for process, _ in self._executors.values())} | self._modules_processes
+        """Kill the orphans that this process has adopted, even if they have left their group. others: not to kill."""
+        spared = {*others, *(process for process, _ in self._executors.values())} | self._processes_of_modules
         deadline = time.monotonic() + _END_SECONDS
         while time.monotonic() < deadline:
-            orphans = [child for child in children() - mine if not has_ended(child)]
+            orphans = [child for child in children() - spared if not has_ended(child)]
             if not orphans:
                 return
             for child in orphans:
@@ -165,14 +165,14 @@ def main(argument: str) -> int:
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     jobs.WORKER_NAME = worker_name(options.parent)
     logging.basicConfig(level=options.log_level.upper(), format=_LOG_FORMAT)
-    declared = _declared(options.modules)
+    declared = _import_modules(options.modules)
     _write(options.catalogue, msgspec.json.encode(declared) + END_OF_CATALOGUE)
     if declared.error is not None:
         return FAILED
     adopt_orphans()
     gc.collect()
-    gc.freeze()  # what is there now is shared with the executors, page for page
-    end_with_parent(options.parent, 0)  # from now on the socket says it, and the executors are ended first
+    gc.freeze()  # so that the executors share the memory of what is loaded now
+    end_with_parent(options.parent, 0)  # from now on the socket shows the parent's end, and executors are ended first
     Nursery(socket.socket(fileno=options.control), options.memory).run()
     return DONE
 
@@ -184,13 +184,14 @@ def _write(handle: int, text: bytes) -> None:
     os.close(handle)
 
 
-def _declared(modules: Sequence[str]) -> Declared:
+def _import_modules(modules: Sequence[str]) -> Declared:
+    """Return what the modules declare, or why one of them cannot be imported."""
     name = ""
     try:
         for name in modules:
             importlib.import_module(name)
         catalogue = registry.catalogue()
-    except BaseException as error:  # noqa: BLE001 - the supervisor says it
+    except BaseException as error:  # noqa: BLE001 - the supervisor reports it
         if not (isinstance(error, ModuleNotFoundError) and error.name == name):
             traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"

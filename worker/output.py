@@ -1,4 +1,4 @@
-"""The end of what a handler prints: the supervisor drains a pipe and keeps the last bytes, whatever else came."""
+"""The output of a handler: the supervisor drains a pipe and keeps the last bytes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import suppress
 from eventvault.jobs.job import MAX_OUTPUT_OF_ATTEMPT
 
 LONGEST_OUTPUT = 64 * 1024
-"""Bytes of an attempt's output that stay in memory."""
+"""Most bytes of an attempt's output that stay in memory."""
 _NOTE_BYTES = 64
 _PIPE_BYTES = 64 * 1024
 _READS = 4
-"""A pipe has 64 KiB: so many reads empty it, and a handler that prints without end keeps nobody from other work."""
+"""Most reads at a time. They empty a pipe of 64 KiB, but a handler that prints without end does not block the loop."""
 
 
 class Output:
-    """The output of one executor. handle: of the pipe, which is closed with it."""
+    """The output of one executor. handle: the descriptor of the pipe; `close` closes it."""
 
     def __init__(self, handle: int) -> None:
         self.handle = handle
@@ -25,7 +25,7 @@ class Output:
         self._dropped = 0
 
     def drain(self) -> bool:
-        """Read what is there, up to a limit. Returns False once nobody can write any more."""
+        """Read what is in the pipe, up to a limit. Returns False once no process can write to it any more."""
         with suppress(BlockingIOError):
             for _ in range(_READS):
                 read = os.read(self.handle, _PIPE_BYTES)
@@ -36,7 +36,7 @@ class Output:
         return True
 
     def take(self) -> str:
-        """Return what was printed since the last call: of a long text the end, behind a line that counts the rest."""
+        """Return the output since the last call; of a long text only the end, after a line that counts the rest."""
         if not self._tail:
             return ""
         count = self._dropped + len(self._tail)

@@ -13,9 +13,9 @@ _REFERENCE = {"$ref": f"#/components/schemas/{_ROOT}"}
 
 
 def to_json_schema(schema: Schema) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of what `schema.load` takes. Marshmallow has the last word, in the executor.
+    """Return the JSON Schema (2020-12) of what `schema.load` accepts. Marshmallow has the last word, in the executor.
 
-    The schemas within are referred to as in an OpenAPI document, so that a schema may have itself as a member.
+    Nested schemas are referred to as in an OpenAPI document, so that a schema may have itself as a member.
     """
     document = APISpec(title="", version="", openapi_version="3.1.0", plugins=[MarshmallowPlugin()])
     document.components.schema(_ROOT, schema=schema)

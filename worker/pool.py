@@ -1,6 +1,6 @@
-"""The executors of a supervisor: has the nursery fork them, hands them attempts, and replaces them when they end.
+"""The executors of a supervisor: has the nursery fork them, gives them attempts, and replaces them when they end.
 
-Nothing here waits. What an executor or the nursery says comes as events of one selector.
+Nothing here waits. The messages of executors and of the nursery come as events of one selector.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ log = logging.getLogger("worker")
 PING_SECONDS = 5.0
 """How often the nursery is asked whether it makes progress."""
 ANSWER_SECONDS = 20.0
-"""A nursery that does not answer for so long is replaced: a handler may have stopped it."""
+"""How long a nursery may owe an answer before it is replaced: a handler may have stopped it."""
 _LONGEST_TURN = 1.0
-"""What passed since the last `tend` counts as no more: this process may have been stopped, and the nursery with it."""
+"""Most seconds that are counted from one `tend` to the next, as both this process and the nursery may be stopped."""
 LEAST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
-"""Seconds between two nurseries: twice as long after each that ends."""
+"""Seconds between the end of a nursery and the start of the next one; they double each time."""
 _HEALTHY_SECONDS = 60.0
-"""A nursery that lived for so long begins with the least pause again."""
+"""After a nursery that lived for this long, the pause is LEAST_PAUSE again."""
 _READ_BYTES = 256 * 1024
 _executor_report = msgspec.json.Decoder(ExecutorReport)
 _nursery_report = msgspec.json.Decoder(NurseryReport)
@@ -61,23 +61,23 @@ _declared = msgspec.json.Decoder(Declared)
 
 
 class Listener(Protocol):
-    """Is told what happens to executors."""
+    """Receives the events of executors."""
 
     def declared(self, declared: Declared) -> None:
-        """The modules were imported, or one of them cannot be."""
+        """The nursery has imported the modules, or cannot import one of them."""
 
     def reported(self, slot: Slot, report: ExecutorReport) -> None:
-        """An executor reports. The attempt of `slot` is still the one that it runs."""
+        """An executor reports about the attempt that `slot` still runs."""
 
     def ended(self, slot: Slot, status: int | None) -> None:
-        """An executor ended while it ran an attempt. status: as os.waitpid has it; None if the nursery died too."""
+        """An executor ended during an attempt. status: as from os.waitpid; None if the nursery ended, too."""
 
 
 @dataclass(eq=False)
 class Slot:
-    """One executor. process: a descriptor of it, once it is forked. run: what it runs; began: when (monotonic).
+    """One executor. process: its descriptor, once it is forked. run: its present attempt; began: when (monotonic).
 
-    stop: why the attempt has to end; kill_at: when its process is killed, if it still runs.
+    stop: why the attempt must end. kill_at: when the process is killed if it still runs.
     """
 
     number: int
@@ -100,7 +100,7 @@ class Slot:
 
 
 class Pool:
-    """Belongs to one thread, which calls the `data` of each event that `selector` has."""
+    """Belongs to one thread, which calls the `data` of each event of `selector`."""
 
     def __init__(
         self, selector: selectors.BaseSelector, listener: Listener, *, size: int, jobs_per_process: int,
@@ -120,7 +120,7 @@ class Pool:
         self._program: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._catalogue: FileIO | None = None
-        """Where the present nursery says what its modules declare, or why they cannot be imported; None once it has."""
+        """The pipe over which the present nursery sends its `Declared`; None once that was received."""
         self._catalogue_text = bytearray()
         self._is_ready = False
         self._was_ready = False
@@ -128,7 +128,7 @@ class Pool:
         self._tended_at = 0.0
         self._ping_at = 0.0
         self._silent_for: float | None = None
-        """How long the nursery has owed an answer; None: it owes none."""
+        """How long the nursery has owed an answer, in seconds; None if it owes none."""
         self._pause = LEAST_PAUSE
         self._begin_at = 0.0
         self._closed = False
@@ -145,9 +145,9 @@ class Pool:
         return next((slot for slot in self._slots.values() if slot.is_free), None)
 
     def tend(self, now: float) -> None:
-        """Do what is due: begin a nursery, ask for executors, kill what did not end in time."""
+        """Do what is due: start a nursery, ask for executors, kill executors that did not end in time."""
         if self._program is None and not self._closed and now >= self._begin_at:
-            self._begin_nursery(now)
+            self._start_nursery(now)
         if self._is_ready and not self._closed:
             while sum(not slot.is_retiring for slot in self._slots.values()) < self._size and self._is_ready:
                 self._ask_for_executor()
@@ -157,20 +157,20 @@ class Pool:
         self._watch_nursery(now)
 
     def next_due(self) -> float | None:
-        """When `tend` has something to do at the latest (monotonic)."""
+        """Return when `tend` must be called at the latest (monotonic); None if nothing is due."""
         due = [slot.kill_at for slot in self._slots.values() if slot.kill_at is not None]
         if self._program is None and not self._closed:
             due.append(self._begin_at)
         return min(due, default=None)
 
     def start(self, slot: Slot, run: Run, now: float) -> None:
-        """Hand an attempt to a free executor."""
+        """Give an attempt to a free executor."""
         slot.run, slot.began = run, now
         slot.stop, slot.kill_at, slot.is_started_reported = None, None, False
         self._send(slot, encode(run))
 
     def stop(self, slot: Slot, reason: StopReason, kill_at: float) -> None:
-        """Ask the handler to end, by an exception; kill its process at `kill_at` (monotonic) if it has not."""
+        """End the handler with an exception; kill its process at `kill_at` (monotonic) if it still runs."""
         if slot.run is None or slot.stop is not None:
             return
         slot.stop, slot.kill_at = reason, kill_at
@@ -178,7 +178,7 @@ class Pool:
         _signal(slot, STOP_SIGNAL)
 
     def finish(self, slot: Slot, *, retire: bool) -> None:
-        """The attempt of an executor has ended. retire: replace its process, which is not as it was."""
+        """Free an executor whose attempt has ended. retire: replace its process, because the attempt has changed it."""
         slot.run, slot.kill_at, slot.stop = None, None, None
         slot.jobs += 1
         if retire or slot.jobs >= self._jobs_per_process:
@@ -194,7 +194,7 @@ class Pool:
         self._end_nursery()
 
     def _retire(self, slot: Slot, now: float) -> None:
-        """Let an executor end by itself, and kill it if it does not."""
+        """Let an executor end, and kill it if it does not."""
         slot.is_retiring = True
         slot.kill_at = now + LEAST_PAUSE
         with suppress(OSError):
@@ -203,7 +203,7 @@ class Pool:
     # The nursery.
 
     def _watch_nursery(self, now: float) -> None:
-        """Replace a nursery that makes no progress: nobody would say that its executors have ended."""
+        """Replace a nursery that makes no progress: it would not report the end of its executors."""
         passed, self._tended_at = min(now - self._tended_at, _LONGEST_TURN), now
         if self._program is None or self._control is None:
             return
@@ -222,7 +222,7 @@ class Pool:
                 self._control.send(PING)
             self._silent_for, self._ping_at = 0.0, now + PING_SECONDS
 
-    def _begin_nursery(self, now: float) -> None:
+    def _start_nursery(self, now: float) -> None:
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         reading, their_catalogue = os.pipe()
         catalogue = FileIO(reading)
@@ -250,12 +250,12 @@ class Pool:
         self._selector.register(catalogue, selectors.EVENT_READ, self._read_catalogue)
 
     def _read_catalogue(self) -> None:
-        if self._catalogue is None:  # the end of the nursery came in the same turn, and the rest was read then
+        if self._catalogue is None:  # the nursery ended in the same turn, and `_note_end` has read the rest
             return
         read = os.read(self._catalogue.fileno(), _READ_BYTES)
         self._catalogue_text += read
         if not self._has_declared:
-            if not read:  # the nursery has died, which is seen too
+            if not read:  # the nursery has ended, which another event shows
                 self._close_catalogue()
             return
         self._close_catalogue()
@@ -293,7 +293,7 @@ class Pool:
                 self._note_report(report, handles)
 
     def _note_end(self) -> None:
-        """The nursery has ended. What it said of its modules before counts: its end may be seen first."""
+        """Handle the end of the nursery. First read its `Declared`, because its end may be noticed earlier."""
         with suppress(BlockingIOError):
             while self._catalogue is not None:
                 self._read_catalogue()
@@ -330,11 +330,11 @@ class Pool:
         self._selector.register(reading, selectors.EVENT_READ, lambda: self._drain(slot))
 
     def _end_nursery(self) -> None:
-        """End the nursery and with it all executors; another one is begun after a pause."""
+        """End the nursery and all its executors. After a pause, another nursery is started."""
         self._is_ready = False
         if self._control is not None:
             self._selector.unregister(self._control)
-            self._control.close()  # then it ends its executors, and itself
+            self._control.close()  # the nursery then ends its executors and itself
             self._control = None
         self._close_catalogue()
         for slot in self.slots:
@@ -363,12 +363,12 @@ class Pool:
             return
         except OSError:
             received = b""
-        if not received:  # the nursery says how it ended
+        if not received:  # the nursery reports how it ended
             self._selector.unregister(slot.connection)
             return
-        self._take(slot, received)
+        self._process(slot, received)
 
-    def _take(self, slot: Slot, received: bytes) -> None:
+    def _process(self, slot: Slot, received: bytes) -> None:
         try:
             for message in slot.frames.feed(received):
                 report = _executor_report.decode(message)
@@ -385,7 +385,7 @@ class Pool:
         if not slot.output.drain():
             self._selector.unregister(slot.output.handle)
         elif slot.run is None:
-            slot.output.take()  # of a thread that a handler left behind
+            slot.output.take()  # drop the output of a thread that a handler has not ended
 
     def _send(self, slot: Slot, message: bytes) -> None:
         slot.unsent += framed(message)
@@ -398,7 +398,7 @@ class Pool:
         except BlockingIOError:
             self._listen(slot, selectors.EVENT_READ | selectors.EVENT_WRITE, lambda: self._read_and_flush(slot))
             return
-        except OSError:  # it has ended, which the nursery says
+        except OSError:  # the executor has ended, which the nursery reports
             slot.unsent.clear()
 
     def _read_and_flush(self, slot: Slot) -> None:
@@ -411,10 +411,10 @@ class Pool:
             self._selector.modify(slot.connection, events, callback)
 
     def _remove(self, slot: Slot, status: int | None) -> None:
-        """The executor has ended: what it reported before counts."""
+        """Remove an executor that has ended, after processing its last reports."""
         with suppress(OSError):
             while received := slot.connection.recv(_READ_BYTES):
-                self._take(slot, received)
+                self._process(slot, received)
         slot.output.drain()
         if slot.run is not None:
             self._listener.ended(slot, status)

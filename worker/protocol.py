@@ -1,4 +1,4 @@
-"""What supervisor, nursery and executors tell each other, besides the messages of `eventvault.jobs.messages`."""
+"""The messages between supervisor, nursery and executors, besides those of `eventvault.jobs.messages`."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from eventvault.jobs.job import JobError, JobSchedule, JobType
 from eventvault.jobs.messages import Done, Failed, Progressed, Returned
 
 STOP_SIGNAL = signal.SIGURG
-"""Ignored where it is not handled: by the programs that a handler starts, and in the first moment of a process."""
+"""A process without a handler for this signal ignores it: a program that a handler starts, or a new executor."""
 PATH_VARIABLE = "PYTHONPATH"
-"""Tells the nursery where modules are. Handlers get it only if WORKER_ENV names it."""
+"""Where the nursery finds modules. Handlers get this variable only if WORKER_ENV names it."""
 PING = b"ping"
 """Asks the nursery whether it makes progress."""
 END_OF_CATALOGUE = b"\n"
-"""Ends what the nursery says of its modules: a process that one of them forked may hold the pipe open."""
+"""Ends the nursery's `Declared`. The end of the pipe cannot: a process that a module forked may hold it open."""
 LONGEST_MESSAGE = 1_024
-"""Bytes of a message between supervisor and nursery."""
+"""Most bytes of a message between supervisor and nursery."""
 
 StopReason = Literal["timeout", "cancelled", "drain", "refused"]
-"""Why a handler has to end. refused: the attempt is not the live one of its job."""
+"""Why a handler must end. refused: the attempt is not the live one of its job."""
 Outcome = Done | Failed | Returned
 ExecutorReport = Outcome | Progressed
 
 
 class NurseryOptions(msgspec.Struct, frozen=True):
-    """What the supervisor wants, as the one argument. control, catalogue: descriptors. memory: bytes, of an executor.
+    """The nursery's only argument. control, catalogue: descriptors. memory: limit of an executor, in bytes.
 
-    path_of_handlers: the PATH_VARIABLE that they get, if any.
+    path_of_handlers: the PATH_VARIABLE for handlers, if they get one.
     """
 
     control: int
@@ -45,7 +45,7 @@ class NurseryOptions(msgspec.Struct, frozen=True):
 
 
 class Declared(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the modules declare, or why one cannot be imported."""
+    """The types and schedules that the modules declare, or why one of them cannot be imported."""
 
     types: list[JobType] = []
     schedules: list[JobSchedule] = []
@@ -53,27 +53,27 @@ class Declared(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):
-    """An executor lives. A descriptor of its process comes with it."""
+    """An executor was forked. The message comes with a descriptor of its process."""
 
     number: int
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """An executor ended, and nothing below it lives. status: as os.waitpid has it."""
+    """An executor and all processes below it have ended. status: as from os.waitpid."""
 
     number: int
     status: int
 
 
 class Alive(msgspec.Struct, frozen=True, tag="alive"):
-    """The answer to PING: all that was asked before is done."""
+    """The answer to PING: all earlier requests were served."""
 
 
 NurseryReport = Forked | Ended | Alive
 
 
 def worker_name(supervisor: int) -> str:
-    """Return what names a worker in results and logs. supervisor: its process id."""
+    """Return the name of a worker in results and logs. supervisor: its process id."""
     return f"{platform.node()}-{supervisor}"
 
 

@@ -1,4 +1,4 @@
-"""What the modules of WORKER_JOBS declare: the types with their handlers, and the schedules."""
+"""The declarations of the modules of WORKER_JOBS: types with their handlers, and schedules."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ Handler = Callable[..., Any]
 
 
 class PayloadRefused(Exception):
-    """The payload is not as the type's schema wants it. fields: what is wrong, by the member's name."""
+    """The payload does not fit the type's schema. fields: what is wrong, by the member's name."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
-        super().__init__("the payload is not as its schema wants it: " + ", ".join(map(str, fields)))
+        super().__init__("the payload does not fit its schema: " + ", ".join(map(str, fields)))
         self.fields = fields
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A handler and what its decorator says of it."""
+    """A handler with the arguments of its decorator."""
 
     job_type: JobType
     handler: Handler
     schema: Schema | None = None
 
     def load(self, payload: Any) -> Any:
-        """Return the payload as the handler gets it; with a schema, none is an empty object. Raises PayloadRefused."""
+        """Return the payload for the handler. A schema gets {} in place of a missing payload. Raises PayloadRefused."""
         if self.schema is None:
             return payload
         try:
@@ -55,7 +55,7 @@ class Registration:
 
 
 class Catalogue(msgspec.Struct, frozen=True):
-    """What a worker says of itself in its hello."""
+    """The types and schedules of a worker, for its hello."""
 
     types: list[JobType]
     schedules: list[JobSchedule]
@@ -80,7 +80,7 @@ def register(
     max_attempts: int = MAX_ATTEMPTS,
     scope: str = scopes.WRITE,
 ) -> None:
-    """Note the handler of a type. Raises ValueError if it has one already, or if an argument is not allowed."""
+    """Register the handler of a type. Raises ValueError if the type has another, or if an argument is not allowed."""
     present = _registrations.get(job_type)
     if present is not None and present.handler is not handler:
         raise ValueError(f"the job type {job_type!r} has a handler already: {present.handler.__qualname__}")
@@ -93,8 +93,8 @@ def register(
     _require(scope in scopes.SCOPES, job_type, f"scope is {scope!r}, not one of {', '.join(scopes.SCOPES)}")
     loaded = schema() if isinstance(schema, type) else schema
     text = msgspec.Raw(b"null" if loaded is None else msgspec.json.encode(to_json_schema(loaded)))
-    described = JobType(name=job_type, schema=text, scope=scope, timeout=seconds, max_attempts=max_attempts)
-    _registrations[job_type] = Registration(described, handler, loaded)
+    declaration = JobType(name=job_type, schema=text, scope=scope, timeout=seconds, max_attempts=max_attempts)
+    _registrations[job_type] = Registration(declaration, handler, loaded)
 
 
 def schedule(
@@ -106,7 +106,7 @@ def schedule(
     overlap: bool = False,
     catch_up: float | timedelta = 86_400.0,
 ) -> None:
-    """Note when a handler's job is submitted. Raises ValueError if an argument is not allowed."""
+    """Register when a handler's job is submitted. Raises ValueError if an argument is not allowed."""
     subject = f"of {handler.__qualname__}"
     try:
         is_on = Cron(cron).is_on
@@ -133,12 +133,12 @@ def known_types() -> list[str]:
 
 
 def catalogue() -> Catalogue:
-    """Return what was declared.
+    """Return the registered types and schedules.
 
-    Raises ValueError for a schedule of a handler without a type, with a payload that its schema refuses, too long a
-    name, or the name of another one.
+    Raises ValueError for a schedule whose handler has no type, whose payload its schema refuses, or whose name is too
+    long or not unique.
     """
-    found: dict[str, JobSchedule] = {}
+    by_name: dict[str, JobSchedule] = {}
     for declared in _schedules:
         job_type = _type_of(declared.handler)
         name = declared.name or job_type
@@ -148,17 +148,17 @@ def catalogue() -> Catalogue:
                 f"the schedule {name[:40]!r}… has a name of {len(name)} characters, at most {MAX_SCHEDULE_NAME_LENGTH} "
                 "are possible: give it a shorter one, as in @cron(…, name=…)"
             )
-        if name in found:
+        if name in by_name:
             raise ValueError(
                 f"the schedule {name!r} is declared twice: give one of them a name, as in @cron(…, name=…)"
             )
-        found[name] = msgspec.structs.replace(declared.schedule, name=name, type=job_type)
+        by_name[name] = msgspec.structs.replace(declared.schedule, name=name, type=job_type)
     types = [registration.job_type for _, registration in sorted(_registrations.items())]
-    return Catalogue(types, [found[name] for name in sorted(found)])
+    return Catalogue(types, [by_name[name] for name in sorted(by_name)])
 
 
 def seconds_of(span: float | timedelta) -> float:
-    """Return a span in seconds. Raises ValueError or TypeError for what is none."""
+    """Return a span in seconds. Raises ValueError or TypeError for any other value."""
     return span.total_seconds() if isinstance(span, timedelta) else float(span)
 
 

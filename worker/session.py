@@ -1,7 +1,7 @@
-"""What one session knows of its attempts. Pure: no process, no socket and no clock.
+"""The attempts of one session and their states. Pure: no process, no socket and no clock.
 
-A token is received, waits, runs, and ends with a report. Whatever comes again has no effect but its report again, so
-that the dispatcher may send anything again.
+A token is received, waits, runs, and ends with a report. The dispatcher may send any message again: a repeated message
+has no effect, except that the report is repeated.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from worker import protocol
 from worker.protocol import Outcome, StopReason
 
 REMEMBERED = 5_000
-"""Of so many ended attempts the report is remembered, to say it again."""
+"""Most ended attempts whose report is remembered, to repeat it."""
 
 
 class Stopping(NamedTuple):
-    """A running attempt that shall end, and why."""
+    """A running attempt that must end, and why."""
 
     token: str
     reason: StopReason
@@ -35,11 +35,11 @@ class SupervisorSession:
         self._running: dict[str, Run] = {}
         self._ended: Recent[str, Outcome] = Recent(REMEMBERED)
         self._unseen_stops: Recent[str, str] = Recent(REMEMBERED)
-        """Tokens that were stopped before they came → why."""
+        """Token that was stopped before its attempt came → why."""
 
     @property
     def have(self) -> list[str]:
-        """The tokens that came and have not ended."""
+        """The tokens of the attempts that were received and have not ended."""
         return [*self._running, *self._waiting]
 
     @property
@@ -51,7 +51,7 @@ class SupervisorSession:
         return list(self._running)
 
     def receive(self, run: Run) -> list[Outcome]:
-        """Take an attempt. Returns its report if it has ended, or ends here."""
+        """Add an attempt. Returns its report if it has ended already, or ends at once."""
         if (ended := self._ended.get(run.token)) is not None:
             return [ended]
         if run.token in self._running or run.token in self._waiting:
@@ -64,7 +64,7 @@ class SupervisorSession:
         return []
 
     def start_next(self) -> Run | None:
-        """Return the attempt that has waited longest; from now on it runs."""
+        """Return the attempt that has waited longest, and count it as running; None if none waits."""
         if not self._waiting:
             return None
         token, run = self._waiting.popitem(last=False)
@@ -72,13 +72,13 @@ class SupervisorSession:
         return run
 
     def end(self, outcome: Outcome) -> list[Outcome]:
-        """Note how a running attempt ended. Returns what is to be reported: nothing, if it was refused meanwhile."""
+        """Note the outcome of a running attempt. Returns the report; nothing if the attempt was refused meanwhile."""
         if self._running.pop(outcome.token, None) is None:
             return []
         return [self._note(outcome)]
 
     def stop(self, message: Stop) -> tuple[list[Outcome], list[Stopping]]:
-        """Return the reports of those that end at once, and those that run and have to be stopped."""
+        """Return the reports of attempts that end at once, and the running attempts that must be stopped."""
         reports: list[Outcome] = []
         running: list[Stopping] = []
         for token in message.stop:
@@ -93,12 +93,12 @@ class SupervisorSession:
         return reports, running
 
     def give_back(self, message: GiveBack) -> list[Outcome]:
-        """Return those that have not begun."""
+        """Give back attempts that have not begun. Returns their reports."""
         runs = [self._waiting.pop(token, None) for token in message.give_back]
         return [self._note(returned(run)) for run in runs if run is not None]
 
     def drain(self) -> list[Outcome]:
-        """Begin no further attempt. Returns the reports of those that wait."""
+        """Begin no further attempt. Returns the reports of the waiting ones."""
         self.is_draining = True
         runs, self._waiting = list(self._waiting.values()), OrderedDict()
         return [self._note(returned(run)) for run in runs]

@@ -1,7 +1,7 @@
-"""The supervisor: takes attempts from the dispatcher, has executors run them, and reports. No user code runs in it.
+"""The supervisor: receives attempts from the dispatcher, has executors run them, and reports. It runs no user code.
 
-One thread, one selector: the transport, the executors, their output, and signals. It keeps the time: of attempts, of
-what was asked to end, and of the worker's own end.
+It has one thread and one selector for the transport, the executors, their output, and signals. It enforces the
+deadlines of attempts, of handlers that must end, and of the worker's own end.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ from worker.session import SupervisorSession, cancelled, returned
 log = logging.getLogger("worker")
 
 GRACE_SECONDS = 5.0
-"""What a handler has for its end, after the exception that asks for it."""
+"""How long a handler may still run after the exception that ends it."""
 STARTED_SECONDS = 0.02
 PROGRESS_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 RECONNECT_SECONDS = 0.05
 CLOSE_SECONDS = 5.0
 LONGEST_WAIT = 1.0
-"""How often the loop goes round at least, in seconds."""
+"""Most seconds of one turn of the loop."""
 MOST_WORK = 256
-"""Messages that are read from the transport at once."""
-_WEARS = ("job_memory", "job_left_processes")
-"""After such an outcome the process of the executor is not as it was."""
+"""Most messages that are read from the transport at once."""
+_REPLACING_ERRORS = ("job_memory", "job_left_processes")
+"""Errors after which the process of the executor is replaced, because it may be damaged."""
 
 
 class ModulesNotImported(Exception):
@@ -66,9 +66,9 @@ class ModulesNotImported(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """How a supervisor works. concurrency: executors. Times are in seconds.
+    """Options of a supervisor. concurrency: number of executors. Times are in seconds.
 
-    unreachable_seconds: it ends if the dispatcher cannot be reached for so long.
+    unreachable_seconds: it ends if the dispatcher cannot be reached for this long.
     """
 
     concurrency: int
@@ -83,7 +83,7 @@ class Options:
 
 @dataclass
 class AttemptCounts:
-    """What the metrics show. ended: type and outcome → attempts. seconds: type → how long its handlers ran."""
+    """Counts for the metrics. ended: type and outcome → attempts. seconds: type → how long its handlers ran."""
 
     ended: Counter[tuple[str, str]] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -92,7 +92,7 @@ class AttemptCounts:
 
 
 class Supervisor:
-    """Runs until it has drained. `drain` alone may be called by a signal handler or another thread."""
+    """Runs until it has drained. Only `drain` may be called by a signal handler or another thread."""
 
     def __init__(
         self, transport: WorkerTransport, make_pool: Callable[[selectors.BaseSelector, Supervisor], Pool],
@@ -117,19 +117,19 @@ class Supervisor:
         self._partition: int | None = None
         self._open_at = 0.0
         self._greeted: int | None = None
-        """The number of connections after which the last hello was said; None: say it."""
+        """The transport's number of connections when the last hello was sent; None: send one."""
         self._beat_at = 0.0
         self._receive_at = 0.0
         self._reports: list[Report] = []
         self._progress: dict[str, tuple[float, Progressed | None]] = {}
-        """Token → when the next progress may be reported, and the newest that was not."""
-        self._drain_asked = False
+        """Token → when the next progress may be reported, and the newest progress that was not reported."""
+        self._is_drain_requested = False
         self._drain_until: float | None = None
-        self._heard_at = time.monotonic()
+        self._reachable_at = time.monotonic()
 
     def drain(self) -> None:
-        """Begin no further attempt; `run` returns once the running ones have ended or were handed back."""
-        self._drain_asked = True
+        """Begin no further attempt. `run` returns once the running attempts have ended or were returned."""
+        self._is_drain_requested = True
         with suppress(OSError):
             self._waker.send(b"\0")
 
@@ -138,7 +138,7 @@ class Supervisor:
         try:
             while not self._has_drained():
                 self._turn()
-            self._say_goodbye()
+            self._send_bye()
         finally:
             self._on_end()
             self.pool.close()
@@ -152,13 +152,13 @@ class Supervisor:
         now = time.monotonic()
         if self._failure is not None:
             raise ModulesNotImported(self._failure)
-        self._keep_drain(now)
+        self._continue_drain(now)
         self._open(now)
         self.pool.tend(now)
         self._receive(now)
         self._end_if_unreachable(now)
         self._assign(now)
-        self._keep_time(now)
+        self._check_times(now)
         self._send(now)
         self._on_turn(self)
 
@@ -181,7 +181,7 @@ class Supervisor:
     # The dispatcher.
 
     def _open(self, now: float) -> None:
-        """Listen for the session, once there is something to say about it, and say hello when it has not heard it."""
+        """Open the transport once the modules are imported, and queue a hello for each new connection."""
         if self._declared is None or now < self._open_at:
             return
         if self._partition is None:
@@ -190,9 +190,9 @@ class Supervisor:
                 self._receive_at = 0.0
             except TransportAway as error:
                 self._open_at = now + RETRY_SECONDS
-                log.debug("the dispatcher cannot be reached and is asked again: %s", error)
+                log.debug("the dispatcher cannot be reached; it is retried: %s", error)
                 return
-            with suppress(KeyError):  # it is there from an earlier session
+            with suppress(KeyError):  # registered for an earlier session
                 self._selector.register(self.transport.fileno(), selectors.EVENT_READ, self._expect_work)
         connections = self.transport.connections()
         if self._greeted != connections and self.transport.is_open():
@@ -232,11 +232,11 @@ class Supervisor:
             case GiveBack():
                 self._reports += self.session.give_back(work)
             case Fenced():
-                self._begin_anew()
+                self._begin_new_session()
 
-    def _begin_anew(self) -> None:
-        """The dispatcher has moved this session's jobs on: end what runs, and begin a new session."""
-        log.warning("the dispatcher heard nothing of this worker and gave its jobs to others; a new session begins")
+    def _begin_new_session(self) -> None:
+        """End the running attempts, which the dispatcher has given to others, and begin a new session."""
+        log.warning("the dispatcher got no reports of this worker and gave its jobs to others; a new session begins")
         self.counts.sessions_fenced += 1
         for slot in self.pool.busy:
             slot.stop = "refused"
@@ -261,9 +261,9 @@ class Supervisor:
 
     def _end_if_unreachable(self, now: float) -> None:
         if self._partition is not None and self.transport.is_open():
-            self._heard_at = now
-        elif now - self._heard_at > self.options.unreachable_seconds and not self._drain_asked:
-            log.warning("no dispatcher has answered for %.0f s, and the worker ends", now - self._heard_at)
+            self._reachable_at = now
+        elif now - self._reachable_at > self.options.unreachable_seconds and not self._is_drain_requested:
+            log.warning("no dispatcher has answered for %.0f s, and the worker ends", now - self._reachable_at)
             self.drain()
 
     # Attempts.
@@ -277,7 +277,7 @@ class Supervisor:
             if slot.run is not None and slot.run.token == token:
                 self.pool.stop(slot, reason, time.monotonic() + self.options.grace_seconds)
 
-    def _keep_time(self, now: float) -> None:
+    def _check_times(self, now: float) -> None:
         for slot in self.pool.busy:
             run = slot.run
             if run is None or slot.stop is not None:
@@ -294,7 +294,7 @@ class Supervisor:
                 self._reports.append(progress)
                 self._progress[token] = now + PROGRESS_SECONDS, None
 
-    # What the pool says.
+    # Events of the pool.
 
     def declared(self, declared: Declared) -> None:
         if declared.error is None:
@@ -302,15 +302,15 @@ class Supervisor:
         elif self._declared is None:
             self._failure = declared.error
         else:
-            log.error("executors cannot be replaced, and that is tried again: %s", declared.error)
+            log.error("executors cannot be replaced; it is retried: %s", declared.error)
 
     def reported(self, slot: Slot, report: ExecutorReport) -> None:
         if isinstance(report, Progressed):
             self._note_progress(report)
             return
-        is_worn = isinstance(report, Failed) and report.error.code in _WEARS
+        retire = isinstance(report, Failed) and report.error.code in _REPLACING_ERRORS
         self._finish(slot, _with_output(report, slot.output.take()))
-        self.pool.finish(slot, retire=is_worn)
+        self.pool.finish(slot, retire=retire)
 
     def ended(self, slot: Slot, status: int | None) -> None:
         self.counts.executors_ended += 1
@@ -320,7 +320,7 @@ class Supervisor:
             self._finish(slot, _with_output(outcome, slot.output.take()))
 
     def _outcome_of_end(self, run: Run, stop: StopReason | None, status: int | None, seconds: float) -> Outcome:
-        """What became of an attempt whose process ended before it could report."""
+        """Return the outcome of an attempt whose process ended before it could report."""
         match stop:
             case "timeout":
                 message = f"{timed_out(run.timeout).message}, did not end within {self.options.grace_seconds:g} s more"
@@ -356,11 +356,11 @@ class Supervisor:
 
     # The end.
 
-    def _keep_drain(self, now: float) -> None:
-        if self._drain_asked and self._drain_until is None:
+    def _continue_drain(self, now: float) -> None:
+        if self._is_drain_requested and self._drain_until is None:
             self._drain_until = now + max(0.0, self.options.drain_seconds - self.options.grace_seconds)
             self._reports += self.session.drain()
-            self._greeted = None  # the next hello says that it takes no more
+            self._greeted = None  # the next hello says that this worker accepts no more attempts
         if self._drain_until is not None and now >= self._drain_until:
             self._drain_until = now + LONGEST_WAIT
             for slot in self.pool.busy:
@@ -369,7 +369,7 @@ class Supervisor:
     def _has_drained(self) -> bool:
         return self._drain_until is not None and self.session.is_idle and not self.pool.busy
 
-    def _say_goodbye(self) -> None:
+    def _send_bye(self) -> None:
         if self._partition is not None:
             self.transport.report([*self._reports, Bye(session=self.session.id)])
         self.transport.close(CLOSE_SECONDS)

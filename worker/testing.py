@@ -1,4 +1,4 @@
-"""For tests of handlers: runs a job in the test's own process, as an executor would, its payload's check included.
+"""For tests of handlers: checks a payload and runs its job as an executor would, but in the test's own process.
 
 from worker.testing import run_job
 
@@ -21,9 +21,9 @@ from worker.registry import find, known_types
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """What became of one attempt. result: as it was read back from its JSON. retry: whether it would be tried again.
+    """The outcome of one attempt. result: read back from its JSON. retry: whether the job would be retried.
 
-    after: seconds until then, as the handler asked for. progress: all that it said.
+    after: seconds until then, if the handler named them. progress: everything that the handler reported.
     """
 
     result: Any = None
@@ -45,7 +45,7 @@ def run_job(
     attempt_number: int = 1,
     max_attempts: int = MAX_ATTEMPTS,
 ) -> JobOutcome:
-    """Run the handler of a type and return the outcome; what the handler raises is its error, and is printed.
+    """Run the handler of a type and return the outcome. If the handler raises, that is its error, and is printed.
 
     Raises LookupError if no handler is registered for the type: the test must import its module.
     """

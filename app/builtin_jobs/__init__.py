@@ -1,7 +1,7 @@
 """The types of jobs that come with the service: `verify`, `rehearse`, `export`, `prune` and `webhook`.
 
-The worker that the dispatcher starts imports this package, as it imports the modules of WORKER_JOBS: it is the one
-place of `app` that knows the worker. Its handlers ask the store through its ports, and never start a store.
+The dispatcher's own worker imports this package, like the modules of WORKER_JOBS. It is the only package of `app` that
+imports `worker`. Its handlers ask the store through its ports, and never start a store.
 """
 
 from __future__ import annotations

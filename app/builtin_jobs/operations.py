@@ -1,7 +1,7 @@
 """`verify`, `rehearse`, `export` and `prune`: operations of the store, as jobs.
 
-The result of a job is what the request for the same would have been answered. An attempt that is cancelled, or runs
-too long, cancels its operation.
+The result of a job is the answer that the API gives to the same request. An attempt that is cancelled, or runs too
+long, cancels its operation.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from worker.jobs import Fail, Job, Retry, Stopped, job
 
 _NEWEST = "newest"
 _LONGEST = timedelta(hours=6)
-_PASSING = (RehearsalRunning, RestoreRunning, StoreRestoring, StoreUnavailable, NoSpace)
-"""Errors that go away by themselves, or when somebody makes room."""
+_TRANSIENT = (RehearsalRunning, RestoreRunning, StoreRestoring, StoreUnavailable, NoSpace)
+"""Errors that pass on their own, or when somebody frees some space."""
 _FINAL = {error.code for error in (ArchiveDamaged, BackupNotFound, InvalidInput, MomentUnavailable)}
 _AGAIN_SECONDS = 60.0
 _PAGE = 1000
 _LONGEST_NAME = 80
-"""Characters of who began an operation."""
+"""Most characters of `startedBy` of an operation."""
 
 
 class _Payload(Schema):
@@ -72,12 +72,12 @@ class _Instant(fields.String):
 
 
 class VerifySchema(_Payload):
-    backup = fields.String(load_default=_NEWEST, metadata={"description": "Its name; the newest one by default."})
+    backup = fields.String(load_default=_NEWEST, metadata={"description": "Its name; by default the newest backup."})
     records = fields.Boolean(load_default=False, metadata={"description": "Read every record, not only the digests."})
 
 
 class RehearseSchema(_Payload):
-    """By default the newest state that archives and journal hold."""
+    """The target; by default the newest state that archives and journal hold."""
 
     backup = fields.String()
     pointInTime = _Instant()  # noqa: N815
@@ -115,7 +115,7 @@ def verify(asked: Job) -> Any:
 
 @job("rehearse", schema=RehearseSchema, scope=scopes.ADMIN, timeout=_LONGEST, max_attempts=3)
 def rehearse(asked: Job) -> Any:
-    """Restore aside, compare and measure. The job is dead if the backup cannot be restored as it should."""
+    """Restore into a scratch folder, compare and measure. The job is dead if the rehearsal fails."""
     store, payload = _store(), asked.payload
     target: Moment | str | None = None
     if "backup" in payload:
@@ -131,7 +131,7 @@ def rehearse(asked: Job) -> Any:
 
 @job("export", schema=ExportSchema, scope=scopes.READ, timeout=_LONGEST)
 def export(asked: Job) -> Any:
-    """Write the events that match into a file of the service, which is fetched at `file` of the result for a day."""
+    """Write the matching events into a file of the service. For a day, it can be fetched at `file` of the result."""
     store, payload = _store(), dict(asked.payload)
     with _errors_as_outcomes():
         view = store.resolve_moment(Moment(instant=payload.pop("as_of", None)))
@@ -149,14 +149,14 @@ def prune(asked: Job) -> Any:
 
 def _newest(store: Store) -> BackupEntry:
     with _errors_as_outcomes():
-        found = store.list_backups(limit=1)
-    if not found:
+        backups = store.list_backups(limit=1)
+    if not backups:
         raise Fail("there is no backup to verify")
-    return found[0]
+    return backups[0]
 
 
 def _operate(store: Store, asked: Job, call: Callable[[], Any]) -> Any:
-    """Do what a call of the store does as an operation, and return the result as the API answers it."""
+    """Run a call of the store as an operation, and return its result in the form of the API."""
     with _errors_as_outcomes():
         operation_id = begin(call, f"job:{asked.id}"[:_LONGEST_NAME])
         try:
@@ -182,10 +182,10 @@ def _show(asked: Job, progress: Progress) -> None:
 
 @contextmanager
 def _errors_as_outcomes() -> Iterator[None]:
-    """Try again later what passes by itself, and end the job for good where nothing changes."""
+    """Raise Retry for errors that pass, and Fail for errors that no further attempt can avoid."""
     try:
         yield
-    except _PASSING as error:
+    except _TRANSIENT as error:
         raise Retry(error.message, after=_AGAIN_SECONDS) from error
     except EventVaultError as error:
         if error.code in _FINAL:
@@ -193,8 +193,8 @@ def _errors_as_outcomes() -> Iterator[None]:
         raise
 
 
-class _OfService(Spawner):
-    """Reaches the store of the service. The service alone starts one."""
+class _NeverStarts(Spawner):
+    """Reaches the store of the service, but never starts one: only the service does."""
 
     def ensure_started(self, deadline: float) -> None:
         pass
@@ -203,4 +203,4 @@ class _OfService(Spawner):
 @cache
 def _store() -> Store:
     """Return the store, one client for each process."""
-    return StoreClient.over(_OfService(settings.load(), [], service="jobs"))
+    return StoreClient.over(_NeverStarts(settings.load(), [], service="jobs"))

@@ -1,7 +1,7 @@
-"""`webhook`: posts JSON to an address, signed as Standard Webhooks does (https://www.standardwebhooks.com), 1.0.0.
+"""`webhook`: posts JSON to a URL, signed as in Standard Webhooks 1.0.0 (https://www.standardwebhooks.com).
 
-Whoever may submit such a job chooses where this machine connects to. So no redirect is followed, no proxy is used, and
-the address is checked that the connection has, not the name: a name may lead elsewhere at each look-up.
+Whoever submits such a job chooses where this machine connects to. So no redirect is followed, and no proxy is used. The
+check is made on the address of the open connection, not on the name, which may resolve to another address each time.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from eventvault import __version__, regular_files, scopes, settings
 from worker.jobs import Fail, Job, Retry, job
 
 SECONDS = 30.0
-"""How long the other end may send nothing."""
+"""How long the server may send nothing."""
 MAX_ANSWER_BYTES = 4_096
-"""Of an answer's body that the result has."""
+"""Most bytes of the answer's body in the result."""
 _LARGEST_SECRET = 4_096
 _SECRET_PREFIX = "whsec_"
 _HEADER_NAME = r"[A-Za-z][A-Za-z0-9-]{0,63}"
@@ -41,7 +41,7 @@ _OWN_HEADERS = re.compile(
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PUBLIC_OF_IPV6 = ipaddress.ip_network("2000::/3")
 _OF_CLOUDS = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "192.0.0.192")))
-"""Where clouds give a machine its settings and keys, at addresses that look public."""
+"""Addresses that look public, but where clouds give a machine its settings and keys."""
 _LONGEST_WAIT = 3_600.0
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -57,13 +57,13 @@ def _check_url(url: str) -> None:
 def _check_headers(headers: dict[str, str]) -> None:
     for name, value in headers.items():
         if not re.fullmatch(_HEADER_NAME, name) or _OWN_HEADERS.fullmatch(name):
-            raise ValidationError(f"{name[:80]!r} is no header that can be chosen.")
+            raise ValidationError(f"{name[:80]!r} is not a header that can be set.")
         if not re.fullmatch(r"[\x20-\x7e]{0,1000}", value):
             raise ValidationError(f"The value of {name} is not printable ASCII of at most 1000 characters.")
 
 
 class WebhookSchema(Schema):
-    """Where to post what. The body is JSON."""
+    """The payload: where to post, and what. The body is JSON."""
 
     class Meta:
         unknown = RAISE
@@ -84,7 +84,7 @@ class WebhookSchema(Schema):
 
 @job("webhook", schema=WebhookSchema, scope=scopes.ADMIN, timeout=timedelta(minutes=2), max_attempts=8)
 def webhook(asked: Job) -> dict[str, Any]:
-    """Post the body. Only an answer from 200 to 299 counts; any other is tried again."""
+    """Post the body. An answer from 200 to 299 is a success; after any other answer the job is retried."""
     url, secret = _split(asked.payload["url"]), _secret()
     body = msgspec.json.encode(asked.payload["body"])
     headers = {**asked.payload["headers"], **signed(asked.id, body, secret, round(time.time()))}
@@ -98,7 +98,7 @@ def webhook(asked: Job) -> dict[str, Any]:
 
 
 def signed(message_id: str, body: bytes, secret: bytes, seconds: int) -> dict[str, str]:
-    """Return the headers that prove who sends this message, and when. seconds: since the epoch."""
+    """Return the headers that prove the sender and the time of this message. seconds: since the epoch."""
     name = message_id if re.fullmatch(r"[!-~]{1,200}", message_id) else hashlib.sha256(message_id.encode()).hexdigest()
     digest = hmac.new(secret, b"%s.%d.%s" % (name.encode(), seconds, body), hashlib.sha256).digest()
     return {
@@ -111,10 +111,10 @@ def signed(message_id: str, body: bytes, secret: bytes, seconds: int) -> dict[st
 
 
 def _secret() -> bytes:
-    """Return the key that is in WEBHOOK_SECRET_FILE: `whsec_` and base64, or any bytes."""
+    """Return the key in WEBHOOK_SECRET_FILE, which is `whsec_` and base64, or any bytes."""
     path = settings.load().webhook_secret_file
     if path is None:
-        raise Fail("WEBHOOK_SECRET_FILE is not set, and no webhook is sent unsigned")
+        raise Fail("WEBHOOK_SECRET_FILE is not set, and webhooks are never sent unsigned")
     try:
         content = _read(path).strip()
     except OSError as error:
@@ -135,7 +135,7 @@ def _read(path: Path) -> bytes:
 
 
 class Answer(NamedTuple):
-    """address: of the other end. after: seconds, as it said when it may be asked again; None if it said nothing."""
+    """The server's answer. address: the server's. after: seconds from its header Retry-After; None without one."""
 
     status: int
     reason: str
@@ -145,14 +145,14 @@ class Answer(NamedTuple):
 
 
 def _split(url: str) -> SplitResult:
-    """Return the parts of an address. Raises ValueError, in words, for one that is not allowed."""
+    """Return the parts of a URL. Raises ValueError, with the reason, if it is not allowed."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it begins with http:// or https://, and has a host")
+        raise ValueError("it must begin with http:// or https://, and have a host")
     if parts.username is not None or parts.password is not None:
         raise ValueError("it has a user or a password; send a header instead")
     if not re.fullmatch(r"[!-~]+", url):
-        raise ValueError("it has blanks or other characters that are to be percent-encoded")
+        raise ValueError("it has blanks or other characters that must be percent-encoded")
     if parts.port == 0:
         raise ValueError("its port is 0")
     return parts
@@ -173,7 +173,7 @@ def _post(url: SplitResult, body: bytes, headers: dict[str, str]) -> Answer:
 
 
 def _connect(url: SplitResult) -> tuple[socket.socket, Address]:
-    """Connect to the first address of the host that is allowed and answers. Raises OSError, or Fail if none is."""
+    """Connect to the first address of the host that is allowed and answers. Raises OSError; Fail if none is allowed."""
     host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
     failure: OSError | None = None
     refused: list[str] = []
@@ -195,7 +195,8 @@ def _connect(url: SplitResult) -> tuple[socket.socket, Address]:
     if failure is not None:
         raise failure
     raise Fail(
-        f"{host} is at {', '.join(refused)}, which is no public address; WEBHOOK_ALLOWED_NETWORKS can allow its network"
+        f"{host} is at {', '.join(refused)}, which is not a public address; "
+        "WEBHOOK_ALLOWED_NETWORKS can allow its network"
     )
 
 

@@ -41,7 +41,7 @@ log = logging.getLogger("jobs")
 STOP_SECONDS = 20.0
 """How long a dispatcher that was asked to end has for that."""
 FOLLOW_SECONDS = 1.0
-"""How soon a clock that the store believes again is believed here."""
+"""Seconds between two checks whether the store believes the system clock again."""
 CLOSE_SECONDS = 5.0
 """What closing the transport and the database has of it: for them a writing of the unfinished jobs gives up."""
 

@@ -1,7 +1,7 @@
-"""Runs the worker of the service itself, `python -m worker --local`: one process, started again when it ends.
+"""Runs the service's own worker, `python -m worker --local`: one process, started again when it ends.
 
-It outlives a dispatcher that dies, with the jobs that it runs: the next dispatcher of the same service adopts it. It
-ends with a dispatcher that ends, or by itself if none comes.
+If the dispatcher dies, the worker and its jobs go on, and the next dispatcher of the same service adopts the worker. If
+the dispatcher ends in order, it ends the worker. A worker without a dispatcher ends after a while.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ log = logging.getLogger("jobs")
 
 COMMAND = (sys.executable, "-m", "worker", "--local", "app.builtin_jobs")
 BUILTIN_VARIABLES = ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR", "WEBHOOK_SECRET_FILE", "WEBHOOK_ALLOWED_NETWORKS")
-"""What the handlers of the built-in types need in their environment; none is secret."""
+"""Environment variables that the handlers of the built-in types need; none is secret."""
 DRAIN_SECONDS = 8
-"""How long the worker has to finish or hand back its jobs, when the dispatcher ends."""
+"""How long the worker has to finish or return its jobs when the dispatcher ends."""
 _KILLED_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
 STOPPED_SECONDS = 30.0
-"""A worker that a signal has stopped for so long is replaced: after two leases its jobs went on elsewhere."""
+"""A worker that a signal has stopped for this long is replaced: after two leases its jobs run elsewhere."""
 _LIVED_SECONDS = 5.0
-"""A worker that lived for so long is started again at once."""
+"""A worker that lived for this long is started again without a pause."""
 _BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_NAMED = 2
-"""After so many failures in a row health names them."""
+_REPORTED_FAILURES = 2
+"""Number of failures in a row from which on health reports them."""
 _HINT = (
-    "the log says why it ends, as for a module of WORKER_JOBS that cannot be imported; it is started again by itself, "
-    "and jobs wait until then"
+    "the log says why it ends: for instance, a module of WORKER_JOBS cannot be imported; it is started again "
+    "automatically, and jobs wait until then"
 )
 
 
-class _Noted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`jobs_worker.json`. born: when the process began, in ticks since the boot. service: the service start."""
+class _StoredWorker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`jobs_worker.json`. born: when the process started, in ticks since the boot. service: the service start."""
 
     pid: int
     born: int
@@ -62,7 +62,7 @@ class _Noted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LocalWorker:
-    """service: the service start. failure: why there was no worker lately; empty if one lives, or none shall."""
+    """service: the service start. failure: why the last worker ended; empty if one runs, or none is wanted."""
 
     def __init__(self, settings: Settings, service: str, command: tuple[str, ...] = COMMAND) -> None:
         self.failure = ""
@@ -79,29 +79,29 @@ class LocalWorker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let the worker finish or hand back its jobs, and wait for its end."""
+        """Let the worker finish or return its jobs, and wait for its end."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(DRAIN_SECONDS + _KILLED_SECONDS)
 
     def problems(self) -> list[Problem]:
-        """Return what is wrong, for health."""
-        if not self.failure or self._back_off.failures < _NAMED:
+        """Return the problem for health, if the worker keeps ending."""
+        if not self.failure or self._back_off.failures < _REPORTED_FAILURES:
             return []
-        message = f"the service's own worker of jobs does not stay: {self.failure}"
+        message = f"the service's own worker of jobs keeps ending: {self.failure}"
         return [Problem("local_worker_failed", message, _HINT)]
 
     def _run(self) -> None:
-        self._live(self._find)
+        self._watch_safely(self._adopt)
         while self._settings.jobs_local_concurrency and not self._stopping.is_set():
-            self._live(self._begin)
+            self._watch_safely(self._begin)
             if not self._stopping.is_set():
                 seconds = self._back_off.fail()
                 log.error("%s; the next one is started in %s s", self.failure, seconds)
                 self._stopping.wait(seconds)
 
-    def _live(self, begin: Callable[[], _Process | None]) -> None:
-        """Return when the worker that `begin` returns has ended, if it returns one."""
+    def _watch_safely(self, begin: Callable[[], _Process | None]) -> None:
+        """Watch the worker that `begin` returns until its end; an error becomes `failure`."""
         with self._unforeseen.survived():
             try:
                 if (process := begin()) is not None:
@@ -111,20 +111,21 @@ class LocalWorker:
         if self._unforeseen.newest:
             self.failure = f"unexpectedly, {self._unforeseen.newest}"
 
-    def _find(self) -> _Process | None:
-        """Return the worker of the dispatcher before, if it belongs to this service start; another one is ended."""
-        noted = small_files.read_or_quarantine(self._file, _Noted)
-        if noted is None or birth_of(noted.pid) != noted.born:
+    def _adopt(self) -> _Process | None:
+        """Return the worker of an earlier dispatcher of this service start; end a worker of another service start."""
+        earlier = small_files.read_or_quarantine(self._file, _StoredWorker)
+        if earlier is None or birth_of(earlier.pid) != earlier.born:
             return None
         with contextlib.suppress(OSError):
-            process = _Process(noted.pid)
-            if birth_of(noted.pid) != noted.born:
+            process = _Process(earlier.pid)
+            if birth_of(earlier.pid) != earlier.born:
                 process.close()
                 return None
-            if (noted.service, noted.version) == (self._service, __version__) and self._settings.jobs_local_concurrency:
-                log.info("the local worker, process %s, is adopted", noted.pid)
+            is_ours = (earlier.service, earlier.version) == (self._service, __version__)
+            if is_ours and self._settings.jobs_local_concurrency:
+                log.info("the local worker, process %s, is adopted", earlier.pid)
                 return process
-            log.info("ending the local worker, process %s, of an earlier start or another version", noted.pid)
+            log.info("ending the local worker, process %s, of an earlier start or another version", earlier.pid)
             process.end()
         return None
 
@@ -134,17 +135,17 @@ class LocalWorker:
             "WORKER_ENV": ",".join(dict.fromkeys([*self._settings.worker_env, *BUILTIN_VARIABLES])),
         }
         process = _Process(start_detached(self._settings, self._command, variables, own_errors(), with_secrets=False))
-        noted = _Noted(process.pid, birth_of(process.pid) or 0, self._service, __version__)
+        stored = _StoredWorker(process.pid, birth_of(process.pid) or 0, self._service, __version__)
         try:
-            small_files.write(self._file, noted)
-        except (OSError, EventVaultError) as error:  # then the next dispatcher starts another one, and this one ends
+            small_files.write(self._file, stored)
+        except (OSError, EventVaultError) as error:  # the next dispatcher cannot adopt this worker, which then ends
             log.warning("could not record the local worker in %s: %s", self._file, error)
         return process
 
     def _watch(self, process: _Process) -> None:
-        """Return when the worker has ended; it is ended if this object is stopped, or cannot watch it."""
+        """Return when the worker has ended. End it if this object is stopped, or fails to watch it."""
         settles = time.monotonic() + _LIVED_SECONDS
-        stopped_looks = 0  # not seconds, as this process may have been stopped too
+        stopped_looks = 0  # a count, not a time: this process may have been stopped, too
         try:
             while not process.wait(_LOOK_SECONDS):
                 if self._stopping.is_set():
@@ -167,16 +168,16 @@ class LocalWorker:
 
 
 class _Process:
-    """A worker process, which need not be a child of this one."""
+    """A worker process, which may be a child of another process."""
 
     def __init__(self, process: subprocess.Popen[bytes] | int) -> None:
-        """Raises OSError if it has ended."""
+        """Open a descriptor of the process. Raises OSError if it has ended."""
         self._child = None if isinstance(process, int) else process
         self.pid = process if isinstance(process, int) else process.pid
         self._handle = os.pidfd_open(self.pid)
 
     def wait(self, seconds: float) -> bool:
-        """Return whether it has ended, after at most so many seconds."""
+        """Wait at most so many seconds for its end. Returns whether it has ended."""
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
@@ -194,7 +195,7 @@ class _Process:
         self.status()
 
     def status(self) -> int | None:
-        """Return with which status it ended; None if only its parent knows."""
+        """Return its exit status; None if it is not a child of this process. Closes the descriptor."""
         self.close()
         return None if self._child is None else self._child.wait(_KILLED_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Opens the dispatcher in a thread, and again after a failure; meanwhile each request gets the reason."""
+"""Opens the dispatcher in a thread, and retries after a failure. Until then, requests get the reason."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ AGAIN_SECONDS = 2.0
 _WAIT_SECONDS = 5.0
 """How long a request waits for a database that is being opened."""
 _DEAD_STAY = 3
-"""Dead jobs stay so many times as long as others that ended."""
+"""Dead jobs stay this many times as long as other finished jobs."""
 
 
 class Opening:
-    """A dispatcher over `jobs_db` of these settings, and the file of what is unfinished.
+    """A dispatcher over the `jobs_db` of these settings, and the file of its unfinished jobs.
 
-    problems: returns what is wrong besides, for health.
+    problems: returns further problems for health.
     """
 
     def __init__(
         self, settings: Settings, transport: DispatcherTransport, problems: Callable[[], list[Problem]] = list
     ) -> None:
         self._settings = settings
-        self._problems_besides = problems
+        self._further_problems = problems
         unfinished = settings.backup_dir / data_folders.JOBS / data_folders.UNFINISHED_JOBS
         self._quarantined = QuarantinedFiles([unfinished.parent, settings.storage_dir])
         database = JobsDatabase(settings.storage_dir / data_folders.JOBS_DATABASE)
@@ -63,11 +63,11 @@ class Opening:
         self._stopping = threading.Event()
 
     def start(self, on_open: Callable[[], None]) -> None:
-        """on_open: called once, when jobs are served."""
+        """Begin to open the dispatcher. on_open: called once, when jobs are served."""
         threading.Thread(target=self._open, args=(on_open,), name="opening", daemon=True).start()
 
     def jobs(self) -> LocalJobs:
-        """Return the port, for reading alone while the disk refuses to open the database. Raises why it is closed."""
+        """Return the port; while the disk refuses to open the database, it can only read. Raises why it is closed."""
         self._tried.wait(_WAIT_SECONDS)
         if self._jobs is not None:
             return self._jobs
@@ -76,7 +76,7 @@ class Opening:
         raise self._problem
 
     def stop(self, until: float) -> None:
-        """until: when a writing of the unfinished jobs gives up (monotonic). The database has them all."""
+        """Write the unfinished jobs and close the database. until: when the writing is given up (monotonic)."""
         self._stopping.set()
         self._unfinished.stop()
         if self._jobs is not None:
@@ -90,12 +90,12 @@ class Opening:
         while not self._stopping.is_set():
             try:
                 if not self.dispatcher.database.folder.exists():
-                    check_mounted(self._settings)  # none is created on the disk beneath
+                    check_mounted(self._settings)  # so that no database is created under a mount point
                 self.dispatcher.open()
             except (EventVaultError, *SYSTEM_ERRORS) as error:
                 self._note(answer_to("opening the database of jobs", error))
             except Exception as error:
-                log.exception("the dispatcher of jobs could not be opened, and is opened again")
+                log.exception("the dispatcher of jobs could not be opened; it is retried")
                 self._note(answer_of(error))
             else:
                 self.dispatcher.start()
@@ -110,7 +110,7 @@ class Opening:
     def _problems(self) -> list[Problem]:
         unwritten = self._unfinished.problem
         return [
-            *self._problems_besides(),
+            *self._further_problems(),
             *([] if unwritten is None else [unwritten]),
             *_damaged_files(self._quarantined),
             *stuck_problems(),
@@ -124,11 +124,11 @@ class Opening:
 
 _LOSSES = {
     data_folders.UNFINISHED_JOBS: (
-        "what could be read of it was taken over",
-        "look through the jobs that are held, as some may be missing or wrong; then remove the damaged file",
+        "the undamaged part of it was taken over",
+        "check the held jobs, because some may be missing or wrong; then remove the damaged file",
     ),
     data_folders.JOBS_WORKER: (
-        "a worker that was started before may run on for a while beside the new one",
+        "an earlier worker may go on for a while beside the new one",
         CHECK_DISK,
     ),
 }
@@ -136,12 +136,12 @@ _LOSSES = {
 
 
 def _damaged_files(quarantined: QuarantinedFiles) -> list[Problem]:
-    found = [(path, name_before(path)) for path in quarantined.present()]
-    return [damaged_file(path, *_LOSSES[name]) for path, name in found if name in _LOSSES]
+    files = [(path, name_before(path)) for path in quarantined.present()]
+    return [damaged_file(path, *_LOSSES[name]) for path, name in files if name in _LOSSES]
 
 
 def _with_kafka(settings: Settings, local: DispatcherTransport, database: JobsDatabase) -> JoinedTransport:
-    """Return the transport of the local worker and of those beyond Kafka. Without a broker nothing of it is loaded."""
+    """Return one transport for the local worker and for workers over Kafka. It loads the Kafka client."""
     from eventvault.kafka.jobs.dispatcher_transport import KafkaTransport
 
     return JoinedTransport(

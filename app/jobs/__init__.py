@@ -1,1 +1,1 @@
-"""`/api/jobs`: submitting, listing and changing jobs. It asks the dispatcher through its port and decides nothing."""
+"""`/api/jobs`: submitting, listing and changing jobs. It asks the dispatcher through its port, and decides nothing."""

@@ -1,4 +1,4 @@
-"""How the API and the command line describe jobs, schedules and types. Tokens of attempts stay inside."""
+"""How the API and the command line describe jobs, schedules and types. They never show the tokens of attempts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventvault.jobs.port import Changed, JobView, KnownType, SubmitResult
 
 
 def submitted_json(results: Sequence[SubmitResult]) -> dict[str, Any]:
-    """Return the answer to a submission, as that of posted events."""
+    """Return the answer to a submission, in the form of the answer to posted events."""
     duplicates = sum(result.duplicate for result in results)
     return {
         "success": True,
@@ -30,7 +30,7 @@ def _result(result: SubmitResult) -> dict[str, Any]:
 
 
 def job_json(job: Job) -> dict[str, Any]:
-    """Return a job as a list has it: without its payload, its result and its attempts."""
+    """Return a job for a list: without its payload, result and attempts."""
     return {
         "id": job.id,
         "type": job.type,
@@ -55,7 +55,7 @@ def job_json(job: Job) -> dict[str, Any]:
 
 
 def view_json(view: JobView) -> dict[str, Any]:
-    """Return all of a job."""
+    """Return a job with its payload, result and attempts."""
     return {
         **job_json(view.job),
         "payload": _raw(view.payload),
@@ -126,5 +126,5 @@ def schedule_json(schedule: JobSchedule) -> dict[str, Any]:
 
 
 def _raw(text: msgspec.Raw | None) -> Any:
-    """Return a JSON text to be written as it is; None if there is none."""
+    """Return a JSON text in a form that is written unchanged; None if there is none."""
     return None if text is None else orjson.Fragment(bytes(text))

@@ -59,7 +59,7 @@ _ids, _type_name, _schedule = IdsSchema(), TypeNameSchema(), ScheduleRequestSche
 @blueprint.alt_response(200, schema=SubmittedSchema, description="All of them were there before.", success=True)
 @accepts_parameters(body=True)
 def submit_jobs() -> Response:
-    """Accepts one job, an array or NDJSON. All are accepted, or none. When the answer arrives, they are on disk.
+    """Accepts one job, an array or NDJSON: all jobs or none. When the answer arrives, they are on disk.
 
     422 for a type that no worker has named, and for a payload that the schema of its type refuses. A type may need
     another scope than `write`: `GET /api/jobs/types` shows it.
@@ -76,9 +76,9 @@ def submit_jobs() -> Response:
 @blueprint.arguments(JobQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, JobListSchema)
 def list_jobs(asked: dict[str, Any]) -> Response:
-    """Without payloads, results and attempts. With `id`: that job with all of it, as `job`."""
+    """Lists jobs without payloads, results and attempts. With `id`: that job with all of these, as `job`."""
     if "id" in asked:
-        return _one(asked["id"])
+        return _reply_with(asked["id"])
     types = [asked["type"]] if "type" in asked else []
     page = current_jobs().list_jobs(list(asked["state"]), types, asked["limit"], asked.get("before"))
     return reply({"success": True, "jobs": [job_json(job) for job in page.jobs], "next": page.next})
@@ -89,8 +89,8 @@ def list_jobs(asked: dict[str, Any]) -> Response:
 @blueprint.response(200, JobTypeListSchema)
 @accepts_parameters()
 def list_types() -> Response:
-    """Those that a worker has named since the jobs began, whether one runs them now or not."""
-    return reply({"success": True, "types": [type_json(known) for known in current_jobs().types()]})
+    """Lists all types that a worker has ever named, even if no worker runs them now."""
+    return reply({"success": True, "types": [type_json(job_type) for job_type in current_jobs().types()]})
 
 
 @blueprint.route("/cancel", methods=["POST"])
@@ -99,8 +99,8 @@ def list_types() -> Response:
 @blueprint.alt_response(202, schema=ChangedSchema, description="Some of them still run.", success=True)
 @accepts_parameters(body=True)
 def cancel_jobs() -> Response:
-    """A job that waits is cancelled at once. One that runs is asked to end, and killed 5 seconds later; if it is done
-    before that, it is done. 404 if there is none of these jobs.
+    """Cancels waiting jobs at once. A running job is asked to end, and killed 5 seconds later; if it succeeds before
+    that, it is done. 404 if there is none of these jobs.
     """
     return _changed(current_jobs().cancel(validated_body(_ids)["ids"]))
 
@@ -112,7 +112,9 @@ def cancel_jobs() -> Response:
 @blueprint.response(200, ChangedSchema)
 @accepts_parameters(body=True)
 def retry_jobs() -> Response:
-    """They wait for a worker again, with all their tries; their attempts stay listed. 404 if there is none of them."""
+    """Makes these jobs wait for a worker again, with all their tries; earlier attempts stay listed. 404 if there is
+    none of these jobs.
+    """
     return _changed(current_jobs().retry(validated_body(_ids)["ids"]))
 
 
@@ -123,7 +125,7 @@ def retry_jobs() -> Response:
 @blueprint.response(200, PausedSchema)
 @accepts_parameters(body=True)
 def pause() -> Response:
-    """Its new jobs wait, and running ones go on. Without `type`, this holds for all types, future ones included."""
+    """Sends no more jobs of this type; running ones go on. Without `type`: pauses all types, including future ones."""
     return reply({"success": True, "paused": current_jobs().pause(validated_body(_type_name)["type"])})
 
 
@@ -134,7 +136,7 @@ def pause() -> Response:
 @blueprint.response(200, PausedSchema)
 @accepts_parameters(body=True)
 def resume() -> Response:
-    """Its jobs are sent to workers again. Without `type`: those of all types, and jobs that are `held`."""
+    """Sends the jobs of this type to workers again. Without `type`: resumes all types, and releases `held` jobs."""
     return reply({"success": True, "paused": current_jobs().resume(validated_body(_type_name)["type"])})
 
 
@@ -143,9 +145,9 @@ def resume() -> Response:
 @blueprint.response(200, ScheduleListSchema)
 @accepts_parameters()
 def list_schedules() -> Response:
-    """Those that were made here, and those that the code of a worker declares."""
+    """Lists the schedules that were created here, and those that a worker's code declares."""
     schedules = current_jobs().schedules()
-    return reply({"success": True, "schedules": [schedule_json(_shown(schedule)) for schedule in schedules]})
+    return reply({"success": True, "schedules": [schedule_json(_without_secrets(schedule)) for schedule in schedules]})
 
 
 @blueprint.route("/schedules/<event_id:name>", methods=["GET"])
@@ -155,7 +157,7 @@ def list_schedules() -> Response:
 def get_schedule(name: str) -> Response:
     for schedule in current_jobs().schedules():
         if schedule.name == name:
-            return reply({"success": True, "schedule": schedule_json(_shown(schedule))})
+            return reply({"success": True, "schedule": schedule_json(_without_secrets(schedule))})
     raise JobScheduleNotFound(
         f"there is no schedule {name!r}", hint="GET /api/jobs/schedules lists those that there are"
     )
@@ -171,7 +173,7 @@ def get_schedule(name: str) -> Response:
 def put_schedule(name: str) -> Response:
     """Submits a job of `type` at the times of `cron`, on the clocks of `timeZone`. Each firing happens once.
 
-    409 for one that a worker's code declares.
+    409 for a schedule that a worker's code declares.
     """
     asked = validated_body(_schedule)
     schedule = JobSchedule(
@@ -193,7 +195,7 @@ def put_schedule(name: str) -> Response:
 @accepts_parameters()
 @takes_no_body
 def delete_schedule(name: str) -> Response:
-    """Jobs that it submitted stay. 409 for one that a worker's code declares: pause its type instead."""
+    """Deletes the schedule; its jobs stay. 409 for a schedule that a worker's code declares: pause its type instead."""
     current_jobs().delete_schedule(name)
     return reply({"success": True, "name": name})
 
@@ -203,19 +205,20 @@ def delete_schedule(name: str) -> Response:
 @blueprint.response(200, OneJobSchema)
 @accepts_parameters()
 def get_job(job_id: str) -> Response:
-    """With its payload, its result and its attempts. Get an id such as `types` or `cancel` by `GET /api/jobs?id=`.
+    """Returns the job with its payload, result and attempts. For an id such as `types`, use `GET /api/jobs?id=`.
 
-    The values of a webhook's headers are shown to a token with `admin` only.
+    Only a token with `admin` sees the values of a webhook's headers.
     """
-    return _one(job_id)
+    return _reply_with(job_id)
 
 
-def _one(job_id: str) -> Response:
+def _reply_with(job_id: str) -> Response:
     view = current_jobs().job(job_id)
     return reply({"success": True, "job": view_json(view if _sees_secrets() else view_without_secrets(view))})
 
 
-def _shown(schedule: JobSchedule) -> JobSchedule:
+def _without_secrets(schedule: JobSchedule) -> JobSchedule:
+    """Return a schedule, without secrets if the caller may not see them."""
     return schedule if _sees_secrets() else schedule_without_secrets(schedule)
 
 

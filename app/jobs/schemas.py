@@ -1,4 +1,4 @@
-"""The schemas of `/api/jobs`. What a job may have is declared in `eventvault.jobs.sent`."""
+"""The schemas of `/api/jobs`. `eventvault.jobs.sent` declares the members of a submitted job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATES: tuple[str, ...] = get_args(State)
 MAX_PAGE = 1_000
 PAGE = 100
 MAX_IDS = 1_000
-"""Jobs that one request cancels or retries."""
+"""Most jobs that one request cancels or retries."""
 
 _NAME = validate.Length(min=1, max=MAX_NAME_LENGTH)
 _INSTANT = {"format": "date-time"}
@@ -29,10 +29,10 @@ class JobQuerySchema(Schema):
 
 
 class SubmittedJobSchema(ReplySchema):
-    id = fields.String(required=True, metadata={"description": "Of this job, or of the one that is there."})
+    id = fields.String(required=True, metadata={"description": "Of this job, or of the one that is there already."})
     state = fields.String(required=True, validate=validate.OneOf(STATES))
     duplicate = fields.Boolean(required=True)
-    differs = fields.Boolean(metadata={"description": "The job that is there was asked for otherwise."})
+    differs = fields.Boolean(metadata={"description": "The job that is there already differs from this request."})
 
 
 class SubmittedSchema(ReplySchema):
@@ -121,7 +121,7 @@ class ChangedJobSchema(ReplySchema):
     outcome = fields.String(
         required=True,
         validate=validate.OneOf(["changed", "stopping", "unchanged", "unknown"]),
-        metadata={"description": "`stopping`: it still runs; `unchanged`: in its state there is nothing to change."},
+        metadata={"description": "`stopping`: it still runs; `unchanged`: its state allows no such change."},
     )
     state = fields.String(required=True, allow_none=True)
 
@@ -144,7 +144,7 @@ class PausedSchema(ReplySchema):
 
 class JobTypeSchema(ReplySchema):
     type = fields.String(required=True)
-    scope = fields.String(required=True, metadata={"description": "Submitting one needs this scope."})
+    scope = fields.String(required=True, metadata={"description": "The scope that is needed to submit such a job."})
     timeout = fields.Float(required=True)
     maxAttempts = fields.Integer(required=True)  # noqa: N815
     workers = fields.Integer(required=True, metadata={"description": "Workers that run it now."})
@@ -163,7 +163,7 @@ class ScheduleRequestSchema(RequestSchema):
     timeZone = fields.String(load_default="UTC", metadata={"example": "Europe/Berlin"})  # noqa: N815
     payload = fields.Raw(load_default=None, allow_none=True)
     overlap = fields.Boolean(
-        load_default=False, metadata={"description": "Submit a job also while that of the firing before is unfinished."}
+        load_default=False, metadata={"description": "Submit a job even if the last one is unfinished."}
     )
     catchUp = fields.Float(  # noqa: N815
         load_default=86_400.0,
@@ -189,7 +189,7 @@ class ScheduleSchema(ReplySchema):
     last = fields.String(required=True, allow_none=True, metadata=_INSTANT)
     lastJob = fields.String(required=True, allow_none=True)  # noqa: N815
     skipped = fields.Integer(
-        required=True, metadata={"description": "Firings without a job, as the one before was unfinished."}
+        required=True, metadata={"description": "Firings without a job, because the last job was unfinished."}
     )
 
 

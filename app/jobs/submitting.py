@@ -16,12 +16,12 @@ from eventvault.operations.caller import present_caller, take_operation_id
 def submit(body: bytes) -> list[SubmitResult]:
     """Submit all jobs of the body or none. Raises the errors of reading them and of the dispatcher.
 
-    The ids of a request with an `Idempotency-Key` are the same when it comes again.
+    A repeated request with an `Idempotency-Key` gives its jobs the same ids.
     """
-    asked = sent.read_jobs(body, request.content_type)
-    if not asked:
+    requests = sent.read_jobs(body, request.content_type)
+    if not requests:
         return []
     operation_id, numbers = take_operation_id(), count()
     make_id = (lambda: f"{operation_id}-{next(numbers)}") if operation_id else sent.new_id
     scopes = sorted(current_credential().included)
-    return submitting.submit(current_jobs(), asked, present_caller().started_by, scopes, make_id)
+    return submitting.submit(current_jobs(), requests, present_caller().started_by, scopes, make_id)

@@ -1,1 +1,1 @@
-"""`/api/kafka`: decisions about the events topics that an operator must make. It asks the store, never a broker."""
+"""`/api/kafka`: an operator's decisions about the events topics. It asks the store, never a broker."""

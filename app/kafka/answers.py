@@ -13,15 +13,15 @@ from eventvault.kafka.values import Quarantined, QuarantinedMessage, QuarantineP
 
 
 def page_json(page: QuarantinePage) -> dict[str, Any]:
-    held = page.held
+    contents = page.held
     return {
         "success": True,
         "quarantine": [entry_json(entry) for entry in page.messages],
         "next": page.next,
-        "count": held.count,
-        "bytes": held.bytes,
-        "oldest": clock.optional_milliseconds(held.oldest),
-        "dropped": held.totals.dropped,
+        "count": contents.count,
+        "bytes": contents.bytes,
+        "oldest": clock.optional_milliseconds(contents.oldest),
+        "dropped": contents.totals.dropped,
     }
 
 
@@ -83,7 +83,7 @@ def replayed_json(results: Sequence[Replayed]) -> dict[str, Any]:
 
 
 def _timestamp(milliseconds: int | None) -> str | None:
-    """Return Kafka's timestamp of a message; None also for one that is no time."""
+    """Return Kafka's timestamp of a message as text; None if it has none, or an impossible one."""
     if milliseconds is None or not 0 <= milliseconds < clock.YEAR_10000 // 1000:
         return None
     return clock.format_milliseconds(milliseconds * 1000)

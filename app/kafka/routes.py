@@ -52,7 +52,7 @@ def accept_loss_of_topic(topic: str, partition: int) -> Response:
 @accepts_parameters()
 @takes_no_body
 def accept_loss(partition: int) -> Response:
-    """Does the same where events are consumed from one topic. With several it answers 409."""
+    """Does the same if events are consumed from only one topic. With several topics it answers 409."""
     current_store().accept_loss(partition, None)
     return reply({"success": True, "partition": partition, "message": _MESSAGE}, 202)
 
@@ -61,11 +61,11 @@ _MESSAGE = "the partition is read from its present beginning; GET /api/health sh
 
 
 @blueprint.route("/quarantine", methods=["GET"])
-@blueprint.doc(summary="List messages that are no events, newest first")
+@blueprint.doc(summary="List messages that are not events, newest first")
 @blueprint.arguments(QuarantineQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, QuarantineSchema)
 def list_quarantine(asked: dict[str, Any]) -> Response:
-    """Each with the reason why it is no event. With `id`: that message with its key, value and headers, as `message`.
+    """Lists each message with the reason. With `id`: that message with its key, value and headers, as `message`.
 
     A page may be shorter than `limit` and still have a `next`.
     """
@@ -83,10 +83,10 @@ def list_quarantine(asked: dict[str, Any]) -> Response:
 @blueprint.response(200, ReplayedSchema)
 @accepts_parameters(body=True)
 def replay_quarantined() -> Response:
-    """Reads messages again, and appends the events in them. Each leaves the list in the write of its event.
+    """Reads messages again, and appends the events in them. The write of an event also removes its message.
 
-    A message that is no event still stays, as `refused` with the reason, and so does one whose event is there already
-    with other content. An event that is there already is a `duplicate`, and its message leaves the list too. 404 if
+    A message stays, as `refused` with the reason, if it still is not an event, or if the registry has its event with
+    other content. If the registry has the same event, it is a `duplicate`, and its message is removed, too. 404 if
     there is none of these messages.
     """
     asked = validated_body(_replay)
@@ -99,10 +99,10 @@ def replay_quarantined() -> Response:
 @blueprint.response(200, DroppedSchema)
 @takes_no_body
 def drop_quarantined(asked: dict[str, Any]) -> Response:
-    """Removes messages for good: one by its `id`, those of a filter, or with `all` every one.
+    """Removes messages for good: one by its `id`, those of a filter, or with `all` every message.
 
-    Without `id`, `newest` and `count` say which ones you saw: no later one is dropped, and 409 if some of them have
-    left. The topic of dead letters does not change.
+    Without `id`, `newest` and `count` say which messages you saw: no later one is dropped, and 409 if some of them are
+    not there any more. The topic of dead letters does not change.
     """
     wanted = _filter(asked)
     is_filtered = any(name in asked for name in ("topic", "partition", "reason"))
@@ -111,8 +111,8 @@ def drop_quarantined(asked: dict[str, Any]) -> Response:
     if sum(chosen) != 1 or missing:
         raise InvalidInput(
             "the request does not say which messages to drop; nothing was dropped",
-            hint="send ?id=, or a filter or all=true, with newest= and count=: the id of the first message in the list "
-            "that you saw, and how many it has",
+            hint="send ?id=; or a filter or all=true, together with newest= and count=: the id of the first message in "
+            "the list that you saw, and how many messages it has",
             fields={name: ["Required."] for name in (missing if sum(chosen) == 1 else ["id"])},
         )
     return reply({"success": True, "dropped": current_store().drop_quarantined(wanted, asked.get("count"))})

@@ -12,7 +12,7 @@ from eventvault.kafka.values import Mode
 MAX_PAGE = 1_000
 PAGE = 100
 MAX_IDS = 1_000
-"""Messages that one request replays."""
+"""Most messages that one request replays."""
 
 _ID = validate.Length(min=1, max=300)
 _CURSOR = validate.Length(min=1, max=400)
@@ -31,7 +31,8 @@ class _FilterSchema(Schema):
     topic = fields.String(validate=validate.Length(min=1, max=249))
     partition = fields.Integer(validate=validate.Range(0, 2**31 - 1))
     reason = fields.String(
-        validate=validate.Length(min=1, max=200), metadata={"description": "Those whose reason has this text in it."}
+        validate=validate.Length(min=1, max=200),
+        metadata={"description": "Only those whose reason contains this text."},
     )
 
 
@@ -42,14 +43,16 @@ class QuarantineQuerySchema(_FilterSchema):
 
 
 class DropQuerySchema(_FilterSchema):
-    id = fields.String(validate=_ID, metadata={"description": "Drop this message alone."})
-    all = fields.Boolean(metadata={"description": "Drop all of them."})
+    id = fields.String(validate=_ID, metadata={"description": "Drop only this message."})
+    all = fields.Boolean(metadata={"description": "Drop all messages."})
     count = fields.Integer(
-        validate=validate.Range(1), metadata={"description": "How many you saw. Required without `id`."}
+        validate=validate.Range(1), metadata={"description": "How many messages you saw. Required without `id`."}
     )
     newest = fields.String(
         validate=_ID,
-        metadata={"description": "`id` of the newest one that you saw, the first in the list. Required without `id`."},
+        metadata={
+            "description": "`id` of the newest message that you saw, the first in the list. Required without `id`."
+        },
     )
 
 
@@ -60,7 +63,7 @@ class ReplayRequestSchema(RequestSchema):
         load_default=None,
         allow_none=True,
         validate=validate.OneOf(get_args(Mode)),
-        metadata={"description": "How to read the messages; otherwise as the headers of each say."},
+        metadata={"description": "How to read the messages; by default their headers decide."},
     )
 
 
@@ -78,12 +81,12 @@ class QuarantinedSchema(ReplySchema):
     at = fields.String(required=True, metadata=_INSTANT)
     timestamp = fields.String(required=True, allow_none=True, metadata=_INSTANT)
     reason = fields.String(required=True)
-    size = fields.Integer(required=True, metadata={"description": "Of key, value and headers, in bytes."})
+    size = fields.Integer(required=True, metadata={"description": "Size of key, value and headers, in bytes."})
     reference = fields.Nested(
         ReferenceSchema,
         required=True,
         allow_none=True,
-        metadata={"description": "Where Kafka has the message, if it is too large to be here."},
+        metadata={"description": "Where Kafka has the message, if it is too large for the quarantine."},
     )
 
 
@@ -109,10 +112,10 @@ class QuarantineSchema(ReplySchema):
     success = fields.Boolean(required=True)
     quarantine = fields.List(fields.Nested(QuarantinedSchema))
     next = fields.String(allow_none=True)
-    count = fields.Integer(metadata={"description": "Of all messages in the quarantine."})
+    count = fields.Integer(metadata={"description": "How many messages the quarantine has in all."})
     bytes = fields.Integer()
     oldest = fields.String(allow_none=True, metadata=_INSTANT)
-    dropped = fields.Integer(metadata={"description": "Those that left for want of room."})
+    dropped = fields.Integer(metadata={"description": "How many messages were dropped to make room."})
     message = fields.Nested(QuarantinedMessageSchema)
 
 

@@ -140,8 +140,8 @@ def _retry_one(queue: JobQueue, job_id: str, job: Job | None) -> Changed:
     if job is None:
         return Changed(job_id, "unknown")
     changes = queue.ledger.changes
-    is_unique_taken = job.unique is not None and changes.get(keys.unique_key(job.unique)) is not None
-    if job.state not in ("dead", "cancelled") or is_unique_taken:
+    is_unique_held = job.unique is not None and changes.get(keys.unique_key(job.unique)) is not None
+    if job.state not in ("dead", "cancelled") or is_unique_held:
         return Changed(job_id, "unchanged", job.state)
     again = msgspec.structs.replace(
         job, state="pending", run_at=queue.now, tries=0, error=None, ended=None, is_stopping=False,

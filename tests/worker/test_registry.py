@@ -86,7 +86,7 @@ def test_a_schedule_whose_payload_its_schema_refuses_is_refused() -> None:
     cron("0 3 * * *", payload={"table": "orders"})(handler)
     assert len(registry.catalogue().schedules) == 1
     cron("0 4 * * *", name="late")(handler)
-    with pytest.raises(ValueError, match="'late': the payload is not as its schema wants it"):
+    with pytest.raises(ValueError, match="'late': the payload does not fit its schema"):
         registry.catalogue()
 
 

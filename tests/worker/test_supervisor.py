@@ -115,7 +115,7 @@ def test_a_payload_that_the_schema_refuses_fails_for_good(worker: Harness, paylo
         ("return", "deep_nan", "result_not_json", "not JSON compliant"),
         ("return", "object", "result_not_json", "cannot be JSON"),
         ("return", "surrogate", "result_not_json", "cannot be JSON"),
-        ("return", "large", "result_too_large", "more than the 262144"),
+        ("return", "large", "result_too_large", "at most 262144"),
         ("return", "nested", "result_not_json", "nested too deeply"),
         ("nobody", None, "job_type_unknown", "'nobody'; known: "),
         ("odd_texts", None, "job_failed", "Odd: an error whose text cannot be made"),

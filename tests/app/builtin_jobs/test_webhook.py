@@ -127,7 +127,7 @@ def test_a_private_address_is_refused_without_a_connection(
     outcome = send()
     assert not outcome.retry
     assert outcome.error is not None
-    assert "127.0.0.1, which is no public address; WEBHOOK_ALLOWED_NETWORKS" in outcome.error.message
+    assert "127.0.0.1, which is not a public address; WEBHOOK_ALLOWED_NETWORKS" in outcome.error.message
     assert receiver.requests == []
 
 
@@ -179,7 +179,7 @@ def test_nothing_is_sent_unsigned(
     outcome = send()
     assert outcome.error is not None
     assert (outcome.retry, outcome.error.message) == (
-        False, "WEBHOOK_SECRET_FILE is not set, and no webhook is sent unsigned"
+        False, "WEBHOOK_SECRET_FILE is not set, and webhooks are never sent unsigned"
     )  # fmt: skip
     assert receiver.requests == []
 

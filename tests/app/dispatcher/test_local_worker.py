@@ -41,7 +41,7 @@ def noted(settings: Settings) -> int:
     """The process id of the worker."""
     file = settings.storage_dir / "jobs_worker.json"
     wait_until(file.exists, "no worker is noted")
-    return small_files.read(file, local_worker._Noted).pid
+    return small_files.read(file, local_worker._StoredWorker).pid
 
 
 def is_alive(pid: int) -> bool:

@@ -31,8 +31,8 @@ def opening(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ope
 @pytest.mark.parametrize(
     ("place", "loss"),
     [
-        ("jobs/unfinished.jsonl.gz", "what could be read of it was taken over"),
-        ("jobs_worker.json", "a worker that was started before may run on for a while beside the new one"),
+        ("jobs/unfinished.jsonl.gz", "the undamaged part of it was taken over"),
+        ("jobs_worker.json", "an earlier worker may go on for a while beside the new one"),
     ],
 )
 def test_a_damaged_small_file_is_named_until_somebody_removes_it(
