@@ -82,7 +82,5 @@ class MessageConnection:
 
     def _drop_sent(self) -> None:
         if self._sent == len(self.unsent[0]):
-            self.unsent.popleft()
+            self._waiting_bytes -= len(self.unsent.popleft())
             self._sent = 0
-        if not self.unsent:
-            self._waiting_bytes = 0
