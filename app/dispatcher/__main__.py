@@ -84,7 +84,7 @@ def _follow_clock(guard: ClockGuard) -> None:
 
 
 def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
-    guard = ClockGuard(settings.storage_dir)  # a leap ahead would run what is delayed, and forget what has ended
+    guard = ClockGuard(settings.storage_dir)  # otherwise a leap ahead would run delayed jobs and remove finished ones
     clock.use(guard.now)
     threading.Thread(target=_follow_clock, args=(guard,), name="clock", daemon=True).start()
     transport = SocketTransport(tick_seconds())

@@ -96,11 +96,11 @@ class FollowedTopics:
         self._cluster_id = cluster.cluster_id
         names = self._names()
         self._names_now = frozenset(names)
-        found = self._answers(topics.ask_topics(self._admin, names))
-        self._missing = {name for name, topic_info in found.items() if topic_info is None}
+        answers = self._answers(topics.ask_topics(self._admin, names))
+        self._missing = {name for name, topic_info in answers.items() if topic_info is None}
         self._failures = {name: failure for name, failure in self._failures.items() if name in names}
-        self._beyond = {name: problem for name, problem in self._beyond.items() if found.get(name) is not None}
-        for name, topic_info in found.items():
+        self._beyond = {name: problem for name, problem in self._beyond.items() if answers.get(name) is not None}
+        for name, topic_info in answers.items():
             self._check_same(name, topic_info)
             if topic_info is not None:
                 self._follow(name, topic_info)

@@ -552,7 +552,7 @@ def _cursor_key(before: str | None) -> bytes:
         quarantine_format.read_list_key(key)
     except (ValueError, binascii.Error):
         raise InvalidInput(
-            f"{before!r:.100} is no position in the quarantine",
+            f"{before!r:.100} is not a position in the quarantine",
             hint="`before` is the `next` of the page before",
             fields={"before": ["Not the `next` of a page."]},
         ) from None

@@ -112,7 +112,7 @@ def content_key(key: bytes) -> bytes:
 
 
 def describe(message: KafkaRecord, reason: str) -> tuple[Facts, Content]:
-    """Return what is stored of a dead letter of any size; `without_bytes` shortens a large one. `Content.at` is 0."""
+    """Return the facts and the content of a dead letter. `without_bytes` shortens them. `Content.at` is 0."""
     headers = tuple((_encodable(name), value) for name, value in message.headers)
     problem = None if message.problem is None else _encodable(message.problem)[:_MAX_REASON]
     content = Content(at=0, key=message.key, value=message.value, headers=headers, problem=problem)
@@ -131,7 +131,7 @@ def size_of(content: Content) -> int:
 
 
 def without_bytes(facts: Facts, content: Content, reference: Reference) -> tuple[Facts, Content]:
-    """Return what is stored of a message that is too large: everything but its bytes."""
+    """Return the facts and the content of a message that is too large: everything but its bytes."""
     return msgspec.structs.replace(facts, reference=reference), Content(at=content.at, problem=content.problem)
 
 

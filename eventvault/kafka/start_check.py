@@ -58,7 +58,7 @@ def _problems_of_files(properties: Mapping[str, str]) -> Iterator[str]:
         context.load_cert_chain(certificate, key, properties.get("ssl.key.password", ""))
     except (OSError, ValueError) as error:
         settings = f"{setting_of('ssl.certificate.location')} {certificate} and {setting_of('ssl.key.location')} {key}"
-        yield f"{settings} are no certificate with its key, or the key's password is wrong: {_reason(error)}"
+        yield f"{settings} are not a certificate with its key, or the key's password is wrong: {_reason(error)}"
 
 
 def _problems_of_librdkafka(properties: Mapping[str, str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from eventvault.problems import Problem
 log = logging.getLogger("KafkaPublisher")
 
 LATE_SECONDS = 60.0
-"""Health is `degraded` if what is to be published waits for this long."""
+"""Health is `degraded` if an event has waited for this long to be published."""
 GRACE_SECONDS = 15.0
 """A failure that lasts for less is not a problem: for instance, a broker may start together with the service."""
 AWAITED_SECONDS = 1.0
@@ -85,7 +85,7 @@ class PublishMonitor:
     def oldest_waits_since(self, recorded: int | None) -> None:
         """Record when the first event that waits was recorded, in microseconds; None if none waits.
 
-        The grace begins anew with the first event that waits after none did.
+        GRACE_SECONDS begin again with the first event that waits after none did.
         """
         if self._oldest is None:
             self._waits_since = self._monotonic()

@@ -1,4 +1,4 @@
-"""The thread that publishes what is in the outbox. After any error it begins again with the first waiting message."""
+"""The thread that publishes the outbox. After any error it begins again with the first waiting message."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def test_a_certificate_with_another_key_or_a_wrong_password_is_refused(tmp_path:
         return problem
 
     for problem in (of(other.key), of(one.key), of(one.key, KAFKA_SSL_KEY_PASSWORD="geheim-2")):
-        assert "are no certificate with its key, or the key's password is wrong" in problem
+        assert "are not a certificate with its key, or the key's password is wrong" in problem
         assert "geheim" not in problem
 
 
