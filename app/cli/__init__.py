@@ -19,5 +19,5 @@ def main() -> None:
         from app.cli.root import root
 
         root().main(prog_name="eventvault")
-    except KeyboardInterrupt:  # before or behind the command
+    except KeyboardInterrupt:  # before or after the command
         sys.exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""`flask audit`: who did what and what came of it, and whether anybody changed what was written of it."""
+"""`flask audit`: who did what and with what result, and whether anybody changed the lines about it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHOWN = 50
 
 
 class _Deed(NamedTuple):
-    """begun, ended: None if that line was not read, or is not there. again: another store began it anew later."""
+    """A deed. begun, ended: None if the line is missing or was not read. again: a later store repeated it."""
 
     begun: AuditLine | None
     ended: AuditLine | None
@@ -72,10 +72,10 @@ def show(*, since: int | None, action: str | None, who: str | None, limit: int, 
 @json_option
 def verify_chain(*, as_json: bool) -> None:
     """Check that no line was changed, removed or cut off; needs no service. Exit: 1 if one was, and names the first."""
-    exits.run_and_print(lambda: msgspec.to_builtins(_verified()), _describe_verified, as_json=as_json)
+    exits.run_and_print(lambda: msgspec.to_builtins(_verify()), _describe_verified, as_json=as_json)
 
 
-def _verified() -> Verified:
+def _verify() -> Verified:
     settings = current_settings()
     try:
         verified = verify(settings.storage_dir, settings.backup_dir)
@@ -102,7 +102,7 @@ def _describe_verified(verified: dict[str, Any]) -> str:
 
 
 def _deeds(since: int | None) -> Iterator[_Deed]:
-    """Yield the deeds, newest first, as far as their lines are not older than `since`."""
+    """Yield the deeds, newest first, up to the first line that is older than `since`."""
     store = current_store()
     ended: dict[str, AuditLine] = {}
     begun: set[tuple[str, str]] = set()

@@ -37,7 +37,7 @@ COMMANDS: dict[str, Noun | CommandEntry] = {
             "undo": CommandEntry("app.cli.backup.restore:undo", "Take a restore back."),
             "timeline": CommandEntry("app.cli.backup.timeline:timeline", "How far back you can go, and to what."),
             "verify": CommandEntry("app.cli.backup.verify:verify", "Read backups to the last byte."),
-            "rehearse": CommandEntry("app.cli.backup.rehearse:rehearse", "Restore aside, measure, throw away."),
+            "rehearse": CommandEntry("app.cli.backup.rehearse:rehearse", "Try a restore, and measure it."),
             "pin": CommandEntry("app.cli.backup.keep:pin", "Keep from rotation. (unpin)"),
             "unpin": CommandEntry("app.cli.backup.keep:unpin", "Return to rotation.", hidden=True),
             "prune": CommandEntry("app.cli.backup.prune:prune", "What rotation keeps and removes, and why."),
@@ -88,4 +88,4 @@ COMMANDS: dict[str, Noun | CommandEntry] = {
     "completion": CommandEntry("app.cli.completion:completion", "Print the completion script for bash, zsh or fish."),
     "help": CommandEntry("app.cli.help:show_help", "Help on a command, or on `exits`."),
 }
-"""Name → group or command, in the order of help. Whoever adds one adds it to pyproject.toml too; a test compares."""
+"""Name → group or command, in the order of help. pyproject.toml names each of them too; a test compares."""

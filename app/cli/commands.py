@@ -1,4 +1,4 @@
-"""The commands of the table, as click has them: `eventvault` and the entry points `flask.commands` come from here."""
+"""Makes click's commands from the table, for `eventvault` and for the entry points `flask.commands`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ def command(name: str) -> click.Command:
     """Return the group or the command of that name."""
     entry = COMMANDS[name]
     if isinstance(entry, CommandEntry):
-        return _deferred(name, entry)
-    return Group(name, {verb: _deferred(verb, each) for verb, each in entry.verbs.items()}, help=entry.summary)
+        return _defer(name, entry)
+    commands = {verb: _defer(verb, command_entry) for verb, command_entry in entry.verbs.items()}
+    return Group(name, commands, help=entry.summary)
 
 
-def _deferred(name: str, entry: CommandEntry) -> Deferred:
+def _defer(name: str, entry: CommandEntry) -> Deferred:
     return Deferred(name, entry.where, entry.summary, hidden=entry.hidden)
 
 
-def _missing(name: str) -> click.Command:
-    """Stands for a command of an installed version that this checkout does not have, so that others work."""
+def _missing_command(name: str) -> click.Command:
+    """Return a command that fails: the installed version names it, but this checkout lacks it. Others then work."""
 
     def fail(**_: object) -> None:
         raise click.UsageError(f"this version has no command {name}; `make run` installs what it has")
@@ -37,7 +38,7 @@ def _missing(name: str) -> click.Command:
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> click.Command:
-        """The entry points name the commands as attributes of this module."""
+        """Return the command of an entry point, which names it as an attribute of this module."""
         if name.startswith("_"):
             raise AttributeError(name)
-        return command(name) if name in COMMANDS else _missing(name)
+        return command(name) if name in COMMANDS else _missing_command(name)

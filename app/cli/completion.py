@@ -1,4 +1,4 @@
-"""`eventvault completion`: the script for bash, zsh or fish, and what the shell is offered for the name of a backup.
+"""`eventvault completion`: the script for bash, zsh or fish, and the names of backups that complete a word.
 
 The names come from `BACKUP_DIR` and its catalogue, without a store. Nothing is changed, whatever is damaged.
 """
@@ -29,7 +29,7 @@ _LARGEST_CATALOGUE = 2**22
 
 
 class _Bash(BashComplete):
-    """As click's, but a name is quoted: bash would run what is in one such as `$(reboot).tar.gz`."""
+    """Like click's, but a name is quoted: bash would run the command in a name such as `$(reboot).tar.gz`."""
 
     source_template = BashComplete.source_template.replace(
         "COMPREPLY+=($value)", 'printf -v value \'%%q\' "$value"\n            COMPREPLY+=("$value")'
@@ -37,7 +37,7 @@ class _Bash(BashComplete):
 
 
 class _Fish(FishComplete):
-    """As click's, but a name may have a comma."""
+    """Like click's, but a name may have a comma."""
 
     source_template = FishComplete.source_template.replace('string split ","', 'string split -m 1 ","')
 
@@ -65,18 +65,18 @@ def completion(*, shell: str, as_json: bool) -> None:
 
 
 def backup_items(incomplete: str) -> list[CompletionItem[str]]:
-    """Return the newest names that begin so, each with what the catalogue knows of it; those of this machine only."""
+    """Return the newest names on this machine that begin with `incomplete`, each with a summary from the catalogue."""
     from eventvault.settings import load
 
     if os.environ.get("EVENTVAULT_URL"):
         return []
     try:
         folder = load().backup_dir
-        known = _known(folder / data_folders.CATALOGUE)
-        found = nlargest(_MOST, _names(folder, incomplete))
-    except Exception:  # noqa: BLE001 - the shell would show what is wrong in the middle of the line
+        records = _read_catalogue(folder / data_folders.CATALOGUE)
+        newest = nlargest(_MOST, _names(folder, incomplete))
+    except Exception:  # noqa: BLE001 - the shell would show the error in the middle of the line
         return []
-    return [CompletionItem(name, help=_summary(known.get(name))) for name in found]
+    return [CompletionItem(name, help=_summary(records.get(name))) for name in newest]
 
 
 def _names(folder: Path, incomplete: str) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _names(folder: Path, incomplete: str) -> Iterator[str]:
             yield path.name
 
 
-def _known(catalogue: Path) -> dict[str, Any]:
+def _read_catalogue(catalogue: Path) -> dict[str, Any]:
     """Return the records of the catalogue; none if it is damaged, missing or large."""
     import msgspec
 
@@ -101,7 +101,7 @@ def _known(catalogue: Path) -> dict[str, Any]:
 
 
 def _summary(record: Any) -> str | None:
-    """Return what stands beside the name, on one line."""
+    """Return the text beside the name, on one line."""
     summary = record.get("summary") if isinstance(record, dict) else None
     if not isinstance(summary, dict) or not isinstance(summary.get("events"), int):
         return None

@@ -1,4 +1,4 @@
-"""What a command works with: the settings, and the store of the running service or one of its own.
+"""Gives a command the settings, and the store: that of the running service, or one that is started for it.
 
 Commands reach both through this module alone, so that they work alike wherever the store is.
 """
@@ -38,33 +38,30 @@ _KEY = "eventvault.connection"
 _END_SECONDS = 20.0
 _COPY_BYTES = 2**20
 _JOBS_SECONDS = 5.0
-"""How long a command waits for the dispatcher of jobs: without a service there is none."""
+"""Seconds that a command waits for the dispatcher of jobs: without a service there is none."""
 
 
 def current_store() -> Store:
     """Return the store. Raises InvalidSettings, Forbidden, or ServiceRunning for a store of another version."""
-    return present().store
+    return current_connection().store
 
 
 def current_jobs() -> Jobs:
     """Return the port to the dispatcher. Raises as `current_store` does."""
-    return present().jobs
+    return current_connection().jobs
 
 
 def current_settings() -> Settings:
     """Return the settings, for a command that works on the folders itself. Raises InvalidSettings or Forbidden."""
-    return present().prepared
+    return current_connection().prepared_settings
 
 
-def present(context: click.Context | None = None) -> Connection | RemoteService:
-    """Return the connection of the command that runs; the same one however often it is asked for.
-
-    Raises UsageError for an address that is none.
-    """
+def current_connection(context: click.Context | None = None) -> Connection | RemoteService:
+    """Return the connection of the current command, the same one at each call. Raises UsageError for a bad address."""
     context = context or click.get_current_context()
     connection = context.find_object(Connection) or context.meta.get(_KEY)
     if connection is None:
-        connection = context.meta[_KEY] = _made(context.meta)
+        connection = context.meta[_KEY] = _connect(context.meta)
         context.find_root().call_on_close(connection.close)
     return connection
 
@@ -74,26 +71,26 @@ def settings_of_caller() -> Settings | None:
 
     Raises UsageError if the service is on another machine.
     """
-    connection = present()
+    connection = current_connection()
     return connection.__dict__.get("settings") if connection.is_here else connection.settings
 
 
-def _made(chosen: Mapping[str, Any]) -> Connection | RemoteService:
-    """chosen: what stands with `--url` and its companions, by their keys."""
-    url = chosen.get(URL, os.environ.get("EVENTVAULT_URL", "")).strip()
+def _connect(options: Mapping[str, Any]) -> Connection | RemoteService:
+    """Return a new connection. options: the values of `--url` and the options that belong to it, by their keys."""
+    url = options.get(URL, os.environ.get("EVENTVAULT_URL", "")).strip()
     if not url:
         return Connection()
     from app.cli.remote.service import RemoteService
 
-    authority = chosen.get(CA_FILE)
-    insecure = bool(chosen.get(INSECURE))
+    authority = options.get(CA_FILE)
+    insecure = bool(options.get(INSECURE))
     return RemoteService(url, insecure=insecure, authority=None if authority is None else Path(authority))
 
 
 def other_store(url: str, *, insecure: bool) -> Store:
-    """Return the store of a second service. Raises UsageError for an address or a token that is none.
+    """Return the store of a second service. Raises UsageError for a bad address or token.
 
-    insecure: plain HTTP is allowed to this one; what `--insecure` says is of the first.
+    insecure: plain HTTP is allowed to this service; `--insecure` is about the first one.
 
     The second service never gets the token of the first one. If the first one is on this machine, it needs no token:
     then the token of the environment is for the second one.
@@ -102,7 +99,7 @@ def other_store(url: str, *, insecure: bool) -> Store:
     from app.cli.remote.service import RemoteService
 
     context = click.get_current_context()
-    names = (OTHER_TOKEN,) if not present().is_here else (OTHER_TOKEN, TOKEN, TOKEN_FILE)
+    names = (OTHER_TOKEN,) if not current_connection().is_here else (OTHER_TOKEN, TOKEN, TOKEN_FILE)
     authority = context.meta.get(CA_FILE)
     service = RemoteService(
         url, insecure=insecure, authority=None if authority is None else Path(authority), tokens=names, service="to-"
@@ -114,17 +111,17 @@ def other_store(url: str, *, insecure: bool) -> Store:
 class Connection:
     """Reads the settings and reaches the store when a command first asks for them, so that `--help` does neither.
 
-    settings, store, jobs: instead of those of the environment.
+    settings, store, jobs: used instead of those of the environment.
     """
 
     is_here = True
 
     def close(self) -> None:
-        """The end of the command: connections to a store of this machine end with the process."""
+        """Do nothing: connections to a store of this machine end with the process."""
 
     def __init__(self, settings: Settings | None = None, store: Store | None = None, jobs: Jobs | None = None) -> None:
         if settings is not None:
-            self.settings = self.prepared = settings
+            self.settings = self.prepared_settings = settings
         if store is not None:
             self.store = store
         if jobs is not None:
@@ -146,8 +143,8 @@ class Connection:
         return settings
 
     @cached_property
-    def prepared(self) -> Settings:
-        """The settings, once their folders were made and found good."""
+    def prepared_settings(self) -> Settings:
+        """The settings, after their folders were made and checked."""
         from eventvault import folder_abilities
 
         folder_abilities.prepare_folders(self.settings)
@@ -161,7 +158,7 @@ class Connection:
         spawner = spawner_for_commands(self.settings)
         hello = spawner.hello()
         if hello is None:
-            spawner.settings = self.prepared
+            spawner.settings = self.prepared_settings
         elif hello.protocol != wire.PROTOCOL:
             _end_other_version(spawner, hello)
         return StoreClient.over(spawner)
@@ -176,14 +173,14 @@ class Connection:
 
         if not self.settings.jobs_enabled:
             raise JobsDisabled("jobs are switched off", hint="set JOBS_ENABLED=true, and restart the service")
-        storage = self.prepared.storage_dir
+        storage = self.prepared_settings.storage_dir
         deeds = deeds_through(lambda entry: self.store.note_deed(entry), storage)
         return audited(JobsClient.over(storage, patience=_JOBS_SECONDS), deeds)
 
     @property
     def imports_folder(self) -> Path:
-        """Where imports note how far they came."""
-        return self.prepared.storage_dir / data_folders.IMPORTS
+        """The folder in which imports note how far they came."""
+        return self.prepared_settings.storage_dir / data_folders.IMPORTS
 
     @property
     def max_body_bytes(self) -> int:
@@ -194,7 +191,7 @@ class Connection:
     def tokens(self) -> TokenChanges:
         from eventvault.access.changes import TokenChanges
 
-        return TokenChanges(self.prepared)
+        return TokenChanges(self.prepared_settings)
 
     @contextmanager
     def open_backup(self, name: str) -> Iterator[BinaryIO]:
@@ -204,19 +201,19 @@ class Connection:
         from eventvault.operations.caller import SHELL
 
         path = Path(retry_while_store_is_away(lambda: self.store.backup_path(name)))
-        deeds = deeds_of(self.prepared)
+        deeds = deeds_of(self.prepared_settings)
         with shared_lock(path) as handle, os.fdopen(os.dup(handle), "rb") as file, deeds.doing("download", SHELL, name):
             yield file
 
     @contextmanager
     def exporting(self, target: str) -> Iterator[Deed]:
-        """Have the audit note an export that this command writes. target: the events, by their sequences."""
+        """Record an export by this command in the audit. target: the events, by their sequences."""
         from eventvault.audit.deeds import deeds_through
         from eventvault.audit.lines import INTERRUPTED
         from eventvault.operations.caller import SHELL
         from eventvault.store.audited import EXPORT, STREAMED
 
-        deeds = deeds_through(self.store.note_deed, self.prepared.storage_dir)
+        deeds = deeds_through(self.store.note_deed, self.prepared_settings.storage_dir)
         deed = deeds.begin(EXPORT, SHELL, target, details={STREAMED: True})
         try:
             yield deed
@@ -229,20 +226,20 @@ class Connection:
         deed.end()
 
     def adopt(self, path: str, name: str, sent: Callable[[int], None]) -> BackupEntry:
-        """Have the store check the archive that `sent` has put there, and enter it as `name`."""
+        """Let the store check the archive that `stage_upload` put there, and add it to the catalogue as `name`."""
         return self.store.adopt_upload(path, name)
 
     @contextmanager
-    def sent(self, source: BinaryIO) -> Iterator[str]:
+    def stage_upload(self, source: BinaryIO) -> Iterator[str]:
         """Copy an archive to where the store takes it; yields the path for `adopt_upload`. Raises NoSpace.
 
-        If the store does not take it, nothing of it stays.
+        If the store does not take it, the copy is removed.
         """
         from app.backup import upload_file
         from eventvault.backups.installation_folder import check_unchanged
 
-        folder = self.prepared.backup_dir
-        check_unchanged(self.prepared)
+        folder = self.prepared_settings.backup_dir
+        check_unchanged(self.prepared_settings)
         with upload_file.temporary_upload(folder) as (path, file):
             shutil.copyfileobj(source, file, _COPY_BYTES)
             file.flush()
@@ -251,27 +248,21 @@ class Connection:
                 yield str(new_path)
 
 
-def user_state_folder() -> Path:
-    """Return where commands note something on a machine that has no STORAGE_DIR: of the user who runs them."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "eventvault"
-
-
 def spawner_for_commands(settings: Settings) -> Spawner:
-    """Return what starts a store for commands on the first call, if no store runs then."""
+    """Return a spawner that starts a store for commands on the first call, if no store runs then."""
     from app.store import COMMAND
     from eventvault.store.process.spawn import Spawner
 
     service = f"command-{os.getpid()}-{secrets.token_hex(4)}"
-    return Spawner(settings, COMMAND, service=service, mode="command", on_started=_tell_of_store)
+    return Spawner(settings, COMMAND, service=service, mode="command", on_started=_report_started_store)
 
 
-def _tell_of_store() -> None:
+def _report_started_store() -> None:
     click.echo("No service runs: a store was started for this command.", err=True)
 
 
 def _end_other_version(spawner: Spawner, hello: StoreHello) -> None:
-    """End a store that commands of another version started. Raises ServiceRunning for that of a service."""
+    """End a store that commands of another version started. Raises ServiceRunning if a service started it."""
     if hello.mode == "command":
         spawner.end("")
         spawner.wait_until_gone(_END_SECONDS)
@@ -299,7 +290,7 @@ def check_user(settings: Settings) -> None:
 
 
 def _other_owner(storage: Path) -> int | None:
-    """Return the user whom the folder, or the socket in it, belongs to, if that is why it cannot be used."""
+    """Return the owner of the folder, or of the socket in it, if that is why it cannot be used."""
     for path, needed in ((storage, os.R_OK | os.X_OK), (storage / data_folders.SOCKET, os.R_OK | os.W_OK)):
         try:
             status = path.stat()

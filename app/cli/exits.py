@@ -39,7 +39,7 @@ _COMMANDS = {
     "POST /api/backup/rehearse": "`flask backup rehearse`",
     "force=true": "--force",
 }
-"""The core advises by what the API calls it; the same in a command's words."""
+"""Request or parameter that a hint of the core names → the command or option that does the same."""
 _UNESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -59,7 +59,7 @@ def print_result(done: dict[str, Any], describe: Callable[[dict[str, Any]], str]
 
 @contextmanager
 def reporting_errors(*, as_json: bool) -> Iterator[None]:
-    """Print the error that ends the context, and exit with its status; what the system says is an error too."""
+    """Print the error that ends the context, and exit with its status. An error of the system is one too."""
     try:
         with calling(Caller(SHELL)):
             yield
@@ -90,7 +90,7 @@ def _reasons(fields: Any) -> list[str]:
 
 
 def _reason(why: Any) -> str:
-    is_list = isinstance(why, list) and all(isinstance(each, str) for each in why)
+    is_list = isinstance(why, list) and all(isinstance(reason, str) for reason in why)
     return " ".join(why) if is_list else json_text(why)
 
 

@@ -1,4 +1,4 @@
-"""The groups of commands: what holds for each command in them, whatever it does."""
+"""The groups of commands, and the behaviour that all commands in them share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GAP = "  "
 
 
 def is_json(context: click.Context | None, arguments: Sequence[str]) -> bool:
-    """Return whether `--json` was given, before or behind the command."""
+    """Return whether `--json` was given, before or after the command."""
     is_set = context is not None and (context.meta.get(JSON) or context.params.get("as_json"))
     return "--json" in arguments or bool(is_set)
 
@@ -43,7 +43,7 @@ class _Context(click.Context):
 
 
 class _Reporting(click.Command):
-    """With `--json` a wrong command line is an object too, and an output that cannot be written whole is an error."""
+    """Reports a wrong command line, with `--json` as an object, and an output that cannot be written completely."""
 
     context_class: type[click.Context] = _Context
 
@@ -67,8 +67,8 @@ class _Reporting(click.Command):
             except EventVaultError as error:  # settings or a store that cannot be used
                 _exit_with_error(error, as_json=as_json)
             except BrokenPipeError:
-                raise  # click ends the command without a word: whoever reads has seen enough
-            except OSError as error:  # the command reports those of its work itself
+                raise  # click ends the command silently, as the reader has closed the pipe
+            except OSError as error:  # the command itself reports the errors of its work
                 _exit_unwritten(error)
             except KeyboardInterrupt:
                 _exit_interrupted()
@@ -90,7 +90,7 @@ class Deferred(click.Command):
         super().__init__(name, help=summary, hidden=hidden, add_help_option=False)
         self._where = where
 
-    def loaded(self) -> click.Command:
+    def load(self) -> click.Command:
         module, _, attribute = self._where.partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return as_member(command)
@@ -98,14 +98,14 @@ class Deferred(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        return self.loaded().make_context(info_name, args, parent, **extra)
+        return self.load().make_context(info_name, args, parent, **extra)
 
     def get_short_help_str(self, limit: int = 45) -> str:
         return self.help or ""
 
 
 class Group(_Reporting, click.Group):
-    """A group of commands; `--json` and `--utc` may stand before the command as well as behind it."""
+    """A group of commands; `--json` and `--utc` may come before or after the command."""
 
     def __init__(
         self, name: str | None = None, commands: Mapping[str, click.Command] | None = None, **attributes: Any
@@ -131,7 +131,8 @@ class Group(_Reporting, click.Group):
 
     def summaries(self) -> list[tuple[str, str]]:
         """Return the name and the summary of each command that help shows."""
-        return [(name, each.get_short_help_str(200)) for name, each in self.commands.items() if not each.hidden]
+        visible = [(name, command) for name, command in self.commands.items() if not command.hidden]
+        return [(name, command.get_short_help_str(200)) for name, command in visible]
 
 
 def _options_for_all() -> list[click.Parameter]:
@@ -151,9 +152,9 @@ def _address_options(*, hidden: bool) -> list[click.Parameter]:
 
 
 def as_member(command: click.Command) -> click.Command:
-    """Return a command that takes `--url` and what belongs to it also behind its name; help names it as called.
+    """Return a command that takes `--url` and what belongs to it after its name too; help names it as it was called.
 
-    Its options of help are the same without a group around it, too: click makes them once, when they are first needed.
+    Its options for help do not depend on the group, because click makes them only once, when they are first needed.
     """
     if not isinstance(command, Deferred | Group) and all(option.name != "url" for option in command.params):
         command.params.extend(_address_options(hidden=True))
@@ -187,7 +188,7 @@ def in_two_columns(rows: Sequence[tuple[str, str]], room: int) -> list[str]:
 
 
 class _Messages(io.TextIOWrapper):
-    """Standard error: what is said beside the result does not end the work if nobody can write it."""
+    """Standard error. A message that cannot be written does not end the work."""
 
     def write(self, text: str, /) -> int:
         with suppress(OSError):
@@ -230,7 +231,7 @@ def drop_output() -> None:
 
 
 def _exit_with_error(error: EventVaultError, *, as_json: bool) -> NoReturn:
-    from app.cli import exits  # here, as help and completion do without it
+    from app.cli import exits  # help and completion do not need it
 
     exits.exit_with_error(error, as_json=as_json)
 
@@ -248,10 +249,10 @@ def _exit_interrupted() -> NoReturn:
 
 
 def _exit_unreadable(context: click.Context, error: Exception) -> None:
-    """Say that the answer of another machine lacks what the command prints. Raises the error of a store of this one."""
-    from app.cli.connection import present
+    """Exit because another machine's answer lacks what the command prints. Raise the error if this machine answered."""
+    from app.cli.connection import current_connection
 
-    if present(context).is_here:
+    if current_connection(context).is_here:
         raise error
     from app.cli import exits
     from app.cli.remote.errors import unreadable

@@ -33,7 +33,7 @@ def _statuses() -> list[dict[str, Any]]:
 
 
 def _describe_statuses(shown: dict[str, Any]) -> str:
-    rows = [(str(each["status"]), each["name"], each["meaning"]) for each in shown["exits"]]
+    rows = [(str(row["status"]), row["name"], row["meaning"]) for row in shown["exits"]]
     return text.table(("STATUS", "", "MEANING"), rows, right={0})
 
 
@@ -43,14 +43,14 @@ def _help_of(context: click.Context, words: tuple[str, ...]) -> str:
         return _context_of(root(), program()).get_help()
     if words[0] not in COMMANDS:
         raise click.UsageError(f"name one of: {', '.join(COMMANDS)}, exits", context)
-    found = _context_of(command(words[0]), f"{program()} {words[0]}")
+    outer = _context_of(command(words[0]), f"{program()} {words[0]}")
     for word in words[1:]:
-        inner = found.command.get_command(found, word) if isinstance(found.command, click.Group) else None
+        inner = outer.command.get_command(outer, word) if isinstance(outer.command, click.Group) else None
         if inner is None:
-            raise click.UsageError(f"there is no command {found.info_name} {word}", context)
-        found = _context_of(inner, f"{found.info_name} {word}")
-    return found.get_help()
+            raise click.UsageError(f"there is no command {outer.info_name} {word}", context)
+        outer = _context_of(inner, f"{outer.info_name} {word}")
+    return outer.get_help()
 
 
-def _context_of(one: click.Command, name: str) -> click.Context:
-    return one.make_context(name, [], resilient_parsing=True)
+def _context_of(topic: click.Command, name: str) -> click.Context:
+    return topic.make_context(name, [], resilient_parsing=True)

@@ -1,4 +1,4 @@
-"""`flask kafka`: how far topics were consumed and events published, and partitions that go on without what is lost."""
+"""`flask kafka`: shows how far topics were consumed and events published, and accepts the loss of messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ group = Group("kafka", help="Lag, stopped partitions, quarantine.")
 group.add_command(quarantine)
 
 CONTINUE_SECONDS = 20.0
-"""How long `accept` waits until the partition goes on; it does so by itself later if no broker answers."""
+"""Seconds that `accept` waits for the partition to go on. If no broker answers, it goes on later without `accept`."""
 _POLL_SECONDS = 0.2
 _SHORT_BACKLOG_SECONDS = 2.0
 """The time left is not shown for a backlog that ends sooner."""
@@ -86,20 +86,20 @@ def _accept(place: Place, problem: Problem) -> dict[str, Any]:
 
 
 def _is_stopped(kafka: Mapping[str, Any], place: Place) -> bool:
-    return any(_place(each) == place and each["state"] == "stopped" for each in kafka["partitions"])
+    return any(_place(partition) == place and partition["state"] == "stopped" for partition in kafka["partitions"])
 
 
-def _place(each: Mapping[str, Any]) -> Place:
+def _place(partition: Mapping[str, Any]) -> Place:
     """Return the place of a partition as health describes it."""
-    return each["topic"], each["partition"]
+    return partition["topic"], partition["partition"]
 
 
 def _state() -> tuple[dict[str, Any], list[Problem]]:
     """Return the part of health that is about Kafka, and the problems. Raises KafkaNotConfigured."""
-    found = retry_while_store_is_away(current_store().status)
-    if not found["kafka"]["configured"]:
+    health = retry_while_store_is_away(current_store().status)
+    if not health["kafka"]["configured"]:
         raise KafkaNotConfigured("Kafka is not configured", hint="set KAFKA_BOOTSTRAP_SERVERS, and restart the service")
-    return found["kafka"], found["problems"]
+    return health["kafka"], health["problems"]
 
 
 def _no_service() -> StoreUnavailable:
@@ -107,7 +107,7 @@ def _no_service() -> StoreUnavailable:
 
 
 def _place_of(name: str, kafka: Mapping[str, Any]) -> Place:
-    """Return the place of a partition by its name. Raises InvalidInput if it is none of the events topics."""
+    """Return the place of a partition by its name. Raises InvalidInput if it belongs to no events topic."""
     match = _PARTITION.fullmatch(name)
     topics = [topic["name"] for topic in kafka["topics"]]
     if match is None or match[1] not in topics:
@@ -118,7 +118,7 @@ def _place_of(name: str, kafka: Mapping[str, Any]) -> Place:
 
 
 def _stops(problems: list[Problem]) -> dict[Place, Problem]:
-    """Return why partitions are stopped."""
+    """Return the problem of each stopped partition."""
     return {
         _place(problem["details"]): problem
         for problem in problems
@@ -129,17 +129,18 @@ def _stops(problems: list[Problem]) -> dict[Place, Problem]:
 def _describe_state(kafka: Mapping[str, Any], problems: list[Problem]) -> str:
     published = _describe_publishing(kafka)
     publish_hints: list[str] = []
-    for each in problems:
-        if each["code"] == "kafka_refused" and kafka["connected"]:
-            published.insert(0, each["message"])
-            publish_hints.insert(0, f"HINT: {each['hint']}")
-        elif each["code"] == "kafka_refused":
-            return "\n".join([f"No topic is read: {each['message']}", *published, f"HINT: {each['hint']}"])
-        if each["code"] in _PUBLISH_PROBLEMS:
-            published.append(each["message"])
-            publish_hints.append(f"HINT: {each['hint']}")
-    described, hints = _describe(kafka, _stops(problems))
-    return "\n".join([*described, *published, *hints, *publish_hints])
+    for problem in problems:
+        code, message, hint = problem["code"], problem["message"], f"HINT: {problem['hint']}"
+        if code == "kafka_refused" and kafka["connected"]:
+            published.insert(0, message)
+            publish_hints.insert(0, hint)
+        elif code == "kafka_refused":
+            return "\n".join([f"No topic is read: {message}", *published, hint])
+        if code in _PUBLISH_PROBLEMS:
+            published.append(message)
+            publish_hints.append(hint)
+    consumed, hints = _describe(kafka, _stops(problems))
+    return "\n".join([*consumed, *published, *hints, *publish_hints])
 
 
 def _describe_publishing(kafka: Mapping[str, Any]) -> list[str]:
@@ -167,26 +168,27 @@ def _describe(kafka: Mapping[str, Any], stops: Mapping[Place, Problem]) -> tuple
     """Return the lines about what is consumed, and hints."""
     rows: list[tuple[str, ...]] = []
     nothing = text.sign("–", "-")
-    for each in kafka["partitions"]:
-        name = str(each["partition"]) if len(kafka["topics"]) == 1 else f"{each['topic']}/{each['partition']}"
-        lag = nothing if each["lag"] is None else text.number(each["lag"])
-        state = each["state"].upper() if each["state"] == "stopped" else each["state"]
-        following = nothing if each["next"] is None else text.number(each["next"])
-        last = nothing if each["lastMessageAt"] is None else text.ago(clock.parse(each["lastMessageAt"]))
-        rows.append((name, state, following, lag, last))
+    for partition in kafka["partitions"]:
+        topic, number = _place(partition)
+        name = str(number) if len(kafka["topics"]) == 1 else f"{topic}/{number}"
+        lag = nothing if partition["lag"] is None else text.number(partition["lag"])
+        state = partition["state"].upper() if partition["state"] == "stopped" else partition["state"]
+        next_offset = nothing if partition["next"] is None else text.number(partition["next"])
+        last = nothing if partition["lastMessageAt"] is None else text.ago(clock.parse(partition["lastMessageAt"]))
+        rows.append((name, state, next_offset, lag, last))
     header = ("PARTITION", "STATE", "NEXT OFFSET", "BEHIND", "LAST MESSAGE")
     lines = text.table(header, rows, right={2, 3}).split("\n") if rows else []
-    described = [_headline(kafka), *lines[:1]]
-    for each, line in zip(kafka["partitions"], lines[1:], strict=True):
-        problem = stops.get(_place(each))
-        described += [line] if problem is None else [line, f"{' ' * 11}{_reason(problem)}"]
-    places = [_place(each) for each in kafka["partitions"]]
+    shown = [_headline(kafka), *lines[:1]]
+    places = [_place(partition) for partition in kafka["partitions"]]
+    for place, line in zip(places, lines[1:], strict=True):
+        problem = stops.get(place)
+        shown += [line] if problem is None else [line, f"{' ' * 11}{_reason(problem)}"]
     hints = [f"HINT: go on without them: flask kafka accept {topic}/{n}" for topic, n in places if (topic, n) in stops]
-    return [*described, *_describe_unread(kafka)], hints
+    return [*shown, *_describe_unread(kafka)], hints
 
 
 def _describe_rate(kafka: Mapping[str, Any]) -> str:
-    """Say how fast a backlog is consumed; nothing of one that is over in a moment, or of an earlier service."""
+    """Return how fast a backlog is consumed; empty if it is over in a moment, or if an earlier service had it."""
     seconds = kafka.get("remainingSeconds") or 0
     if seconds < _SHORT_BACKLOG_SECONDS:
         return ""
@@ -195,7 +197,7 @@ def _describe_rate(kafka: Mapping[str, Any]) -> str:
 
 def _describe_unread(kafka: Mapping[str, Any]) -> list[str]:
     """Return why topics without a stopped partition are not read. The headline names a missing topic."""
-    stopped = {each["topic"] for each in kafka["partitions"] if each["state"] == "stopped"}
+    stopped = {partition["topic"] for partition in kafka["partitions"] if partition["state"] == "stopped"}
     reasons = {topic["name"]: topic["error"] for topic in kafka["topics"] if topic["name"] not in stopped}
     if kafka["topic"] is None:
         missing = "it does not exist"
@@ -206,7 +208,7 @@ def _describe_unread(kafka: Mapping[str, Any]) -> list[str]:
 def _headline(kafka: Mapping[str, Any]) -> str:
     if not kafka["connected"]:
         reason = f": {kafka['lastError']['message']}" if kafka["lastError"] is not None else ""
-        return f"No broker answers{reason}. It is tried again by itself."
+        return f"No broker answers{reason}. It is tried again automatically."
     brokers = ", ".join(broker["address"] for broker in kafka["brokers"])
     partitions = text.counted(len(kafka["partitions"]), "partition")
     there = f"{text.counted(len(kafka['topics']), 'topic').capitalize()}, {partitions}"
@@ -215,7 +217,7 @@ def _headline(kafka: Mapping[str, Any]) -> str:
     elif kafka["topic"] is not None:
         exists = kafka["topicExists"]
         there = f"Topic {kafka['topic']}, {partitions}" if exists else f"The topic {kafka['topic']} is missing"
-    lags = [each["lag"] for each in kafka["partitions"] if each["lag"] is not None]
+    lags = [partition["lag"] for partition in kafka["partitions"] if partition["lag"] is not None]
     behind = f", {text.counted(sum(lags), 'message')} behind" if lags else ""
     return f"{brokers} answers. {there}{behind}{_describe_rate(kafka)}."
 
@@ -237,7 +239,8 @@ def _describe_loss(name: str, kafka: Mapping[str, Any], problem: Problem, times:
     if "lost" not in details:
         return f"{problem['message']}.\nIf you accept this, {CONSEQUENCES[problem['code']]}."
     first, last, lost = details["begins"] - details["lost"], details["begins"] - 1, details["lost"]
-    last_message = next(each["lastMessageAt"] for each in kafka["partitions"] if _place(each) == _place(details))
+    partition = next(partition for partition in kafka["partitions"] if _place(partition) == _place(details))
+    last_message = partition["lastMessageAt"]
     after = (
         f", after {times.second(clock.parse(last_message))} {times.zone}, the last one consumed"
         if last_message is not None

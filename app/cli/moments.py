@@ -45,7 +45,7 @@ class MomentType(click.ParamType):
 
 
 class InstantType(click.ParamType):
-    """As `MomentType`, for an instant only; converts to microseconds."""
+    """Like `MomentType`, for an instant only; converts to microseconds."""
 
     name = "instant"
 
@@ -95,7 +95,7 @@ def _parse(text: str) -> int:
         return clock.parse_lenient(text)
     except ValueError:
         instant = datetime.fromisoformat(text)
-        return clock.to_microseconds(instant.astimezone())  # one without an offset is local
+        return clock.to_microseconds(instant.astimezone())  # without an offset it is local time
 
 
 def _no_moment(text: str) -> InvalidInput:

@@ -1,4 +1,4 @@
-"""`flask notify`: tries whether the people in NOTIFY_URLS would hear of a problem."""
+"""`flask notify`: tests whether a message reaches the people in NOTIFY_URLS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eventvault.exit_statuses import PARTLY
 group = Group("notify", help="Notifications.")
 
 _STATUS = re.compile(r"(?:\berror=|^)([45][0-9]{2})\b")
-"""How Apprise says with which HTTP status a receiver answered that does not take the message."""
+"""The HTTP status in Apprise's text about a receiver that refuses the message."""
 
 
 @group.command("test")

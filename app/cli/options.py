@@ -1,4 +1,4 @@
-"""Options that several commands have, and questions before what destroys something."""
+"""Options that several commands have, and questions before something is destroyed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventvault.exit_statuses import INTERRUPTED
 
 
 def _or_before(key: str) -> Callable[[click.Context, click.Parameter, bool], bool]:
-    """The flag also holds if it stands before the command: `flask backup --json list`."""
+    """Return a callback for a flag that is also set if it comes before the command: `flask backup --json list`."""
     return lambda context, _, is_set: is_set or bool(context.meta.get(key))
 
 
@@ -33,7 +33,7 @@ detach_option = click.option("--detach", is_flag=True, help="Begin it, print the
 
 def print_begun(begin: Callable[[], Any], *, as_json: bool) -> None:
     """Begin an operation and print its id alone."""
-    from app.cli.watching import begin_operation  # here, as most commands that have options begin none
+    from app.cli.watching import begin_operation  # most commands that have options begin none
 
     exits.run_and_print(
         lambda: {"operation": begin_operation(begin)}, lambda done: str(done["operation"]), as_json=as_json
@@ -70,7 +70,7 @@ def ask(question: str) -> None:
 
 
 def ask_for(word: str, what: str = "the name", *, lead: str = "There is no undo for this. ") -> None:
-    """Let somebody type a word before something that cannot be undone; anything else ends the command."""
+    """Ask for a word before something that cannot be undone; anything else ends the command."""
     with _reporting_interrupts():
         if click.prompt(f"{lead}Type {what} to go on", err=True) == word:
             return
@@ -80,7 +80,7 @@ def ask_for(word: str, what: str = "the name", *, lead: str = "There is no undo 
 
 @contextmanager
 def _reporting_interrupts() -> Iterator[None]:
-    """Exit as every command does at Ctrl-C; click makes the same of it as of a no."""
+    """Exit at Ctrl-C as every command does; click would treat it like a no."""
     try:
         yield
     except click.Abort as abort:

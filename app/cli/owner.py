@@ -1,6 +1,6 @@
 """A command that is run as root first becomes the owner of BACKUP_DIR, as the entry point of the container does.
 
-`docker-compose exec app flask …` runs as root. Files that it made as root the service could not write.
+`docker-compose exec app flask …` runs as root. The service could not write files that it made as root.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from eventvault.settings import Settings
 
 
 def become_owner(settings: Settings) -> None:
-    """Raises InvalidSettings if root may not become that user. A rootless engine's root stays what it is."""
+    """Become the owner. Raises InvalidSettings if root may not. Root of a rootless container engine stays root."""
     if os.geteuid() != 0:
         return
     try:

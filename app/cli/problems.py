@@ -1,4 +1,4 @@
-"""`flask problems`: lists what health says, and accepts a problem that waits for a decision."""
+"""`flask problems`: lists the problems of health, and accepts one that waits for a decision."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from eventvault.problems import CONSEQUENCES
 group = Group("problems", help="Problems, and decisions about them.")
 
 _START_SECONDS = 60.0
-"""How long a command waits for a store that starts or restores; then it shows what health says meanwhile."""
+"""Seconds that a command waits for a store that starts or restores; then it shows what health says meanwhile."""
 
 
 @group.command("list")
@@ -98,8 +98,8 @@ def _describe(problems: list[dict[str, Any]], times: text.Times) -> str:
     indent = sum(widths) + 4
     lines = [f"{'CODE':{widths[0]}}  {'SINCE':{widths[1]}}  WHAT"]
     for problem, day in zip(problems, since, strict=True):
-        what, *more = text.folded(problem["message"], indent)
-        mend, *others = text.folded(mend_of(problem), indent + 2)
+        what, *more = text.fold(problem["message"], indent)
+        mend, *others = text.fold(mend_of(problem), indent + 2)
         lines.append(f"{problem['code']:{widths[0]}}  {day:{widths[1]}}  {what}")
         lines += [" " * indent + rest for rest in more]
         lines += [f"{' ' * indent}{text.sign('→', '>')} {mend}", *(f"{' ' * indent}  {rest}" for rest in others)]

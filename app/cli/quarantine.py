@@ -1,6 +1,6 @@
-"""`flask kafka quarantine`: messages from Kafka that are no events, and decisions about them.
+"""`flask kafka quarantine`: messages from Kafka that are not events, and decisions about them.
 
-What is chosen by a filter is listed first, and dropped or replayed is exactly that.
+Messages that a filter chooses are listed first, and exactly these are dropped or replayed.
 """
 
 from __future__ import annotations
@@ -126,13 +126,13 @@ def drop(*, ids: tuple[str, ...], yes: bool, utc: bool, as_json: bool, **chosen:
 
 
 def _check_all(ids: Sequence[str]) -> None:
-    """Raise QuarantinedNotFound for the first message that is not in the quarantine. Nothing is changed by then."""
+    """Raise QuarantinedNotFound for the first message that is not in the quarantine, before anything is changed."""
     for message_id in ids:
         current_store().quarantined_message(message_id)
 
 
 def _replay(names: Sequence[str], mode: Mode | None) -> Iterator[Replayed]:
-    """Replay a page at a time. What has left meanwhile is `unknown`; if nothing is there, QuarantinedNotFound."""
+    """Replay page by page. A message that has left meanwhile is `unknown`. Raises QuarantinedNotFound if all have."""
     for first in range(0, len(names), _PAGE):
         page = names[first : first + _PAGE]
         try:
@@ -144,7 +144,7 @@ def _replay(names: Sequence[str], mode: Mode | None) -> Iterator[Replayed]:
 
 
 def _drop_one(message_id: str) -> int:
-    """Drop one of several; one that somebody else has dropped since they were checked counts as none."""
+    """Drop one of several. Returns 0 if somebody else has dropped it since the check."""
     try:
         return current_store().drop_quarantined(QuarantineFilter(ids=(message_id,)))
     except QuarantinedNotFound:
@@ -172,14 +172,14 @@ def _choose(wanted: QuarantineFilter, verb: str, times: text.Times, *, yes: bool
     """Return the ids of the messages that there are now, once somebody has seen them and agreed."""
     require_answer(yes=yes, as_json=as_json)
     with exits.reporting_errors(as_json=as_json):
-        found = list(_all(wanted))
-    if found and not yes:
-        click.echo(text.safe(_describe_choice(found, times)), err=True)
+        entries = list(_list_all(wanted))
+    if entries and not yes:
+        click.echo(text.safe(_describe_choice(entries, times)), err=True)
         ask(f"{verb} exactly these?")
-    return [entry.id for entry in found]
+    return [entry.id for entry in entries]
 
 
-def _all(wanted: QuarantineFilter) -> Iterator[Quarantined]:
+def _list_all(wanted: QuarantineFilter) -> Iterator[Quarantined]:
     before: str | None = None
     while True:
         page = current_store().list_quarantine(wanted, _PAGE, before)
@@ -189,12 +189,12 @@ def _all(wanted: QuarantineFilter) -> Iterator[Quarantined]:
             return
 
 
-def _describe_choice(found: Sequence[Quarantined], times: text.Times) -> str:
-    lines = [_table(found[:SHOWN], times)]
-    if len(found) > SHOWN:
-        by_partition = Counter(f"{entry.topic}/{entry.partition}" for entry in found)
+def _describe_choice(entries: Sequence[Quarantined], times: text.Times) -> str:
+    lines = [_table(entries[:SHOWN], times)]
+    if len(entries) > SHOWN:
+        by_partition = Counter(f"{entry.topic}/{entry.partition}" for entry in entries)
         lines.append(", ".join(f"{count:,} of {name}" for name, count in by_partition.most_common(10)))
-    return "\n".join([*lines, f"{text.counted(len(found), 'message')}, the newest of {times.minute(found[0].at)}."])
+    return "\n".join([*lines, f"{text.counted(len(entries), 'message')}, the newest of {times.minute(entries[0].at)}."])
 
 
 def _describe(page: QuarantinePage, times: text.Times) -> str:
@@ -231,7 +231,7 @@ def _describe_one(message: QuarantinedMessage, times: text.Times) -> Iterator[st
 
 
 def _shown(content: bytes | None) -> str:
-    """Return bytes as text, or as base64 if they are none; much of them is cut."""
+    """Return bytes as text, or as base64 if they are not text. A long one is cut."""
     if content is None:
         return "none"
     cut = "" if len(content) <= _SHOWN_BYTES else f" … {text.size(len(content))} in all; --json has them"

@@ -1,4 +1,4 @@
-"""What commands print for people: tables, sizes, counts and times. Names, ids and times are never shortened.
+"""Writes tables, sizes, counts and times for people. Names, ids and times are never shortened.
 
 Text of clients and disks is escaped, so that it cannot control the terminal.
 """
@@ -19,7 +19,7 @@ _GAP = "  "
 _NARROWEST = 20
 """The last column gets at least this many characters, however wide the others are."""
 _WIDEST = 64
-"""A cell of more characters ends its line, and its row goes on below, so that the other rows stay narrow."""
+"""A longer cell ends its line, and its row continues below, so that the other rows stay narrow."""
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -35,7 +35,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collec
     return "\n".join(_line(line, widths, right) for line in lines)
 
 
-def folded(sentence: str, indent: int) -> list[str]:
+def fold(sentence: str, indent: int) -> list[str]:
     """Return the lines of a text that begins in the column `indent`: on a terminal it is folded at its width."""
     room = max(_NARROWEST, shutil.get_terminal_size().columns - indent) if sys.stdout.isatty() else sys.maxsize
     return textwrap.wrap(printable(sentence), room, break_long_words=False, break_on_hyphens=False) or [""]
@@ -49,13 +49,13 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Collection[int]) -
         if len(cell) > width:
             lines.append(line.rstrip())
             line = " " * indent
-    first, *others = folded(cells[-1], indent)
+    first, *others = fold(cells[-1], indent)
     lines += [f"{line}{first}".rstrip(), *(f"{' ' * indent}{rest}" for rest in others)]
     return "\n".join(lines)
 
 
 def sign(sign: str, plain: str) -> str:
-    """Return the sign, or what stands for it where standard output takes no UTF-8."""
+    """Return the sign, or `plain` where standard output takes no UTF-8."""
     try:
         sign.encode(sys.stdout.encoding or "ascii")
     except (UnicodeError, LookupError):
@@ -115,7 +115,7 @@ class Times:
         return self._at(instant).strftime("%Y-%m-%d %H:%M:%S")
 
     def of_day(self, instant: int, now: int) -> str:
-        """Return the time of an instant of today, such as `21:27`, and else its minute."""
+        """Return the time of an instant of today, such as `21:27`; for any other one, the date too."""
         there = self._at(instant)
         return there.strftime("%H:%M") if there.date() == self._at(now).date() else self.minute(instant)
 

@@ -31,7 +31,7 @@ _NONE_IS_VALID = (
 
 
 def _changes() -> TokenChanges | RemoteTokens:
-    return connection.present().tokens
+    return connection.current_connection().tokens
 
 
 @group.command("create")
@@ -86,7 +86,7 @@ def list_tokens(*, as_json: bool, utc: bool) -> None:
 @click.argument("token_id", metavar="ID")
 @json_option
 def revoke(*, token_id: str, as_json: bool) -> None:
-    """End a token for good: within a second nothing of it is served. ID is as `list` shows it."""
+    """End a token for good: within a second no request with it is served. ID is as `list` shows it."""
     with exits.reporting_errors(as_json=as_json):
         ended = ended_json(_changes().revoke(token_id, by=SHELL))
     exits.print_result(
@@ -127,7 +127,7 @@ def disable(*, yes: bool, as_json: bool) -> None:
 
 
 def _confirm_opening(*, as_json: bool) -> None:
-    """Say what opens to whom, and let somebody type it."""
+    """Print what becomes open to whom, and ask for the word."""
     require_answer(yes=False, as_json=as_json)
     settings = connection.current_settings()
     tokens = text.counted(sum(token["from"] != "API_TOKENS" for token in _changes().list_tokens()), "token")
@@ -142,7 +142,7 @@ def _confirm_opening(*, as_json: bool) -> None:
 def _print_made(made: dict[str, Any], notes: list[str], *, as_json: bool, unwritten: str = "") -> None:
     """Print the token alone on standard output, and all else on standard error.
 
-    unwritten: what it means that the copy in BACKUP_DIR is not written.
+    unwritten: the consequence if the copy in BACKUP_DIR is not written.
     """
     exits.print_result(made, lambda done: str(done["token"]), as_json=as_json)
     if not as_json:

@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LINE_SECONDS = 10.0
-"""How often a line tells of the progress where there is no terminal."""
+"""Seconds between two lines of progress where there is no terminal."""
 _DUMB = (None, "", "dumb", "unknown")
 """Values of TERM of a terminal on which nothing can be drawn."""
 
 _COPY = "copy"
-"""The kind of the operation that appends events of the past page by page; the same one again appends the rest."""
+"""The kind of the operation that appends events of the past page by page. Repeated, it appends the rest."""
 
 Show = Callable[[Progress], None]
 
 
 class SharedProgress(Progress, frozen=True):
-    """How far several things are together. parts: which of them is worked on, such as `16 of 38`."""
+    """The progress of several things together. parts: the one that is worked on, such as `16 of 38`."""
 
     parts: str = ""
 
@@ -58,7 +58,7 @@ def run_operation(store: Store, doing: str, begin: Callable[[], T], *, quiet: bo
 
 
 def run_shown(store: Store, begin: Callable[[], T], show: Show) -> T:
-    """As `run_operation`, for one of several that a display shows together."""
+    """Like `run_operation`, for one of several operations that a display shows together."""
     return _run(store, begin, lambda operation_id: follow(store, operation_id, show))
 
 
@@ -115,7 +115,7 @@ def _cancel(store: Store, operation_id: str) -> NoReturn:
 
 @contextmanager
 def display(doing: str, *, quiet: bool) -> Iterator[Show]:
-    """Yield what shows the progress of work that goes on. doing: what it does, such as `Backing up`."""
+    """Yield a function that shows the progress of work. doing: what it does, such as `Backing up`."""
     doing = printable(doing)
     if quiet:
         yield lambda _progress: None

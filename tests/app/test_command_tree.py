@@ -44,7 +44,7 @@ def test_the_entry_points_are_those_of_the_table() -> None:
 
 @pytest.mark.parametrize(("name", "entry"), [pytest.param(*each, id=each[0]) for each in entries()])
 def test_each_command_of_the_table_is_there_and_says_what_it_does(name: str, entry: CommandEntry) -> None:
-    loaded = Deferred(name, entry.where, entry.summary).loaded()
+    loaded = Deferred(name, entry.where, entry.summary).load()
     assert loaded.name == name.split()[-1]
     assert entry.summary.endswith((".", ")"))
     assert (loaded.help or "").strip()
@@ -145,7 +145,7 @@ def test_help_has_the_exit_statuses_and_the_help_of_commands(settings: Settings,
 def leaves(one: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
     """Yield each command below one, with its words."""
     if isinstance(one, Deferred):
-        one = one.loaded()
+        one = one.load()
     if not isinstance(one, click.Group):
         yield " ".join(words), one
         return

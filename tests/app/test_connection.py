@@ -35,13 +35,13 @@ def test_a_command_has_one_connection_for_all_that_it_asks(settings: Settings, s
         assert connection.current_store() is store
         assert connection.current_settings() is settings
     with click.Context(click.Command("other")):
-        assert connection.present() is connection.present()
+        assert connection.current_connection() is connection.current_connection()
 
 
 def test_nothing_is_read_before_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "none")
     with click.Context(click.Command("any")):
-        assert connection.present()
+        assert connection.current_connection()
         with pytest.raises(InvalidSettings):
             connection.current_store()
 

@@ -157,7 +157,7 @@ def test_that_one_broker_refuses_it_is_said_beside_what_is_read(flask: Kafka, st
 def test_without_a_broker_and_without_a_service_it_exits_6(flask: Kafka, state: dict[str, Any]) -> None:
     state |= {"connected": False, "lastError": {"message": "refused", "at": None}, "partitions": []}
     away = flask("status")
-    assert (away.exit_code, away.stdout) == (6, "No broker answers: refused. It is tried again by itself.\n")
+    assert (away.exit_code, away.stdout) == (6, "No broker answers: refused. It is tried again automatically.\n")
     state["consumes"] = False
     none = flask("status", "--json")
     assert (none.exit_code, orjson.loads(none.stdout)["code"]) == (6, "store_unavailable")

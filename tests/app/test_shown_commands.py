@@ -138,7 +138,7 @@ def check_flask(words: list[str]) -> None:
         else:
             break
         if isinstance(found, Deferred):
-            found = found.loaded()
+            found = found.load()
         name, words = words[0], without_common_options(words[1:])
     if found is None:
         assert not words or words[0] in ("--help", "--version"), words

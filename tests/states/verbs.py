@@ -342,7 +342,7 @@ def commands() -> Iterator[str]:
     """Every command that asks the store; `completion` and `help` do not."""
     for name, each in root().commands.items():
         if name not in ("completion", "help"):
-            yield from _named(f"flask {name}", each.loaded() if isinstance(each, Deferred) else each)
+            yield from _named(f"flask {name}", each.load() if isinstance(each, Deferred) else each)
 
 
 def _named(name: str, found: click.Command) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`flask backup download` and `upload`: a backup is copied out, or taken in."""
+"""`flask backup download` and `upload`: copies a backup out, or takes one in."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def download(*, name: str, output: str, as_json: bool) -> None:
     if output == _STANDARD and as_json:
         raise click.UsageError("with -o - standard output has the archive, so it cannot have the JSON object of --json")
     with exits.reporting_errors(as_json=as_json):
-        here = connection.present()
+        here = connection.current_connection()
         with here.open_backup(name) as source:
             entry = entry_named(retry_while_store_is_away(here.store.list_backups), name)
             if output == _STANDARD:
@@ -60,7 +60,7 @@ def _copy(source: BinaryIO, target: Path, size: int, *, quiet: bool) -> int:
     if not target.parent.is_dir():
         raise InvalidInput(f"there is no folder {target.parent}; nothing was written", hint="make it, or name another")
     try:
-        with durable_file(target, replace=False) as file, _showing("Copying", size, quiet=quiet) as show:
+        with durable_file(target, replace=False) as file, _copy_display("Copying", size, quiet=quiet) as show:
             copy_bytes(source, file, show)
             return file.tell()
     except FileExistsError:
@@ -79,7 +79,7 @@ def _copy_to_output(source: BinaryIO) -> None:
 
 
 def copy_bytes(source: BinaryIO, target: Any, copied: Callable[[int], None] = lambda _: None) -> None:
-    """copied: called with how many bytes were copied in all."""
+    """Copy all bytes. copied: called with the number of bytes so far."""
     total = 0
     while piece := source.read(_COPY_BYTES):
         target.write(piece)
@@ -88,8 +88,8 @@ def copy_bytes(source: BinaryIO, target: Any, copied: Callable[[int], None] = la
 
 
 @contextmanager
-def _showing(doing: str, size: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Yield what shows how much of so many bytes was copied."""
+def _copy_display(doing: str, size: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Yield a function that shows how many of `size` bytes were copied so far."""
     rate, copied = Rate(time.monotonic()), 0
     with display(doing, quiet=quiet) as show:
 
@@ -119,13 +119,13 @@ def _describe_copy(done: dict[str, Any]) -> str:
 
 @click.command("upload")
 @click.argument("file", type=click.Path(path_type=str, allow_dash=True))
-@click.option("--name", help="The name that it gets. Default: that of the file.")
+@click.option("--name", help="Its name as a backup. Default: the name of the file.")
 @json_option
 def upload(*, file: str, name: str | None, as_json: bool) -> None:
     """Take a backup in: one of another machine, or an archive of another program. With - from standard input.
 
-    It is read to its end before it gets its name. Exit: 4 the name is taken, 5 the archive is damaged or alien, 7 no
-    space. Nothing of it stays then.
+    It is read to its end before it gets its name. Exit: 4 the name is in use, 5 it is damaged or no archive, 7 no
+    space. Then nothing of it remains.
     """
     if name is None and file == _STANDARD:
         raise click.UsageError("name the archive that comes from standard input: --name backup_….tar.gz")
@@ -138,12 +138,12 @@ def upload(*, file: str, name: str | None, as_json: bool) -> None:
 
 def _upload(file: str, name: str, *, quiet: bool) -> BackupEntry:
     names.check_name(name)
-    here = connection.present()
-    with _source(file) as source, here.sent(source) as path:
+    here = connection.current_connection()
+    with _source(file) as source, here.stage_upload(source) as path:
         size = Path(path).stat().st_size
 
         def begin() -> BackupEntry:
-            with _showing("Sending", size, quiet=quiet or here.is_here) as show:
+            with _copy_display("Sending", size, quiet=quiet or here.is_here) as show:
                 return here.adopt(path, name, show)
 
         return run_operation(here.store, "Checking", begin, quiet=quiet)

@@ -20,8 +20,8 @@ from eventvault.printable import printable
 
 @click.command("pin")
 @click.argument("name", type=BackupName())
-@click.option("--reason", help="Why: as `list` and `show` tell it.")
-@click.option("--until", type=InstantType(), help="When the pin ends by itself: 2027-01-31.")
+@click.option("--reason", help="Why; `show` and `prune` print it.")
+@click.option("--until", type=InstantType(), help="When the pin ends: 2027-01-31. Default: never.")
 @utc_option
 @json_option
 def pin(*, name: str, reason: str | None, until: int | None, utc: bool, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`flask backup list` and `show`: what there is."""
+"""`flask backup list` and `show`: which backups there are."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def list_backups(
     if as_json:
         exits.print_result({"backups": [backup_json(entry) for entry in shown]}, str, as_json=True)
     elif quiet:
-        click.echo("".join(f"{_as_named(entry.name)}\n" for entry in shown), nl=False)
+        click.echo("".join(f"{_printed_name(entry.name)}\n" for entry in shown), nl=False)
     else:
         click.echo(text.safe(_describe(shown, chosen, entries, window, text.Times(utc=utc))))
 
 
-def _as_named(name: str) -> str:
-    """Return a name as another command takes it; a terminal gets it without marks that would rearrange the line."""
+def _printed_name(name: str) -> str:
+    """Return a name as another command takes it. On a terminal, marks that would rearrange the line are escaped."""
     return printable(name) if sys.stdout.isatty() else name
 
 
@@ -85,7 +85,7 @@ def _describe(
     lines = [text.table(header, rows, right={2, 3}), ""] if rows else ["No backup is like that.", ""]
     if len(chosen) > len(shown):
         lines.append(f"{len(chosen) - len(shown):,} more: {program()} backup list --all")
-    return "\n".join([*lines, _totals(entries), *go_back(window, times)])
+    return "\n".join([*lines, _totals(entries), *describe_window(window, times)])
 
 
 def _verified(entry: BackupEntry) -> str:
@@ -113,7 +113,7 @@ def _window() -> dict[str, Any] | None:
     return window
 
 
-def go_back(window: dict[str, Any] | None, times: text.Times) -> list[str]:
+def describe_window(window: dict[str, Any] | None, times: text.Times) -> list[str]:
     if window is None:
         return []
     oldest = times.with_zone(clock.parse(window["oldest"]["time"]))
@@ -129,14 +129,14 @@ def show(*, name: str, manifest: bool, utc: bool, as_json: bool) -> None:
     """One backup: its events, its size, and when it was verified."""
     with exits.reporting_errors(as_json=as_json):
         store = current_store()
-        found = entry_named(retry_while_store_is_away(store.list_backups), name)
-        about = store.backup_manifest(name) if manifest or as_json else {}
+        entry = entry_named(retry_while_store_is_away(store.list_backups), name)
+        content = store.backup_manifest(name) if manifest or as_json else {}
     if as_json:
-        exits.print_result({"backup": backup_json(found), "manifest": about}, str, as_json=True)
+        exits.print_result({"backup": backup_json(entry), "manifest": content}, str, as_json=True)
     elif manifest:
-        click.echo(exits.json_text(about, orjson.OPT_INDENT_2))
+        click.echo(exits.json_text(content, orjson.OPT_INDENT_2))
     else:
-        pairs = _pairs(found, text.Times(utc=utc))
+        pairs = _pairs(entry, text.Times(utc=utc))
         click.echo(text.safe("\n".join(f"{what:11}  {value}" for what, value in pairs if value)))
 
 

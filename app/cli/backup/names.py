@@ -12,6 +12,6 @@ class BackupName(click.ParamType):
     name = "name"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from app.cli.completion import backup_items  # here, as only a shell asks for it
+        from app.cli.completion import backup_items  # only the completion of a shell needs it
 
         return backup_items(incomplete)

@@ -1,4 +1,4 @@
-"""`flask backup restore --into`: events of the past that match, as new ones of the present or into a file."""
+"""`flask backup restore --into`: copies matching events of the past into the current registry or into a file."""
 
 from __future__ import annotations
 
@@ -39,33 +39,35 @@ def into_options(command: Command) -> Command:
     return reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
-def check_without_into(filters: Mapping[str, Any]) -> None:
-    """Raise UsageError for options that select events where nothing is selected."""
+def refuse_filters(filters: Mapping[str, Any]) -> None:
+    """Raise UsageError for options that select events, as only `--into` does so."""
     if any(value is not None for value in filters.values()):
         raise click.UsageError("--type, --subject, --source, --from and --to select events for --into")
 
 
 def copy(
-    moment: Moment, named: str, into: str, filters: Mapping[str, Any], *, yes: bool, detach: bool, as_json: bool
+    moment: Moment, moment_text: str, into: str, filters: Mapping[str, Any], *, yes: bool, detach: bool, as_json: bool
 ) -> None:
-    """Copy the events of a moment. named: the moment, for a question. Raises MomentUnavailable or BackupNotFound."""
+    """Copy the events of a moment. moment_text: for a question. Raises MomentUnavailable or BackupNotFound."""
     wanted = EventFilter.of(filters)
     if into == PRESENT:
-        _into_present(moment, named, wanted, yes=yes, detach=detach, as_json=as_json)
+        _into_present(moment, moment_text, wanted, yes=yes, detach=detach, as_json=as_json)
         return
     if detach:
         raise click.UsageError("--detach goes with --into present: a file is written by this command")
     _into_file(moment, into, wanted, as_json=as_json)
 
 
-def _into_present(moment: Moment, named: str, wanted: EventFilter, *, yes: bool, detach: bool, as_json: bool) -> None:
+def _into_present(
+    moment: Moment, moment_text: str, wanted: EventFilter, *, yes: bool, detach: bool, as_json: bool
+) -> None:
     if wanted.types is not None:
         raise click.UsageError("with --into present --type names one type, without *")
     store = current_store()
     if not yes:
         resolve(store, moment)  # before the question
         require_answer(yes=yes, as_json=as_json)
-        ask(f"Append the events of {named} that match as new ones? Those that are here already stay as they are.")
+        ask(f"Append the events of {moment_text} that match as new ones? Those that are here already stay as they are.")
 
     def begin() -> CopyResult:
         return store.copy_events_to_present(wanted.at(resolve(store, moment)))
@@ -90,7 +92,7 @@ def _describe_copied(done: dict[str, Any]) -> str:
 
 
 def _into_file(moment: Moment, into: str, wanted: EventFilter, *, as_json: bool) -> None:
-    from app.cli.events import export  # here, as most restores write no file
+    from app.cli.events import export  # most restores write no file
 
     otherwise = "name another file, or remove that one"
     path = Path(into)

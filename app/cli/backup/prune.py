@@ -24,12 +24,12 @@ _RULES = {
     "clock": "its time is in doubt",
     "being-read": "is being read",
 }
-"""`keptBy` in words; what is not here is a word already."""
+"""The rules in `keptBy` in words. A rule that is not here is shown as it is."""
 
 
 @click.command("prune")
 @click.option("--dry-run", is_flag=True, help="Show what would go and what stays, and end.")
-@click.option("--only-removed", is_flag=True, help="Show those alone that go.")
+@click.option("--only-removed", is_flag=True, help="Show only those that go.")
 @yes_option
 @detach_option
 @utc_option

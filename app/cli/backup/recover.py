@@ -65,7 +65,7 @@ class RecoverCommand:
     def run(self, *, with_tokens: bool = False) -> dict[str, Any]:
         """Recover, and return the same as `lastRestore` of health. If it raises, there is still no database.
 
-        with_tokens: then take the tokens in BACKUP_DIR, whichever installation made them.
+        with_tokens: then take the tokens in BACKUP_DIR too, whichever installation made them.
         """
         if with_tokens:
             TokenChanges(self._settings).require_adoptable()
@@ -107,7 +107,7 @@ class RecoverCommand:
         while True:
             hello = self._spawner.hello()
             if hello is not None and hello.service != self._spawner.service:
-                raise _running()
+                raise _service_running()
             status = retry_while_store_is_away(client.status)
             state = status["store"]["state"]
             if state == "serving":
@@ -123,11 +123,11 @@ class RecoverCommand:
         if hello is not None and hello.mode == "command":
             self._spawner.end("")
             self._spawner.wait_until_gone(_END_SECONDS)
-        elif hello is not None or self._spawner.listens():  # one that is stuck, or has no free descriptor, says nothing
-            raise _running()
+        elif hello is not None or self._spawner.listens():  # a store that is stuck or lacks descriptors says no hello
+            raise _service_running()
 
 
-def _running() -> errors.ServiceRunning:
+def _service_running() -> errors.ServiceRunning:
     return errors.ServiceRunning(
         "a service is running on these folders; nothing was changed",
         hint="stop the service, recover, and start it again; or start it with AUTO_RECOVER=true",

@@ -25,21 +25,21 @@ from app.store_retry import retry_while_store_is_away
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also for errors.")
 def rehearse(*, name: str | None, folder: Path | None, as_json: bool) -> None:
-    """Restore aside, compare every event, measure, and throw away what was restored.
+    """Restore into a scratch folder, compare every event, measure, and remove what was restored.
 
     NAME is one archive; without it, the newest state that archives and journal hold is restored.
     """
     with exits.reporting_errors(as_json=as_json):
-        rehearsal = _rehearsed(name, folder)
+        rehearsal = _rehearse(name, folder)
     exits.run_and_print(lambda: {"rehearsal": rehearsal}, _describe, as_json=as_json)
     if rehearsal["problem"] is not None:
         sys.exit(exits.exit_status_of(rehearsal["problem"]["code"]))
 
 
-def _rehearsed(name: str | None, folder: Path | None) -> dict[str, Any]:
+def _rehearse(name: str | None, folder: Path | None) -> dict[str, Any]:
     if folder is None:
         return retry_while_store_is_away(lambda: current_store().rehearse(name)).describe()
-    from eventvault.rehearsals.elsewhere import rehearse_copy  # late: gunicorn's workers load this module
+    from eventvault.rehearsals.elsewhere import rehearse_copy  # a rehearsal by the store does not need it
 
     return rehearse_copy(current_settings(), folder, name).describe()
 

@@ -32,7 +32,7 @@ _TYPES = 3
 @click.command("restore")
 @click.argument("name", required=False, type=BackupName())
 @click.option("--at", "moment", type=MomentType(), help='An instant, "2 min ago", 19:44:12, "#41202" (a sequence).')
-@click.option("--generation", help="With --at: of a future that was left behind, as `timeline` shows it.")
+@click.option("--generation", help="With --at: a superseded generation, as `timeline` shows it.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen, and end.")
 @click.option("--apply", type=click.Choice(["now", "restart"]), default="now", help="When. Default: now.")
 @click.option("--cancel-jobs", is_flag=True, help="Cancel the unfinished jobs created after the moment.")
@@ -62,7 +62,7 @@ def restore(
 
     Posts and reads go on meanwhile. What is left behind is kept: `flask backup undo`.
 
-    With --into nothing is gone back to: events of then are copied, and those of the present stay.
+    With --into nothing is restored: matching events of that moment are copied, and all present ones stay.
 
     Exit: 3 the moment or the backup is not there, 4 another restore runs or FILE exists, 5 the archive is damaged,
     7 no space. Nothing was changed by any of them.
@@ -73,7 +73,7 @@ def restore(
             raise click.UsageError("--into goes with none of --dry-run, --cancel-jobs, --replay and --apply restart")
         _copy_into(target, into, filters, text.Times(utc=utc), yes=yes, detach=detach, as_json=as_json)
         return
-    part_restore.check_without_into(filters)
+    part_restore.refuse_filters(filters)
     if replay and isinstance(target, str):
         raise click.UsageError("--replay goes with --at; a restore of a backup always takes Kafka's messages again")
     times = text.Times(utc=utc)
@@ -123,11 +123,11 @@ def _text_of(moment: Moment, times: text.Times) -> str:
 
 @contextmanager
 def _offering_nearest(target: Moment | str, times: text.Times, into: str | None = None) -> Iterator[None]:
-    """Let the hint of a moment that is not there be the command for the nearest one that is."""
+    """If a moment is unavailable, let the hint be the command for the nearest moment that can be restored."""
     try:
         yield
     except MomentUnavailable as error:
-        nearest = [each for each in error.details.get("nearest", ()) if each.get("time")]
+        nearest = [moment for moment in error.details.get("nearest", ()) if moment.get("time")]
         if not nearest or isinstance(target, str):
             raise
         generation = f"{target.generation}@" if target.generation else ""
@@ -163,20 +163,20 @@ def _describe_plan(target: Moment | str, plan: dict[str, Any], times: text.Times
     if plan.get("unfinishedJobs"):
         pairs.append(("jobs", f"{text.counted(plan['unfinishedJobs'], 'unfinished job')} created since; --cancel-jobs"))
     if plan.get("kafka"):
-        pairs.append(("kafka", _catching_up(plan["kafka"])))
+        pairs.append(("kafka", _describe_replay(plan["kafka"])))
     if plan.get("quarantineLeaves"):
         leaves = text.counted(plan["quarantineLeaves"], "message")
         pairs.append(("quarantine", f"{leaves} leave it; what Kafka still has is read again"))
     if not plan["proven"]:
         pairs.append(("origin", "not proven to be made here: its events are read one by one into a fresh database"))
-    lines = [f"Going back to {_named(target, plan, times)}", ""]
+    lines = [f"Going back to {_name_of(target, plan, times)}", ""]
     lines += [f"  {what:13}  {value}" for what, value in pairs]
     if behind:
         lines += ["", f"Nothing is deleted: `{program()} backup undo` brings the {text.counted(behind, 'event')} back."]
     return "\n".join(lines)
 
 
-def _catching_up(kafka: dict[str, Any]) -> str:
+def _describe_replay(kafka: dict[str, Any]) -> str:
     if not kafka["again"]:
         return "goes on where it is; --replay takes what came after it again"
     if kafka["messages"] is None:
@@ -187,7 +187,7 @@ def _catching_up(kafka: dict[str, Any]) -> str:
     )
 
 
-def _named(target: Moment | str, plan: dict[str, Any], times: text.Times) -> str:
+def _name_of(target: Moment | str, plan: dict[str, Any], times: text.Times) -> str:
     if isinstance(target, str):
         return printable(target)
     if target.instant is not None:
@@ -272,7 +272,7 @@ def undo(*, name: str | None, list_only: bool, yes: bool, detach: bool, utc: boo
         return
     if not yes:
         with exits.reporting_errors(as_json=as_json):
-            previous = _chosen(retry_while_store_is_away(store.list_undo), name)
+            previous = _choose_previous(retry_while_store_is_away(store.list_undo), name)
         require_answer(yes=yes, as_json=as_json)
         click.echo(text.safe(_describe_undo(previous, times)), err=True)
         ask(f"Bring back {text.number(previous.events)} events?")
@@ -286,7 +286,7 @@ def undo(*, name: str | None, list_only: bool, yes: bool, detach: bool, utc: boo
     )
 
 
-def _chosen(entries: list[PreviousEntry], name: str | None) -> PreviousEntry:
+def _choose_previous(entries: list[PreviousEntry], name: str | None) -> PreviousEntry:
     if not entries:
         raise NothingToUndo("no restore was made whose previous database is kept", hint="flask backup list")
     for entry in entries:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli import exits, text
-from app.cli.backup.listing import go_back
+from app.cli.backup.listing import describe_window
 from app.cli.connection import current_store
 from app.cli.moments import InstantType
 from app.cli.options import json_option, utc_option
@@ -37,25 +37,24 @@ def timeline(*, since: int | None, kind: str | None, utc: bool, as_json: bool) -
     """How far back you can go, and to what: events, backups, generations and gaps."""
     with exits.reporting_errors(as_json=as_json):
         store = current_store()
-        found = retry_while_store_is_away(store.timeline)
-        counted = _counted(store, found, since, kind)
+        content = retry_while_store_is_away(store.timeline)
+        counts = _count_events(store, content["window"], since, kind)
         at_risk = None if as_json else retry_while_store_is_away(store.status).get("journal")
     times = text.Times(utc=utc)
     exits.print_result(
-        {**found, "histogram": _histogram_json(counted)},
-        lambda _: _describe(found, counted, at_risk, times),
+        {**content, "histogram": _histogram_json(counts)},
+        lambda _: _describe(content, counts, at_risk, times),
         as_json=as_json,
     )
 
 
-def _counted(
-    store: Store, found: dict[str, Any], since: int | None, kind: str | None
+def _count_events(
+    store: Store, window: dict[str, Any] | None, since: int | None, kind: str | None
 ) -> EventHistogram | EventVaultError | None:
     """Return how many events were recorded when; None before the first one.
 
-    What can be restored is told also where the database cannot be read: then the error is returned.
+    If the database cannot be read, return the error: the command still shows what can be restored.
     """
-    window = found["window"]
     if window is None:
         return None
     if since is None:
@@ -67,52 +66,53 @@ def _counted(
         return error
 
 
-def _histogram_json(counted: EventHistogram | EventVaultError | None) -> dict[str, Any] | None:
-    if counted is None:
+def _histogram_json(counts: EventHistogram | EventVaultError | None) -> dict[str, Any] | None:
+    if counts is None:
         return None
-    if isinstance(counted, EventVaultError):
-        return error_body(counted.code, counted.message, counted.hint)
+    if isinstance(counts, EventVaultError):
+        return error_body(counts.code, counts.message, counts.hint)
     return {
-        "from": clock.format_microseconds(counted.recorded_from),
-        "to": clock.format_microseconds(counted.recorded_to),
-        "counts": counted.counts,
-        "exact": counted.exact,
+        "from": clock.format_microseconds(counts.recorded_from),
+        "to": clock.format_microseconds(counts.recorded_to),
+        "counts": counts.counts,
+        "exact": counts.exact,
     }
 
 
 def _describe(
-    found: dict[str, Any],
-    counted: EventHistogram | EventVaultError | None,
+    content: dict[str, Any],
+    counts: EventHistogram | EventVaultError | None,
     journal: dict[str, Any] | None,
     times: text.Times,
 ) -> str:
     lines = []
-    if isinstance(counted, EventVaultError):
-        lines = [f"The events cannot be counted now: {counted.message}", ""]
-    elif counted is not None:
-        lines = [*_drawn(counted, found["archives"], times), ""]
-    if found["generations"]:
-        lines += [_generations(found["generations"], times), ""]
-    gaps = [_describe_gap(gap) for gap in found["gaps"]] or ["No gaps."]
+    if isinstance(counts, EventVaultError):
+        lines = [f"The events cannot be counted now: {counts.message}", ""]
+    elif counts is not None:
+        lines = [*_draw(counts, content["archives"], times), ""]
+    if content["generations"]:
+        lines += [_generations(content["generations"], times), ""]
+    gaps = [_describe_gap(gap) for gap in content["gaps"]] or ["No gaps."]
     risk = (journal or {}).get("secondsAtRisk")
     at_risk = [] if risk is None else [f"At risk now: {text.seconds(risk)}."]
-    return "\n".join([*lines, *go_back(found["window"], times), " ".join([*gaps, *at_risk])])
+    return "\n".join([*lines, *describe_window(content["window"], times), " ".join([*gaps, *at_risk])])
 
 
-def _drawn(counted: EventHistogram, archives: Sequence[dict[str, Any]], times: text.Times) -> Iterator[str]:
-    """Yield the line of the events, that of the backups below it, and the times."""
-    span = counted.recorded_to - counted.recorded_from
-    most = max(counted.counts)
+def _draw(histogram: EventHistogram, archives: Sequence[dict[str, Any]], times: text.Times) -> Iterator[str]:
+    """Yield the line of the events, the line of the backups below it, and the times."""
+    span = histogram.recorded_to - histogram.recorded_from
+    most = max(histogram.counts)
     yield f"events, up to {most:,} in {text.seconds(span / _COLUMNS / 1e6)}"
-    yield from _bars(counted.counts, most)
-    made = {
-        min(_COLUMNS - 1, (clock.parse(each["created"]) - counted.recorded_from) * _COLUMNS // max(span, 1))
-        for each in archives
-        if counted.recorded_from <= clock.parse(each["created"]) <= counted.recorded_to
+    yield from _bars(histogram.counts, most)
+    created = (clock.parse(archive["created"]) for archive in archives)
+    columns = {
+        min(_COLUMNS - 1, (instant - histogram.recorded_from) * _COLUMNS // max(span, 1))
+        for instant in created
+        if histogram.recorded_from <= instant <= histogram.recorded_to
     }
     dot, dash = text.sign("●", "o"), text.sign("─", "-")
-    yield f"{''.join(dot if column in made else dash for column in range(_COLUMNS))}  {dot} backup"
-    instants = (counted.recorded_from + span * quarter // _QUARTERS for quarter in range(_QUARTERS))
+    yield f"{''.join(dot if column in columns else dash for column in range(_COLUMNS))}  {dot} backup"
+    instants = (histogram.recorded_from + span * quarter // _QUARTERS for quarter in range(_QUARTERS))
     yield "".join(_label(instant, span, times).ljust(_COLUMNS // _QUARTERS) for instant in instants) + "now"
 
 

@@ -60,17 +60,17 @@ class TrustCommand:
         if added is None:
             return {"trusted": None, "otherKeys": 0}
         others = [entry for entry in self._list.entries() if entry.key and entry.id != added.id]
-        return {"trusted": _described(added), "otherKeys": len(others)}
+        return {"trusted": _describe_entry(added), "otherKeys": len(others)}
 
     def list(self) -> dict[str, Any]:
-        return {"trusted": [_described(entry) for entry in self._list.entries()]}
+        return {"trusted": [_describe_entry(entry) for entry in self._list.entries()]}
 
     def remove(self, prefix: str) -> dict[str, Any]:
         with self._deeds.doing("trust", SHELL, prefix, details={"trusted": False}):
-            return {"removed": _described(self._list.remove(prefix))}
+            return {"removed": _describe_entry(self._list.remove(prefix))}
 
     def renew(self) -> dict[str, Any]:
-        """Have the store make a new key for this installation."""
+        """Let the store make a new key for this installation."""
         store: Store = current_store()
         return {"renewed": True, "archives": retry_while_store_is_away(store.renew_key)}
 
@@ -82,7 +82,7 @@ class TrustCommand:
 
     def _add_archive(self, path: Path) -> Trusted | None:
         """Read the archive to its end, then trust it. Returns None if it is proven already."""
-        from eventvault.archive import reader  # late: gunicorn's workers load this module and read no archive
+        from eventvault.archive import reader  # a key and a digest are trusted without reading an archive
 
         if reader.kind(path) == "foreign":
             raise ArchiveAlien(
@@ -105,7 +105,7 @@ class TrustCommand:
 @click.argument("key_or_archive", required=False)
 @click.option("--list", "listing", is_flag=True, help="Show what is trusted.")
 @click.option("--remove", metavar="ID", help="Trust this no longer; the id, or its beginning, as --list shows it.")
-@click.option("--renew", is_flag=True, help="Make a new key for this installation, if others may have the present one.")
+@click.option("--renew", is_flag=True, help="Make a new key for this installation, if others may have the old one.")
 @yes_option
 @json_option
 def trust(
@@ -142,8 +142,8 @@ def _is_gzip(path: Path) -> bool:
         return False  # reading it as a key says what is wrong
 
 
-def _described(entry: Trusted) -> dict[str, Any]:
-    """The entry without the key, which is a secret."""
+def _describe_entry(entry: Trusted) -> dict[str, Any]:
+    """Return the entry without the key, which is a secret."""
     return {
         "id": entry.id,
         "kind": "key" if entry.key else "archive",
@@ -153,7 +153,7 @@ def _described(entry: Trusted) -> dict[str, Any]:
     }
 
 
-def _what(entry: dict[str, Any]) -> str:
+def _name_of(entry: dict[str, Any]) -> str:
     if entry["kind"] == "archive":
         return f"The archive {entry['name'] or entry['id']}"
     if entry["installation"]:
@@ -165,7 +165,7 @@ def _describe_added(result: dict[str, Any]) -> str:
     added, others = result["trusted"], result["otherKeys"]
     if added is None:
         return "This is proven already and needs no trust."
-    text = f"{_what(added)} {'is' if added['kind'] == 'archive' else 'are'} restored as they are from now on."
+    text = f"{_name_of(added)} {'is' if added['kind'] == 'archive' else 'are'} restored as they are from now on."
     if added["kind"] == "archive":
         text = text.replace("they are", "it is")
     keys = f"{others} other key is" if others == 1 else f"{others} other keys are"
@@ -175,14 +175,14 @@ def _describe_added(result: dict[str, Any]) -> str:
 def _describe_list(result: dict[str, Any]) -> str:
     if not result["trusted"]:
         return "Nothing is trusted but this installation's own archives."
-    rows = [("ID", "SINCE", "WHAT"), *((entry["id"], entry["since"], _what(entry)) for entry in result["trusted"])]
+    rows = [("ID", "SINCE", "WHAT"), *((entry["id"], entry["since"], _name_of(entry)) for entry in result["trusted"])]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}" for row in rows)
 
 
 def _describe_removed(result: dict[str, Any]) -> str:
     entry = result["removed"]
-    return f"{_what(entry)} {'is' if entry['kind'] == 'archive' else 'are'} trusted no longer."
+    return f"{_name_of(entry)} {'is' if entry['kind'] == 'archive' else 'are'} trusted no longer."
 
 
 def _describe_renewed(result: dict[str, Any]) -> str:

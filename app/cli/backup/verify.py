@@ -74,22 +74,22 @@ def _verify_each(
     sizes: Mapping[str, int], store: Store, show: Show, *, records: bool
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the names of the good archives, and the errors of the damaged ones. Raises any other error."""
-    verified, failed, together = list[str](), list[dict[str, Any]](), _Together(sizes, show)
+    verified, failed, progress = list[str](), list[dict[str, Any]](), _CombinedProgress(sizes, show)
     for name in sizes:
-        together.begin(name)
+        progress.begin(name)
         try:
-            run_shown(store, _verification(name, store, records=records), together.advance)
+            run_shown(store, _verification(name, store, records=records), progress.advance)
         except ArchiveError as error:
             hint = _hint(name, error, store)
             failed.append({"name": name, "code": error.code, "error": error.message, "hint": hint})
         else:
             verified.append(name)
-        together.advance(Progress(1.0))
+        progress.advance(Progress(1.0))
     return verified, failed
 
 
-class _Together:
-    """Makes one progress of those of several archives. sizes: name → bytes."""
+class _CombinedProgress:
+    """Shows the progress of several archives as one. sizes: name → bytes."""
 
     def __init__(self, sizes: Mapping[str, int], show: Show) -> None:
         self._sizes = sizes
@@ -105,7 +105,7 @@ class _Together:
         self.advance(Progress())
 
     def advance(self, progress: Progress) -> None:
-        """progress: of the present archive."""
+        """Show the progress of all. progress: of the current archive."""
         now, done = time.monotonic(), max(self._done, self._before + round(self._size * progress.fraction))
         self._rate.add(done - self._done, now)
         self._done = done
@@ -123,7 +123,7 @@ class _Together:
 
 
 def _hint(name: str, error: ArchiveError, store: Store) -> str:
-    """Return what to do about an archive that is not good: a damaged one that nothing needs is removed."""
+    """Return what to do about an archive that is not good: to remove it, if it is damaged and nothing needs it."""
     try:
         plan = store.plan_deletion(name)
         window = plan["window"]
@@ -148,10 +148,10 @@ def _describe_several(done: dict[str, Any]) -> str:
     good, failed = len(done["verified"]), done["failed"]
     if not failed:
         return f"{text.counted(good, 'backup')}: all are good." if good else "There is no backup."
-    what = "damaged" if all(each["code"] == ArchiveDamaged.code for each in failed) else "not good"
+    what = "damaged" if all(failure["code"] == ArchiveDamaged.code for failure in failed) else "not good"
     first = f"{good:,} {_are(good)} good. {len(failed):,} {_are(len(failed))} {what}:"
-    width = max(len(each["name"]) for each in failed)
-    return "\n".join([first, *(f"  {each['name']:{width}}  {_fault(each['error'])}" for each in failed)])
+    width = max(len(failure["name"]) for failure in failed)
+    return "\n".join([first, *(f"  {failure['name']:{width}}  {_fault(failure['error'])}" for failure in failed)])
 
 
 def _are(count: int) -> str:
@@ -160,7 +160,7 @@ def _are(count: int) -> str:
 
 def _fault(message: str) -> str:
     """Return where an archive is damaged, and why, without its path."""
-    found = _READING.fullmatch(message)
-    if found is None:
+    parts = _READING.fullmatch(message)
+    if parts is None:
         return message
-    return found[2] if found[1] is None else f"at byte {int(found[1]):,}: {found[2]}"
+    return parts[2] if parts[1] is None else f"at byte {int(parts[1]):,}: {parts[2]}"

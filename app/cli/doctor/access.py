@@ -12,7 +12,7 @@ _MAKE_TOKEN = "flask tokens create admin --scope admin"
 
 
 def check_access(facts: Facts, times: Times) -> list[DoctorLine]:
-    """Return what the door of the service is: its address by the settings, and its tokens."""
+    """Return a line about the address that the settings give the service, and about its tokens."""
     settings, access = facts.settings, facts.access or Access()
     if settings is None:
         return []

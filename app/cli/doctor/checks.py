@@ -25,29 +25,31 @@ WEEK = 7
 
 
 def all_lines(facts: Facts, times: Times) -> list[DoctorLine]:
-    """Return the lines of all checks. A check that finds something wrong does not say what is right besides."""
+    """Return the lines of all checks. Of a check that finds something wrong, the lines that are `ok` are left out."""
     problems = problems_of(facts)
     lines: list[DoctorLine] = []
     for name, check in CHECKS.items():
-        of_check = [*_of_unanswered(facts, name), *check(facts, times)]
-        of_check += _of_problems(facts, [problem for problem in problems if check_of(problem) == name], of_check)
+        of_check = [*_lines_of_unanswered(facts, name), *check(facts, times)]
+        of_check += _lines_of_problems(facts, [problem for problem in problems if check_of(problem) == name], of_check)
         is_wrong = any(line.state == "wrong" for line in of_check)
         lines += [line for line in of_check if not (is_wrong and line.state == "ok")]
     return lines
 
 
 def problems_of(facts: Facts) -> list[Problem]:
-    """Return the problems of health: of the running store, or else those that a start would name; and of tokens."""
-    found: list[Problem] = [problem.describe() for problem in facts.access.problems] if facts.access is not None else []
+    """Return the problems of the tokens, and those that health has; without a running store, those that a start has."""
+    problems: list[Problem] = []
+    if facts.access is not None:
+        problems += [problem.describe() for problem in facts.access.problems]
     if facts.status is not None:
-        return [*facts.status["problems"], *found]
+        return [*facts.status["problems"], *problems]
     if facts.start is not None:
-        found += [problem.describe() for problem in facts.start.problems]
-        found += [problem.describe(acceptable=True) for problem in facts.start.open]
+        problems += [problem.describe() for problem in facts.start.problems]
+        problems += [problem.describe(acceptable=True) for problem in facts.start.open]
     if facts.backups is not None:
-        found += [problem.describe() for problem in facts.backups.problems]
-    keys = [(problem["code"], problem["message"]) for problem in found]
-    return [problem for number, problem in enumerate(found) if keys.index(keys[number]) == number]
+        problems += [problem.describe() for problem in facts.backups.problems]
+    keys = [(problem["code"], problem["message"]) for problem in problems]
+    return [problem for number, problem in enumerate(problems) if keys.index(keys[number]) == number]
 
 
 def check_settings(facts: Facts, times: Times) -> list[DoctorLine]:
@@ -63,7 +65,11 @@ def changed_settings(facts: Facts) -> list[dict[str, Any]]:
     if facts.settings is None:
         return []
     described = all_settings.describe(facts.settings)
-    return [each for each in described if each["source"] == "environment" and each["value"] != each["default"]]
+    return [
+        setting
+        for setting in described
+        if setting["source"] == "environment" and setting["value"] != setting["default"]
+    ]
 
 
 def check_storage(facts: Facts, times: Times) -> list[DoctorLine]:
@@ -118,7 +124,7 @@ def check_lock(facts: Facts, times: Times) -> list[DoctorLine]:
 def _silent(holder: str, pid: int | None, *, stopped: bool) -> DoctorLine:
     if stopped:
         return wrong("lock", f"held by {holder}, which a signal has stopped", f"let it go on: kill -CONT {pid}")
-    mend = "wait a minute, as a store that is stuck is replaced by itself; then restart the service"
+    mend = "wait a minute, as a stuck store is replaced automatically; then restart the service"
     return wrong("lock", f"held by the store, {holder}, which does not answer", mend)
 
 
@@ -137,7 +143,7 @@ def check_disk(facts: Facts, times: Times) -> list[DoctorLine]:
 
 
 def _are_on_one_disk(one: Folder, other: Folder) -> bool:
-    """Of the subvolumes of one disk, btrfs shows each as a device of its own."""
+    """Return whether both folders are on one disk. btrfs shows each subvolume of a disk as another device."""
     sources = {folder.file_system.source for folder in (one, other) if folder.file_system is not None}
     return one.device == other.device or (len(sources) == 1 and sources.pop().startswith("/dev/"))
 
@@ -235,12 +241,12 @@ def _readable(facts: Facts) -> list[DoctorLine]:
 
 
 def _nothing(facts: Facts, times: Times) -> list[DoctorLine]:
-    """For checks that show problems only."""
+    """Return no line, for a check that only shows problems."""
     return []
 
 
 def check_backup_folder(facts: Facts, times: Times) -> list[DoctorLine]:
-    """BACKUP_DIR itself, and what lies in it."""
+    """Return lines about BACKUP_DIR itself, and about what lies in it."""
     folder = facts.folder("BACKUP_DIR")
     if folder is None:
         return []
@@ -286,7 +292,7 @@ _PARTS = {
 """Part of the facts → the check that needs it, if that has another name; empty if none does."""
 
 
-def _of_unanswered(facts: Facts, name: str) -> Iterator[DoctorLine]:
+def _lines_of_unanswered(facts: Facts, name: str) -> Iterator[DoctorLine]:
     for part in facts.unanswered:
         if _PARTS.get(part, part) == name:
             found = "it could not be looked at in time: a disk does not answer, or has very many files"
@@ -298,16 +304,16 @@ def _of_unanswered(facts: Facts, name: str) -> Iterator[DoctorLine]:
             return
 
 
-def _of_problems(facts: Facts, problems: Sequence[Problem], others: Sequence[DoctorLine]) -> Iterator[DoctorLine]:
+def _lines_of_problems(facts: Facts, problems: Sequence[Problem], others: Sequence[DoctorLine]) -> Iterator[DoctorLine]:
     shown = {line.found for line in others}
     for problem in problems:
-        found = _found(facts, problem)
+        found = _describe_problem(facts, problem)
         if found not in shown:
             shown.add(found)
             yield DoctorLine(check_of(problem), state_of(problem), found, mend_of(problem))
 
 
-def _found(facts: Facts, problem: Problem) -> str:
+def _describe_problem(facts: Facts, problem: Problem) -> str:
     if problem["code"] != "backup_damaged" or facts.backups is None or not facts.backups.archives:
         return str(problem["message"])
     damaged, count = facts.backups.archives - facts.backups.good, facts.backups.archives

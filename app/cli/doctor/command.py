@@ -49,7 +49,7 @@ def doctor(*, utc: bool, as_json: bool) -> None:
 
 
 def _gather() -> Facts:
-    """Gather the facts; what the core logs meanwhile is found by the checks."""
+    """Gather the facts. What the core logs meanwhile is not shown, because the checks find it."""
     logging.getLogger().addHandler(logging.NullHandler())
     context = click.get_current_context()
     settings = connection.settings_of_caller()
@@ -61,7 +61,7 @@ def _gather() -> Facts:
 
 
 def _become_user(settings: Settings | None, context: click.Context) -> None:
-    """context: of the command, as another thread has none, and hints name the program that was called."""
+    """Become the owner of the folders. context: of the command, from which hints take the name of the program."""
     if settings is not None:
         with context.scope(cleanup=False):
             become_owner(settings)
@@ -74,22 +74,22 @@ def _describe(facts: Facts, lines: Sequence[DoctorLine], times: text.Times) -> s
         shown += _describe_line(line)
     if facts.last_words and facts.status is None:
         shown += ["", "How the last store died:", *(f"  {printable(words)}" for words in facts.last_words.splitlines())]
-    return "\n".join([*shown, "", _sum(lines)])
+    return "\n".join([*shown, "", _summary(lines)])
 
 
 def _describe_line(line: DoctorLine) -> list[str]:
     head = f"{_MARKS[line.state]} {line.name:{_NAME_WIDTH}} "
     indent = " " * len(head)
-    found, *more = text.folded(line.found, len(head))
+    found, *more = text.fold(line.found, len(head))
     rows = [head + found, *(indent + rest for rest in more)]
     if line.mend is not None:
         arrow = text.sign("→", "->")
-        first, *others = text.folded(line.mend, len(head) + len(arrow) + 1)
+        first, *others = text.fold(line.mend, len(head) + len(arrow) + 1)
         rows += [f"{indent}{arrow} {first}", *(f"{indent}{' ' * len(arrow)} {rest}" for rest in others)]
     return rows
 
 
-def _sum(lines: Sequence[DoctorLine]) -> str:
+def _summary(lines: Sequence[DoctorLine]) -> str:
     bad, warnings = (sum(line.state == state for line in lines) for state in ("wrong", "warn"))
     if not bad and not warnings:
         return "Nothing is wrong."

@@ -1,4 +1,4 @@
-"""The checks of `flask doctor` about what is kept: the databases, the journal, the backups and their rehearsal."""
+"""The checks of `flask doctor` about stored data: the databases, the journal, the backups and their rehearsal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_database(facts: Facts, times: Times) -> list[DoctorLine]:
         mend = _RESTORE if _can_restore(facts.backups) else _KEEP
         return [wrong("database", f"damaged: {problem}", mend) for problem in database.problems]
     if facts.status is not None:
-        return _of_store(facts.status["store"])
+        return _lines_of_store(facts.status["store"])
     if facts.store.state != "none":
         return [ok("database", f"{text.counted(database.tables, 'table')}, LevelDB's log is whole")]
     if database.kind in ("none", "rest"):
@@ -35,21 +35,21 @@ def check_database(facts: Facts, times: Times) -> list[DoctorLine]:
     if database.holder is not None:
         found = f"{database.holder} has it open, and is no store of EventVault"
         return [wrong("database", found, "end that process, and do not delete LOCK")]
-    return _closed(database, facts.backups or Backups())
+    return _lines_of_closed_database(database, facts.backups or Backups())
 
 
 def _can_restore(backups: Backups | None) -> bool:
     return backups is None or backups.unread is not None or bool(backups.archives or backups.segments)
 
 
-def _of_store(store: dict[str, Any]) -> list[DoctorLine]:
+def _lines_of_store(store: dict[str, Any]) -> list[DoctorLine]:
     if store["events"] is None:
         return [ok("database", f"the store is {store['state']}")]
     return [ok("database", f"{text.counted(store['events'], 'event')}, LevelDB's log is whole")]
 
 
-def _closed(database: Database, backups: Backups) -> list[DoctorLine]:
-    """Of a database of ours that nobody has open."""
+def _lines_of_closed_database(database: Database, backups: Backups) -> list[DoctorLine]:
+    """Return lines about an EventVault database that nobody has open."""
     log = _log(database.torn)
     if database.events is None:
         found = f"{text.counted(database.tables, 'table')}, {log}; the events could not be counted: {database.unread}"
@@ -67,9 +67,10 @@ def _log(torn: int) -> str:
 
 
 def check_jobs(facts: Facts, times: Times) -> list[DoctorLine]:
-    """The files of `jobs_db`. What a dispatcher that runs says of them is a problem of health."""
+    """Return lines about the files of `jobs_db`. A running dispatcher reports their problems in health."""
     jobs, status = facts.jobs, facts.status
-    if jobs is None or (status is not None and any(known["code"] == "jobs_damaged" for known in status["problems"])):
+    problems = [] if status is None else status["problems"]
+    if jobs is None or any(problem["code"] == "jobs_damaged" for problem in problems):
         return []
     if jobs.problems:
         mend = str(MENDS["jobs_damaged"].text)

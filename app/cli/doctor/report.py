@@ -1,4 +1,4 @@
-"""What `flask doctor --json` prints: what a support request should carry. It has no payload, no token, no password."""
+"""Makes the report that `flask doctor --json` prints for support requests, without payloads, tokens and passwords."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def report(facts: Facts, lines: Sequence[DoctorLine]) -> dict[str, Any]:
             "version": facts.store.version,
             "store": None if facts.status is None else facts.status["store"]["state"],
         },
-        "settings": [{name: each[name] for name in ("name", "value", "default")} for each in changed_settings(facts)],
+        "settings": [
+            {name: setting[name] for name in ("name", "value", "default")} for setting in changed_settings(facts)
+        ],
         "folders": [_folder(facts, folder) for folder in facts.folders],
         "sizes": _sizes(facts),
         "lastWords": facts.last_words.splitlines(),
@@ -43,15 +45,15 @@ def _problem(problem: Any) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {
+    versions: dict[str, str | None] = {
         "eventvault": __version__, "python": platform.python_version(), "system": platform.platform(),
     }  # fmt: skip
     for name in _LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def _folder(facts: Facts, folder: Folder) -> dict[str, Any]:

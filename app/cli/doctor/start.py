@@ -17,12 +17,12 @@ def check_start(facts: Facts) -> list[DoctorLine]:
     if facts.settings_problems:
         return [wrong("start", "a start is refused: a setting is not allowed", "correct the settings that are named")]
     if any(problem.code in _REFUSING for problem in facts.start.problems):
-        return []  # the problem says it
+        return []  # the line of the problem says so
     backups = facts.backups or Backups()
     if _is_lost(facts) and backups.sources and not facts.start.restores and not facts.start.staged:
         return _recovery(facts.settings, backups)
     if facts.database is not None and (facts.database.problems or facts.database.holder is not None):
-        return []  # the line of the database says it
+        return []  # the line of the database says so
     steps = [*_restores(facts.start), _opening(facts)]
     return [ok("start", f"a start {', then '.join(steps)}")]
 

@@ -25,11 +25,11 @@ from eventvault.store.ports.store import Store
 
 SHOWN = 50
 WINDOW = 200_000
-"""The index of types counts so many events in one call (`eventvault.database.event_types`)."""
+"""Events that the index of types counts in one call (`eventvault.database.event_types`)."""
 MOST_TYPES = 1000
-"""How many types one call names."""
+"""Types that one call names."""
 MOST_GROUPS = 200_000
-"""Groups that are counted one by one; what is beyond them is counted together."""
+"""Groups that are counted separately; the events of all further groups are counted together."""
 Show = Callable[[Progress], None]
 
 
@@ -42,8 +42,8 @@ class _Group(msgspec.Struct):
     recorded: str
 
 
-class _Counted(NamedTuple):
-    """total: all events that match. groups: the largest first. others: events in groups that are not counted apart."""
+class _Counts(NamedTuple):
+    """total: all events that match. groups: the largest first. others: events of groups that have no count."""
 
     total: int
     groups: list[_Group]
@@ -64,36 +64,36 @@ def count(*, by: str | None, all_groups: bool, as_of: Moment | None, utc: bool, 
         store = current_store()
         view = resolve(store, as_of)
         with display("Counting", quiet=as_json or not _takes_long(by, view, wanted)) as show:
-            counted = _count(store, view, wanted, by, show)
+            counts = _count(store, view, wanted, by, show)
     if by is None:
-        exits.print_result({"events": counted.total}, lambda _: f"{counted.total:,}", as_json=as_json)
+        exits.print_result({"events": counts.total}, lambda _: f"{counts.total:,}", as_json=as_json)
         return
-    shown = counted.groups if all_groups or as_json else counted.groups[:SHOWN]
-    done = {"events": counted.total, "groups": [_as_json(group, by) for group in shown], "others": counted.others}
+    shown = counts.groups if all_groups or as_json else counts.groups[:SHOWN]
+    done = {"events": counts.total, "groups": [_as_json(group, by) for group in shown], "others": counts.others}
     exits.print_result(
-        done, lambda _: in_words_of_program(_describe(shown, counted, by, text.Times(utc=utc))), as_json=as_json
+        done, lambda _: in_words_of_program(_describe(shown, counts, by, text.Times(utc=utc))), as_json=as_json
     )
 
 
-def _count(store: Store, view: PastView, wanted: EventFilter, by: str | None, show: Show) -> _Counted:
+def _count(store: Store, view: PastView, wanted: EventFilter, by: str | None, show: Show) -> _Counts:
     if by is None and _selects_all(wanted):
-        return _Counted(view.sequence, [])
-    if by == "type" and _selects_all(wanted) and (counted := _by_index(store, view, show)) is not None:
-        return counted
-    return _by_reading(store, view, wanted, by, show)
+        return _Counts(view.sequence, [])
+    if by == "type" and _selects_all(wanted) and (counts := _count_by_index(store, view, show)) is not None:
+        return counts
+    return _count_by_reading(store, view, wanted, by, show)
 
 
 def _selects_all(wanted: EventFilter) -> bool:
     query = wanted.query
     selects = (query.type, query.subject, query.source, query.recorded_from, query.recorded_to, wanted.types)
-    return all(each is None for each in selects)
+    return all(condition is None for condition in selects)
 
 
 def _takes_long(by: str | None, view: PastView, wanted: EventFilter) -> bool:
     return view.sequence > WINDOW and not (by is None and _selects_all(wanted))
 
 
-def _by_index(store: Store, view: PastView, show: Show) -> _Counted | None:
+def _count_by_index(store: Store, view: PastView, show: Show) -> _Counts | None:
     """Count by the index of types, without reading events. Returns None if there are more types than it names."""
     groups: dict[str | None, _Group] = {}
     with store.lease_generation(view.generation) as lease:
@@ -101,17 +101,17 @@ def _by_index(store: Store, view: PastView, show: Show) -> _Counted | None:
             lease.renew()
             after = max(0, upto - WINDOW)
             query = TypesQuery(after=after, upto=upto, generation=view.generation, limit=MOST_TYPES)
-            counted = retry_while_store_is_away(lambda query=query: store.event_types(query))  # type: ignore[misc]
-            if not counted.complete or len(counted.types) == MOST_TYPES:
+            counts = retry_while_store_is_away(lambda query=query: store.event_types(query))  # type: ignore[misc]
+            if not counts.complete or len(counts.types) == MOST_TYPES:
                 return None
-            for each in counted.types:
-                recorded = clock.format_microseconds(each.recorded)
-                groups.setdefault(each.type, _Group(each.type, 0, each.last, recorded)).events += each.events
+            for count in counts.types:
+                recorded = clock.format_microseconds(count.recorded)
+                groups.setdefault(count.type, _Group(count.type, 0, count.last, recorded)).events += count.events
             show(Progress(1 - after / view.sequence, f"{view.sequence - after:,} events"))
-    return _sorted(groups, 0)
+    return _sort(groups, 0)
 
 
-def _by_reading(store: Store, view: PastView, wanted: EventFilter, by: str | None, show: Show) -> _Counted:
+def _count_by_reading(store: Store, view: PastView, wanted: EventFilter, by: str | None, show: Show) -> _Counts:
     groups: dict[str | None, _Group] = {}
     total = others = 0
     with read_ahead(event_pages(store, view, wanted)) as pages:
@@ -119,7 +119,7 @@ def _by_reading(store: Store, view: PastView, wanted: EventFilter, by: str | Non
             total += len(page.events)
             others += 0 if by is None else _add(groups, page.events, by)
             show(Progress(page.share, f"{total:,} events"))
-    return _Counted(total, []) if by is None else _sorted(groups, others)
+    return _Counts(total, []) if by is None else _sort(groups, others)
 
 
 def _add(groups: dict[str | None, _Group], events: list[bytes], by: str) -> int:
@@ -138,22 +138,22 @@ def _add(groups: dict[str | None, _Group], events: list[bytes], by: str) -> int:
     return others
 
 
-def _sorted(groups: dict[str | None, _Group], others: int) -> _Counted:
-    found = sorted(groups.values(), key=lambda group: (-group.events, group.name or ""))
-    return _Counted(sum(group.events for group in found) + others, found, others)
+def _sort(groups: dict[str | None, _Group], others: int) -> _Counts:
+    largest_first = sorted(groups.values(), key=lambda group: (-group.events, group.name or ""))
+    return _Counts(sum(group.events for group in largest_first) + others, largest_first, others)
 
 
 def _as_json(group: _Group, by: str) -> dict[str, Any]:
     return {by: group.name, "events": group.events, "last": {"sequence": group.last, "recordedtime": group.recorded}}
 
 
-def _describe(shown: list[_Group], counted: _Counted, by: str, times: text.Times) -> str:
+def _describe(shown: list[_Group], counts: _Counts, by: str, times: text.Times) -> str:
     rows = [
         (group.name or "-", text.number(group.events), times.second(clock.parse(group.recorded))) for group in shown
     ]
     lines = [text.table((by.upper(), "EVENTS", f"LAST ({times.zone})"), rows, right={1})] if rows else ["No event."]
-    if len(counted.groups) > len(shown):
-        lines.append(f"{len(counted.groups) - len(shown):,} more: flask events count --by {by} --all")
-    if counted.others:
-        lines.append(f"{text.counted(counted.others, 'event')} more, of {by}s beyond the first {MOST_GROUPS:,}.")
+    if len(counts.groups) > len(shown):
+        lines.append(f"{len(counts.groups) - len(shown):,} more: flask events count --by {by} --all")
+    if counts.others:
+        lines.append(f"{text.counted(counts.others, 'event')} more, of {by}s beyond the first {MOST_GROUPS:,}.")
     return "\n".join(lines)

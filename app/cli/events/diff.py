@@ -48,7 +48,7 @@ _line_of = msgspec.json.Decoder(_Line).decode
 
 
 class MomentOrBackup(click.ParamType):
-    """A moment, `now`, or the name of a backup; converts to a pair of the text and a `Moment`."""
+    """A moment, `now`, or the name of a backup; converts to a `Side`."""
 
     name = "moment"
 
@@ -67,6 +67,8 @@ class MomentOrBackup(click.ParamType):
 
 
 class Side(NamedTuple):
+    """One of the two moments. written: as it was typed."""
+
     written: str
     moment: Moment
 
@@ -96,29 +98,31 @@ def diff(
         store = current_store()
         store_of_other = store if to_url is None else other_store(to_url, insecure=to_insecure)
         query = DiffQuery(resolve(store, one.moment), resolve(store_of_other, other.moment))
-        found = _Found(query, by_identity=to_url is not None)
+        differences = _Differences(query, by_identity=to_url is not None)
         pages = (
             _pages(store, query)
             if to_url is None
             else diff_pages(Compared(store, query.one), Compared(store_of_other, query.other))
         )
-        shown = _Shown(text.Times(utc=utc), as_json=as_json)
+        shown = _Writer(text.Times(utc=utc), as_json=as_json)
         with display("Comparing", quiet=as_json or not summary) as show:
             for page in pages:
-                found.add(page)
-                show(Progress(step=f"{found.compared:,} differences"))
+                differences.add(page)
+                show(Progress(step=f"{differences.count:,} differences"))
                 if not summary:
                     shown.lines(page.lines)
         if as_json and not summary:
-            shown.summary(found.as_json())
+            shown.summary(differences.as_json())
     if summary or not as_json:
-        exits.print_result(found.as_json(), lambda _: _describe(one.written, other.written, found), as_json=as_json)
-    if exit_code and found.compared:
+        exits.print_result(
+            differences.as_json(), lambda _: _describe(one.written, other.written, differences), as_json=as_json
+        )
+    if exit_code and differences.count:
         raise SystemExit(FAILED)
 
 
-class _Found:
-    """What was found, and how often."""
+class _Differences:
+    """Counts the differences, also by type."""
 
     def __init__(self, query: DiffQuery, *, by_identity: bool) -> None:
         self._query = query
@@ -128,7 +132,7 @@ class _Found:
         self.types: dict[str, Counter[str]] = {"from": Counter(), "to": Counter(), "both": Counter()}
 
     @property
-    def compared(self) -> int:
+    def count(self) -> int:
         return self.only_one + self.only_other + self.different
 
     def add(self, page: DiffPage) -> None:
@@ -150,8 +154,8 @@ class _Found:
         }
 
 
-class _Shown:
-    """Writes the differences: `-` in front of what only the first moment has, `+` of what only the second one has."""
+class _Writer:
+    """Writes the differences: `-` before an event that only the first moment has, `+` if only the second one has it."""
 
     def __init__(self, times: text.Times, *, as_json: bool) -> None:
         self._times = times
@@ -162,7 +166,7 @@ class _Shown:
             if self._as_json:
                 write(json_line(line) + b"\n")
             else:
-                for sign, value in _signed(_line_of(line)):
+                for sign, value in _events_with_sign(_line_of(line)):
                     write(f"{sign} {one_line(value, self._times)}\n".encode())
         flush()
 
@@ -171,7 +175,7 @@ class _Shown:
         flush()
 
 
-def _signed(line: _Line) -> Iterator[tuple[str, bytes]]:
+def _events_with_sign(line: _Line) -> Iterator[tuple[str, bytes]]:
     match line.kind:
         case "from":
             yield "-", bytes(line.event)
@@ -202,17 +206,17 @@ def _page(store: Store, leases: tuple[Lease, Lease], query: DiffQuery, at: tuple
     return store.diff(msgspec.structs.replace(query, at=at))
 
 
-def _describe(one: str, other: str, found: _Found) -> str:
+def _describe(one: str, other: str, differences: _Differences) -> str:
     rows = [
-        (f"only in {one}", text.number(found.only_one), _types(found.types["from"])),
-        (f"only in {other}", text.number(found.only_other), _types(found.types["to"])),
-        ("different", text.number(found.different), _types(found.types["both"])),
+        (f"only in {one}", text.number(differences.only_one), _types(differences.types["from"])),
+        (f"only in {other}", text.number(differences.only_other), _types(differences.types["to"])),
+        ("different", text.number(differences.different), _types(differences.types["both"])),
     ]
     width = max(len(printable(name)) for name, _, _ in rows)
     digits = max(len(count) for _, count, _ in rows)
     lines = [f"{printable(name):{width}}  {count:>{digits}}   {types}".rstrip() for name, count, types in rows]
-    first = "" if found.by_identity else "the first "
-    shared = "share no event" if not found.common else f"share {first}{text.counted(found.common, 'event')}"
+    first = "" if differences.by_identity else "the first "
+    shared = "share no event" if not differences.common else f"share {first}{text.counted(differences.common, 'event')}"
     return "\n".join([*lines, f"both {shared}"])
 
 

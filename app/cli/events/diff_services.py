@@ -1,4 +1,4 @@
-"""The difference of two services by the identity of their events, as they have different sequences.
+"""Compares two services by the identity of their events, as they have different sequences.
 
 The events of the first one are remembered as digests, about 250 bytes each; then those of the second one are looked up.
 """
@@ -54,17 +54,17 @@ def diff_pages(one: Side, other: Side) -> Iterator[DiffPage]:
         lines, counts = list[bytes](), [0, 0]
         for value in page:
             event = _digest(value)
-            found = remembered.pop(event.identity, None)
-            if found is None:
+            counterpart = remembered.pop(event.identity, None)
+            if counterpart is None:
                 lines.append(b'{"in":"to","event":%s}' % value)
                 counts[0] += 1
-            elif (line := _differing(one, found, event, value)) is not None:
+            elif (line := _difference_line(one, counterpart, event, value)) is not None:
                 lines.append(line)
                 counts[1] += 1
             else:
                 common += 1
         yield DiffPage(lines, None, 0, counts[0], counts[1], common)
-    alone = {int.from_bytes(found[_CONTENT_BYTES:], "big") for found in remembered.values()}
+    alone = {int.from_bytes(digest[_CONTENT_BYTES:], "big") for digest in remembered.values()}
     for page in _pages(one) if alone else ():
         lines = [b'{"in":"from","event":%s}' % value for value in page if _digest(value).sequence in alone]
         yield DiffPage(lines, None, len(lines), 0, 0, common)
@@ -88,11 +88,11 @@ def _digest(value: bytes) -> _Event:
     )
 
 
-def _differing(one: Side, found: bytes, event: _Event, value: bytes) -> bytes | None:
+def _difference_line(one: Side, counterpart: bytes, event: _Event, value: bytes) -> bytes | None:
     """Return the line of two events of one identity; None if their content is the same, however it is written."""
-    if found[:_CONTENT_BYTES] == event.content:
+    if counterpart[:_CONTENT_BYTES] == event.content:
         return None
-    sequence = int.from_bytes(found[_CONTENT_BYTES:], "big")
+    sequence = int.from_bytes(counterpart[_CONTENT_BYTES:], "big")
     query = ScanQuery(after=sequence - 1, upto=sequence, generation=one.view.generation, limit=1)
-    (counterpart,) = retry_while_store_is_away(partial(one.store.scan, query)).events
-    return None if same_content(counterpart, value) else b'{"in":"both","from":%s,"to":%s}' % (counterpart, value)
+    (first,) = retry_while_store_is_away(partial(one.store.scan, query)).events
+    return None if same_content(first, value) else b'{"in":"both","from":%s,"to":%s}' % (first, value)

@@ -1,4 +1,4 @@
-"""`flask events export`: the events of any moment, filtered or all, one per line."""
+"""`flask events export`: writes the events of any moment, filtered or all, one per line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from isal import isal_zlib
 
 from app.cli import exits, text
-from app.cli.connection import current_store, present
+from app.cli.connection import current_connection, current_store
 from app.cli.events.lines import flush, json_line, write
 from app.cli.events.pages import EventFilter, EventPage, as_of_option, event_pages, filter_options, read_ahead, resolve
 from app.cli.options import json_option, require_file_place
@@ -34,7 +34,7 @@ _GZIP_LEVEL, _ZSTD_LEVEL = 1, 3
 
 
 class Compressor(Protocol):
-    """What the compressors of gzip and zstd have."""
+    """The methods that the compressors of gzip and zstd share."""
 
     def compress(self, data: bytes, /) -> bytes: ...
     def flush(self) -> bytes: ...
@@ -69,7 +69,7 @@ def _exporting(view: PastView, wanted: EventFilter) -> Iterator[tuple[Iterator[E
     """Yield all pages of a moment, and the deed that the audit has of their export."""
     store, query = current_store(), wanted.at(view)
     with (
-        present().exporting(f"#{query.after + 1} to #{query.upto}") as deed,
+        current_connection().exporting(f"#{query.after + 1} to #{query.upto}") as deed,
         read_ahead(event_pages(store, view, wanted)) as pages,
     ):
         deed.results["bytes"] = 0
@@ -109,7 +109,7 @@ def to_file(
             display("Exporting", quiet=quiet) as show,
             durable_file(path, replace=replace) as file,
         ):
-            packed = _Packed(file, _compressor(path.name))
+            packed = _PackedFile(file, _compressor(path.name))
             for page in pages:
                 packed.put(page.events)
                 deed.results["bytes"] = packed.size
@@ -134,8 +134,8 @@ def _progress(events: int, share: float, passed: float) -> Progress:
     return Progress(share, f"{events:,} events, {round(events / max(passed, 0.001)):,}/s", remaining_seconds=remaining)
 
 
-class _Packed:
-    """Writes events as lines into a file. compressor: None: as they are. lines, size: bytes before and behind it."""
+class _PackedFile:
+    """Writes events as lines into a file. compressor: None for plain lines. lines, size: bytes before and after it."""
 
     def __init__(self, file: BinaryIO, compressor: Compressor | None) -> None:
         self._file = file
@@ -160,7 +160,7 @@ class _Packed:
 
 
 def _compressor(name: str) -> Compressor | None:
-    """Return what compresses a file of this name; None if its name says nothing of compression."""
+    """Return the compressor for a file of this name; None if the name asks for none."""
     if name.endswith(".gz"):
         gzip: Compressor = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, WBITS)
         return gzip

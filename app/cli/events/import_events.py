@@ -1,4 +1,4 @@
-"""`flask events import`: a file of events, of any size, which goes on where it was interrupted."""
+"""`flask events import`: imports a file of any size; the same command goes on where it was interrupted."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import click
 import orjson
 
 from app.cli import exits, text
-from app.cli.connection import current_store, present
-from app.cli.events.import_file import ImportFile, opened
+from app.cli.connection import current_connection, current_store
+from app.cli.events.import_file import ImportFile, open_input
 from app.cli.events.import_text import SHOWN_KINDS, describe, describe_reject, imported_json, reject_json
 from app.cli.events.lines import escaped
 from app.cli.options import json_option, require_file_place
@@ -37,7 +37,7 @@ SHOWN_EVENTS = 3
 LONGEST_NAME = 200
 MOST_MAPPING_BYTES = 2**20
 _AGAIN_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""How long to wait before an append is tried again that failed for a reason that passes."""
+"""Seconds to wait before each further try of an append that failed for a passing reason."""
 
 
 @click.command("import")
@@ -68,8 +68,8 @@ def import_events(
     """
     with exits.reporting_errors(as_json=as_json):
         form = Form(kind, None if mapping is None else _mapping(mapping), _delimiter(delimiter))
-        with opened(file) as source_file:
-            source = ImportFile(source_file, form, _checked_name(name), present().max_body_bytes)
+        with open_input(file) as source_file:
+            source = ImportFile(source_file, form, _checked_name(name), current_connection().max_body_bytes)
             if dry_run:
                 _show(source, as_json=as_json)
                 return
@@ -81,8 +81,8 @@ def import_events(
         raise SystemExit(PARTLY)
 
 
-class _Present:
-    """The store, with appends that are tried again: each event has an id, so none lands twice."""
+class _RetryingStore:
+    """The store, with appends that are tried again: each event has an id, so none is stored twice."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -110,11 +110,11 @@ class _Present:
 
 
 def _run(source: ImportFile, rejects: Path | None, *, quiet: bool) -> Imported:
-    notes = Notes(present().imports_folder)
+    notes = Notes(current_connection().imports_folder)
     began = time.monotonic()
     with display("Importing", quiet=quiet) as show:
         importer = Importer(
-            _Present(current_store()),
+            _RetryingStore(current_store()),
             notes,
             source,
             None if rejects is None else rejects.resolve(),
@@ -143,7 +143,7 @@ def _progress(source: ImportFile, events: int, passed: float) -> Progress:
 def _mapping(written: str) -> Mapping:
     if not written.startswith("@"):
         return mappings.parse(written)
-    with opened(written[1:]) as file:
+    with open_input(written[1:]) as file:
         return mappings.parse_file(file.read(MOST_MAPPING_BYTES))
 
 
@@ -163,22 +163,22 @@ def _checked_name(name: str | None) -> str | None:
 
 
 def _show(source: ImportFile, *, as_json: bool) -> None:
-    """Print the first events as they would be stored, and what is rejected in front of them."""
+    """Print the first events as they would be stored, and the rejected lines before them."""
     bodies: list[bytes] = []
     rejected: list[Rejected] = []
     for record in source.records():
-        found = drafts_of([record], source.name)
-        bodies += [draft.body for draft in found.drafts]
-        rejected += found.rejected[: SHOWN_KINDS - len(rejected)]
+        result = drafts_of([record], source.name)
+        bodies += [draft.body for draft in result.drafts]
+        rejected += result.rejected[: SHOWN_KINDS - len(rejected)]
         if len(bodies) == SHOWN_EVENTS:
             break
     if as_json:
-        lines = [reject_json(each) for each in rejected]
+        lines = [reject_json(reject) for reject in rejected]
         shown = {"events": [orjson.Fragment(body) for body in bodies], "rejected": lines, "name": source.name}
         exits.print_result(shown, str, as_json=True)
         return
-    for each in rejected:
-        click.echo(describe_reject(each.record.line, each.code, each.error), err=True)
+    for reject in rejected:
+        click.echo(describe_reject(reject.record.line, reject.code, reject.error), err=True)
     for body in bodies:
         click.echo(escaped(body).decode())
     click.echo("Nothing was imported: these are the first events as they would be stored.", err=True)

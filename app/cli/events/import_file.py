@@ -18,7 +18,7 @@ from eventvault.imports.source import Source
 
 
 class ImportFile:
-    """The file of an import, as `eventvault.imports.importer.Input` has it."""
+    """The file of an import, as `eventvault.imports.importer.Input` describes it."""
 
     def __init__(self, file: BinaryIO, form: Form, name: str | None, longest: int) -> None:
         self._file = file
@@ -55,7 +55,7 @@ def _size(file: BinaryIO) -> int | None:
 
 
 @contextmanager
-def opened(file: str) -> Iterator[BinaryIO]:
+def open_input(file: str) -> Iterator[BinaryIO]:
     """Open the file without a buffer, so that a pipe is read as it comes. Raises InvalidInput."""
     if file == "-":
         yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)

@@ -1,4 +1,4 @@
-"""What `flask events import` says of its result: how many events are in, and which lines are not."""
+"""Describes the result of `flask events import`: how many events are in, and which lines are not."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def imported_json(imported: Imported, rejects: Path | None) -> dict[str, Any]:
     }
 
 
-def reject_json(each: Rejected) -> dict[str, Any]:
-    return {"line": each.record.line, "code": each.code, "error": each.error}
+def reject_json(reject: Rejected) -> dict[str, Any]:
+    return {"line": reject.record.line, "code": reject.code, "error": reject.error}
 
 
 def describe(imported: Imported, rejects: Path | None) -> str:

@@ -16,7 +16,7 @@ from eventvault.printable import printable
 
 _TYPE_WIDTH, _SUBJECT_WIDTH, _SEQUENCE_WIDTH = 20, 18, 6
 _NARROWEST = 20
-"""Data get at least so many characters."""
+"""The data get at least this many characters."""
 _NOT_ASCII = re.compile(r"[^\x20-\x7e]")
 
 
@@ -36,7 +36,7 @@ def one_line(value: bytes, times: text.Times) -> str:
 
 
 def _time(instant: int, times: text.Times) -> str:
-    """Return the time of an instant of today, else the date too."""
+    """Return the time of an instant, with the date unless it is today."""
     second, today = times.second(instant), times.second(clock.now())[:10]
     return second[11:] if second.startswith(today) else second
 
@@ -70,7 +70,7 @@ def _is_terminal() -> bool:
 
 
 def write(piece: bytes) -> None:
-    """Write to standard output. A closed pipe ends the command without a word. Raises NoSpace or DiskFailed."""
+    """Write to standard output. A closed pipe ends the command silently. Raises NoSpace or DiskFailed."""
     try:
         sys.stdout.buffer.write(piece)
     except OSError as error:
@@ -78,7 +78,7 @@ def write(piece: bytes) -> None:
 
 
 def flush() -> None:
-    """As `write`, for what was written."""
+    """Flush standard output. Ends the command and raises as `write` does."""
     try:
         sys.stdout.buffer.flush()
     except OSError as error:

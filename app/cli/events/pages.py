@@ -25,18 +25,18 @@ from eventvault.store.ports.store import Store
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PAGE = 1000
-_LOOK_SECONDS = 0.5
+_CHECK_SECONDS = 0.5
 _ANY = "*"
 
 _FILTERS = (
-    click.option("--type", "type_", metavar="TYPE", help="Of this type; `order.*` is any that begins so."),
+    click.option("--type", "type_", metavar="TYPE", help="Of this type; `order.*`: of any that begins with `order.`"),
     click.option("--subject", help="With this subject."),
     click.option("--source", help="Of this source."),
     click.option("--from", "recorded_from", type=InstantType(), help='Recorded since then: 2026-11-28, "2 h ago".'),
     click.option("--to", "recorded_to", type=InstantType(), help="Recorded up to then."),
 )
 as_of_option = click.option(
-    "--as-of", type=MomentType(), help="As the registry was at this moment, also of a future that was left behind."
+    "--as-of", type=MomentType(), help="As the registry was at this moment, also of a superseded generation."
 )
 
 
@@ -46,7 +46,7 @@ def filter_options(command: Command) -> Command:
 
 
 class EventFilter(NamedTuple):
-    """query: what the store selects by. types: the pattern that types must match besides."""
+    """Selects events. query: the filters of the store. types: a pattern that the types must match too."""
 
     query: ScanQuery
     types: re.Pattern[str] | None = None
@@ -73,7 +73,7 @@ class EventFilter(NamedTuple):
         upto = view.sequence if self.query.upto is None else min(view.sequence, self.query.upto)
         return msgspec.structs.replace(self.query, generation=view.generation, upto=upto)
 
-    def chosen(self, events: list[bytes]) -> list[bytes]:
+    def select(self, events: list[bytes]) -> list[bytes]:
         """Return the events of a page whose types match."""
         types = self.types
         if types is None:
@@ -93,12 +93,12 @@ class EventPage(NamedTuple):
 
 
 def resolve(store: Store, moment: Moment | None) -> PastView:
-    """Return the moment as it can be read. None: the present. Raises MomentUnavailable."""
+    """Return a view of the moment, by which it is read. None: the current registry. Raises MomentUnavailable."""
     return retry_while_store_is_away(lambda: store.resolve_moment(moment or Moment()))
 
 
 def event_pages(store: Store, view: PastView, wanted: EventFilter) -> Iterator[EventPage]:
-    """Yield all pages of a moment. A restore meanwhile changes nothing; while the store is away it is waited for."""
+    """Yield all pages of a moment. A restore meanwhile changes nothing. While the store is away, wait for it."""
     query = wanted.at(view)
     upto = query.upto or 0
     with store.lease_generation(view.generation) as lease:
@@ -107,7 +107,7 @@ def event_pages(store: Store, view: PastView, wanted: EventFilter) -> Iterator[E
             page = retry_while_store_is_away(partial(_scan, store, lease, query, after))
             after = page.next
             share = 1.0 if after is None else (after - query.after) / (upto - query.after)
-            yield EventPage(wanted.chosen(page.events), share)
+            yield EventPage(wanted.select(page.events), share)
 
 
 def _scan(store: Store, lease: Lease, query: ScanQuery, after: int) -> Page:
@@ -120,14 +120,14 @@ T = TypeVar("T")
 
 @contextmanager
 def read_ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Yield the items, of which the next one is made by a thread while the caller works on one."""
+    """Yield the items. A thread makes the next ones while the caller works on one."""
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(2)
     ended = threading.Event()
 
     def put(item: T | None, error: BaseException | None = None) -> None:
         while not ended.is_set():
             with suppress(queue.Full):
-                ready.put((item, error), True, _LOOK_SECONDS)
+                ready.put((item, error), True, _CHECK_SECONDS)
                 return
 
     def run() -> None:
@@ -140,10 +140,10 @@ def read_ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
         except BaseException as error:  # noqa: BLE001  # the caller raises it
             put(None, error)
 
-    def arriving() -> Iterator[T]:
+    def receive() -> Iterator[T]:
         while True:
             try:
-                item, error = ready.get(True, _LOOK_SECONDS)
+                item, error = ready.get(True, _CHECK_SECONDS)
             except queue.Empty:
                 continue
             if error is not None:
@@ -155,7 +155,7 @@ def read_ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
     thread = threading.Thread(target=run, name="read ahead", daemon=True)
     thread.start()
     try:
-        yield arriving()
+        yield receive()
     finally:
         ended.set()
-        thread.join(_LOOK_SECONDS * 4)
+        thread.join(_CHECK_SECONDS * 4)

@@ -1,4 +1,4 @@
-"""`flask events get` and `flask events post`: one event out, and one in."""
+"""`flask events get` and `flask events post`: prints an event, or stores one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from app.cli import exits, text
-from app.cli.connection import current_store, present
+from app.cli.connection import current_connection, current_store
 from app.cli.events.lines import flush, json_line, write
 from app.cli.moments import InstantType
 from app.cli.options import json_option
@@ -39,7 +39,7 @@ _JSON = "application/json"
 @click.option("--as-of", type=InstantType(), help='As it was then: 2026-11-28T20:00:00Z, "2 h ago".')
 @json_option
 def get(*, event_id: str, source: str | None, as_of: int | None, as_json: bool) -> None:
-    """One event, byte for byte as it is stored. A beginning of its ID is enough if no other one begins so."""
+    """One event, byte for byte as it is stored. The beginning of its ID is enough if no other ID has it."""
     with exits.reporting_errors(as_json=as_json):
         store = current_store()
         if as_of is not None:
@@ -50,7 +50,7 @@ def get(*, event_id: str, source: str | None, as_of: int | None, as_json: bool) 
 
 
 def _event_of(store: Store, typed: str, source: str | None, as_of: int | None) -> bytes:
-    """Return the event of that id, or the only one whose id begins so."""
+    """Return the event of that id, or the only one whose id begins with `typed`."""
     try:
         return retry_while_store_is_away(lambda: store.get(typed, source, as_of))
     except EventNotFound as error:
@@ -96,7 +96,7 @@ def post(*, type_: str, data: str | None, content_type: str, event_id: str | Non
 
 
 def _append(drafts: list[EventDraft]) -> AppendResult:
-    """Append the events. If nobody knows whether they are stored, the error has their ids, to send them again."""
+    """Append the events. If it is unknown whether they are stored, the error has their ids, to send them again."""
     try:
         return retry_while_store_is_away(lambda: current_store().append(drafts))
     except (OutcomeUnknown, WriteFailed) as error:
@@ -121,17 +121,17 @@ def _data(written: str) -> bytes:
         return written.encode(errors="surrogateescape")
     try:
         with Path(written[1:]).open("rb") as file:
-            return _limited(file.read)
+            return _read_limited(file.read)
     except OSError as error:
-        raise InvalidInput(f"{written[1:]} cannot be read: {error.strerror}", hint="name a file behind the @") from None
+        raise InvalidInput(f"{written[1:]} cannot be read: {error.strerror}", hint="name a file after the @") from None
 
 
 def _read_standard_input() -> bytes:
-    return _limited(sys.stdin.buffer.read)
+    return _read_limited(sys.stdin.buffer.read)
 
 
-def _limited(read: Callable[[int], bytes]) -> bytes:
-    limit = present().max_body_bytes
+def _read_limited(read: Callable[[int], bytes]) -> bytes:
+    limit = current_connection().max_body_bytes
     content = read(limit + 1)
     if len(content) > limit:
         raise TooLarge(f"the input is larger than {limit:,} bytes", hint="flask events import takes any size")
@@ -139,7 +139,7 @@ def _limited(read: Callable[[int], bytes]) -> bytes:
 
 
 def _drafts(events: Sequence[AnyEvent]) -> list[EventDraft]:
-    """Raises InvalidInput if one is not valid; then none is stored."""
+    """Return the events as drafts. Raises InvalidInput if one is not valid; then none is stored."""
     for index, problems in sent.problems_of(events).items():
         place = f"event {index} of {len(events)}" if len(events) > 1 else "the event"
         raise InvalidInput(f"{place} is not valid: {problems[0]}", hint="correct it; nothing was stored")
@@ -152,7 +152,8 @@ def _describe(done: dict[str, Any]) -> str:
         return "No event."
     differing = [result for result in results if result.get("differs")]
     lines = [_describe_one(result) for result in results] if len(results) == 1 else [_describe_several(done)]
-    lines += [f"{printable(each['id'])} differs from #{each['sequence']:,}, which stays." for each in differing[:10]]
+    for result in differing[:10]:
+        lines.append(f"{printable(result['id'])} differs from #{result['sequence']:,}, which stays.")
     return "\n".join(lines)
 
 

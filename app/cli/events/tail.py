@@ -1,4 +1,4 @@
-"""`flask events tail`: the newest events, and with `-f` each new one as soon as it is on disk."""
+"""`flask events tail`: prints the newest events, and with `-f` each new one as soon as it is on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from eventvault.store.ports.store import Store
 SHOWN = 10
 MOST = 100_000
 _WAIT_SECONDS = 2.0
-"""How long one call waits for new events: in between the reader of a pipe may have gone."""
+"""Seconds that one call waits for new events. After each call, the command ends if the reader of a pipe has gone."""
 _FOLLOW_PAGE = 200
 
 
@@ -41,7 +41,7 @@ def tail(*, count: int, follow: bool, utc: bool, as_json: bool, **filters: Any) 
     """The newest events, oldest of them first. With --json whole events, one a line."""
     wanted = EventFilter.of(filters)
     with exits.reporting_errors(as_json=as_json):
-        shown = _Shown(wanted, text.Times(utc=utc), as_json=as_json)
+        shown = _Writer(wanted, text.Times(utc=utc), as_json=as_json)
         store = current_store()
         newest, position = _newest(store, wanted, count)
         shown.events(newest)
@@ -49,7 +49,7 @@ def tail(*, count: int, follow: bool, utc: bool, as_json: bool, **filters: Any) 
             _follow(store, position, wanted, shown)
 
 
-class _Shown:
+class _Writer:
     """Writes events, each at once."""
 
     def __init__(self, wanted: EventFilter, times: text.Times, *, as_json: bool) -> None:
@@ -78,25 +78,25 @@ class _Shown:
 
 
 def _newest(store: Store, wanted: EventFilter, count: int) -> tuple[list[bytes], Head]:
-    """Return the newest events that match, oldest first, and the position behind them."""
+    """Return the newest events that match, oldest first, and the position after them."""
     query = msgspec.structs.replace(wanted.query, newest_first=True, limit=min(max(count, 1), PAGE))
     head = retry_while_store_is_away(lambda: store.scan(ScanQuery(newest_first=True, limit=1)))
     query = msgspec.structs.replace(query, generation=head.generation, upto=head.last_sequence)
-    found: list[bytes] = []
-    while len(found) < count:
+    newest: list[bytes] = []
+    while len(newest) < count:
         page = _scan(store, query)
-        found += wanted.chosen(page.events)
+        newest += wanted.select(page.events)
         if page.next is None:
             break
         query = msgspec.structs.replace(query, before=page.next)
-    return found[:count][::-1], Head(head.generation, head.last_sequence)
+    return newest[:count][::-1], Head(head.generation, head.last_sequence)
 
 
 def _scan(store: Store, query: ScanQuery) -> Page:
     return retry_while_store_is_away(lambda: store.scan(query))
 
 
-def _follow(store: Store, position: Head, wanted: EventFilter, shown: _Shown) -> None:
+def _follow(store: Store, position: Head, wanted: EventFilter, shown: _Writer) -> None:
     seen = position
     while True:
         _require_reader()
@@ -105,8 +105,8 @@ def _follow(store: Store, position: Head, wanted: EventFilter, shown: _Shown) ->
         seen = head
 
 
-def _read_on(store: Store, position: Head, head: Head, wanted: EventFilter, shown: _Shown) -> Head:
-    """Show what is between the position and the head. Returns the position behind it."""
+def _read_on(store: Store, position: Head, head: Head, wanted: EventFilter, shown: _Writer) -> Head:
+    """Show the events between the position and the head. Returns the position after them."""
     while position != head:
         query = msgspec.structs.replace(
             wanted.query, after=position.sequence, generation=position.generation, limit=_FOLLOW_PAGE
@@ -122,7 +122,7 @@ def _read_on(store: Store, position: Head, head: Head, wanted: EventFilter, show
             shown.restore(restored)
             position = Head(restored.generation, restored.sequence)
             continue
-        shown.events(wanted.chosen(page.events))
+        shown.events(wanted.select(page.events))
         position = Head(page.generation, page.last_sequence if page.next is None else page.next)
         if page.next is None:
             break
@@ -130,10 +130,10 @@ def _read_on(store: Store, position: Head, head: Head, wanted: EventFilter, show
 
 
 def _require_reader() -> None:
-    """End the command without a word if nobody reads standard output any more."""
+    """End the command silently if nobody reads standard output any more."""
     try:
         handle = sys.stdout.fileno()
-    except (OSError, ValueError):  # it is no file
+    except (OSError, ValueError):  # standard output is not a file
         return
     poll = select.poll()
     poll.register(handle, 0)

@@ -1,6 +1,6 @@
 """`flask jobs retry`, `cancel`, `pause` and `resume`.
 
-What is chosen by a filter is listed first, and the change is made to exactly those: never to "all there are by then".
+Jobs that a filter chooses are listed first, and exactly these are changed, never others that came since.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def retry(
     _require_choice(ids, states, job_type)
     times = text.Times(utc=utc)
     chosen = list(ids) or _choose(states, job_type, "Retry", times, yes=yes, as_json=as_json)
-    _change(current_jobs().retry, chosen, _retried, as_json=as_json)
+    _change(current_jobs().retry, chosen, _describe_retried, as_json=as_json)
 
 
 @click.command("cancel")
@@ -61,7 +61,7 @@ def cancel(
     _require_choice(ids, list(states), job_type)
     times = text.Times(utc=utc)
     chosen = list(ids) or _choose(list(states), job_type, "Cancel", times, yes=yes, as_json=as_json)
-    _change(current_jobs().cancel, chosen, _cancelled, as_json=as_json)
+    _change(current_jobs().cancel, chosen, _describe_cancelled, as_json=as_json)
 
 
 def _require_choice(ids: tuple[str, ...], states: list[str], job_type: str | None) -> None:
@@ -78,23 +78,23 @@ def _choose(
     """Return the ids of the jobs that there are now, once somebody has seen them and agreed."""
     require_answer(yes=yes, as_json=as_json)
     with exits.reporting_errors(as_json=as_json):
-        jobs = _all(states, [] if job_type is None else [job_type])
+        jobs = _list_all(states, [] if job_type is None else [job_type])
     if jobs and not yes:
         click.echo(text.safe(_describe_choice(jobs, times)), err=True)
         ask(f"{verb} exactly these?")
     return [job.id for job in jobs]
 
 
-def _all(states: list[str], types: list[str]) -> list[Job]:
-    found: list[Job] = []
+def _list_all(states: list[str], types: list[str]) -> list[Job]:
+    jobs: list[Job] = []
     before: str | None = None
-    while len(found) < MOST:
-        page = current_jobs().list_jobs(states, types, min(_PAGE, MOST - len(found)), before)
-        found += page.jobs
+    while len(jobs) < MOST:
+        page = current_jobs().list_jobs(states, types, min(_PAGE, MOST - len(jobs)), before)
+        jobs += page.jobs
         before = page.next
         if before is None:
             break
-    return found
+    return jobs
 
 
 def _describe_choice(jobs: list[Job], times: text.Times) -> str:
@@ -114,32 +114,33 @@ def _change(
     as_json: bool,
 ) -> None:
     with exits.reporting_errors(as_json=as_json):
-        changes = [each for first in range(0, len(ids), _PAGE) for each in change(ids[first : first + _PAGE])]
-        if changes and all(each.outcome == "unknown" for each in changes):
+        pages = [change(ids[first : first + _PAGE]) for first in range(0, len(ids), _PAGE)]
+        changes = [changed for page in pages for changed in page]
+        if changes and all(changed.outcome == "unknown" for changed in changes):
             raise JobNotFound(
                 f"there is no job {changes[0].id!r}; nothing was changed", hint="flask jobs list shows them"
             )
-    done: dict[str, Any] = {"jobs": [changed_json(each) for each in changes]}
+    done: dict[str, Any] = {"jobs": [changed_json(changed) for changed in changes]}
     exits.print_result(done, lambda _: describe(changes) if changes else "There is none.", as_json=as_json)
 
 
-def _retried(changes: list[Changed]) -> str:
-    count = sum(each.outcome == "changed" for each in changes)
-    return "\n".join([f"{count:,} {_verb(count, 'waits', 'wait')} for a worker.", *_unchanged(changes)])
+def _describe_retried(changes: list[Changed]) -> str:
+    count = sum(changed.outcome == "changed" for changed in changes)
+    return "\n".join([f"{count:,} {_verb(count, 'waits', 'wait')} for a worker.", *_describe_unchanged(changes)])
 
 
-def _cancelled(changes: list[Changed]) -> str:
-    at_once = sum(each.outcome == "changed" for each in changes)
-    stopping = sum(each.outcome == "stopping" for each in changes)
+def _describe_cancelled(changes: list[Changed]) -> str:
+    at_once = sum(changed.outcome == "changed" for changed in changes)
+    stopping = sum(changed.outcome == "stopping" for changed in changes)
     lines = [f"{at_once:,} cancelled."] if at_once or not stopping else []
     if stopping:
         lines.append(f"{stopping:,} still {_verb(stopping, 'runs', 'run')} and {_verb(stopping, 'is', 'are')} to stop.")
-    return "\n".join([*lines, *_unchanged(changes)])
+    return "\n".join([*lines, *_describe_unchanged(changes)])
 
 
-def _unchanged(changes: list[Changed]) -> list[str]:
-    others = [each for each in changes if each.outcome in ("unchanged", "unknown")]
-    lines = [f"{printable(each.id)} {_why(each)}." for each in others[:_SHOWN]]
+def _describe_unchanged(changes: list[Changed]) -> list[str]:
+    others = [changed for changed in changes if changed.outcome in ("unchanged", "unknown")]
+    lines = [f"{printable(other.id)} {_why(other)}." for other in others[:_SHOWN]]
     return [*lines, f"{len(others) - _SHOWN:,} more were not changed."] if len(others) > _SHOWN else lines
 
 

@@ -37,7 +37,7 @@ def list_jobs(
     """The unfinished jobs, and how many there are in other states. With --state or --dead those alone."""
     wanted = [*states, *(["dead"] if dead else [])]
     with exits.reporting_errors(as_json=as_json):
-        jobs = _jobs(wanted, [] if job_type is None else [job_type], limit)
+        jobs = _list_jobs(wanted, [] if job_type is None else [job_type], limit)
         counts = _counts()
     times = text.Times(utc=utc)
     exits.print_result(
@@ -47,13 +47,13 @@ def list_jobs(
     )
 
 
-def _jobs(states: list[str], types: list[str], limit: int) -> list[Job]:
-    """Return the newest jobs in these states; of none, the unfinished ones."""
-    found: list[Job] = []
+def _list_jobs(states: list[str], types: list[str], limit: int) -> list[Job]:
+    """Return the newest jobs in these states; without states, the unfinished ones."""
+    jobs: list[Job] = []
     for group in [states] if states else _UNFINISHED:
-        if len(found) < limit:
-            found += current_jobs().list_jobs(list(group), types, limit - len(found), None).jobs
-    return found
+        if len(jobs) < limit:
+            jobs += current_jobs().list_jobs(list(group), types, limit - len(jobs), None).jobs
+    return jobs
 
 
 def _counts() -> dict[str, int] | EventVaultError:
@@ -167,7 +167,7 @@ def list_types(*, as_json: bool) -> None:
     """The types that workers have named, and how many workers run each now."""
     with exits.reporting_errors(as_json=as_json):
         types = current_jobs().types()
-    done: dict[str, Any] = {"types": [type_json(known) for known in types]}
+    done: dict[str, Any] = {"types": [type_json(known_type) for known_type in types]}
     exits.print_result(done, lambda _: _describe_types(types), as_json=as_json)
 
 
@@ -176,12 +176,12 @@ def _describe_types(types: list[KnownType]) -> str:
         return "No worker has named a type yet."
     rows = [
         (
-            str(known.workers),
-            known.type.scope,
-            text.seconds(known.type.timeout),
-            "paused" if known.is_paused else "",
-            known.type.name,
+            str(known_type.workers),
+            known_type.type.scope,
+            text.seconds(known_type.type.timeout),
+            "paused" if known_type.is_paused else "",
+            known_type.type.name,
         )
-        for known in types
+        for known_type in types
     ]
     return text.table(("WORKERS", "SCOPE", "TIMEOUT", "STATE", "TYPE"), rows, right={0})

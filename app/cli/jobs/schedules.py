@@ -54,7 +54,7 @@ def _describe(schedules: list[JobSchedule], times: text.Times) -> str:
 @click.argument("job_type", metavar="TYPE")
 @click.argument("payload", required=False)
 @click.option("--cron", required=True, help='Five fields: "0 3 * * *".')
-@click.option("--time-zone", default="UTC", help="Whose clocks count, such as Europe/Berlin. Default: UTC.")
+@click.option("--time-zone", default="UTC", help="The time zone of the fields, such as Europe/Berlin. Default: UTC.")
 @click.option("--overlap", is_flag=True, help="Submit a job also while the one before is unfinished.")
 @click.option("--catch-up", type=SpanType(), default="1d", help="A firing missed for longer is skipped. Default: 1d.")
 @click.option("--paused", is_flag=True, help="Do not fire.")
@@ -75,7 +75,7 @@ def schedule(
 
     def work() -> dict[str, Any]:
         content = b"null" if payload is None else json_text.read(payload.encode(), "the payload")[1]
-        asked = JobSchedule(
+        new_schedule = JobSchedule(
             name=name,
             type=job_type,
             cron=cron,
@@ -85,7 +85,7 @@ def schedule(
             catch_up=catch_up,
             is_paused=paused,
         )
-        return {"schedule": schedule_json(current_jobs().put_schedule(asked))}
+        return {"schedule": schedule_json(current_jobs().put_schedule(new_schedule))}
 
     exits.run_and_print(work, _describe_made, as_json=as_json)
 

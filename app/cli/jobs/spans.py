@@ -18,7 +18,7 @@ class SpanType(click.ParamType):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        found = _SPAN.fullmatch(str(value).strip().lower())
-        if found is None:
+        span = _SPAN.fullmatch(str(value).strip().lower())
+        if span is None:
             self.fail(f"{str(value)!r} is no span of time; write it as 30s, 5m, 2h or 1d", param, ctx)
-        return float(found[1]) * _SECONDS[found[2]]
+        return float(span[1]) * _SECONDS[span[2]]

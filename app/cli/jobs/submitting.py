@@ -1,4 +1,4 @@
-"""`flask jobs submit` and `watch`: a job in, and its way to the end."""
+"""`flask jobs submit` and `watch`: submits jobs, or shows the progress of one until its end."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def submit(*, job_type: str, payload: str | None, as_json: bool, **members: Any)
     """
     with exits.reporting_errors(as_json=as_json):
         if job_type == _STANDARD_INPUT:
-            asked = sent.read_jobs(_read_standard_input(), None)
+            requests = sent.read_jobs(_read_standard_input(), None)
         else:
-            asked = [_request(job_type, payload, members)]
-        results = submitting.submit(current_jobs(), asked, SHELL, list(SCOPES))
+            requests = [_request(job_type, payload, members)]
+        results = submitting.submit(current_jobs(), requests, SHELL, list(SCOPES))
     exits.print_result(
-        submitted_json(results), lambda _: "\n".join(_describe(asked, results)) or "No job.", as_json=as_json
+        submitted_json(results), lambda _: "\n".join(_describe(requests, results)) or "No job.", as_json=as_json
     )
 
 
 def _request(job_type: str, payload: str | None, members: dict[str, Any]) -> JobRequest:
-    """Return the job, checked as one that comes over HTTP. Raises MalformedInput or InvalidInput."""
+    """Return the job, checked like one that comes over HTTP. Raises MalformedInput or InvalidInput."""
     run_at = members.pop("run_at")
     named = {"maxAttempts" if name == "max_attempts" else name: value for name, value in members.items()}
     named["runAt"] = clock.optional_microseconds(run_at)
@@ -80,7 +80,7 @@ def _payload(written: str) -> bytes:
         content = _read_file(Path(written[1:]))
     else:
         content = written.encode(errors="surrogateescape")
-    json_text.read(content, "the payload")  # else the error would be about the job around it
+    json_text.read(content, "the payload")  # otherwise the error would be about the job around it
     return content
 
 
@@ -89,22 +89,22 @@ def _read_file(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(_LONGEST_INPUT)
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}", hint="name a file behind the @") from None
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}", hint="name a file after the @") from None
 
 
 def _read_standard_input() -> bytes:
     return sys.stdin.buffer.read(_LONGEST_INPUT)
 
 
-def _describe(asked: list[JobRequest], results: list[SubmitResult]) -> list[str]:
-    return [_describe_result(*each) for each in zip(asked, results, strict=True)]
+def _describe(requests: list[JobRequest], results: list[SubmitResult]) -> list[str]:
+    return [_describe_result(request, result) for request, result in zip(requests, results, strict=True)]
 
 
-def _describe_result(asked: JobRequest, result: SubmitResult) -> str:
+def _describe_result(request: JobRequest, result: SubmitResult) -> str:
     name = printable(result.id)
     if result.duplicate:
         return f"{name} was there already, and is {result.state}" + ("; it differs" if result.differs else "")
-    due = asked.run_at if asked.run_at is not None else clock.now() + round((asked.delay or 0) * 1e6)
+    due = request.run_at if request.run_at is not None else clock.now() + round((request.delay or 0) * 1e6)
     seconds = (due - clock.now()) / 1e6
     return f"{name} is due in {text.seconds(seconds)}" if seconds > 0.5 else f"{name} waits for a worker"
 

@@ -1,1 +1,1 @@
-"""`flask operations …`: long work, whoever began it; the ids as people type them."""
+"""`flask operations …`: long work, whoever began it, and its ids as people type them."""

@@ -1,4 +1,4 @@
-"""`flask operations`: long work, whoever began it: listed, watched and cancelled."""
+"""`flask operations`: lists, watches and cancels long work, whoever began it."""
 
 from __future__ import annotations
 

@@ -16,16 +16,16 @@ _SHOWN = 5
 
 
 def whole_id(store: Store, beginning: str) -> str:
-    """Return the id that begins so. Raises OperationNotFound, or InvalidInput if several do."""
+    """Return the only id that begins with this text. Raises OperationNotFound, or InvalidInput if several do."""
     if len(beginning) >= _LENGTH:
         return beginning
-    found = [each for each in _ids(store) if each.startswith(beginning)]
-    if len(found) > 1:
-        shown = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
-        raise InvalidInput(f"{len(found):,} operations begin with {beginning!r}: {shown}", hint="type more of the id")
-    if not found:
+    matches = [operation_id for operation_id in _ids(store) if operation_id.startswith(beginning)]
+    if len(matches) > 1:
+        shown = ", ".join(matches[:_SHOWN]) + (", …" if len(matches) > _SHOWN else "")
+        raise InvalidInput(f"{len(matches):,} operations begin with {beginning!r}: {shown}", hint="type more of the id")
+    if not matches:
         raise OperationNotFound(f"no operation begins with {beginning!r}", hint="flask operations shows them")
-    return found[0]
+    return matches[0]
 
 
 def _ids(store: Store) -> list[str]:

@@ -33,7 +33,7 @@ _EXAMPLE = "such as https://vault.example or http://127.0.0.1:5050"
 
 @dataclass(frozen=True)
 class Address:
-    """prefix: the path below which a proxy serves the API; usually empty."""
+    """The address of a service. prefix: the path below which a proxy serves the API; usually empty."""
 
     scheme: str
     host: str
@@ -84,9 +84,10 @@ def _is_this_machine(host: str) -> bool:
 def token_of(environment: Mapping[str, str] = os.environ, names: Sequence[str] = (TOKEN, TOKEN_FILE)) -> str | None:
     """Return the token of the environment; None if there is none. Raises UsageError, which never shows it.
 
-    names: the variables that may have it; the first that has one counts.
+    names: the variables that may have it; the first one that is set is used.
     """
-    name = next((each for each in names if each != TOKEN_FILE and environment.get(each, "").strip()), TOKEN)
+    is_set = (name for name in names if name != TOKEN_FILE and environment.get(name, "").strip())
+    name = next(is_set, TOKEN)
     token = environment.get(name, "").strip() if name in names else ""
     if not token and TOKEN_FILE in names and (file := environment.get(TOKEN_FILE, "").strip()):
         name, token = f"the file in {TOKEN_FILE}", _read(Path(file))

@@ -1,7 +1,7 @@
-"""What the answers of the API mean in the values of the ports.
+"""Converts answers of the API to the values that the ports return.
 
 Unknown members are ignored, so that a later version may answer; a member that is missing or of another type is an
-error that names it. What the API does not tell of a value has its default.
+error that names it. A value that the API does not send has its default.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def whole(body: bytes) -> dict[str, Any]:
 
 
 def nothing(_: bytes) -> None:
-    """Read an answer that says no more than that it was done."""
+    """Read an answer that only says that the request was carried out."""
 
 
 def instant_of(text: str | None) -> int | None:
@@ -370,8 +370,8 @@ class _Page(_Answer):
 
 
 def _page(page: _Page) -> Page:
-    following = None if page.next is None else cursor.decode(page.next).sequence
-    return Page([bytes(event) for event in page.events], following, page.last_sequence, page.generation)
+    next_sequence = None if page.next is None else cursor.decode(page.next).sequence
+    return Page([bytes(event) for event in page.events], next_sequence, page.last_sequence, page.generation)
 
 
 class _Appended(_Answer):
@@ -388,8 +388,8 @@ class _AppendedAll(_Answer):
 
 def _appended(answer: _AppendedAll) -> AppendResult:
     results = [
-        Appended(each.sequence, clock.parse_lenient(each.recordedtime), each.duplicate, each.differs)
-        for each in answer.results
+        Appended(result.sequence, clock.parse_lenient(result.recordedtime), result.duplicate, result.differs)
+        for result in answer.results
     ]
     return AppendResult(results, answer.last_sequence)
 
@@ -428,8 +428,8 @@ class _Types(_Answer):
 
 def _types(answer: _Types) -> EventTypes:
     types = [
-        TypeCount(each.type, each.events, each.last.sequence, clock.parse_lenient(each.last.recordedtime))
-        for each in answer.types
+        TypeCount(count.type, count.events, count.last.sequence, clock.parse_lenient(count.last.recordedtime))
+        for count in answer.types
     ]
     return EventTypes(types, answer.counted, answer.complete, answer.generation)
 
@@ -554,7 +554,7 @@ def _operation(answer: _Operation) -> OperationEntry:
 
 
 def _version(answer: _Operation) -> int:
-    """Return a number that is another one once the operation is at another point, and never 0."""
+    """Return a number, never 0, that changes whenever the operation has made progress."""
     parts = (answer.state, answer.progress, answer.step, answer.bytes_done, answer.cancel_requested)
     return hash(parts) or 1
 
@@ -571,7 +571,7 @@ def _wire(error: dict[str, Any]) -> dict[str, Any]:
 
 
 one_operation = reads(_OneOperation, lambda answer: _operation(answer.operation))
-operations = reads(_Operations, lambda answer: [_operation(each) for each in answer.operations])
+operations = reads(_Operations, lambda answer: [_operation(operation) for operation in answer.operations])
 
 
 # Decisions, notifications and the audit
@@ -691,12 +691,12 @@ def _bytes(answer: _Bytes | None) -> bytes | None:
 def _quarantine(answer: _Quarantine) -> QuarantinePage:
     totals = Totals(dropped=answer.dropped)
     held = QuarantineContents(answer.count, answer.bytes, instant_of(answer.oldest), totals)
-    return QuarantinePage([_quarantined(each) for each in answer.quarantine], answer.next, held)
+    return QuarantinePage([_quarantined(entry) for entry in answer.quarantine], answer.next, held)
 
 
 quarantine = reads(_Quarantine, _quarantine)
 quarantined_message = reads(_OneMessage, lambda answer: _message(answer.message))
-replayed = reads(_Replayed, lambda answer: [Replayed(**msgspec.structs.asdict(each)) for each in answer.results])
+replayed = reads(_Replayed, lambda answer: [Replayed(**msgspec.structs.asdict(result)) for result in answer.results])
 dropped = reads(_Dropped, lambda answer: answer.dropped)
 
 
@@ -704,6 +704,6 @@ dropped = reads(_Dropped, lambda answer: answer.dropped)
 
 
 def health(body: bytes) -> dict[str, Any]:
-    """Return the status as the store tells it; a token that may not see a part of it gets that part as None."""
-    found = whole(body)
-    return {"window": None, "problems": [], "store": {"state": "unknown"}, "jobs": {}, **found}
+    """Return the status as the store returns it. A token that may not see a part of it gets the default of the part."""
+    members = whole(body)
+    return {"window": None, "problems": [], "store": {"state": "unknown"}, "jobs": {}, **members}

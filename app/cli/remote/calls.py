@@ -1,4 +1,4 @@
-"""One table: the method of a port → the request that stands for it, and what its answer means."""
+"""One table: the method of a port → the request that stands for it, and the reader of its answer."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ from eventvault.operations.entry import OperationQuery
 from eventvault.restore.values import Moment
 
 _PART = re.compile(r"(?!\.+\Z)[^/]+")
-"""What one part of a path can be: a client or a proxy resolves those of dots alone."""
+"""A text that can be one part of a path. Dots alone cannot, because a client or a proxy resolves them."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """request: gets the arguments of the method by their names."""
+    """How a method is called over HTTP. request: gets the arguments of the method by their names."""
 
     request: Callable[..., Request]
     read: Reader
 
 
-def of_backup(name: str, *rest: str) -> str:
+def path_of_backup(name: str, *rest: str) -> str:
     return "/".join(["/api/backup", _in_path(name, BackupNotFound, "backup"), *rest])
 
 
-def of_operation(operation_id: str) -> str:
+def path_of_operation(operation_id: str) -> str:
     return f"/api/operations/{_in_path(operation_id, OperationNotFound, 'operation')}"
 
 
-def of_token(token_id: str) -> str:
+def path_of_token(token_id: str) -> str:
     return f"/api/tokens/{_in_path(token_id, TokenNotFound, 'token')}"
 
 
-def _of_topic(topic: str | None) -> str:
+def _path_of_topic(topic: str | None) -> str:
     return "" if topic is None else f"{_in_path(topic, PartitionNotStopped, 'topic')}/"
 
 
 def _in_path(text: str, missing: type[EventVaultError], what: str) -> str:
-    """Return a text as one part of a path. Raises `missing` for one that a path cannot have as its part."""
+    """Return a text as one part of a path. Raises `missing` if it cannot be one."""
     if _PART.fullmatch(text) is None:
         raise missing(f"there is no {what} {text!r}", hint="GET /api/backup/list and GET /api/operations list them")
     return quote(text, safe="", errors="surrogateescape")
@@ -65,8 +65,10 @@ def _in_path(text: str, missing: type[EventVaultError], what: str) -> str:
 
 def _pin(name: str, pinned: bool, reason: str | None, until: int | None) -> Request:
     if not pinned:
-        return with_json("DELETE", of_backup(name, "pin"))
-    return with_json("PUT", of_backup(name, "pin"), {"reason": reason, "until": clock.optional_microseconds(until)})
+        return with_json("DELETE", path_of_backup(name, "pin"))
+    return with_json(
+        "PUT", path_of_backup(name, "pin"), {"reason": reason, "until": clock.optional_microseconds(until)}
+    )
 
 
 def moment_members(moment: Moment | str) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def _restore(target: Moment | str, *, staged: bool, cancel_jobs: bool, replay: b
 
 def _rehearse(target: Moment | str | None) -> Request:
     if isinstance(target, str):
-        return post(of_backup(target, "rehearse"))
+        return post(path_of_backup(target, "rehearse"))
     return post("/api/backup/rehearse", {} if target is None else moment_members(target))
 
 
@@ -109,7 +111,7 @@ def event_filter(query: ScanQuery) -> dict[str, Any]:
 
 
 ARCHIVE = "archive:"
-"""In a `PastView` of an archive, what stands before its name in place of a generation."""
+"""The prefix of an archive's name in a `PastView`, where other views have a generation."""
 
 
 def past_members(query: ScanQuery) -> dict[str, Any]:
@@ -123,7 +125,7 @@ def past_members(query: ScanQuery) -> dict[str, Any]:
 
 
 def page_of(query: ScanQuery) -> Request:
-    """Return the request for a page of the present, or of a lineage up to its fork."""
+    """Return the request for a page of the current registry, or of a lineage up to its fork."""
 
     def position(sequence: int | None) -> str | None:
         if sequence is None or query.generation is None:
@@ -148,7 +150,7 @@ def page_of(query: ScanQuery) -> Request:
 
 
 def _append(drafts: Sequence[EventDraft], request: KeyedRequest | None) -> Request:
-    """A `time` that was filled in stays at home: the service fills it in, and a repeated event is then the same."""
+    """Return the request. The service fills in an omitted `time` itself, so that a repeated event is equal."""
     bodies = (without_filled_time(draft.body) if "time" in draft.filled else draft.body for draft in drafts)
     posted = with_bytes(Request("POST", "/api/events"), b"\n".join(bodies), NDJSON)
     return posted if request is None else posted.with_headers(**{KEY: request.id.hex()})
@@ -187,7 +189,7 @@ def _quarantine(wanted: QuarantineFilter) -> dict[str, Any]:
 
 
 def _drop(wanted: QuarantineFilter, count: int | None) -> Request:
-    """One message, or those of a filter: several ids are several requests."""
+    """Return the request to drop one message, or those of a filter. Several ids need several requests."""
     if wanted.ids:
         return with_json("DELETE", "/api/kafka/quarantine", query={"id": wanted.ids[0]})
     everything = None if any(value is not None for value in _quarantine(wanted).values()) else True
@@ -209,15 +211,15 @@ CALLS: dict[str, Call] = {
         lambda label: post("/api/backup/create", {} if label is None else {"label": label}), answers.created
     ),
     "list_backups": Call(lambda limit, before: get("/api/backup/list", limit=limit, before=before), answers.backups),
-    "backup_entry": Call(lambda name: get(of_backup(name)), answers.one_backup),
-    "backup_manifest": Call(lambda name: get(of_backup(name)), answers.member("manifest")),
+    "backup_entry": Call(lambda name: get(path_of_backup(name)), answers.one_backup),
+    "backup_manifest": Call(lambda name: get(path_of_backup(name)), answers.member("manifest")),
     "verify_backup": Call(
-        lambda name, records: post(of_backup(name, "verify"), query={"records": records}), answers.one_backup
+        lambda name, records: post(path_of_backup(name, "verify"), query={"records": records}), answers.one_backup
     ),
     "delete_backup": Call(
-        lambda name, force: with_json("DELETE", of_backup(name), query={"force": force}), answers.nothing
+        lambda name, force: with_json("DELETE", path_of_backup(name), query={"force": force}), answers.nothing
     ),
-    "plan_deletion": Call(lambda name: get(of_backup(name), dryRun="delete"), answers.member("plan")),
+    "plan_deletion": Call(lambda name: get(path_of_backup(name), dryRun="delete"), answers.member("plan")),
     "pin_backup": Call(_pin, answers.one_backup),
     "plan_prune": Call(lambda: post("/api/backup/prune", {"dryRun": True}), answers.member("plan")),
     "prune_backups": Call(lambda: post("/api/backup/prune"), answers.pruned),
@@ -245,7 +247,7 @@ CALLS: dict[str, Call] = {
         lambda query: post("/api/backup/restore", {"into": "present", **past_members(query)}), answers.copied
     ),
     "accept_loss": Call(
-        lambda partition, topic: post(f"/api/kafka/partitions/{_of_topic(topic)}{partition}/accept-loss"),
+        lambda partition, topic: post(f"/api/kafka/partitions/{_path_of_topic(topic)}{partition}/accept-loss"),
         answers.nothing,
     ),
     "list_quarantine": Call(
@@ -269,9 +271,9 @@ CALLS: dict[str, Call] = {
     ),
     "send_test_notification": Call(lambda: post("/api/notify/test"), answers.deliveries),
     "list_operations": Call(_operations, answers.operations),
-    "get_operation": Call(lambda operation_id: get(of_operation(operation_id)), answers.one_operation),
+    "get_operation": Call(lambda operation_id: get(path_of_operation(operation_id)), answers.one_operation),
     "cancel_operation": Call(
-        lambda operation_id: with_json("DELETE", of_operation(operation_id)), answers.one_operation
+        lambda operation_id: with_json("DELETE", path_of_operation(operation_id)), answers.one_operation
     ),
     "read_audit": Call(lambda after, limit: get("/api/audit", after=after, limit=limit), answers.audit),
     "status": Call(lambda: get("/api/health"), answers.health),
@@ -289,4 +291,4 @@ NOT_OVER_HTTP = {
     "note_deed": "an entry of the audit",
     "count_refused_sign_ins": "a count of refused sign-ins",
 }
-"""The methods that no request stands for → what they would be."""
+"""The methods that no request stands for → what they do, for the error."""

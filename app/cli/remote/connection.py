@@ -1,7 +1,7 @@
 """One connection to a service: every read and write has a deadline, however slowly the other end sends its bytes.
 
-`http.client` it is, as every limit here would be one to fight for in a larger client: it follows no redirect, asks no
-proxy, reads no `.netrc` and inflates no body.
+It uses `http.client`, which follows no redirect, asks no proxy, reads no `.netrc` and inflates no body. In a larger
+client, each of these would have to be switched off.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ CONNECT_SECONDS = 10.0
 PIECE = 256 * 1024
 
 FAILURES = (OSError, http.client.HTTPException)
-"""What a connection that fails raises."""
+"""The exceptions of a connection that fails."""
 _REFUSED_EARLY = (BrokenPipeError, ConnectionResetError)
-"""What sending a body raises if the other end has answered already and reads no more."""
+"""The exceptions of sending a body after the other end has answered and reads no more."""
 
 
 class Deadline:
-    """quiet: how long the other end may send nothing. whole: how long everything may take; None: without an end."""
+    """Limits an exchange. quiet: how long the other end may be silent. whole: how long all may take; None: no limit."""
 
     def __init__(self, quiet: float, whole: float | None) -> None:
         self._quiet = quiet
@@ -47,7 +47,7 @@ class Deadline:
 
 
 class Answer:
-    """An answer whose body is read piece by piece; what breaks off raises one of FAILURES."""
+    """An answer whose body is read piece by piece. If it breaks off, reading raises one of FAILURES."""
 
     def __init__(self, response: http.client.HTTPResponse, deadline: Deadline) -> None:
         self.status: int = response.status
@@ -73,7 +73,7 @@ class Answer:
         if not piece:
             if self._response.length:
                 raise http.client.IncompleteRead(b"", self._response.length)
-            self._response.close()  # else the connection would take no further request
+            self._response.close()  # otherwise the connection would take no further request
         return piece
 
     def pieces(self) -> Iterator[bytes]:
@@ -82,7 +82,7 @@ class Answer:
 
 
 class Connection:
-    """was_sent: whether a part of the present request may have arrived. is_whole: the request was sent to its end."""
+    """One connection. was_sent: a part of the current request may have arrived. is_whole: it was sent to its end."""
 
     def __init__(self, address: Address, tls: ssl.SSLContext | None) -> None:
         options: dict[str, Any] = {"timeout": CONNECT_SECONDS}

@@ -1,4 +1,4 @@
-"""The errors of a command over HTTP: what the service answered, told as the same error is told without `--url`."""
+"""The errors of a command over HTTP, reported like the same errors without `--url`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST_TEXT = 4000
 """Characters of a message or a hint that a service sent."""
 _OF_THE_BODY = frozenset({"success", "code", "error", "hint", "message", "self"})
 _REPEATED_BY_COMMANDS = (errors.StoreUnavailable, errors.StoreRestoring)
-"""What commands wait for by themselves; over HTTP that was done when the error is told."""
+"""Errors after which commands try again. Over HTTP the transport has done so before it raises one of them."""
 _BY_STATUS = {401: CONFLICT, 403: CONFLICT, 404: NOT_FOUND, 408: TRY_AGAIN, 409: CONFLICT, 429: TRY_AGAIN,
               502: TRY_AGAIN, 503: TRY_AGAIN, 504: TRY_AGAIN, 507: NO_SPACE}  # fmt: skip
 """HTTP status → exit status, where the code says nothing."""
@@ -27,11 +27,11 @@ _HINTS = {
 
 
 class RemoteError(EventVaultError):
-    """An error with the code and the exit status that it is told with."""
+    """An error that has its own code and exit status."""
 
     def __init__(self, code: str, exit_status: int, message: str, *, hint: str, **details: Any) -> None:
         super().__init__(message, hint=hint, **details)
-        self.code = code  # type: ignore[misc]  # that of the class is for those that have one
+        self.code = code  # type: ignore[misc]  # other errors have it as an attribute of their class
         self.exit_status = exit_status
 
 
@@ -89,8 +89,8 @@ def unreadable(what: str, why: str) -> RemoteError:
     )
 
 
-def of_another_program(address: object, what: str, status: int) -> RemoteError:
-    """Return the error of an answer that is none of EventVault's: of a proxy before it, or of something else."""
+def error_of_another_program(address: object, what: str, status: int) -> RemoteError:
+    """Return the error for an answer that EventVault did not send, but a proxy before it, or another program."""
     away = exit_status_of(status) == TRY_AGAIN
     return RemoteError(
         "service_unreachable" if away else "answer_unreadable",
@@ -108,8 +108,8 @@ def not_over_http(what: str) -> RemoteError:
     )
 
 
-def answered(what: str, status: int, body: Mapping[str, Any]) -> EventVaultError:
-    """Return the error that a service answered: of the same class as without `--url`, if this version knows it."""
+def error_of_answer(what: str, status: int, body: Mapping[str, Any]) -> EventVaultError:
+    """Return the error that a service answered, of the same class as without `--url`, if this version knows it."""
     code, message, hint = (_text(body.get(name)) for name in ("code", "error", "hint"))
     details = {name: value for name, value in body.items() if name not in _OF_THE_BODY}
     message, hint = message or f"{what} was answered with {status}", _HINTS.get(code, hint)

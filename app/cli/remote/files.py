@@ -1,4 +1,4 @@
-"""Archives that are sent and fetched: in constant memory, and continued where a connection broke off."""
+"""Sends and fetches archives in constant memory, and continues a download where a connection broke off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 from app.cli.remote import errors
-from app.cli.remote.calls import of_backup
+from app.cli.remote.calls import path_of_backup
 from app.cli.remote.connection import FAILURES, PIECE, Answer
 from app.cli.remote.transport import Request, Transport, get, reason_of
 from eventvault.errors import ArchiveDamaged, InvalidInput
@@ -30,7 +30,7 @@ def upload_request(path: str, name: str, sent: Callable[[int], None] = lambda _:
 
 
 def _pieces(path: str, wanted: os.stat_result, sent: Callable[[int], None]) -> Iterator[bytes]:
-    """Raises InvalidInput if the file is another one by now, or is written to."""
+    """Yield the file. Raises InvalidInput if it was replaced or written to meanwhile."""
     with os.fdopen(open_handle(path, follow=True), "rb") as file:
         done = 0
         while done < wanted.st_size and (piece := file.read(min(PIECE, wanted.st_size - done))):
@@ -43,7 +43,7 @@ def _pieces(path: str, wanted: os.stat_result, sent: Callable[[int], None]) -> I
 
 
 class Download:
-    """A file object for the bytes of an archive; at its end, all of them are as the service has them.
+    """A file object for the bytes of an archive. At its end they are compared with the checksum that the service sent.
 
     size: how many bytes it has, once the first piece was read.
     """
@@ -52,7 +52,7 @@ class Download:
         self.name = name
         self.size: int | None = None
         self._transport = transport
-        self._path = of_backup(name, "download")
+        self._path = path_of_backup(name, "download")
         self._hash = hashlib.sha256()
         self._sha256 = b""
         self._tag = ""

@@ -1,4 +1,4 @@
-"""Learns of new events by the service's stream of them: where a reader goes on, and that there is something new."""
+"""Learns from the service's stream of events where a reader goes on, and that there are new events."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from eventvault.database.values import Head, Resumption
 
 _FIRST_MESSAGE_SECONDS = 30.0
 _NO_STREAM_SECONDS = 1.0
-"""How long to wait where a service has no place for one more stream."""
+"""Seconds to wait if a service has no slot for another stream."""
 _MOST_FIELDS = 10
 _ID = re.compile(rb"([0-9a-f]{16}):([0-9]{1,18})")
 
 
 class NoLease:
+    """A lease that does nothing."""
+
     def __enter__(self) -> NoLease:
         return self
 
@@ -59,7 +61,7 @@ def position_of(transport: Transport, reader: Head | None) -> Resumption:
 
 
 def await_change(transport: Transport, head: Head, seconds: float) -> None:
-    """Return once there may be something behind `head`, and after so many seconds at the latest."""
+    """Return once there may be events after `head`, and after `seconds` at the latest."""
     ends = time.monotonic() + seconds
     request = _stream(head)
     try:

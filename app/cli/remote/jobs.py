@@ -188,15 +188,15 @@ def _view(answer: _OneJob) -> JobView:
     return JobView(_job(answer.job), answer.job.payload.copy(), answer.job.result.copy())
 
 
-def _known(answer: _Type) -> KnownType:
-    named = JobType(
+def _known_type(answer: _Type) -> KnownType:
+    job_type = JobType(
         name=answer.type,
         schema=answer.schema.copy(),
         scope=answer.scope,
         timeout=answer.timeout,
         max_attempts=answer.max_attempts,
     )
-    return KnownType(named, answer.workers, answer.paused)
+    return KnownType(job_type, answer.workers, answer.paused)
 
 
 def _schedule(answer: _Schedule) -> JobSchedule:
@@ -234,42 +234,42 @@ def _status(answer: _Health) -> QueueStatus:
     )
 
 
-def _members(asked: JobRequest) -> dict[str, Any]:
+def _members(job: JobRequest) -> dict[str, Any]:
     members = {
-        "type": asked.type,
-        "id": asked.id,
-        "payload": asked.payload,
-        "delay": asked.delay,
-        "runAt": clock.optional_microseconds(asked.run_at),
-        "priority": asked.priority or None,
-        "key": asked.key,
-        "unique": asked.unique,
-        "maxAttempts": asked.max_attempts,
-        "timeout": asked.timeout,
+        "type": job.type,
+        "id": job.id,
+        "payload": job.payload,
+        "delay": job.delay,
+        "runAt": clock.optional_microseconds(job.run_at),
+        "priority": job.priority or None,
+        "key": job.key,
+        "unique": job.unique,
+        "maxAttempts": job.max_attempts,
+        "timeout": job.timeout,
     }
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _of_schedule(name: str) -> str:
+def _path_of_schedule(name: str) -> str:
     return f"{_PATH}/schedules/{quote(name, safe='', errors='surrogateescape')}"
 
 
 class RemoteJobs(Jobs):
-    """Who submits a job, and what that may, the service knows by the token."""
+    """The jobs of a service. The service knows by the token who submits a job and what they may do."""
 
     def __init__(self, store: RemoteStore) -> None:
         self._read = store.read
 
     @classmethod
     def over(cls, store: RemoteStore) -> Self:
-        """As the constructor, which the type checker takes for an abstract class's."""
+        """Return the jobs of a store. The type checker takes the constructor for that of an abstract class."""
         return cls(store)
 
     def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
-        body = msgspec.json.encode([_members(asked) for asked in requests])
+        body = msgspec.json.encode([_members(job) for job in requests])
         request = with_bytes(Request("POST", _PATH), body, JSON)
         answer: _Submitted = self._read(request, msgspec.json.Decoder(_Submitted).decode)
-        return [SubmitResult(each.id, each.state, each.duplicate, each.differs) for each in answer.results]
+        return [SubmitResult(job.id, job.state, job.duplicate, job.differs) for job in answer.results]
 
     def list_jobs(self, states: list[str], types: list[str], limit: int, before: str | None) -> JobPage:
         if len(types) > 1:
@@ -310,7 +310,7 @@ class RemoteJobs(Jobs):
 
     def types(self) -> list[KnownType]:
         types: list[KnownType] = self._read(
-            get(f"{_PATH}/types"), reads(_Types, lambda answer: list(map(_known, answer.types)))
+            get(f"{_PATH}/types"), reads(_Types, lambda answer: list(map(_known_type, answer.types)))
         )
         return types
 
@@ -331,13 +331,13 @@ class RemoteJobs(Jobs):
             "paused": schedule.is_paused,
         }
         made: JobSchedule = self._read(
-            with_json("PUT", _of_schedule(schedule.name), members),
+            with_json("PUT", _path_of_schedule(schedule.name), members),
             reads(_OneSchedule, lambda answer: _schedule(answer.schedule)),
         )
         return made
 
     def delete_schedule(self, name: str) -> None:
-        self._read(with_json("DELETE", _of_schedule(name)), lambda _: None)
+        self._read(with_json("DELETE", _path_of_schedule(name)), lambda _: None)
 
     def status(self) -> QueueStatus:
         status: QueueStatus = self._read(get("/api/health"), reads(_Health, _status))

@@ -1,4 +1,4 @@
-"""Answers of any size that are lines: read in constant memory, and continued where a connection broke off."""
+"""Reads answers of any size line by line, in constant memory, and continues where a connection broke off."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def lines_of(answer: Answer, request: Request) -> Iterator[bytes]:
 
 
 def read_lines(
-    transport: Transport, request: Request, following: Callable[[bytes], Request] | None = None
+    transport: Transport, request: Request, continue_after: Callable[[bytes], Request] | None = None
 ) -> Iterator[bytes]:
     """Yield the lines of the answer to a request; closing the iterator ends it early.
 
-    following: makes the request for what follows a line, so that an answer that breaks off is continued as long as each
-    connection brings a line; None: it is an error. Raises EventVaultError.
+    continue_after: makes the request for what follows a line. With it, an answer that breaks off is continued as long
+    as each connection brings a line; without it, this is an error. Raises EventVaultError.
     """
     while True:
         last = None
@@ -47,6 +47,6 @@ def read_lines(
                     yield line
             return
         except FAILURES as error:
-            if following is None or last is None:
+            if continue_after is None or last is None:
                 raise errors.cut_off(transport.address, str(request), reason_of(error)) from None
-            request = following(last)
+            request = continue_after(last)

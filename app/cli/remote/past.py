@@ -19,7 +19,7 @@ from eventvault.past.values import DiffPage, DiffQuery, PastView
 
 _DIFF_LINES = 1000
 _MOST_OPEN = 4
-"""How many answers stay open for their next page; the oldest one is ended, and begun anew if it is asked for."""
+"""Answers that stay open for their next page. The oldest one is closed, and begun again if its next page is needed."""
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ _summary_of = msgspec.json.Decoder(_Summary).decode
 
 
 class PastPages:
-    """Not for several threads at once: the pages of one reader follow each other."""
+    """Reads pages from answers that stay open. Not for several threads at once, as the pages of a reader follow on."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -62,27 +62,27 @@ class PastPages:
         pair = (query.one, query.other)
         done = 0 if query.at is None else query.at[0]
         with self._opened((pair, done), self._skip(read_lines(self._transport, request), done)) as (lines, retain):
-            found = list(islice(lines, _DIFF_LINES))
+            differences = list(islice(lines, _DIFF_LINES))
             try:
-                kinds = [_kind_of(line).kind for line in found]
-                common = _summary_of(found[-1]).common_sequence if "summary" in kinds[-1:] else None
+                kinds = [_kind_of(line).kind for line in differences]
+                common = _summary_of(differences[-1]).common_sequence if "summary" in kinds[-1:] else None
             except msgspec.MsgspecError as error:
                 raise errors.unreadable(str(request), str(error)) from None
-            if common is None and len(found) < _DIFF_LINES:
+            if common is None and len(differences) < _DIFF_LINES:
                 raise errors.unreadable(str(request), "it has no summary at its end")
             if common is None:
-                retain((pair, done + len(found)))
+                retain((pair, done + len(differences)))
         counts = (kinds.count("from"), kinds.count("to"), kinds.count("both"))
         if common is None:
-            return DiffPage(found, (done + len(found), 0), *counts, 0)
-        return DiffPage(found[:-1], None, *counts, common)
+            return DiffPage(differences, (done + len(differences), 0), *counts, 0)
+        return DiffPage(differences[:-1], None, *counts, common)
 
     def _events(self, query: ScanQuery) -> Iterator[bytes]:
-        def of(after: int) -> Request:
+        def request_after(after: int) -> Request:
             members = past_members(msgspec.structs.replace(query, after=after))
             return without_key(post("/api/backup/restore", {"into": "export", **members}), repeatable=True)
 
-        return read_lines(self._transport, of(query.after), lambda last: of(_sequence_of(last)))
+        return read_lines(self._transport, request_after(query.after), lambda last: request_after(_sequence_of(last)))
 
     @staticmethod
     def _skip(lines: Iterator[bytes], count: int) -> Iterator[bytes]:
@@ -92,7 +92,7 @@ class PastPages:
     def _opened(
         self, place: object, begun: Iterator[bytes]
     ) -> Iterator[tuple[Iterator[bytes], Callable[[object], None]]]:
-        """Yield the lines that were kept open for this place, else `begun`, and what keeps them open for another."""
+        """Yield the lines that stayed open for this place, or `begun`, and a function that retains them for another."""
         lines = self._open.pop(place, begun)
         places: list[object] = []
         try:

@@ -1,4 +1,4 @@
-"""What a command works with if the service is on another machine; `app.cli.connection` has the same for this one."""
+"""Gives a command the store of a service on another machine, as `app.cli.connection` does for this one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LARGEST_BODY = 32 * 2**20
 
 
 class RemoteService:
-    """authority: a file of certificates to check that of the service by; None: those of the system.
+    """A service on another machine. authority: a file of certificates to trust; None: those of the system.
 
     tokens: the environment variables that may have its token. service: as for `parse`.
     """
@@ -65,13 +65,13 @@ class RemoteService:
 
     @property
     def imports_folder(self) -> Path:
-        """Where imports note how far they came: in the user's own folder for such things."""
+        """The folder in which imports note how far they came: one of the user."""
         state = os.environ.get("XDG_STATE_HOME", "")
         return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "eventvault" / "imports"
 
     @property
     def max_body_bytes(self) -> int:
-        """How large an event may be, where the service does not allow less."""
+        """The most bytes of an event; the service may allow less."""
         return LARGEST_BODY
 
     @property
@@ -82,7 +82,7 @@ class RemoteService:
             f"{path} works on the folders of the service: run it on its machine, without --url and EVENTVAULT_URL"
         )
 
-    prepared = settings
+    prepared_settings = settings
 
     @contextmanager
     def open_backup(self, name: str) -> Iterator[BinaryIO]:
@@ -92,16 +92,16 @@ class RemoteService:
 
     @contextmanager
     def exporting(self, target: str) -> Iterator[Deed]:
-        """Yield a deed that nobody notes here: the service notes what it sends."""
+        """Yield a deed that is not recorded here: the service records what it sends."""
         yield Deeds().begin("export", SHELL, target)
 
     def adopt(self, path: str, name: str, sent: Callable[[int], None]) -> BackupEntry:
-        """Send an archive, and have the service check it and enter it as `name`. sent: gets the bytes so far."""
+        """Send an archive, which the service checks and adds as `name`. sent: called with the bytes sent so far."""
         return self.store.adopt_upload(path, name, sent)
 
     @contextmanager
-    def sent(self, source: BinaryIO) -> Iterator[str]:
-        """Yield the path of an archive for `adopt_upload`, which sends it. What is no file is copied into one first."""
+    def stage_upload(self, source: BinaryIO) -> Iterator[str]:
+        """Yield the path of an archive for `adopt_upload`, which sends it. A pipe is copied into a file first."""
         if _is_file(source):
             yield str(source.name)
             return

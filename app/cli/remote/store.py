@@ -1,7 +1,6 @@
 """The store of a service on another machine, through the ports that `eventvault.store.ports` declares.
 
-Long work is begun without waiting for its end and then asked for, so that no request lasts long, whatever a proxy
-allows.
+Long work is begun without waiting for its end and then polled, so that no request lasts long, whatever a proxy allows.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ from eventvault.store.ports.store import Store
 
 _POLLS = (0.0, 0.05, 0.1, 0.2, 0.3)
 _SLOWEST_POLL = 0.5
-"""Seconds after which an operation is asked for again: soon at first, then at this pace."""
+"""Seconds between two polls of an operation: few at first, then these."""
 
 
 _BEHIND_ALL = 2**62
-"""The `upto` of an archive whose last sequence nobody knows."""
+"""The `upto` of an archive whose last sequence is unknown."""
 
 
 class RemoteStore(Store):
@@ -51,11 +50,11 @@ class RemoteStore(Store):
         self.transport = transport
         self._past = PastPages(transport)
         self._polls: dict[str, tuple[int, float]] = {}
-        """Operation → how often it was asked for, and when last."""
+        """Operation → how often it was polled, and when last."""
 
     @classmethod
     def over(cls, transport: Transport) -> Self:
-        """As the constructor, which the type checker takes for an abstract class's."""
+        """Return the store of a transport. The type checker takes the constructor for that of an abstract class."""
         return cls(transport)
 
     def close(self) -> None:
@@ -63,7 +62,7 @@ class RemoteStore(Store):
         self.transport.close()
 
     def read(self, request: Request, reader: Reader) -> Any:
-        """Return what the answer to a request means. Raises EventVaultError."""
+        """Send a request, and return what the reader makes of its answer. Raises EventVaultError."""
         body = self.transport.call(request)
         try:
             return reader(body)
@@ -71,7 +70,7 @@ class RemoteStore(Store):
             raise errors.unreadable(str(request), str(error)) from None
 
     def one_request(self, method: Method, *arguments: Any, **named: Any) -> Any:
-        """Do what a method does by the request that stands for it."""
+        """Call a method by the request that stands for it."""
         call = CALLS[method.name]
         values = dict(zip(method.argument_names, method.ordered(arguments, named), strict=True))
         request = call.request(**values)
@@ -80,9 +79,9 @@ class RemoteStore(Store):
     # Long work
 
     def adopt_upload(self, temporary: str, name: str, sent: Callable[[int], None] = lambda _: None) -> BackupEntry:
-        """Send a file of this machine, which stays as it is, and have the service check it and enter it as `name`.
+        """Send a file of this machine, which does not change; the service checks it and adds it as `name`.
 
-        sent: called with how many bytes were sent.
+        sent: called with the number of bytes sent so far.
         """
         entry: BackupEntry = self._operate(methods.ALL["adopt_upload"], upload_request(temporary, name, sent))
         return entry
@@ -112,7 +111,7 @@ class RemoteStore(Store):
                 return changed
 
     def _pace(self, operation_id: str) -> None:
-        """Wait until an operation may be asked for again, as its bytes differ each time while it runs."""
+        """Wait until an operation may be polled again: while it runs, its bytes have changed at each poll."""
         count, last = self._polls.get(operation_id, (0, 0.0))
         pause = _POLLS[count] if count < len(_POLLS) else _SLOWEST_POLL
         time.sleep(max(0.0, last + pause - time.monotonic()))
@@ -122,8 +121,8 @@ class RemoteStore(Store):
 
     def resolve_moment(self, moment: Moment) -> PastView:
         if moment == Moment():
-            present = self.scan(ScanQuery(newest_first=True, limit=1))
-            return PastView(present.generation, present.last_sequence)
+            newest = self.scan(ScanQuery(newest_first=True, limit=1))
+            return PastView(newest.generation, newest.last_sequence)
         if moment.archive is not None:
             entry: BackupEntry = self.one_request(methods.ALL["backup_entry"], moment.archive)
             return PastView(ARCHIVE + moment.archive, entry.sequence or _BEHIND_ALL, entry.generation)
@@ -134,22 +133,22 @@ class RemoteStore(Store):
         return PastView(generation, sequence)
 
     def plan_restore(self, target: Moment | str, *, replay: bool = False) -> dict[str, Any]:
-        plan: dict[str, Any] = self.one_request(methods.ALL["plan_restore"], self._fixed(target), replay=replay)
+        plan: dict[str, Any] = self.one_request(methods.ALL["plan_restore"], self._with_end(target), replay=replay)
         return plan
 
     def restore_moment(
         self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False, replay: bool = False
     ) -> Any:
         how = {"staged": staged, "cancel_jobs": cancel_jobs, "replay": replay}
-        return self.one_request(methods.ALL["restore_moment"], self._fixed(moment), **how)
+        return self.one_request(methods.ALL["restore_moment"], self._with_end(moment), **how)
 
     def rehearse(self, target: Moment | str | None = None) -> Any:
-        return self.one_request(methods.ALL["rehearse"], None if target is None else self._fixed(target))
+        return self.one_request(methods.ALL["rehearse"], None if target is None else self._with_end(target))
 
-    def _fixed(self, target: Moment | str) -> Moment | str:
-        """Return the same target; of a moment that names a generation only, its end, as requests have no such form.
+    def _with_end(self, target: Moment | str) -> Moment | str:
+        """Return the target. A moment that names only a generation gets its last sequence, as a request needs one.
 
-        Raises MomentUnavailable for what can be no generation.
+        Raises MomentUnavailable for a text that is not the id of a generation.
         """
         if isinstance(target, str) or target.archive is not None:
             return target
@@ -169,7 +168,7 @@ class RemoteStore(Store):
     # Events
 
     def scan(self, query: ScanQuery) -> Page:
-        """A moment is read from its begin to its end by one answer, as long as the pages follow each other."""
+        """Return a page. Pages of a moment that follow each other are read from one answer."""
         if query.upto is not None and query.before is None and not query.newest_first:
             return self._past.page(query)
         page: Page = self.read(page_of(query), answers.page)
@@ -179,14 +178,14 @@ class RemoteStore(Store):
         return self._past.diff(query)
 
     def lease_generation(self, generation: str) -> Lease:
-        """A service keeps by itself what it reads for an answer."""
+        """Return a lease that does nothing: a service keeps what it reads for an answer."""
         return NoLease()
 
     def wait_for_events(self, seen: Head | None, seconds: float) -> Head:
         ends = time.monotonic() + min(seconds, LONGEST_WAIT_SECONDS)
         while True:
-            present = self.scan(ScanQuery(newest_first=True, limit=1))
-            head = Head(present.generation, present.last_sequence)
+            newest = self.scan(ScanQuery(newest_first=True, limit=1))
+            head = Head(newest.generation, newest.last_sequence)
             remaining = ends - time.monotonic()
             if seen != head or remaining <= 0:
                 return head
@@ -210,7 +209,7 @@ def _one_request(method: Method) -> Callable[..., Any]:
     return call
 
 
-def _refused(method: Method, what: str) -> Callable[..., Any]:
+def _refuse(method: Method, what: str) -> Callable[..., Any]:
     @functools.wraps(method.function)
     def call(*_: Any, **__: Any) -> Any:
         raise errors.not_over_http(what)
@@ -220,7 +219,7 @@ def _refused(method: Method, what: str) -> Callable[..., Any]:
 
 for _method in methods.ALL.values():
     if _method.name in NOT_OVER_HTTP:
-        setattr(RemoteStore, _method.name, _refused(_method, NOT_OVER_HTTP[_method.name]))
+        setattr(RemoteStore, _method.name, _refuse(_method, NOT_OVER_HTTP[_method.name]))
     elif _method.name not in vars(RemoteStore):
-        call = _one_request(_method) if _method.name in CALLS else _refused(_method, _method.name)
+        call = _one_request(_method) if _method.name in CALLS else _refuse(_method, _method.name)
         setattr(RemoteStore, _method.name, call)

@@ -1,4 +1,4 @@
-"""The tokens of a service on another machine, as `eventvault.access.changes` has those of this one."""
+"""The tokens of a service on another machine; `eventvault.access.changes` has those of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 from app.cli.remote import errors
 from app.cli.remote.answers import instant_of, reads
-from app.cli.remote.calls import of_token
+from app.cli.remote.calls import path_of_token
 from app.cli.remote.store import RemoteStore
 from app.cli.remote.transport import get, post, with_json, without_key
 from eventvault.access.changes import Made, RevokedTokens
@@ -61,14 +61,14 @@ def _made(answer: _Made) -> Made:
 
 
 class RemoteTokens:
-    """The service notes by whom a token is made: the name of the one that asks for it."""
+    """The tokens of a service. It records by which token a new one was requested, so `by` is ignored here."""
 
     def __init__(self, store: RemoteStore) -> None:
         self._store = store
 
     def list_tokens(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._store.read(get(_PATH), reads(_Tokens, lambda answer: answer.tokens))
-        return found
+        tokens: list[dict[str, Any]] = self._store.read(get(_PATH), reads(_Tokens, lambda answer: answer.tokens))
+        return tokens
 
     def is_closed(self) -> bool:
         return bool(self.list_tokens())
@@ -80,7 +80,7 @@ class RemoteTokens:
         return self._make({"rotate": name, "now": at_once})
 
     def revoke(self, token_id: str, *, by: str) -> RevokedTokens:
-        request = without_key(with_json("DELETE", of_token(token_id)), repeatable=True)
+        request = without_key(with_json("DELETE", path_of_token(token_id)), repeatable=True)
 
         def read(answer: _Ended) -> RevokedTokens:
             revoked = Revoked(answer.id, answer.name, instant_of(answer.revoked) or 0, by)

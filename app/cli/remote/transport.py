@@ -1,7 +1,7 @@
 """Sends requests to a service, again while it is away or busy, and reads their answers within bounds.
 
-What may be sent again is a GET, and whatever carries an `Idempotency-Key`: it takes effect once however often it
-arrives. The token goes to the one address and nowhere else.
+It may send a GET again, and any request with an `Idempotency-Key`, which takes effect once however often it arrives.
+The token goes to the one address and nowhere else.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ QUIET_SECONDS = 120.0
 EXCHANGE_SECONDS = 300.0
 """How long a request may take, up to the end of its answer or to the begin of one that is a stream."""
 PATIENCE_SECONDS = 60.0
-"""For how long a request is sent again."""
+"""Seconds for which a request is sent again."""
 _PAUSES = (0.1, 0.2, 0.5, 1.0)
 MOST_BYTES = 128 * 2**20
-"""Of an answer that is no stream: a page of events has 24 MiB, and one event more."""
+"""Most bytes of an answer that is not a stream: a page of events has 24 MiB, and one event more."""
 _MOST_ERROR_BYTES = 2**20
 _MOST_IDLE = 4
 
@@ -46,7 +46,7 @@ KEY = "Idempotency-Key"
 
 @dataclass(frozen=True)
 class Request:
-    """path: below the address. body: begins the body anew for each attempt. keyed: it is sent with a key.
+    """A request. path: below the address. body: begins the body again for each attempt. keyed: it is sent with a key.
 
     repeatable: sent twice it does no more than sent once, also without a key.
     """
@@ -80,7 +80,7 @@ class Request:
 
 
 def get(path: str, **query: Any) -> Request:
-    """query: None stands for a parameter that is not sent. A name with a `_` at its end is a keyword of Python."""
+    """Return a GET. query: a parameter that is None is not sent. The `_` after a keyword of Python is removed."""
     return Request("GET", path, _named(query))
 
 
@@ -93,7 +93,7 @@ def post(path: str, members: Any = None, **options: Any) -> Request:
 
 
 def with_json(method: str, path: str, members: Any = None, **options: Any) -> Request:
-    """members: the body; None: there is none."""
+    """Return a request with a JSON body. members: the body; None: there is none."""
     if members is None:
         return Request(method, path, **options)
     return with_bytes(Request(method, path, **options), msgspec.json.encode(members), JSON)
@@ -113,7 +113,7 @@ def without_key(request: Request, *, repeatable: bool = False) -> Request:
 
 
 class _TryAgain(Exception):
-    """after: seconds, as the service said; None if it said nothing."""
+    """The request may be sent again. after: seconds to wait, as the service said; None if it said nothing."""
 
     def __init__(self, error: EventVaultError, after: float | None = None) -> None:
         self.error = error
@@ -121,7 +121,7 @@ class _TryAgain(Exception):
 
 
 class Transport:
-    """Safe for many threads. patience: for how many seconds a request is sent again."""
+    """Sends requests to one service. patience: for how many seconds a request is sent again. Safe for many threads."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class Transport:
         headers = self._headers_of(request)
         ends = time.monotonic() + self._patience
         unknown: EventVaultError | None = None
-        """What is to be said if no later attempt is answered: an earlier one may have taken effect."""
+        """The error if no later attempt is answered, because an earlier one may have taken effect."""
         for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
             try:
                 return self._attempt(request, headers, use, Deadline(QUIET_SECONDS, seconds or EXCHANGE_SECONDS))
@@ -223,22 +223,22 @@ class Transport:
         return _TryAgain(unknown) if request.keyed else unknown
 
     def _refusal(self, request: Request, answer: Answer) -> Exception:
-        """Return what to raise of an answer that says no."""
+        """Return the exception for an answer that refuses the request."""
         if 300 <= answer.status < 400:
             return errors.redirected(self.address, answer.header("Location"))
         body = self._read(request, answer, _MOST_ERROR_BYTES)
-        error = self._answered(request, answer.status, body)
+        error = self._error_of(request, answer.status, body)
         refused = request.may_be_repeated or answer.status in (429, 503)
         if (errors.may_pass(error) and refused) or isinstance(error, IdempotencyKeyInUse):
             return _TryAgain(error, _seconds(answer.header("Retry-After")))
         return error
 
-    def _answered(self, request: Request, status: int, body: bytes) -> EventVaultError:
+    def _error_of(self, request: Request, status: int, body: bytes) -> EventVaultError:
         try:
             members = msgspec.json.decode(body, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return errors.of_another_program(self.address, str(request), status)
-        return errors.answered(str(request), status, members)
+            return errors.error_of_another_program(self.address, str(request), status)
+        return errors.error_of_answer(str(request), status, members)
 
     def _read(self, request: Request, answer: Answer, most: int) -> bytes:
         pieces, size = [], 0
@@ -260,8 +260,8 @@ class Transport:
         return headers
 
     def _target(self, request: Request) -> str:
-        asked = {name: _in_query(value) for name, value in request.query.items() if value is not None}
-        query = f"?{urlencode(asked, quote_via=quote)}" if asked else ""
+        parameters = {name: _in_query(value) for name, value in request.query.items() if value is not None}
+        query = f"?{urlencode(parameters, quote_via=quote)}" if parameters else ""
         return f"{self.address.prefix}{request.path}{query}"
 
     def _take(self) -> Connection:
