@@ -261,7 +261,7 @@ ANSWERS: dict[str, ErrorCode] = {
     ),
     # Restores.
     "restore_running": ErrorCode(
-        "Another restore or undo is under way, or one came in between.",
+        "Another restore or undo is under way, or one replaced the database meanwhile.",
         "a restore of backup_2026-01-31_120000.tar.gz is running",
         "Wait until it has ended; `jobs.restore` in health shows it. Look at what is there before you repeat yours.",
         409, CONFLICT,
@@ -923,7 +923,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     ),
     "staged_restore_damaged": ErrorCode(
         "The file of a staged restore is damaged: the next start is refused.",
-        "a restore was to be done here, but which one is not known",
+        "a restore is pending here, but its file is damaged",
         "Move the file away, and stage the restore again.",
     ),
     "restore_memory_damaged": ErrorCode(

@@ -300,7 +300,7 @@ class DropFolder:
             check_folder(self._settings)
             small_files.write_list(self._second, notes)
         except (EventVaultError, OSError) as error:  # BACKUP_DIR may be missing; the service must start nevertheless
-            log.warning("the notes about %s are in one place only: %s", self._folder, error)
+            log.warning("the second copy of the notes about %s could not be written: %s", self._folder, error)
         small_files.write_list(self._memory, notes)
 
     def _remembered(self) -> list[Note]:
@@ -332,7 +332,7 @@ class DropFolder:
             return notes or []
         if notes is None:
             self._hold_restores(
-                f"which files in {self._folder} were dealt with before is not known: {damage}",
+                f"it is not known which files in {self._folder} were restored or skipped before: {damage}",
                 f"move what was restored before out of {self._folder}, then remove the damaged file and restart the "
                 "service",
             )

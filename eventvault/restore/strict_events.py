@@ -85,9 +85,9 @@ class StrictEvents:
         if second != self.last_recorded[:19] or not (fraction[1:7].isdigit() and fraction[:1] + fraction[7:] == b".Z"):
             text = recorded.decode()
             if clock.format_microseconds(clock.parse(text)) != text:
-                raise ValueError(f"its recordedtime {text!r} is no time as EventVault writes it")
+                raise ValueError(f"its recordedtime {text!r} is not a time as EventVault writes it")
         if recorded < self.last_recorded:
-            raise ValueError(f"its recordedtime {recorded.decode()} is before that of the event before it")
+            raise ValueError(f"its recordedtime {recorded.decode()} is earlier than that of the previous event")
         if recorded > self._latest:
             raise ValueError(f"its recordedtime {recorded.decode()} is more than a day ahead of this machine's clock")
         self.last_recorded = recorded

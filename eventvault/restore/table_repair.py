@@ -95,7 +95,7 @@ class TableRepair:
         try:
             self._bus.hint_at_remedy(self._hint())
         except (EventVaultError, *SYSTEM_ERRORS) as error:
-            log.warning("what replaces the damaged database is not known: %s", error)
+            log.warning("could not find out which restore replaces the damaged database: %s", error)
 
     def _repair(self, while_closed: Callable[[Callable[[], None]], None]) -> bool:
         """Replace all damaged tables, or none. while_closed: calls its argument while the database is closed."""

@@ -71,7 +71,7 @@ def test_it_keeps_the_rest_of_a_database_that_a_removal_left(
 
     assert done.returncode == 0, done.stderr
     assert "3 events were recovered" in done.stdout
-    assert "is kept in previous-unread-" in done.stdout
+    assert "its remaining files are in previous-unread-" in done.stdout
     assert [file.read_bytes() for file in storage.glob("previous-unread-*/000123.log")] == [b"rest"]
 
 

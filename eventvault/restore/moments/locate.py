@@ -180,11 +180,11 @@ class MomentLocator:
         if plans.has_gap_after(sources, generation, reach):
             raise self.unavailable("that moment is in a gap of the journal", sources, generation)
         if plans.had_more_than(sources.generations, generation, reach):
-            raise self.unavailable(f"what followed event {reach} by then is lost", sources, generation)
+            raise self.unavailable(f"the events after event {reach}, up to that moment, are lost", sources, generation)
         current = self.current_generation(sources)
         if current is not None and plans.end_is_unknown(sources, generation, current, reach):
             raise self.unavailable(
-                f"generation {generation} is not kept beyond event {reach}, and a restore has replaced it",
+                f"no file has events of generation {generation} after event {reach}, and a restore has replaced it",
                 sources,
                 generation,
             )
@@ -237,7 +237,7 @@ class MomentLocator:
         """Return the best plan. Raises MomentUnavailable if the sources do not suffice."""
         best = plans.find_plan(sources, target)
         if best is None:
-            raise self.unavailable("what is still there of that time does not suffice", sources, target.generation)
+            raise self.unavailable("the archives and segments of that time do not suffice", sources, target.generation)
         return best
 
     def describe_moment(self, sources: Sources, generation: str, sequence: int) -> dict[str, Any]:
@@ -327,7 +327,7 @@ def window_of(registry: EventRegistry) -> dict[str, Any]:
 def check_unchanged(live: Live, registry: EventRegistry | None) -> None:
     """Raise RestoreRunning if the open database is not the one that `live` describes."""
     if registry is None or registry.identity.generation != live.generation or registry.last_sequence < live.sequence:
-        raise RestoreRunning("a restore came in between", hint="check what is there now and ask again")
+        raise RestoreRunning("a restore replaced the database meanwhile", hint="check the current state and ask again")
 
 
 def _last_in_live(live: Live, sources: Sources, generation: str) -> int:

@@ -168,7 +168,7 @@ def _missing_is_damage(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise JournalDamaged(
-            f"{path} is missing", hint="GET /api/backup/timeline shows what is there", segment=str(path)
+            f"{path} is missing", hint="GET /api/backup/timeline shows what can be restored", segment=str(path)
         ) from error
 
 

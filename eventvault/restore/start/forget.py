@@ -28,7 +28,7 @@ def forget_generations(
         referenced = {entry.generation for entry in catalogue.entries()} | set(journal.generations())
         referenced |= {previous.generation for previous in list_previous(storage_dir)}
     except (EventVaultError, OSError) as error:
-        log.warning("no generation is forgotten, as what refers to them cannot be read: %s", error)
+        log.warning("no generation is forgotten, because references to them cannot be read: %s", error)
         return
     shorter = without_forgotten(registry.identity, {name for name in referenced if name is not None})
     count = len(registry.identity.generations) - len(shorter.generations)

@@ -79,7 +79,7 @@ class ForkFinder:
             except Cancelled:
                 raise
             except (OSError, EventVaultError, ValueError, plyvel.Error) as error:
-                log.warning("whether the database has what was recorded of generation %s is not known: %s",
+                log.warning("could not compare the database with what was recorded of generation %s: %s",
                             generation, text_of(error))  # fmt: skip
                 is_new = generation == registry.generation
                 if is_new and isinstance(error, _FAILED) and not isinstance(error, plyvel.Error):
@@ -174,7 +174,7 @@ class ForkFinder:
         except Cancelled:
             raise
         except (OSError, EventVaultError) as error:
-            log.warning("the last common event after event %s is not known: %s", shared, text_of(error))
+            log.warning("could not find the last common event after event %s: %s", shared, text_of(error))
         return shared
 
     def _archives(self, registry: EventRegistry, generation: str) -> list[BackupEntry]:

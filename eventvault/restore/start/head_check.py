@@ -90,7 +90,7 @@ class HeadCheck:
             if problem.code == CODE and _is_covered(problem, query):
                 try:
                     self._problems.accept(problem)
-                    log.info("the events that generation %s lacked were appended to the present", problem.about)
+                    log.info("the events that generation %s lacked were appended to the live registry", problem.about)
                 except (EventVaultError, OSError) as error:  # the events are there, so the request has succeeded
                     log.warning("health continues to name generation %s: %s", problem.about, error)
 
@@ -112,13 +112,13 @@ class HeadCheck:
                 self._history.check_dead_letters()
             is_read = True
         except (EventVaultError, OSError) as error:
-            log.warning("what was recorded of generation %s beyond event %s is not known: %s", generation,
+            log.warning("could not read what was recorded of generation %s beyond event %s: %s", generation,
                         registry.last_sequence, error)  # fmt: skip
             recorded = Recorded(0)
             if changed <= registry.last_sequence and not 0 < closed_at <= registry.last_sequence:
                 return Fork(UNCHECKED, registry.last_sequence)
         if sources is not None:
-            log.warning("the database ends at event %s, but event %s was recorded before: replaying what is there",
+            log.warning("the database ends at event %s, but event %s was recorded before: replaying the missing events",
                         registry.last_sequence, recorded.last)  # fmt: skip
             HeadReplay(self._storage_dir, self._chores, registry, sources, self._history.proof()).run()
             self._history.put_dead_letters_back(registry)
@@ -133,7 +133,7 @@ class HeadCheck:
                       registry.last_sequence, generation)  # fmt: skip
             return Fork(ROLLED_BACK, registry.last_sequence)
         if registry.last_sequence < changed:
-            log.error("the end of the database's log is damaged, and nothing else has its events")
+            log.error("the end of the database's log is damaged, and no other file has its events")
             return Fork(LOG_DAMAGED, registry.last_sequence)
         return None if 0 < closed_at <= registry.last_sequence else fork
 
@@ -142,7 +142,7 @@ class HeadCheck:
         try:
             return list(self._history.sources(identity).generations.values())
         except (EventVaultError, OSError) as error:
-            log.warning("which generations began before is not known: %s", error)
+            log.warning("could not read which generations began before: %s", error)
             return []
 
     def _recheck(self, identity: StoreIdentity, begun: Generation) -> None:
@@ -168,7 +168,7 @@ class HeadCheck:
         try:
             target = self._history.find_beyond(identity, begun)
         except (EventVaultError, OSError) as error:
-            log.warning("what can be restored beyond event %s is not known: %s", begun.fork_sequence, error)
+            log.warning("could not find out what can be restored beyond event %s: %s", begun.fork_sequence, error)
         self._problems.report(_describe(begun, target))
 
 

@@ -95,7 +95,7 @@ class HeadReplay:
             except (EventVaultError, ValueError, plyvel.Error) as error:
                 if isinstance(error, plyvel.Error) and not is_damage(error):
                     raise
-                log.warning("the database cannot be continued from there: %s", error)
+                log.warning("a source of missing events is not replayed: %s", error)
 
     def _next(self) -> Segment | BackupEntry | None:
         """Return the next source that has the event after the last one, each source once; segments first."""
@@ -119,7 +119,7 @@ class HeadReplay:
             kafka = offsets.to_metadata(source.header.kafka)
             yield _Part(str(source.path), source.first, lines, answers, kafka, pending)
         else:
-            log.error("%s was written after other events than those here: it is not replayed", source.path)
+            log.error("%s was written after other events than the database has: it is not replayed", source.path)
 
     def _is_preceded(self, source: Segment) -> bool:
         """Return whether the database has the events after which the segment was written."""

@@ -48,8 +48,8 @@ log = logging.getLogger("BackupManager")
 
 INCOMPLETE = "recovery_incomplete"
 _COMPLETE_HINT = (
-    "put what is missing back into BACKUP_DIR, or, of two files with different events, move the wrong one away, and "
-    "the service recovers automatically; or do without it: accept it with "
+    "put the missing files back into BACKUP_DIR, or, of two files with different events, move the wrong one away, and "
+    "the service recovers automatically; or accept the loss with "
     f"POST /api/problems/{INCOMPLETE}/accept or flask problems accept {INCOMPLETE}, and recover again, "
     "unless AUTO_RECOVER=true does so"
 )
@@ -103,7 +103,7 @@ class Recoverer:
         try:
             before = self._locator.only_ours(self._locator.find_sources(doubtful=True)).generations.values()
         except (EventVaultError, OSError) as error:
-            log.warning("which generations began before is not known: %s", error)
+            log.warning("could not read which generations began before: %s", error)
         return first_identity(clock.now(), begun_before=before)
 
     def recover(self, sources: RecoverySources) -> None:
@@ -125,7 +125,7 @@ class Recoverer:
             raise
         reasons = list(dict.fromkeys(map(str, omissions)))
         if intent is None:
-            why = "; ".join(reasons) or "what the journal begins with is not there"
+            why = "; ".join(reasons) or "the first events of the journal are missing"
             missing = DatabaseMissing(
                 f"{database} is gone, and nothing of it could be recovered from {sources} in {backups}: {why}",
                 hint="put a good archive into the restore folder, or back into BACKUP_DIR, and restart, or set "
@@ -147,7 +147,7 @@ class Recoverer:
         events = f"{counted(restored.events, 'event')} {'was' if restored.events == 1 else 'were'}"
         notes = [f"{self._settings.database} was gone: {events} recovered from {restored.source}"]
         if self._settings.database.exists():
-            notes.append(f"the rest of it is kept in {intent.previous_name}")
+            notes.append(f"its remaining files are in {intent.previous_name}")
         notes += [*(f"done without: {reason}" for reason in reasons), *restored.notes]
         restored = msgspec.structs.replace(restored, notes=notes, reason=RECOVERED)
         self._restorer.swap_closed(msgspec.structs.replace(intent, restored=restored))

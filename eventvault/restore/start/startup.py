@@ -216,7 +216,7 @@ class Startup:
         sources = self._recoverer.find_sources()
         if not sources and self._settings.auto_recover != "empty" and has_lost_backups(self._settings):
             raise DatabaseMissing(
-                f"{database} is gone, and {self._settings.backup_dir} is not the folder that has the backups of it",
+                f"{database} is gone, and {self._settings.backup_dir} is not the folder with its backups",
                 hint="mount the disk of BACKUP_DIR, or correct BACKUP_DIR; or set AUTO_RECOVER=empty to start anew",
             )
         if sources and self._settings.auto_recover == "false":
@@ -235,7 +235,7 @@ class Startup:
             previous = database.with_name(folder_name(None))
             if not in_place.rename_away(database, previous):
                 in_place.copy_files(database, previous)
-            log.warning("the rest of %s is %s now", database, previous)
+            log.warning("the remaining files of %s are in %s now", database, previous)
         self._create(database)
         log.info("a new registry was created in %s", database)
 

@@ -134,9 +134,9 @@ def _carry_unpublished(storage_dir: Path, intent: Intent, registry: EventRegistr
         unpublished.carry_unpublished(storage_dir / intent.new_database, registry)
     except (DatabaseDamaged, plyvel.Error) as error:
         if not is_damage(error):
-            raise as_answer("reading what is to be published", error) from error
-        log.warning("what was to be published is not carried over: %s", error)
-        note = "the previous database is damaged: of its events some may not be published to Kafka"
+            raise as_answer("reading the unpublished events", error) from error
+        log.warning("the unpublished events are not carried over: %s", error)
+        note = "the previous database is damaged: some of its events may not be published to Kafka"
         return _noted(intent, note)
     return intent
 

@@ -41,7 +41,7 @@ def check_link(database: Path) -> None:
     """Raise DatabaseMissing if the database's folder is a link that leads nowhere: its disk may not be mounted."""
     if database.is_symlink() and not database.is_dir():
         raise DatabaseMissing(
-            f"{database} is a link to {database.readlink()}, where no folder is",
+            f"{database} is a link to {database.readlink()}, which is not a folder",
             hint="mount the disk of that folder, or remove the link to have the database in STORAGE_DIR",
         )
 

@@ -72,7 +72,7 @@ def read_intent(storage_dir: Path, name: str = data_folders.INTENT) -> Intent | 
         return None
     except SmallFileDamaged as error:
         raise DatabaseDamaged(
-            f"a restore was to be done here, but which one is not known: {error}",
+            f"a restore is pending here, but its file is damaged: {error}",
             hint=f"it is always written completely, so the disk may be failing; move {path} away to start without it",
         ) from error
 

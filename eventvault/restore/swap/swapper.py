@@ -64,6 +64,6 @@ class Swapper:
 
 def _still_restoring(intent: Intent, error: Exception) -> StoreRestoring:
     return StoreRestoring(
-        f"{intent.restored.source} is being restored; it is finished once this has passed: {error}",
+        f"{intent.restored.source} is being restored; it is finished once this problem is solved: {error}",
         hint="wait: the service tries again each second; GET /api/health says what stops it",
     )

@@ -67,9 +67,9 @@ def forged() -> Iterator[tuple[str, bytes]]:
     yield "last members", good[:-1] + b',"subject":"after"}'
     yield "last members", good.replace(b'"sequence":1', b'"sequence":1.0')
     yield "last members", good.replace(b'"sequence":1', b'"sequence": 1')
-    yield "no time", good.replace(b"T12:00:00.000000Z", b"T12:00:00,000000Z")
+    yield "not a time", good.replace(b"T12:00:00.000000Z", b"T12:00:00,000000Z")
     yield "isoformat", good.replace(b'T12:00:00.000000Z"}', b'T12:00:00.000000z"}')
-    yield "no time", good.replace(b'recordedtime":"2026-11-29T', b'recordedtime":"2026-W48-7T')
+    yield "not a time", good.replace(b'recordedtime":"2026-11-29T', b'recordedtime":"2026-W48-7T')
     yield "", good.replace(b'recordedtime":"2026-11-29', b'recordedtime":"2026-02-30')
     yield "a day ahead", stored(recorded=NOW + DAY + 1)
     yield "a day ahead", good.replace(b'recordedtime":"2026', b'recordedtime":"9999')
@@ -96,9 +96,9 @@ def test_the_time_never_decreases() -> None:
     strict = StrictEvents(NOW)
     strict.check(1, stored(1, NOW))
     strict.check(2, stored(2, NOW))
-    with pytest.raises(ValueError, match="before that of the event before it"):
+    with pytest.raises(ValueError, match="earlier than that of the previous event"):
         strict.check(3, stored(3, NOW - 1))
-    with pytest.raises(ValueError, match="before that of the event before it"):
+    with pytest.raises(ValueError, match="earlier than that of the previous event"):
         strict.check(3, stored(3, NOW - 10**9))
 
 

@@ -202,7 +202,7 @@ def test_forged_identities_and_indexes_hide_no_event_and_refuse_no_post(service:
         (put_event(5, lambda value: value.replace(b'"sequence"', b'"type":"u","sequence"')), "event 5 .* comes twice"),
         (put_event(6, lambda value: value.replace(b'"recordedtime":"20', b'"recordedtime":"99')), "event 6 .* ahead"),
         (put_event(7, lambda value: value.replace(b'"sequence":7', b'"sequence":8')), "event 7 .* last members"),
-        (put_event(9, lambda value: value.replace(b'"recordedtime":"20', b'"recordedtime":"10')), "event 9 .* before"),
+        (put_event(9, lambda value: value.replace(b'"recordedtime":"20', b'"recordedtime":"10')), "event 9 .* earlier"),
         (lambda db: db.delete(keys.event_key(3)), "event 3 is missing"),
         (lambda db: db.put(keys.EVENT + b"x", b"{}"), f"event {EVENTS + 1} is missing"),
         (lambda db: db.put(b"kgarbage", b"{}"), "Kafka offsets"),

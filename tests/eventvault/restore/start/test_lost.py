@@ -50,7 +50,7 @@ def test_a_rest_without_current_is_recovered_and_kept(
     with running_service(settings) as service:
         assert prefixes(service) == {"archived": 1, "journaled": 1}
         assert service.status()["status"] == "ok"
-        (note,) = [note for note in service.status()["lastRestore"]["notes"] if "is kept in" in note]
+        (note,) = [note for note in service.status()["lastRestore"]["notes"] if "its remaining files are in" in note]
     (folder,) = settings.storage_dir.glob("previous-unread-*")
     assert folder.name in note
     assert kept(settings) == [{name: name.encode() for name in names}]

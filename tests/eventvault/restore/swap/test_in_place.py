@@ -141,7 +141,7 @@ def test_a_link_whose_disk_is_not_mounted_is_never_replaced(live: Settings) -> N
         (problem,) = service.status()["problems"]
         assert problem["code"] == "database_missing"
         assert str(elsewhere) in problem["message"]
-        with pytest.raises(DatabaseMissing, match="no folder"):
+        with pytest.raises(DatabaseMissing, match="not a folder"):
             service.restore(made)
     assert live.database.is_symlink()
     assert not leftovers(live.storage_dir)
