@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,14 +243,11 @@ class Builder:
         live = self._live_offsets(head)  # before the build: the quarantine may only grow meanwhile
         planned, answer = self._moments.build(planned, staging, POINT_IN_TIME)
         if replay:
-            plan, archived = planned.plan, offsets_in(planned.plan.archive)
-
-            def chosen(based: Offsets) -> Offsets:
-                return read_again_from(
-                    plan, planned.sources, answer["sequence"], based=based, archived=archived, live=live
-                )
-
-            carry_over.replace_offsets(staging / data_folders.DATABASE, chosen)
+            archived = offsets_in(planned.plan.archive)
+            choose = partial(
+                read_again_from, planned.plan, planned.sources, answer["sequence"], archived=archived, live=live
+            )
+            carry_over.replace_offsets(staging / data_folders.DATABASE, choose)
         return Built(
             source=planned.plan.source,
             answer=answer,

@@ -49,7 +49,7 @@ def is_cut(plan: Plan, sequence: int) -> bool:
 
 
 def read_again_from(
-    plan: Plan, sources: Sources, sequence: int, *, based: Offsets, archived: Offsets, live: Offsets | None
+    plan: Plan, sources: Sources, sequence: int, based: Offsets, *, archived: Offsets, live: Offsets | None
 ) -> Offsets:
     """Return the offsets from which a restore to this event reads the topics again.
 

@@ -186,13 +186,13 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
     return intent
 
 
-def replace_offsets(database: Path, chosen: Callable[[Offsets], Offsets]) -> None:
-    """Replace the offsets of a database, which nobody has open, by what `chosen` returns for them."""
+def replace_offsets(database: Path, choose: Callable[[Offsets], Offsets]) -> None:
+    """Replace the offsets of a database, which nobody has open, by those that `choose` returns for them."""
     with closing(open_checked(database)) as db, db.write_batch(transaction=True, sync=True) as batch:
         replaced = dict(db.iterator(prefix=keys.KAFKA))
         for key in replaced:
             batch.delete(key)
-        for key, value in to_metadata(chosen(from_metadata(replaced))).items():
+        for key, value in to_metadata(choose(from_metadata(replaced))).items():
             batch.put(key, value)
     sync_folder(database)
 
