@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +227,7 @@ def test_a_backup_and_a_restore_at_the_same_time_both_end(
     """The swap begins between the start of a checkpoint and the pause of the writes."""
     name = service.create_backup().backup.name
     in_checkpoint, swapping = threading.Event(), threading.Event()
-    take_checkpoint, swap = create.take_checkpoint, service.bus.swap
+    take_checkpoint, swap = create.take_checkpoint, service.bus.swapping
 
     def slow(database: Path, staging: Path, hold: Any, **more: Any) -> Any:
         in_checkpoint.set()
@@ -235,12 +235,12 @@ def test_a_backup_and_a_restore_at_the_same_time_both_end(
         time.sleep(0.3)  # the swap takes its locks
         return take_checkpoint(database, staging, hold, **more)
 
-    def said(*arguments: Any, **more: Any) -> None:
+    def noting() -> AbstractContextManager[Any]:
         swapping.set()
-        swap(*arguments, **more)
+        return swap()
 
     monkeypatch.setattr(create, "take_checkpoint", slow)
-    monkeypatch.setattr(service.bus, "swap", said)
+    monkeypatch.setattr(service.bus, "swapping", noting)
     backup, made = in_thread(lambda: service.create_backup("meanwhile"))
     assert in_checkpoint.wait(60)
     restore, restored = in_thread(lambda: service.restore(name))
