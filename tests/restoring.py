@@ -21,7 +21,7 @@ import plyvel
 import pytest
 
 from eventvault import clock, data_folders, small_files
-from eventvault.archive import reader, writer
+from eventvault.archive import reader
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.seal import seal_root
 from eventvault.database.generation import StoreIdentity, first_identity
@@ -31,7 +31,7 @@ from eventvault.events import event
 from eventvault.events.event import EventDraft
 from eventvault.store.ports.store import Store
 from eventvault.store.service import StoreService
-from tests import processes
+from tests import format_2, processes
 
 LONG_AGO = "2024-12-27T12:00:00.123Z"
 
@@ -111,7 +111,7 @@ def make_archive(
         first_time=times[0], last_time=times[1],
         events=events, label=label, name=path.name, created=created,
     )  # fmt: skip
-    writer.write_archive(path, folder, about)
+    format_2.write_archive(path, folder, about)
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
@@ -298,6 +298,6 @@ def forge_archive(
     claims = {"name": path.name, "events": events, "last_sequence": events, "created": LONG_AGO}
     claims |= {"first_time": times[0], "last_time": times[1], **changes}
     about = msgspec.structs.replace(about, files=[], **claims)
-    writer.write_archive(path, folder, about, seal=partial(seal_root, key))
+    format_2.write_archive(path, folder, about, seal=partial(seal_root, key))
     shutil.rmtree(folder)
     return path

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +55,8 @@ class WrittenArchive(msgspec.Struct, frozen=True):
         return sum(clone.size for clone in self.clones)
 
 
-def write_archive(
+@contextmanager
+def unnamed_archive(
     path: Path,
     folder: Path,
     about: Manifest,
@@ -65,16 +66,16 @@ def write_archive(
     seal: Seal | None = None,
     compare: bool = False,
     progress: Progress | None = None,
-    before_name: Callable[[Manifest], None] = lambda _complete: None,
-) -> WrittenArchive:
-    """Write the files of `folder` and the manifest `about` to the archive `path`: write → read back → name.
+) -> Iterator[WrittenArchive]:
+    """Write the files of `folder` and the manifest `about` to an archive, and read it back: then yield it.
+
+    It gets its name `path` when the context is left; if an exception leaves the context, no file remains.
 
     The folder holds plain files only, those of the database. digests: BLAKE3 in hex by file name, of files that need
     not be read. reusable: members that may be copied; its `unusable` names the archives that failed. seal: None: the
     archive is not sealed. compare: inflate what was compressed, and compare it with the file. progress: in bytes of the
-    files. before_name: called before the archive gets its name; what it raises goes through, and no file remains. The
-    same folder and manifest give the same bytes, unless members are copied from an archive of another version or of a
-    harder compression.
+    files. The same folder and manifest give the same bytes, unless members are copied from an archive of another
+    version or of a harder compression.
 
     Raises FileExistsError if the name is in use, NoSpace, TooLarge, ArchiveDamaged if the disk gives back other bytes
     than were written, DatabaseError if the folder changed meanwhile; then no file remains.
@@ -87,9 +88,7 @@ def write_archive(
     with durable_file(path, replace=False) as file:
         archive, ranges = _write(file.fileno(), folder, about, sizes, digests or {}, reusable, seal, compare, progress)
         read_back(file.fileno(), path, ranges)
-        before_name(archive.manifest)
-        # Here `durable_file` gives the archive its name.
-    return archive
+        yield archive
 
 
 def _write(

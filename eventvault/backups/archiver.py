@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from eventvault import clock, data_folders
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.reader import read_manifest
+from eventvault.archive.reuse import UnusableArchive
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_key import ensure_key
 from eventvault.backups.shared_damage import mark_sharing
-from eventvault.backups.shared_runs import ClonedRun
+from eventvault.backups.written import WrittenBackup
 from eventvault.chores import Chores
+from eventvault.database.checkpoint import Checkpoint
 from eventvault.errors import BackupNotFound, EventVaultError, OperationCancelled, StoreUnavailable
 from eventvault.files import FileIdentity, matching, remove_durably
+from eventvault.operations.operation import Operation
 from eventvault.settings import Settings
 
+ARCHIVE = "archive"
+"""The note of an operation that names the archive which it makes or removes."""
 CHECK_AT_ONCE_BYTES = 32 * 2**20
 """Most bytes of new tables whose check a backup waits for. Their check takes about 20 ms of both cores."""
 
@@ -42,27 +46,29 @@ class Archiver:
         self._chores = chores
         self.check_at_once = CHECK_AT_ONCE_BYTES
 
-    def write(self, folder: Path, manifest: Manifest, note_name: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
-        """Archive the checkpoint in `folder` under the first free name. Returns the path and the chore's result.
+    def write(self, checkpoint: Checkpoint[Manifest], operation: Operation) -> tuple[Path, WrittenBackup]:
+        """Archive the checkpoint under the first free name: write → read back → check → name. Returns its path, too.
 
-        note_name: called with a name before an archive of that name can appear.
+        operation: notes a name (ARCHIVE) before an archive of that name can appear.
         """
+        manifest = checkpoint.context
         for name in names.candidates(clock.parse(manifest.created), manifest.label):
             path = self._settings.backup_dir / name
             if path.exists():
                 continue
-            note_name(name)
+            operation.note(ARCHIVE, name)
             earlier, reusable = self._reusable_archives()
-            result = self._run_chore(folder, path, msgspec.structs.replace(manifest, name=name), earlier)
-            if not result.get("exists"):
-                self._record_damaged(result["bad"], reusable)
-                self._note_shared(name, result, reusable)
-                return path, result
+            written = self._run_chore(checkpoint.folder, path, msgspec.structs.replace(manifest, name=name), earlier)
+            if written is not None:
+                self._record_damaged(written.unusable, reusable)
+                self._catalogue.shared_runs.add(name, written.identity, written.clones, reusable)
+                return path, written
         raise StoreUnavailable("no name is free for the backup", hint="try again in a second")
 
-    def _run_chore(self, folder: Path, path: Path, manifest: Manifest, earlier: Earlier) -> dict[str, Any]:
+    def _run_chore(self, folder: Path, path: Path, manifest: Manifest, earlier: Earlier) -> WrittenBackup | None:
+        """Return None if the name is in use."""
         try:
-            return self._chores.run(
+            result = self._chores.run(
                 "write_archive",
                 folder=str(folder),
                 path=str(path),
@@ -79,6 +85,7 @@ class Archiver:
         except BaseException:
             _remove_unfinished(path)
             raise
+        return None if "exists" in result else msgspec.convert(result, WrittenBackup)
 
     def _reusable_archives(self) -> tuple[Earlier, dict[str, FileIdentity]]:
         """Return the archives that members may be copied from, newest first.
@@ -94,20 +101,14 @@ class Archiver:
                     earlier.append((entry.path, entry.own_verified))
         return earlier, reusable
 
-    def _note_shared(self, name: str, result: dict[str, Any], reusable: dict[str, FileIdentity]) -> None:
-        """Note what the archive shares with earlier ones."""
-        identity = msgspec.convert(result["identity"], FileIdentity)
-        clones = msgspec.convert(result["clones"], list[ClonedRun])
-        self._catalogue.shared_runs.add(name, identity, clones, reusable)
-
-    def _record_damaged(self, damaged: list[dict[str, Any]], reusable: dict[str, FileIdentity]) -> None:
+    def _record_damaged(self, unusable: Iterable[UnusableArchive], reusable: dict[str, FileIdentity]) -> None:
         """Mark the archives that proved to be damaged while members were copied from them.
 
         One that the disk could not read may be good: its blocks are read before they are shared again.
         """
-        for archive in damaged:
-            name, problem = archive["name"], archive["problem"]
-            if not archive["damaged"]:
+        for archive in unusable:
+            name, problem = archive.name, archive.problem
+            if not archive.damaged:
                 log.warning("nothing was copied from %s: %s", name, problem)
                 self._catalogue.shared_runs.record_failure(name, reusable[name])
                 continue

@@ -2,7 +2,7 @@
 
 `BackupMaker._create` has the steps in their order; a chore does those from write to name (`eventvault.backups.chores`).
 *rotate* removes the archives that no rule of retention keeps, and previous databases beyond KEEP_UNDO. If many tables
-are new, *check* and *rotate* come after *catalogue*, in another thread (`eventvault.backups.late_check`).
+are new, *check* and *rotate* come after *catalogue*, in another thread: `BackupMaker._check_and_rotate`.
 """
 
 from __future__ import annotations
@@ -10,25 +10,26 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from eventvault import clock, data_folders
 from eventvault.archive.manifest import Manifest
 from eventvault.backups import table_digests
-from eventvault.backups.archiver import Archiver
+from eventvault.backups.archiver import ARCHIVE, Archiver
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry, Created, Trigger
 from eventvault.backups.installation import ensure_installation
-from eventvault.backups.late_check import LateCheck
+from eventvault.backups.late_check import LateCheck, UncheckedBackup
 from eventvault.backups.outcomes import Outcomes
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.request_queue import BackupRequest, RequestQueue
+from eventvault.backups.written import WrittenBackup
 from eventvault.chores import Chores
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database import keys
@@ -43,7 +44,7 @@ from eventvault.errors import (
     EventVaultError,
     OperationCancelled,
 )
-from eventvault.files import FileIdentity, remove_durably, removing_on_failure
+from eventvault.files import remove_durably, removing_on_failure
 from eventvault.kafka import offsets
 from eventvault.operations.caller import SCHEDULE
 from eventvault.operations.operation import Operation, current
@@ -53,15 +54,20 @@ from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
 
-ARCHIVE = "archive"
-"""The note of an operation that names the archive which it makes or removes."""
+
+class Previous(Protocol):
+    """The previous databases, as far as a backup needs them (`eventvault.restore.swap.previous`)."""
+
+    def names(self) -> list[str]: ...
+
+    def drop_beyond(self, most: int, names: Iterable[str]) -> None:
+        """Remove those of `names` that are not among the newest `most`."""
 
 
 class BackupMaker:
     """Makes backups of the database of `bus` into BACKUP_DIR.
 
-    outcomes: has the listeners to every backup, whoever requested it. on_checkpoint: called when a checkpoint is taken,
-    while no restore can swap the database. The function that it returns is called at the end of *rotate*.
+    outcomes: has the listeners to every backup, whoever requested it.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class BackupMaker:
         catalogue: Catalogue,
         chores: Chores,
         remover: ArchiveRemover,
-        on_checkpoint: Callable[[], Callable[[], None]] = lambda: lambda: None,
+        previous: Previous,
         operations: OperationRegistry | None = None,
     ) -> None:
         self.counts = {"created": 0, "failed": 0, "skipped": 0, "rotated": 0}
@@ -86,7 +92,7 @@ class BackupMaker:
         self._chores = chores
         self.archiver = Archiver(settings, catalogue, chores)
         self._remover = remover
-        self._on_checkpoint = on_checkpoint
+        self._previous = previous
         self._operations = operations or OperationRegistry(None)
         self._problem = _saved_problem(settings.storage_dir)
         """The id of a generation, and what its newest backup found."""
@@ -101,7 +107,7 @@ class BackupMaker:
         A request that comes during a backup waits for its turn. It shares the backup of a waiting request with the
         same label: the checkpoint comes later, so it holds everything that was acknowledged before the request.
         """
-        return self.requests.run(label, operation or Operation(), partial(self._create_and_count, trigger))
+        return self.requests.run(label, operation or Operation(), partial(self._create, trigger))
 
     def made_before(self, notes: Mapping[str, Any]) -> Created | None:
         """Return the backup of an earlier attempt; None if it came to no archive, or to a damaged one.
@@ -125,7 +131,7 @@ class BackupMaker:
             entry = self._catalogue.record_created(
                 name, digest=checked["digest"], sha256=checked["sha256"], verified=clock.now(), checked="records"
             )
-        self._rotate(entry, lambda: None)
+        self._rotate(name, previous=())
         named = Path(entry.path).stat().st_mtime_ns // 1000
         return Created(entry, max(0, named - entry.created) // 1000)
 
@@ -175,108 +181,73 @@ class BackupMaker:
         """Return the archives made here without a known problem, newest first."""
         return [e for e in self._catalogue.entries() if e.origin == "created" and e.problem is None]
 
-    def _create_and_count(self, trigger: Trigger, request: BackupRequest) -> Created:
-        try:
-            created = self._create(request, trigger)
-        except OperationCancelled:
-            raise
-        except BaseException as error:
-            self.counts["failed"] += 1
-            if isinstance(error, (EventVaultError, *SYSTEM_ERRORS)) and not isinstance(error, Cancelled):
-                self.outcomes.failed(error if isinstance(error, EventVaultError) else as_answer("the backup", error))
-            registry = self._bus.registry
-            if isinstance(error, DatabaseDamaged) and registry is not None and error is not self._bus.problem:
-                self._note_problem(error, registry.identity.store_id, registry.identity.generation)
-            raise
-        self.counts["created"] += 1
-        return created
-
-    def _create(self, request: BackupRequest, trigger: Trigger) -> Created:
-        self.late_check.wait(WAIT_SECONDS)
-        started = time.monotonic()
-        with ExitStack() as stack:
+    def _create(self, trigger: Trigger, request: BackupRequest) -> Created:
+        """Make one backup: the whole route, unless many tables are new (`_check_and_rotate`)."""
+        with self._counting():
+            self.late_check.wait(WAIT_SECONDS)
+            started = time.monotonic()
             request.operation.step("checkpoint")
-            staging = stack.enter_context(self._staging_folder())
-            checkpoint, on_made = self._take_checkpoint(request, staging, clock.now())
-            archive, result = self.archiver.write(
-                checkpoint.folder, checkpoint.context, partial(request.operation.note, ARCHIVE)
-            )
-            duration = round((time.monotonic() - started) * 1000)
-            entry = self._add_to_catalogue(archive, result, trigger, duration)
-            log.info("%s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
-                     duration)  # fmt: skip
-            complete = partial(self._complete, entry, on_made)
-            if result["unchecked"]:
-                self._check_later(checkpoint, result, entry.name, complete, stack.pop_all())
+            staging = self._settings.storage_dir / f"{data_folders.CHECKPOINT_PREFIX}{secrets.token_hex(4)}"
+            with removing_on_failure(staging):
+                checkpoint, previous = self._take_checkpoint(request, staging)
+                path, written = self.archiver.write(checkpoint, request.operation)  # write → read back → check → name
+                duration = round((time.monotonic() - started) * 1000)
+                entry = self._add_to_catalogue(path, written, trigger, duration)
+                log.info("%s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
+                         duration)  # fmt: skip
+            if written.unchecked:
+                backup = UncheckedBackup(entry.name, checkpoint, written, previous)
+                self.late_check.start(self._check_and_rotate, backup)
             else:
-                stack.close()
-                complete()
+                remove_durably(staging)
+                self._note_success()
+                self._rotate(entry.name, previous)
         return Created(entry, duration)
 
-    def _check_later(
-        self,
-        checkpoint: Checkpoint[Manifest],
-        result: dict[str, Any],
-        name: str,
-        complete: Callable[[], None],
-        stack: ExitStack,
-    ) -> None:
-        """Check the tables of the archive `name` after the request was answered; then close `stack`."""
-        about, storage = checkpoint.context, self._settings.storage_dir
-        tables, named = result["unchecked"], msgspec.convert(result["identity"], FileIdentity)
-
-        def on_whole() -> None:
-            table_digests.save_checked(storage, about.generation.id, tables)
-            complete()
-
-        def on_failure(error: EventVaultError) -> None:
+    def _check_and_rotate(self, backup: UncheckedBackup) -> None:
+        """End a backup after its request was answered, in a thread of its own: check → note → rotate."""
+        about = backup.checkpoint.context
+        try:
+            self.late_check.check(backup)
+        except (Cancelled, BackupNotFound):
+            return
+        except EventVaultError as error:
             self.counts["failed"] += 1
             self.outcomes.failed(error)
             self._note_problem(error, about.store_id, about.generation.id)
-
-        compressed = result["compressed"]
-        self.late_check.start(checkpoint.folder, tables, compressed, name, named, on_whole, on_failure, stack.close)
-
-    def _complete(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
-        self.last_made = time.monotonic()
-        self._problem = None
-        self.outcomes.succeeded()
-        self._rotate(entry, on_made)
-
-    def _note_problem(self, error: EventVaultError, store_id: str, generation: str) -> None:
-        """Have health show the problem until a backup succeeds or another database is restored."""
-        log.error("the backup failed: %s", error)
-        self._problem = (generation, error)
-        if isinstance(error, DatabaseDamaged):
-            damage = table_digests.Damage(error.message, error.hint)
-            table_digests.save_damage(self._settings.storage_dir, store_id, generation, damage)
-
-    @contextmanager
-    def _staging_folder(self) -> Iterator[Path]:
-        staging = self._settings.storage_dir / f"{data_folders.CHECKPOINT_PREFIX}{secrets.token_hex(4)}"
-        try:
-            yield staging
+        else:
+            table_digests.save_checked(self._settings.storage_dir, about.generation.id, backup.written.unchecked)
+            self._note_success()
+            self._rotate(backup.name, backup.previous)
         finally:
-            remove_durably(staging)
+            remove_durably(backup.checkpoint.folder)
 
-    def _take_checkpoint(
-        self, request: BackupRequest, staging: Path, created: int
-    ) -> tuple[Checkpoint[Manifest], Callable[[], None]]:
-        """Copy the live database, with the manifest of the copy. Returns what `on_checkpoint` returns, too."""
+    def _take_checkpoint(self, request: BackupRequest, staging: Path) -> tuple[Checkpoint[Manifest], list[str]]:
+        """Copy the live database, with the manifest of the copy. Returns the names of the previous databases, too.
+
+        *rotate* removes only these: a database that a later restore replaces may hold events that the backup does not.
+        """
+        created = clock.now()
 
         @contextmanager
         def pause_writes() -> Iterator[Manifest]:
-            # The database is used only while writes are paused. A swap, and the committer after a failed write, hold
-            # the committer's lock and wait for the database's users: a user must never wait for that lock.
-            self.requests.close(request)  # no further request shares this backup
-            with self._bus.committer.paused(), self._bus.using() as registry:
-                self._bus.check_writable()  # after a failed write, the log may hold what nobody acknowledged
+            # No further request shares this backup: it may follow an event that the checkpoint lacks.
+            self.requests.close(request)
+            with self._writes_paused() as registry:
                 yield self._manifest(registry, request.label, created)
 
         ensure_installation(self._settings, self._catalogue.installation)
         with self._bus.swap_lock.held():
-            on_made = self._on_checkpoint()
-            return take_checkpoint(self._settings.database, staging, pause_writes), on_made
+            previous = self._previous.names()
+            return take_checkpoint(self._settings.database, staging, pause_writes), previous
+
+    @contextmanager
+    def _writes_paused(self) -> Iterator[EventRegistry]:
+        # The database is used only while writes are paused. A swap, and the committer after a failed write, hold the
+        # committer's lock and wait for the database's users: a user must never wait for that lock.
+        with self._bus.committer.paused(), self._bus.using() as registry:
+            self._bus.check_writable()  # after a failed write, the log may hold what nobody acknowledged
+            yield registry
 
     def _manifest(self, registry: EventRegistry, label: str | None, created: int) -> Manifest:
         """Describe the registry as it is now. The archive's name and its files are added later."""
@@ -303,16 +274,16 @@ class BackupMaker:
             created=clock.format_milliseconds(created),
         )
 
-    def _add_to_catalogue(self, path: Path, result: dict[str, Any], trigger: Trigger, duration: int) -> BackupEntry:
+    def _add_to_catalogue(self, path: Path, written: WrittenBackup, trigger: Trigger, duration: int) -> BackupEntry:
         # The caller gets an error, so there must be no backup.
         with removing_on_failure(path):
             current().decided()
             return self._catalogue.record_created(
-                path.name, digest=result["digest"], verified=result["verified"], trigger=trigger, duration=duration
+                path.name, digest=written.digest, verified=written.verified, trigger=trigger, duration=duration
             )
 
-    def _rotate(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
-        """Remove what the new backup makes unnecessary. A failure here does not make the backup fail.
+    def _rotate(self, name: str, previous: Iterable[str]) -> None:
+        """Remove what the new backup `name` makes unnecessary. A failure here does not make the backup fail.
 
         Nothing is removed while the database is known to be damaged: only older archives may be good.
         """
@@ -321,10 +292,40 @@ class BackupMaker:
             log.warning("no old archive was removed, as %s", problem)
             return
         try:
-            self.counts["rotated"] += len(self._remover.rotate(entry.name))
-            on_made()
+            self.counts["rotated"] += len(self._remover.rotate(name))
+            self._previous.drop_beyond(self._settings.keep_undo, previous)
         except (EventVaultError, OSError) as error:
             log.warning("old archives could not be removed: %s", error)
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Count the backup that the context makes as created or failed, and note why it failed."""
+        try:
+            yield
+        except OperationCancelled:
+            raise
+        except BaseException as error:
+            self.counts["failed"] += 1
+            if isinstance(error, (EventVaultError, *SYSTEM_ERRORS)) and not isinstance(error, Cancelled):
+                self.outcomes.failed(error if isinstance(error, EventVaultError) else as_answer("the backup", error))
+            registry = self._bus.registry
+            if isinstance(error, DatabaseDamaged) and registry is not None and error is not self._bus.problem:
+                self._note_problem(error, registry.identity.store_id, registry.identity.generation)
+            raise
+        self.counts["created"] += 1
+
+    def _note_success(self) -> None:
+        self.last_made = time.monotonic()
+        self._problem = None
+        self.outcomes.succeeded()
+
+    def _note_problem(self, error: EventVaultError, store_id: str, generation: str) -> None:
+        """Have health show the problem until a backup succeeds or another database is restored."""
+        log.error("the backup failed: %s", error)
+        self._problem = (generation, error)
+        if isinstance(error, DatabaseDamaged):
+            damage = table_digests.Damage(error.message, error.hint)
+            table_digests.save_damage(self._settings.storage_dir, store_id, generation, damage)
 
 
 def _saved_problem(storage_dir: Path) -> tuple[str, EventVaultError] | None:

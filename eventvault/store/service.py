@@ -16,9 +16,10 @@ from typing import Any
 from eventvault import data_folders, record_size
 from eventvault.audit.deeds import Deeds
 from eventvault.backups.archive_totals import TotalsKeeper
+from eventvault.backups.archiver import ARCHIVE
 from eventvault.backups.audited import audit_of
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.create import ARCHIVE, BackupMaker
+from eventvault.backups.create import BackupMaker
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.backups.installation import installation_of
 from eventvault.backups.installation_folder import FolderSource, check_folder, is_changed
@@ -182,7 +183,7 @@ class StoreService(ComposedStore):
             self.journal.without,
         )
         self.backups = BackupMaker(
-            settings, self.bus, self.catalogue, self.chores, self.remover, self._drop_previous_later, registry
+            settings, self.bus, self.catalogue, self.chores, self.remover, self.previous, registry
         )
         self.views = Views(self.bus, self.catalogue, self.chores, self.past, self.moments)
         self.verifier = Verifier(settings, self.catalogue, self.chores)
@@ -412,14 +413,6 @@ class StoreService(ComposedStore):
         with self.bus.using() as registry:
             identity, last = registry.identity, registry.last_sequence
         return self._history.describe_remedy(identity, last)
-
-    def _drop_previous_later(self) -> Callable[[], None]:
-        """Return a function that removes the previous databases that exist now, except the newest KEEP_UNDO.
-
-        It is called at a checkpoint: a database that a later restore replaces may hold events that the backup does not.
-        """
-        names = self.previous.names()
-        return lambda: self.previous.drop_beyond(self.settings.keep_undo, names)
 
     def _on_serving(self) -> None:
         note_mount(self.settings)

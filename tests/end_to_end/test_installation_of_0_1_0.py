@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from eventvault.archive import reader, writer
+from eventvault.archive import reader
 from eventvault.archive.reuse import reusable_members
 from eventvault.archive.source import open_archive
 from eventvault.settings import Settings
-from tests import format_1
+from tests import format_1, format_2
 from tests.quarantine import ids_of, letter, take_letters
 from tests.restoring import drafts
 from tests.service import GUNICORN, PROJECT, Service, services
@@ -155,7 +155,7 @@ def test_the_members_of_its_archives_are_taken_over(memory: bool, installation, 
     digests = {file.name: blake3((folder / file.name).read_bytes()).hexdigest() for file in about.files if memory}
 
     with reusable_members([old], about.store_id, about.compression) as archives:
-        written = writer.write_archive(tmp_path / "new.tar.gz", folder, about, digests=digests, reusable=archives)
+        written = format_2.write_archive(tmp_path / "new.tar.gz", folder, about, digests=digests, reusable=archives)
 
     with open_archive(old) as archive:
         stored = {file.name: file.length for file in reader.peek_files(archive)[1]}
@@ -163,7 +163,7 @@ def test_the_members_of_its_archives_are_taken_over(memory: bool, installation, 
     again = reader.verify(tmp_path / "new.tar.gz")
     assert (again.digest, again.sha256, again.manifest.format_version) == (written.digest, None, 2)
     assert written.manifest.files == again.manifest.files
-    writer.write_archive(tmp_path / "fresh.tar.gz", folder, about)
+    format_2.write_archive(tmp_path / "fresh.tar.gz", folder, about)
     assert (tmp_path / "fresh.tar.gz").read_bytes() == (tmp_path / "new.tar.gz").read_bytes()
 
 

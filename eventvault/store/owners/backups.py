@@ -10,8 +10,9 @@ import msgspec
 from eventvault import clock, data_folders
 from eventvault.backups import retention, uploads
 from eventvault.backups.archive_totals import TotalsKeeper
+from eventvault.backups.archiver import ARCHIVE
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.create import ARCHIVE, BackupMaker
+from eventvault.backups.create import BackupMaker
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import ensure_installation
 from eventvault.backups.installation_key import renew_key

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.archive import writer
 from eventvault.archive.manifest import Manifest
 from eventvault.database.generation import Generation
-from tests import format_1
+from tests import format_1, format_2
 
 GENERATION = Generation("0123456789abcdef", None, 0, "created", 1_700_000_000_000_000)
 FILES = {
@@ -73,7 +72,7 @@ def staging(tmp_path: Path) -> Path:
     return folder
 
 
-WRITERS = {1: format_1.write_archive, 2: writer.write_archive}
+WRITERS = {1: format_1.write_archive, 2: format_2.write_archive}
 
 
 def archive_bytes(version: int, about: Manifest) -> bytes:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.archive import layout, reader, writer
+from eventvault.archive import layout, reader
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.seal import seal_root
 from eventvault.archive.source import open_archive
+from tests import format_2
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -33,7 +34,7 @@ def archive(tmp_path: Path, staging: Path, about: Manifest) -> Path:
             pytest.skip(f"{program} is not installed")
     (staging / "000020.ldb").write_bytes(random.Random(6).randbytes(5 * 2**20))
     key = bytes(range(32))
-    writer.write_archive(tmp_path / "a.tar.gz", staging, about, seal=partial(seal_root, key))
+    format_2.write_archive(tmp_path / "a.tar.gz", staging, about, seal=partial(seal_root, key))
     (tmp_path / ".installation.key").write_text(f'{{"key": "{key.hex()}"}}')
     return tmp_path / "a.tar.gz"
 

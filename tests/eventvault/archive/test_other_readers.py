@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.archive import writer
 from eventvault.archive.manifest import Manifest
+from tests import format_2
 from tests.packages import TARGET, need, prepare
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -60,7 +60,7 @@ def test_a_reader_of_another_language_extracts_identical_bytes(
     for name, size in {"000011": 200_000, "000012": 4 * 2**20, "000013": 9 * 2**20 + 1, "000014": 1}.items():
         (staging / f"{name}.ldb").write_bytes((noise * (size // len(noise) + 1))[:size])
     archive, extracted = tmp_path / "a.tar.gz", tmp_path / "extracted"
-    writer.write_archive(archive, staging, about)
+    format_2.write_archive(archive, staging, about)
     extracted.mkdir()
     PACKAGES.mkdir(parents=True, exist_ok=True)
 

@@ -14,12 +14,12 @@ import pytest
 from blake3 import blake3
 
 from eventvault import data_folders, files
-from eventvault.archive import output, reader, writer
+from eventvault.archive import output, reader
 from eventvault.archive import reuse as earlier_module
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.reuse import reusable_members
 from eventvault.archive.writer import WrittenArchive
-from tests import format_1, restoring
+from tests import format_1, format_2, restoring
 from tests.processes import open_beneath
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def write(
     path: Path, folder: Path, about: Manifest, *paths: Path, known: bool = True, **more
 ) -> tuple[WrittenArchive, list]:
     with reusable_members(paths, about.store_id, about.compression) as archives:
-        written = writer.write_archive(
+        written = format_2.write_archive(
             path, folder, about, digests=known_in(folder) if known else {}, reusable=archives, **more
         )
     return written, archives.unusable
@@ -247,7 +247,7 @@ def test_an_earlier_archive_is_not_blamed_for_copies_that_cannot_be_read(code, f
         reading_back(tmp_path / "second.tar.gz", bad),
         pytest.raises(OSError, match=os.strerror(code)),
     ):
-        writer.write_archive(tmp_path / "second.tar.gz", tables, about, digests=known_in(tables), reusable=archives)
+        format_2.write_archive(tmp_path / "second.tar.gz", tables, about, digests=known_in(tables), reusable=archives)
 
     assert archives.unusable == []
     assert not (tmp_path / "second.tar.gz").exists()
@@ -262,7 +262,7 @@ def test_an_earlier_archive_is_not_blamed_for_copies_that_the_disk_changed(first
         reading_back(tmp_path / "second.tar.gz", bad),
         pytest.raises(OSError, match="other bytes than were written"),
     ):
-        writer.write_archive(tmp_path / "second.tar.gz", tables, about, digests=known_in(tables), reusable=archives)
+        format_2.write_archive(tmp_path / "second.tar.gz", tables, about, digests=known_in(tables), reusable=archives)
 
     assert archives.unusable == []
     assert not (tmp_path / "second.tar.gz").exists()
@@ -280,7 +280,7 @@ def test_a_wrong_digest_of_the_files_is_not_believed_over_what_is_read(tables, a
     """Files that are compressed are hashed as they are read, whatever digest the caller has."""
     with reusable_members([], about.store_id, about.compression) as archives:
         known = dict.fromkeys(known_in(tables), "0" * 64)
-        writer.write_archive(tmp_path / "a.tar.gz", tables, about, digests=known, reusable=archives)
+        format_2.write_archive(tmp_path / "a.tar.gz", tables, about, digests=known, reusable=archives)
 
     reader.verify(tmp_path / "a.tar.gz")
 
@@ -306,7 +306,7 @@ def test_archives_that_can_give_nothing_do_not_stand_before_one_that_can(first, 
     others = []
     for number in range(2 * earlier_module.MAX_ARCHIVES):
         others.append(tmp_path / f"other{number}.tar.gz")
-        writer.write_archive(others[-1], tables, msgspec.structs.replace(about, store_id="another"))
+        format_2.write_archive(others[-1], tables, msgspec.structs.replace(about, store_id="another"))
 
     written, unusable = write(tmp_path / "second.tar.gz", tables, about, *others, first)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from eventvault.archive import reader, seal, writer
+from eventvault.archive import reader, seal
 from eventvault.archive.seal import SealedRoot
-from tests import format_1
+from tests import format_1, format_2
 
 KEY = bytes(range(32))
 ROOT = blake3(b"an archive").digest()
@@ -44,7 +44,7 @@ def test_a_seal_that_is_none_does_not_fit(text: str) -> None:
 
 
 def test_the_reader_finds_the_seal_that_the_writer_set(staging: Path, about, tmp_path: Path) -> None:
-    written = writer.write_archive(tmp_path / "a.tar.gz", staging, about, seal=partial(seal.seal_root, KEY))
+    written = format_2.write_archive(tmp_path / "a.tar.gz", staging, about, seal=partial(seal.seal_root, KEY))
 
     found = reader.read_seal(tmp_path / "a.tar.gz")
 
@@ -55,6 +55,6 @@ def test_the_reader_finds_the_seal_that_the_writer_set(staging: Path, about, tmp
 
 
 def test_an_archive_that_is_not_sealed_or_of_format_1_has_no_seal(staging: Path, about, tmp_path: Path) -> None:
-    writer.write_archive(tmp_path / "a.tar.gz", staging, about)
+    format_2.write_archive(tmp_path / "a.tar.gz", staging, about)
     format_1.write_archive(tmp_path / "b.tar.gz", staging, about)
     assert [reader.read_seal(tmp_path / name) for name in ("a.tar.gz", "b.tar.gz")] == [None, None]

@@ -12,11 +12,12 @@ import pytest
 from blake3 import blake3
 
 from eventvault import data_folders
-from eventvault.archive import reader, writer
+from eventvault.archive import reader
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.reuse import reusable_members
 from eventvault.archive.writer import WrittenArchive
 from eventvault.errors import ArchiveDamaged
+from tests import format_2
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def write(
 ) -> WrittenArchive:
     known = {file.name: blake3(file.read_bytes()).hexdigest() for file in folder.glob("*.ldb")}
     with reusable_members(earlier, about.store_id, about.compression, read) as archives:
-        return writer.write_archive(path, folder, about, digests=known, reusable=archives)
+        return format_2.write_archive(path, folder, about, digests=known, reusable=archives)
 
 
 def used(disk: Path) -> int:
@@ -121,7 +122,7 @@ def test_an_earlier_archive_is_named_for_shared_blocks_that_cannot_be_read(
         known = {file.name: blake3(file.read_bytes()).hexdigest() for file in tables.glob("*.ldb")}
         patch.setattr(os, "preadv", read)
         with pytest.raises(OSError, match="Input/output"):  # the fake disk fails whatever is written there
-            writer.write_archive(sharing / "second.tar.gz", tables, about, digests=known, reusable=archives)
+            format_2.write_archive(sharing / "second.tar.gz", tables, about, digests=known, reusable=archives)
 
     assert [(each.name, each.damaged) for each in archives.unusable] == [("first.tar.gz", False)]
 

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from isal import isal_zlib
 
-from eventvault.archive import reader, writer
+from eventvault.archive import reader
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.run_check import check_runs
 from eventvault.archive.source import open_archive
 from eventvault.archive.stored import StoredFile
 from eventvault.errors import ArchiveDamaged, ArchiveError
-from tests import format_1
+from tests import format_1, format_2
 from tests.restoring import flip
 
 pytestmark = pytest.mark.slow
 
 WRITERS: dict[str, Callable[[Path, Path, Manifest], object]] = {
     "format 1": format_1.write_archive,
-    "format 2": writer.write_archive,
+    "format 2": format_2.write_archive,
 }
 TABLES = ("000020.ldb", "000021.ldb", "000022.ldb")
 
@@ -50,7 +50,7 @@ def without(path: Path, file: StoredFile) -> dict[int, tuple[int, int]]:
 @pytest.mark.slow
 def test_what_is_skipped_is_not_read_and_the_rest_is(tables: Path, about: Manifest, tmp_path: Path) -> None:
     path = tmp_path / "a.tar.gz"
-    digest = writer.write_archive(path, tables, about).digest
+    digest = format_2.write_archive(path, tables, about).digest
     content, file = path.read_bytes(), runs_in(path)[TABLES[0]]
     skipped = without(path, file)
     assert reader.verify_digests(path, skipped=skipped).digest == digest

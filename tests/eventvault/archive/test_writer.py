@@ -13,11 +13,12 @@ import pytest
 from blake3 import blake3
 
 from benchmarks import events
-from eventvault.archive import layout, manifest, parallel, reader, writer
+from eventvault.archive import layout, manifest, parallel, reader
 from eventvault.archive.format2 import index
 from eventvault.archive.manifest import FileRecord
 from eventvault.archive.run_check import check_content
 from eventvault.errors import ArchiveDamaged, ArchiveUnsafe, DatabaseError, NoSpace, TooLarge
+from tests import format_2
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -52,7 +53,7 @@ def large_archive(request, database_files: dict[str, bytes], about, tmp_path_fac
     for name, content in database_files.items():
         (large / name).write_bytes(content)
     (with_large_files(large) / "000015.ldb").write_bytes(random.Random(4).randbytes(5 * 2**20))
-    writer.write_archive(path, large, msgspec.structs.replace(about, compression=request.param))
+    format_2.write_archive(path, large, msgspec.structs.replace(about, compression=request.param))
     return path
 
 
@@ -104,9 +105,9 @@ def test_the_tar_metadata_say_nothing_of_the_machine(large_archive, about):
 
 @pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes(staging, about, tmp_path):
-    writer.write_archive(tmp_path / "own.tar.gz", staging, about)
+    format_2.write_archive(tmp_path / "own.tar.gz", staging, about)
     os.utime(staging / "CURRENT", (1, 1))
-    written = writer.write_archive(tmp_path / "again.tar.gz", staging, about)
+    written = format_2.write_archive(tmp_path / "again.tar.gz", staging, about)
     content = (tmp_path / "again.tar.gz").read_bytes()
     assert content == (tmp_path / "own.tar.gz").read_bytes()
     closing = layout.parse_closing(content[-layout.CLOSING_SIZE :])
@@ -120,7 +121,7 @@ def test_the_number_of_threads_makes_no_difference(large, about, tmp_path, monke
     contents = set()
     for threads in (1, 2, 4):
         monkeypatch.setattr(parallel, "thread_count", lambda threads=threads: threads)
-        writer.write_archive(tmp_path / f"{threads}.tar.gz", large, about)
+        format_2.write_archive(tmp_path / f"{threads}.tar.gz", large, about)
         contents.add((tmp_path / f"{threads}.tar.gz").read_bytes())
     assert len(contents) == 1
 
@@ -133,7 +134,7 @@ def test_small_is_no_larger_than_tar_czf_and_fast_not_much_larger(about, tmp_pat
     sizes = {}
     for compression in ("small", "fast", "store"):
         named = msgspec.structs.replace(about, compression=compression)
-        sizes[compression] = writer.write_archive(tmp_path / f"{compression}.tar.gz", folder, named).size
+        sizes[compression] = format_2.write_archive(tmp_path / f"{compression}.tar.gz", folder, named).size
     plain = (tmp_path / "plain.tar.gz").stat().st_size
     assert sizes["small"] <= plain
     assert sizes["small"] < sizes["fast"] < plain * 1.3
@@ -152,13 +153,13 @@ def test_what_the_disk_changed_is_found_before_the_archive_has_its_name(large, a
 
     monkeypatch.setattr(os, "fsync", spoil)
     with pytest.raises(ArchiveDamaged, match="reading back"):
-        writer.write_archive(tmp_path / "a.tar.gz", large, about)
+        format_2.write_archive(tmp_path / "a.tar.gz", large, about)
     assert [path.name for path in tmp_path.iterdir()] == ["staging"]
 
 
 @pytest.mark.slow
 def test_the_manifest_names_each_file_with_its_size_and_checksum(staging, about, tmp_path, database_files):
-    written = writer.write_archive(tmp_path / "a.tar.gz", staging, about)
+    written = format_2.write_archive(tmp_path / "a.tar.gz", staging, about)
     assert {file.name: (file.size, file.blake3) for file in written.manifest.files} == {
         name: (len(content), blake3(content).hexdigest()) for name, content in database_files.items()
     }
@@ -169,7 +170,7 @@ def test_an_archive_that_is_there_is_never_overwritten(staging, about, tmp_path)
     path = tmp_path / "taken.tar.gz"
     path.write_bytes(b"mine")
     with pytest.raises(FileExistsError):
-        writer.write_archive(path, staging, about)
+        format_2.write_archive(path, staging, about)
     assert path.read_bytes() == b"mine"
     assert hidden(tmp_path) == []
 
@@ -178,7 +179,7 @@ def test_an_archive_that_is_there_is_never_overwritten(staging, about, tmp_path)
 def test_a_name_that_is_taken_meanwhile_is_not_overwritten_either(staging, about, tmp_path):
     path = tmp_path / "taken.tar.gz"
     with pytest.raises(FileExistsError):
-        writer.write_archive(path, staging, about, progress=lambda done, total: path.write_bytes(b"mine"))
+        format_2.write_archive(path, staging, about, progress=lambda done, total: path.write_bytes(b"mine"))
     assert path.read_bytes() == b"mine"
     assert hidden(tmp_path) == []
 
@@ -186,20 +187,20 @@ def test_a_name_that_is_taken_meanwhile_is_not_overwritten_either(staging, about
 @pytest.mark.slow
 def test_a_full_disk_is_said_and_nothing_is_left(largest_file, large, about, tmp_path):
     with largest_file(100_000), pytest.raises(NoSpace, match=r"full\.tar\.gz"):
-        writer.write_archive(tmp_path / "full.tar.gz", large, about)
+        format_2.write_archive(tmp_path / "full.tar.gz", large, about)
     assert [path.name for path in tmp_path.iterdir()] == ["staging"]
 
 
 def test_a_manifest_that_would_not_be_read_again_is_not_written(staging, about, tmp_path):
     with pytest.raises(TooLarge, match="label"):
-        writer.write_archive(tmp_path / "a.tar.gz", staging, msgspec.structs.replace(about, label="x" * 5 * 2**20))
+        format_2.write_archive(tmp_path / "a.tar.gz", staging, msgspec.structs.replace(about, label="x" * 5 * 2**20))
     assert not (tmp_path / "a.tar.gz").exists()
 
 
 @pytest.mark.slow
 def test_progress_ends_at_the_size_of_the_folder(large, about, tmp_path):
     seen = []
-    writer.write_archive(tmp_path / "a.tar.gz", large, about, progress=lambda *step: seen.append(step))
+    format_2.write_archive(tmp_path / "a.tar.gz", large, about, progress=lambda *step: seen.append(step))
     total = sum(path.stat().st_size for path in large.iterdir())
     assert seen[-1] == (total, total)
     assert seen == sorted(seen)
@@ -211,7 +212,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(size, staging, about, 
         os.truncate(staging / "MANIFEST-000004", size)
 
     with pytest.raises(DatabaseError, match="changed"):
-        writer.write_archive(tmp_path / "a.tar.gz", staging, about, progress=change)
+        format_2.write_archive(tmp_path / "a.tar.gz", staging, about, progress=change)
     assert not (tmp_path / "a.tar.gz").exists()
 
 
@@ -227,7 +228,7 @@ def test_only_plain_files_with_plain_names_are_archived(odd, staging, about, tmp
     else:
         path.touch()
     with pytest.raises(ArchiveUnsafe, match=odd):
-        writer.write_archive(tmp_path / "a.tar.gz", staging, about)
+        format_2.write_archive(tmp_path / "a.tar.gz", staging, about)
     assert not (tmp_path / "a.tar.gz").exists()
 
 
@@ -240,8 +241,9 @@ def test_memory_stays_the_same_at_any_size(staging, about, tmp_path):
         import sys
         from pathlib import Path
         import msgspec
-        from eventvault.archive import reader, writer
+        from eventvault.archive import reader
         from eventvault.archive.manifest import Manifest
+        from tests import format_2
 
         def own_memory():
             lines = Path("/proc/self/status").read_text().splitlines()
@@ -255,7 +257,7 @@ def test_memory_stays_the_same_at_any_size(staging, about, tmp_path):
         folder = Path(sys.argv[1])
         about = msgspec.json.decode((folder / "about.json").read_bytes(), type=Manifest)
         began = own_memory()
-        writer.write_archive(folder / "a.tar.gz", folder / "staging", about, progress=watch)
+        format_2.write_archive(folder / "a.tar.gz", folder / "staging", about, progress=watch)
         reader.verify(folder / "a.tar.gz", progress=watch)
         reader.unpack(folder / "a.tar.gz", folder / "unpacked", progress=watch)
         print(most - began)
@@ -280,9 +282,9 @@ def test_many_files_take_little_memory(count, about, tmp_path):
         import sys
         from pathlib import Path
         import msgspec
-        from eventvault.archive import writer
         from eventvault.archive.manifest import Manifest
         from tests.processes import own_memory
+        from tests import format_2
 
         folder, most = Path(sys.argv[1]), 0
         def watch(*_):
@@ -290,7 +292,7 @@ def test_many_files_take_little_memory(count, about, tmp_path):
             most = max(most, own_memory("self"))
         about = msgspec.json.decode((folder / "about.json").read_bytes(), type=Manifest)
         target, staging = folder / "a.tar.gz", folder / "staging"
-        writer.write_archive(target, staging, about, seal=lambda _root: watch() or bytes(32), progress=watch)
+        format_2.write_archive(target, staging, about, seal=lambda _root: watch() or bytes(32), progress=watch)
         print(most)
     """)
     done = subprocess.run([sys.executable, "-c", script, tmp_path], cwd=PROJECT, capture_output=True, check=True)
@@ -304,7 +306,7 @@ def test_an_index_that_would_be_too_long_is_found_before_anything_is_written(
 ):
     monkeypatch.setattr(index, limit, 2)
     with pytest.raises(TooLarge, match="a reader takes"):
-        writer.write_archive(tmp_path / "a.tar.gz", large, about, progress=lambda *_: pytest.fail("it was begun"))
+        format_2.write_archive(tmp_path / "a.tar.gz", large, about, progress=lambda *_: pytest.fail("it was begun"))
     assert not list(tmp_path.glob("*.tar.gz*"))
 
 
@@ -367,7 +369,7 @@ def test_what_does_not_inflate_to_the_file_is_found_before_the_archive_has_a_nam
 ):
     spoil_members(monkeypatch, SPOILED[what])
     with pytest.raises(ArchiveDamaged, match="give the file back"):
-        writer.write_archive(tmp_path / "a.tar.gz", large, about, compare=True)
+        format_2.write_archive(tmp_path / "a.tar.gz", large, about, compare=True)
     assert [path.name for path in tmp_path.iterdir()] == ["staging"]
 
 
@@ -377,7 +379,7 @@ def test_what_does_not_inflate_to_the_file_is_found_later_too(what, large, about
     path = tmp_path / "a.tar.gz"
     with monkeypatch.context() as patch:
         spoil_members(patch, SPOILED[what])
-        written = writer.write_archive(path, large, about)
+        written = format_2.write_archive(path, large, about)
     names = [name for name in written.compressed if name != "000011.ldb"]
     with pytest.raises(ArchiveDamaged):
         check_content(archive=str(path), names=["000011.ldb"])

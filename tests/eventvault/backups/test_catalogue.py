@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eventvault import clock, data_folders, small_files
-from eventvault.archive import seal, writer
+from eventvault.archive import seal
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.proof import Trust
 from eventvault.backups import catalogue_file
@@ -25,6 +25,7 @@ from eventvault.errors import (
     BackupsUnavailable,
     InvalidInput,
 )
+from tests import format_2
 from tests.eventvault.archive_folder import ANOTHER_KEY, FIRST, KEY, NOON, ROOT, Folder, listed, manifest
 
 
@@ -315,7 +316,7 @@ def test_a_real_archive_is_read_by_default_and_half_of_it_is_a_problem(tmp_path:
     backups.mkdir()
     (database / "CURRENT").write_text("MANIFEST-000002\n")
     sealed = partial(seal.seal_root, KEY)
-    written = writer.write_archive(backups / "a.tar.gz", database, manifest("a.tar.gz"), seal=sealed)
+    written = format_2.write_archive(backups / "a.tar.gz", database, manifest("a.tar.gz"), seal=sealed)
     catalogue = Catalogue(backups, "here", key=lambda: KEY)
     (entry,) = catalogue.entries()
     assert (entry.size, entry.events, entry.origin, entry.problem) == (written.size, 42, "created", None)

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from eventvault import data_folders
-from eventvault.archive import output, reader, writer
+from eventvault.archive import output, reader
 from eventvault.archive.seal import seal_root
 from eventvault.backups import chores
 from eventvault.backups.entry import BackupEntry
@@ -22,6 +22,7 @@ from eventvault.errors import EventVaultError
 from eventvault.files import SourceUnreadable
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests import format_2
 from tests.eventvault.archive.format2.conftest import Forgery, make_file
 from tests.filled import fill
 from tests.stores import running_service
@@ -129,7 +130,7 @@ def test_without_the_catalogue_members_are_copied_only_if_the_seal_proves_the_ar
     about = reader.unpack(first, tmp_path / "unpacked").manifest
     first.unlink()
     own_seal = partial(seal_root, key or ensure_key(settings))
-    writer.write_archive(first, tmp_path / "unpacked" / "event_registry_db", about, seal=own_seal)
+    format_2.write_archive(first, tmp_path / "unpacked" / "event_registry_db", about, seal=own_seal)
     (settings.backup_dir / ".catalogue.json").unlink()
     watched.service.verify_backup(first.name)
 
@@ -224,7 +225,7 @@ def test_changing_to_small_makes_a_small_one(settings: Settings, watched: Watche
     first = watched.back_up("one")
     service = watched.service
     small = settings.__class__(**{**vars(settings), "archive_compression": "small"})
-    maker = BackupMaker(small, service.bus, service.catalogue, service.chores, service.remover)
+    maker = BackupMaker(small, service.bus, service.catalogue, service.chores, service.remover, service.previous)
 
     made = maker.create("two").backup
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 
 from eventvault.archive import layout
 from eventvault.backups import chores
+from eventvault.backups.late_check import UncheckedBackup
 from eventvault.errors import ArchiveError, DatabaseError
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -91,18 +92,18 @@ def test_the_archive_is_verified_once_the_check_ends(
 
 @pytest.mark.parametrize("replace", ["copied over", "moved over", "grown"])
 def test_a_file_that_took_the_name_before_the_check_began_is_not_verified(
-    service: StoreService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, replace: str
+    service: StoreService, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, replace: str
 ) -> None:
     start = service.backups.late_check.start
 
-    def late(staging: Path, tables: list[str], compressed: list[str], name: str, *more: Any) -> None:
-        path = service.backups.archiver._settings.backup_dir / name
+    def late(run: Callable[[UncheckedBackup], None], backup: UncheckedBackup) -> None:
+        path = settings.backup_dir / backup.name
         copy = Path(shutil.copy(path, tmp_path))
         if replace == "moved over":
             copy.rename(path)
         else:
             path.write_bytes(copy.read_bytes() + (b"more" if replace == "grown" else b""))
-        start(staging, tables, compressed, name, *more)
+        start(run, backup)
 
     monkeypatch.setattr(service.backups.late_check, "start", late)
     made = service.create_backup("one").backup

@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from eventvault import data_folders
-from eventvault.archive import reader, seal, writer
+from eventvault.archive import reader, seal
 from eventvault.archive.proof import Trust
 from eventvault.archive.seal import SealedRoot
 from eventvault.backups.installation_key import ensure_key
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from tests import format_1
+from tests import format_1, format_2
 from tests.eventvault.archive_folder import ANOTHER_KEY, FIRST, KEY, ROOT, Folder, manifest
 from tests.restoring import drafts
 from tests.stores import running_service
@@ -96,7 +96,7 @@ def test_our_archive_that_somebody_changed_and_sealed_again_is_not_proven(
     (unpacked / data_folders.DATABASE / "000099.log").write_bytes(b"")
     made.unlink()
     own_seal = partial(seal.seal_root, ANOTHER_KEY)
-    writer.write_archive(made, unpacked / data_folders.DATABASE, about, seal=own_seal)
+    format_2.write_archive(made, unpacked / data_folders.DATABASE, about, seal=own_seal)
     with running_service(settings) as service:
         assert proven(service) == {made.name: False}
 
@@ -111,7 +111,7 @@ def test_rotation_leaves_an_archive_that_another_key_proved_for_a_while(
     own_seal = partial(seal.seal_root, ensure_key(elsewhere))
     settings = settings_with({"MAX_BACKUPS": "1"})
     evil = settings.backup_dir / "evil.tar.gz"
-    writer.write_archive(evil, unpacked / data_folders.DATABASE, about, seal=own_seal)
+    format_2.write_archive(evil, unpacked / data_folders.DATABASE, about, seal=own_seal)
     key_files = [folder / data_folders.INSTALLATION_KEY for folder in (settings.storage_dir, settings.backup_dir)]
     keys = [path.read_bytes() for path in key_files]
     for path in key_files:

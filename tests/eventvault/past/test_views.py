@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eventvault import clock, data_folders
-from eventvault.archive import reader, writer
+from eventvault.archive import reader
 from eventvault.database.values import ScanQuery
 from eventvault.errors import BackupNotFound, MomentUnavailable, TooBusy
 from eventvault.past.pool import MAX_OPEN
@@ -17,6 +17,7 @@ from eventvault.past.values import DiffQuery
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests import format_2
 from tests.eventvault.past.past_moments import forget_kept, generation_of, ids_at, ids_of, post, restored_mistakenly
 from tests.restoring import bytes_of, copies_for_readers, ids, leftovers, make_archive, make_foreign_archive
 from tests.stores import running_service
@@ -211,7 +212,7 @@ def without_seal(archive: Path, copy: Path) -> None:
     """Write the same archive again, so that nothing proves it."""
     unpacked = archive.with_name("unpacked")
     about = reader.unpack(archive, unpacked).manifest
-    writer.write_archive(copy, unpacked / data_folders.DATABASE, about)
+    format_2.write_archive(copy, unpacked / data_folders.DATABASE, about)
     shutil.rmtree(unpacked)
 
 

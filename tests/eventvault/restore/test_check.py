@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventvault.archive import reader, writer
+from eventvault.archive import reader
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.proof import Proof
 from eventvault.database.registry import open_leveldb
@@ -17,6 +17,7 @@ from eventvault.errors import ArchiveDamaged
 from eventvault.restore.check import Pace, check_archive
 from eventvault.restore.prepare import prepare_restore
 from eventvault.restore.unpacked import ArchiveFacts
+from tests import format_2
 from tests.restoring import LONG_AGO, flip, make_database, times_of
 
 
@@ -48,7 +49,7 @@ def archive_with_damage(path: Path, database: Path, about: Manifest, part: str) 
     table = max(staging.glob("*.ldb"), key=lambda file: file.stat().st_size)
     size = table.stat().st_size
     flip(table, size // 2 if part == "a block" else place_in_filter(table))
-    writer.write_archive(path, staging, msgspec.structs.replace(about, name=path.name))
+    format_2.write_archive(path, staging, msgspec.structs.replace(about, name=path.name))
     reader.verify(path)
     return path
 

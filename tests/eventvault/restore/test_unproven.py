@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from eventvault import clock, data_folders
-from eventvault.archive import layout, reader, seal, writer
+from eventvault.archive import layout, reader, seal
 from eventvault.archive.manifest import Manifest
 from eventvault.database import keys
 from eventvault.database.registry import EventRegistry, open_leveldb
@@ -32,6 +32,7 @@ from eventvault.leveldb.manifest import read_current
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests import format_2
 from tests.eventvault.leveldb.log_writer import fragment, write_log
 from tests.forged_leveldb import varint
 from tests.restoring import (
@@ -97,7 +98,7 @@ def pack(database: Path, target: Path, manifest: Manifest, key: bytes | None = N
     for file in database.iterdir():
         if file.name not in ("LOCK", "LOG", "LOG.old", data_folders.DATABASE_MARK):
             shutil.copy(file, folder)
-    writer.write_archive(target, folder, manifest, seal=partial(seal.seal_root, key) if key else None)
+    format_2.write_archive(target, folder, manifest, seal=partial(seal.seal_root, key) if key else None)
     shutil.rmtree(folder)
 
 

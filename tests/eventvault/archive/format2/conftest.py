@@ -8,12 +8,13 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from eventvault.archive import layout, manifest, reader, tar, writer
+from eventvault.archive import layout, manifest, reader, tar
 from eventvault.archive.format2.index import ArchiveIndex, IndexEntry, Span
 from eventvault.archive.format2.reader import read_contents
 from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.source import open_archive
+from tests import format_2
 from tests.eventvault.archive.format2.index_text import index_text
 
 LARGE = random.Random(5).randbytes(200_000)
@@ -30,7 +31,7 @@ def own(tmp_path: Path, staging: Path, about: Manifest) -> Path:
     (staging / "000011.ldb").write_bytes(LARGE)
     (staging / "000012.ldb").write_bytes(LARGE[:100_000])
     path = tmp_path / "own.tar.gz"
-    writer.write_archive(path, staging, about)
+    format_2.write_archive(path, staging, about)
     return path
 
 

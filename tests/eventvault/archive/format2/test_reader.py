@@ -11,12 +11,13 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventvault.archive import layout, manifest, reader, writer
+from eventvault.archive import layout, manifest, reader
 from eventvault.archive.format2.index import IndexEntry, Span
 from eventvault.archive.format2.reader import read_contents
 from eventvault.archive.layout import Closing
 from eventvault.archive.source import open_archive
 from eventvault.errors import ArchiveDamaged, ArchiveError, ArchiveTooNew, ArchiveUnsafe
+from tests import format_2
 from tests.mutations import assert_refused, changed, changes, mutations, seal_of
 from tests.schedule import series_seed
 
@@ -244,7 +245,7 @@ def test_an_end_that_the_writer_never_writes_is_refused(what, forgery, refused):
 
 
 def test_a_seal_is_accepted_whatever_it_is_as_nothing_checks_it_yet(staging, about, tmp_path):
-    written = writer.write_archive(tmp_path / "a.tar.gz", staging, about, seal=lambda root: blake3(root).digest())
+    written = format_2.write_archive(tmp_path / "a.tar.gz", staging, about, seal=lambda root: blake3(root).digest())
     content = (tmp_path / "a.tar.gz").read_bytes()
     root = bytes.fromhex(written.digest.removeprefix("blake3:"))
     packed = content[-layout.CLOSING_SIZE - layout.SEAL_SIZE : -layout.CLOSING_SIZE]
@@ -392,7 +393,7 @@ def test_unknown_members_of_the_manifest_are_tolerated(staging, about, tmp_path,
 
     monkeypatch.setattr(manifest, "encode", with_more)
     path = tmp_path / "a.tar.gz"
-    written = writer.write_archive(path, staging, about)
+    written = format_2.write_archive(path, staging, about)
     assert reader.verify(path).manifest == written.manifest == reader.read_manifest(path)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import events
-from eventvault.archive import writer
 from eventvault.archive.manifest import Manifest
 from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import ArchiveError
 from eventvault.restore.check import check_archive
 from eventvault.restore.prepare import prepare_restore
+from tests import format_2
 from tests.eventvault.archive_folder import manifest
 from tests.mutations import seal_of
 from tests.restoring import times_of
@@ -38,7 +38,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         "a.tar.gz", events=count, last_sequence=count, store_id=identity.store_id, generation=identity.present,
         generations=list(identity.generations), first_time=times[0], last_time=times[1],
     )  # fmt: skip
-    writer.write_archive(folder / "a.tar.gz", database, about)
+    format_2.write_archive(folder / "a.tar.gz", database, about)
     content = (folder / "a.tar.gz").read_bytes()
     assert (
         prepare_restore(archive=str(folder / "a.tar.gz"), staging=str(folder / "s"), replaces=None)["events"] == count
