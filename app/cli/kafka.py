@@ -19,6 +19,7 @@ from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.errors import InvalidInput, KafkaNotConfigured, PartitionNotStopped, StoreUnavailable
 from eventvault.exit_statuses import TRY_AGAIN
+from eventvault.kafka.topic_info import PartitionPlace
 from eventvault.problems import CONSEQUENCES
 
 group = Group("kafka", help="Lag, stopped partitions, quarantine.")
@@ -33,8 +34,6 @@ _PUBLISH_PROBLEMS = ("kafka_publish_late", "kafka_publish_topic_missing")
 _PARTITION = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})")
 
 Problem = Mapping[str, Any]
-Place = tuple[str, int]
-"""A topic and the number of one of its partitions."""
 
 
 @group.command("status")
@@ -75,7 +74,7 @@ def accept(*, partition: str, yes: bool, utc: bool, as_json: bool) -> None:
     exits.run_and_print(lambda: _accept(place, problem), lambda done: _describe_accepted(name, done), as_json=as_json)
 
 
-def _accept(place: Place, problem: Problem) -> dict[str, Any]:
+def _accept(place: PartitionPlace, problem: Problem) -> dict[str, Any]:
     topic, number = place
     retry_while_store_is_away(lambda: current_store().accept_loss(number, topic))
     deadline = time.monotonic() + CONTINUE_SECONDS
@@ -85,11 +84,11 @@ def _accept(place: Place, problem: Problem) -> dict[str, Any]:
     return {"topic": topic, "partition": number, "continues": not is_stopped, "offset": begins}
 
 
-def _is_stopped(kafka: Mapping[str, Any], place: Place) -> bool:
+def _is_stopped(kafka: Mapping[str, Any], place: PartitionPlace) -> bool:
     return any(_place(partition) == place and partition["state"] == "stopped" for partition in kafka["partitions"])
 
 
-def _place(partition: Mapping[str, Any]) -> Place:
+def _place(partition: Mapping[str, Any]) -> PartitionPlace:
     """Return the place of a partition as health describes it."""
     return partition["topic"], partition["partition"]
 
@@ -106,7 +105,7 @@ def _no_service() -> StoreUnavailable:
     return StoreUnavailable("no service runs, so no events are consumed from Kafka", hint="start the service")
 
 
-def _place_of(name: str, kafka: Mapping[str, Any]) -> Place:
+def _place_of(name: str, kafka: Mapping[str, Any]) -> PartitionPlace:
     """Return the place of a partition by its name. Raises InvalidInput if it belongs to no events topic."""
     match = _PARTITION.fullmatch(name)
     topics = [topic["name"] for topic in kafka["topics"]]
@@ -117,7 +116,7 @@ def _place_of(name: str, kafka: Mapping[str, Any]) -> Place:
     return match[1], int(match[2])
 
 
-def _stops(problems: list[Problem]) -> dict[Place, Problem]:
+def _stops(problems: list[Problem]) -> dict[PartitionPlace, Problem]:
     """Return the problem of each stopped partition."""
     return {
         _place(problem["details"]): problem
@@ -164,7 +163,7 @@ def _describe_publishing(kafka: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _describe(kafka: Mapping[str, Any], stops: Mapping[Place, Problem]) -> tuple[list[str], list[str]]:
+def _describe(kafka: Mapping[str, Any], stops: Mapping[PartitionPlace, Problem]) -> tuple[list[str], list[str]]:
     """Return the lines about what is consumed, and hints."""
     rows: list[tuple[str, ...]] = []
     nothing = text.sign("–", "-")

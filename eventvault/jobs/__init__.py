@@ -1,1 +1,1 @@
-"""Jobs: work that runs outside the store and survives anything. The dispatcher alone writes what becomes of a job."""
+"""Jobs: work that runs outside the store and survives anything. Only the dispatcher writes the states of jobs."""

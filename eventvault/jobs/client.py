@@ -73,7 +73,7 @@ class JobsClient(Jobs):
             return wire.read_reply(method.name, answer)
 
     def _connect(self, deadline: float, *, is_sent: bool) -> socket.socket:
-        """Raises JobsUnavailable if nobody listens until the deadline, or OutcomeUnknown if `is_sent`."""
+        """Return a new connection. Raises JobsUnavailable, or OutcomeUnknown if `is_sent`, at the deadline."""
         while True:
             try:
                 seconds = max(0.01, deadline - time.monotonic())

@@ -142,7 +142,7 @@ class Dispatcher:
         self._transport.wake()
 
     def call(self, ask: Callable[[JobQueue], T]) -> T:
-        """Run `ask` on the queue; returns its result once the turn is on disk. Raises its errors, or why not."""
+        """Run `ask` on the queue, and return its result once the turn is on disk. Raises its error, or why not."""
         call = self.post(ask)
         wait_for(call.answered.wait, "the dispatcher", lambda: self._activity)
         if call.error is not None:

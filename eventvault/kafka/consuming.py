@@ -23,6 +23,7 @@ from eventvault.kafka.followed_topics import FollowedTopics, RestartConsumer, Un
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.quarantine_format import DeadLetter
 from eventvault.kafka.renewal import Renewal
+from eventvault.kafka.topic_info import PartitionPlace
 from eventvault.problems import Problem
 from eventvault.settings import Settings
 
@@ -46,9 +47,6 @@ Returns once the write is on disk; otherwise raises an EventVaultError.
 
 Load = Callable[[], Mapping[bytes, bytes]]
 """Returns the registry's metadata, or at least the stored offsets in it."""
-
-Place = tuple[str, int]
-"""A topic and the number of one of its partitions."""
 
 
 class Consuming:
@@ -108,7 +106,7 @@ class Consuming:
         for message, error in errors:
             self._note_error(message, error)
 
-    def _consume(self, by_place: Mapping[Place, Sequence[Message]]) -> None:
+    def _consume(self, by_place: Mapping[PartitionPlace, Sequence[Message]]) -> None:
         """Store the events of messages, if their topics are still those that the stored offsets belong to."""
         requests = self._topics.ask({topic for topic, _ in by_place})
         groups = [self._topics.new_messages(*place, group) for place, group in by_place.items()]
@@ -130,9 +128,9 @@ class Consuming:
             else:
                 self._topics.settle(*place)
 
-    def _deliver(self, batches: list[PartitionBatch]) -> dict[Place, Problem]:
+    def _deliver(self, batches: list[PartitionBatch]) -> dict[PartitionPlace, Problem]:
         """Cut each batch before the first dead letter that cannot be delivered, and return why it cannot."""
-        waiting: dict[Place, Problem] = {}
+        waiting: dict[PartitionPlace, Problem] = {}
         for topic in dict.fromkeys(batch.topic for batch in batches if batch.letters):
             progress.step()
             of_topic = [batch for batch in batches if batch.topic == topic]
@@ -216,12 +214,12 @@ class Consuming:
             self._monitor.failed(topics.reason_of(error))
 
 
-def _by_place(messages: Sequence[Message]) -> Mapping[Place, Sequence[Message]]:
+def _by_place(messages: Sequence[Message]) -> Mapping[PartitionPlace, Sequence[Message]]:
     """Return the messages of each partition. Often there is only one: brokers send many of a partition at a time."""
     names, numbers = list(map(_topic, messages)), list(map(_partition, messages))
     if messages and names.count(names[0]) == numbers.count(numbers[0]) == len(messages):
         return {(names[0], numbers[0]): messages}
-    by_place: dict[Place, list[Message]] = defaultdict(list)
+    by_place: dict[PartitionPlace, list[Message]] = defaultdict(list)
     for message, topic, partition in zip(messages, names, numbers, strict=True):
         by_place[topic, partition].append(message)
     return by_place

@@ -30,7 +30,7 @@ ORIGIN_HEADERS = ("reason", "topic", "partition", "offset", "timestamp")
 
 
 class _TopicMissing(Exception):
-    """The topic does not exist and cannot be made; says why."""
+    """The topic does not exist and cannot be created; the text says why."""
 
 
 def undelivered(topic: str, reason: str) -> Problem:
@@ -98,7 +98,7 @@ class DeadLetters:
         return self._producer
 
     def _ensure_topic(self, topic: str) -> None:
-        """Raises _TopicMissing, or KafkaUnreachable if no broker answers."""
+        """Create the topic if it is missing. Raises _TopicMissing, or KafkaUnreachable if no broker answers."""
         if topic in self._ensured:
             return
         admin = Admin(self._settings)

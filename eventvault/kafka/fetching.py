@@ -12,14 +12,14 @@ from eventvault.kafka import config, topics
 from eventvault.kafka.clients import MonotonicConsumer
 from eventvault.kafka.dead_letters import HEADER_PREFIX, ORIGIN_HEADERS
 from eventvault.kafka.records import record_of
-from eventvault.kafka.values import Content, Reference
+from eventvault.kafka.values import MessageContent, Reference
 from eventvault.settings import Settings
 
 FETCH_SECONDS = 15.0
 _POLL_SECONDS = 0.5
 
 
-def fetch(settings: Settings, reference: Reference) -> Content:
+def fetch(settings: Settings, reference: Reference) -> MessageContent:
     """Return the message without the headers that a dead letter adds.
 
     Raises KafkaNotConfigured, KafkaUnreachable, or QuarantinedNotFound if Kafka no longer has the message.
@@ -36,7 +36,7 @@ def fetch(settings: Settings, reference: Reference) -> Content:
     last_names = [name for name, _ in headers[-len(ORIGIN_HEADERS) :]]
     if last_names == [HEADER_PREFIX + name for name in ORIGIN_HEADERS]:
         headers = headers[: -len(ORIGIN_HEADERS)]
-    return Content(at=0, key=record.key, value=record.value, headers=tuple(headers))
+    return MessageContent(at=0, key=record.key, value=record.value, headers=tuple(headers))
 
 
 def _consumer(settings: Settings) -> MonotonicConsumer:

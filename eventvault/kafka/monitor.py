@@ -13,6 +13,7 @@ import msgspec
 from eventvault import clock
 from eventvault.errors import PartitionNotStopped, TopicNotNamed
 from eventvault.kafka.log_pace import HOUR, MINUTE, LogPace
+from eventvault.kafka.topic_info import PartitionPlace
 from eventvault.kafka.values import QuarantineContents
 from eventvault.operations.rate import Rate
 from eventvault.problems import Problem
@@ -26,9 +27,6 @@ GRACE_SECONDS = 15.0
 """How long a broker or a topic may be absent before that is a problem: it may start together with the service."""
 
 _SHOWN_POSITIONS = 20
-
-Place = tuple[str, int]
-"""A topic and the number of one of its partitions."""
 
 
 class TopicState(NamedTuple):
@@ -78,12 +76,12 @@ class KafkaMonitor:
         self._causes = LogPace[tuple[str, str | None]](HOUR, monotonic)
         self._letters = LogPace[str](MINUTE, monotonic)
         self._last_error: dict[str, Any] | None = None
-        self._last_messages: dict[Place, int] = {}
+        self._last_messages: dict[PartitionPlace, int] = {}
         """Partition → when this process last stored a message of it."""
         self._is_lag_known = False
         self._letters_missing: dict[str, tuple[str, int, list[str]]] = {}
         """Topic → why messages of it have no dead letter, how many they are, and where the first ones are."""
-        self._stopped: dict[Place, Problem] = {}
+        self._stopped: dict[PartitionPlace, Problem] = {}
         self._rate = Rate(monotonic())
         self._counts = {"consumed": 0, "duplicates": 0, "differing": 0, "deadLetters": 0}
 
@@ -175,7 +173,7 @@ class KafkaMonitor:
             log.info("events from Kafka are consumed again")
 
     def batch_stored(
-        self, places: Collection[Place], *, events: int, duplicates: int, differing: int, dead_letters: int
+        self, places: Collection[PartitionPlace], *, events: int, duplicates: int, differing: int, dead_letters: int
     ) -> None:
         """Record what a batch stored. places: the partitions of its messages."""
         with self._lock:
@@ -300,7 +298,7 @@ class KafkaMonitor:
     def _names(self) -> list[str]:
         return list(self._topics or self._chosen.names)
 
-    def _places(self) -> list[Place]:
+    def _places(self) -> list[PartitionPlace]:
         return [(name, number) for name, state in self._topics.items() for number in sorted(state.partitions)]
 
     def _describe(self, name: str) -> dict[str, Any]:
@@ -315,7 +313,7 @@ class KafkaMonitor:
             "error": reasons[0] if reasons else None,
         }
 
-    def _describe_partition(self, place: Place) -> dict[str, Any]:
+    def _describe_partition(self, place: PartitionPlace) -> dict[str, Any]:
         topic, number = place
         state = self._topics[topic].partitions[number]
         if not self._is_lag_known:

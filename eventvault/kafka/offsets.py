@@ -1,4 +1,4 @@
-"""Stored offsets: how far the events topic was consumed, written to LevelDB together with the events.
+"""Stored offsets: how far the events topics were consumed, written to LevelDB together with the events.
 
 Key: `k`, the topic's name, a zero byte, the partition as 4 bytes (big-endian). Value: a JSON object with the members of
 `StoredOffset`, which also identify the topic: a recreated one has the same name.

@@ -21,10 +21,10 @@ from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError, InvalidInput, KafkaUnreachable, QuarantineChanged, QuarantinedNotFound
 from eventvault.events.event import Appended, EventDraft
 from eventvault.kafka import quarantine_format
-from eventvault.kafka.quarantine_format import DeadLetter, Place, bytes_counted
+from eventvault.kafka.quarantine_format import DeadLetter, MessagePlace, bytes_counted
 from eventvault.kafka.values import (
-    Content,
-    Facts,
+    MessageContent,
+    MessageFacts,
     Mode,
     QuarantineContents,
     QuarantinedMessage,
@@ -48,7 +48,7 @@ _LAST = keys.QUARANTINE_LIST + b"\xff" * 9
 Change = tuple[bytes, bytes | None]
 Began = Mapping[str, tuple[str, str]]
 """Message whose replay was begun → id and source of its event."""
-Fetch = Callable[[Reference], Content]
+Fetch = Callable[[Reference], MessageContent]
 
 
 class Append(Protocol):
@@ -248,7 +248,7 @@ class Quarantine:
             return unknown
         return Replayed(unknown.id, "replayed", event_id, source, keys.read_identity_value(value)[0])
 
-    def _parse(self, place: Place, mode: Mode | None, fetch: Fetch) -> _Parsed | Replayed:
+    def _parse(self, place: MessagePlace, mode: Mode | None, fetch: Fetch) -> _Parsed | Replayed:
         # Imported here: it loads marshmallow, which a store without Kafka does not need.
         from eventvault.kafka.messages import Unreadable, to_draft
 
@@ -343,7 +343,7 @@ class _Sums(msgspec.Struct, frozen=True):
 class _Listed(NamedTuple):
     """A message in the list, and how many bytes of the limit it uses."""
 
-    place: Place
+    place: MessagePlace
     list_key: bytes
     bytes_counted: int
 
@@ -359,7 +359,7 @@ class _FetchUntilAway:
         self._fetch = fetch
         self._away: KafkaUnreachable | None = None
 
-    def __call__(self, reference: Reference) -> Content:
+    def __call__(self, reference: Reference) -> MessageContent:
         if self._away is not None:
             raise self._away.with_traceback(None)
         try:
@@ -370,7 +370,7 @@ class _FetchUntilAway:
 
 
 class _Parsed(NamedTuple):
-    place: Place
+    place: MessagePlace
     draft: EventDraft
     size: int
 
@@ -384,7 +384,7 @@ class _Adding:
         self._at = max(at, _newest(rows) + 1)
         """Later than all that is there, even if the clock was set back: a Selection must exclude new messages."""
         self._totals = _totals(rows)
-        self._new: dict[Place, tuple[tuple[Change, Change], int]] = {}
+        self._new: dict[MessagePlace, tuple[tuple[Change, Change], int]] = {}
         self._removed: list[bytes] = []
 
     def add(self, letter: DeadLetter) -> None:
@@ -431,10 +431,10 @@ class _Adding:
         self.sums = self.sums.less([size])
         self._totals = msgspec.structs.replace(self._totals, dropped=self._totals.dropped + 1)
 
-    def _free_place(self, message: KafkaRecord, facts: Facts) -> Place | None:
+    def _free_place(self, message: KafkaRecord, facts: MessageFacts) -> MessagePlace | None:
         """Return the place for a new message; None if the message is there already, or there is no free place."""
         for copy in range(quarantine_format.MOST_COPIES):
-            place = Place(message.topic, message.partition, message.offset, copy)
+            place = MessagePlace(message.topic, message.partition, message.offset, copy)
             stored = _find(self._rows, place)
             if stored is None:
                 return place
@@ -475,7 +475,7 @@ def _replayed(parsed: _Parsed, appended: Appended) -> Replayed:
     )
 
 
-def _read_content(message: QuarantinedMessage, fetch: Fetch) -> Content:
+def _read_content(message: QuarantinedMessage, fetch: Fetch) -> MessageContent:
     """Return the bytes of a message; those that the registry does not have come from Kafka."""
     facts = message.entry.facts
     if facts.reference is None:
@@ -484,12 +484,12 @@ def _read_content(message: QuarantinedMessage, fetch: Fetch) -> Content:
     from eventvault.kafka.messages import Unreadable  # as in `_parse`
 
     if quarantine_format.crc_of(content) != facts.crc:
-        where = Place(facts.reference.topic, facts.reference.partition, facts.reference.offset)
+        where = MessagePlace(facts.reference.topic, facts.reference.partition, facts.reference.offset)
         raise Unreadable(f"another message is at {where.id} in Kafka now")
     return msgspec.structs.replace(content, problem=message.content.problem)
 
 
-def _find(rows: Rows, place: Place) -> QuarantinedMessage | None:
+def _find(rows: Rows, place: MessagePlace) -> QuarantinedMessage | None:
     stored = rows.get_value(place.key)
     if stored is None:
         return None
@@ -499,7 +499,7 @@ def _find(rows: Rows, place: Place) -> QuarantinedMessage | None:
     return None if facts is None else QuarantinedMessage(quarantine_format.read_entry(key, facts), content)
 
 
-def _listed(rows: Rows, place: Place) -> _Listed | None:
+def _listed(rows: Rows, place: MessagePlace) -> _Listed | None:
     message = _find(rows, place)
     if message is None:
         return None

@@ -17,7 +17,7 @@ from eventvault import clock
 from eventvault.database import keys
 from eventvault.errors import InvalidInput
 from eventvault.kafka import offsets
-from eventvault.kafka.values import Content, Facts, Quarantined, QuarantinedMessage, Reference, Totals
+from eventvault.kafka.values import MessageContent, MessageFacts, Quarantined, QuarantinedMessage, Reference, Totals
 
 if TYPE_CHECKING:
     from eventvault.kafka.messages import KafkaRecord
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOST_BYTES_OF_ONE = 2**20
 """A larger message is quarantined without its bytes; where Kafka has them is noted."""
 MOST_STORED = MOST_BYTES_OF_ONE + 2**16
-"""Bytes of a value in the registry: a message with very many headers is larger there than in Kafka."""
+"""Most bytes of a stored value: a message with very many headers is larger there than in Kafka."""
 MOST_COPIES = 2**16
 MOST_MESSAGES = 100_000
 MOST_BYTES = 256 * 2**20
@@ -37,7 +37,7 @@ _ID = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})@([0-9]{1,19})(?:\.([0-9
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Place(NamedTuple):
+class MessagePlace(NamedTuple):
     """Where a message was in Kafka.
 
     copy: 0; 1, 2, … for later messages at the same place, after the topic was deleted and created again.
@@ -79,15 +79,15 @@ def read_totals(stored: bytes | None) -> Totals:
     return Totals() if stored is None else msgspec.json.decode(stored, type=Totals)
 
 
-_decode_facts = msgspec.msgpack.Decoder(Facts).decode
-_decode_content = msgspec.msgpack.Decoder(Content).decode
+_decode_facts = msgspec.msgpack.Decoder(MessageFacts).decode
+_decode_content = msgspec.msgpack.Decoder(MessageContent).decode
 
 
-def place_of(message_id: str) -> Place:
+def place_of(message_id: str) -> MessagePlace:
     """Return the place that an id names. Raises InvalidInput for any other text."""
     match = _ID.fullmatch(message_id)
     if match is not None:
-        place = Place(match[1], int(match[2]), int(match[3]), int(match[4] or 0))
+        place = MessagePlace(match[1], int(match[2]), int(match[3]), int(match[4] or 0))
         if place.partition < 2**31 and place.offset < 2**63 and place.copy < MOST_COPIES:
             return place
     raise InvalidInput(
@@ -97,7 +97,7 @@ def place_of(message_id: str) -> Place:
     )
 
 
-def list_key(at: int, place: Place) -> bytes:
+def list_key(at: int, place: MessagePlace) -> bytes:
     return keys.QUARANTINE_LIST + _TIME.pack(at) + place.suffix
 
 
@@ -111,12 +111,12 @@ def content_key(key: bytes) -> bytes:
     return keys.QUARANTINED + key[9:]
 
 
-def describe(message: KafkaRecord, reason: str) -> tuple[Facts, Content]:
-    """Return the facts and the content of a dead letter. `without_bytes` shortens them. `Content.at` is 0."""
+def describe(message: KafkaRecord, reason: str) -> tuple[MessageFacts, MessageContent]:
+    """Return the facts and the content of a dead letter. `without_bytes` shortens them. `MessageContent.at` is 0."""
     headers = tuple((_encodable(name), value) for name, value in message.headers)
     problem = None if message.problem is None else _encodable(message.problem)[:_MAX_REASON]
-    content = Content(at=0, key=message.key, value=message.value, headers=headers, problem=problem)
-    facts = Facts(
+    content = MessageContent(at=0, key=message.key, value=message.value, headers=headers, problem=problem)
+    facts = MessageFacts(
         reason=_encodable(reason)[:_MAX_REASON],
         size=size_of(content),
         crc=crc_of(content),
@@ -125,34 +125,36 @@ def describe(message: KafkaRecord, reason: str) -> tuple[Facts, Content]:
     return facts, content
 
 
-def size_of(content: Content) -> int:
+def size_of(content: MessageContent) -> int:
     headers = sum(len(name.encode()) + len(value or b"") for name, value in content.headers)
     return len(content.key or b"") + len(content.value or b"") + headers
 
 
-def without_bytes(facts: Facts, content: Content, reference: Reference) -> tuple[Facts, Content]:
+def without_bytes(
+    facts: MessageFacts, content: MessageContent, reference: Reference
+) -> tuple[MessageFacts, MessageContent]:
     """Return the facts and the content of a message that is too large: everything but its bytes."""
-    return msgspec.structs.replace(facts, reference=reference), Content(at=content.at, problem=content.problem)
+    return msgspec.structs.replace(facts, reference=reference), MessageContent(at=content.at, problem=content.problem)
 
 
 def key_values_of(
-    place: Place, at: int, facts: Facts, content: Content
+    place: MessagePlace, at: int, facts: MessageFacts, content: MessageContent
 ) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
     """Return the two keys of a message with their values: first the content, then the entry of the list."""
     stored = msgspec.structs.replace(content, at=at)
     return (place.key, _encode(stored)), (list_key(at, place), _encode(facts))
 
 
-def bytes_counted(facts: Facts, list_value: bytes) -> int:
+def bytes_counted(facts: MessageFacts, list_value: bytes) -> int:
     """Return how many bytes of MOST_BYTES a message uses."""
     return len(list_value) + (facts.size if facts.reference is None else 0)
 
 
-def crc_of(content: Content) -> int:
+def crc_of(content: MessageContent) -> int:
     return offsets.checksum(_encode((content.key, content.value, content.headers)))
 
 
-def read_list_key(key: bytes) -> tuple[int, Place]:
+def read_list_key(key: bytes) -> tuple[int, MessagePlace]:
     """Return the instant and the place in a list key. Raises ValueError for any other key."""
     at, suffix = key[1:9], key[9:]
     if len(at) < 8:
@@ -166,11 +168,11 @@ def read_entry(key: bytes, value: bytes) -> Quarantined:
     return Quarantined(place.id, place.topic, place.partition, place.offset, at, _decode_facts(value))
 
 
-def read_facts(value: bytes) -> Facts:
+def read_facts(value: bytes) -> MessageFacts:
     return _decode_facts(value)
 
 
-def read_content(value: bytes) -> Content:
+def read_content(value: bytes) -> MessageContent:
     return _decode_content(value)
 
 
@@ -188,13 +190,13 @@ def record_of(message: QuarantinedMessage) -> KafkaRecord:
 
 def read_checked(
     listed: Iterable[tuple[bytes, bytes]], contents: Iterable[tuple[bytes, bytes]]
-) -> Iterator[tuple[Place, tuple[tuple[bytes, bytes], tuple[bytes, bytes]]]]:
+) -> Iterator[tuple[MessagePlace, tuple[tuple[bytes, bytes], tuple[bytes, bytes]]]]:
     """Yield the messages of a quarantine that is not trusted, each with its two keys and values.
 
     listed: list keys with their values; contents: content keys with theirs. A partition may have no offset: after a
     restore it is read again from its beginning. Raises ValueError or MsgspecError for what EventVault does not write.
     """
-    by_place: dict[Place, tuple[bytes, bytes, Quarantined]] = {}
+    by_place: dict[MessagePlace, tuple[bytes, bytes, Quarantined]] = {}
     total_bytes = 0
     for key, value in listed:
         if len(value) > _MAX_FACTS or len(by_place) == MOST_MESSAGES:
@@ -219,7 +221,7 @@ def read_checked(
         raise ValueError(f"{next(iter(by_place)).id} has a list entry but no content")
 
 
-def _check_facts(place: Place, facts: Facts) -> None:
+def _check_facts(place: MessagePlace, facts: MessageFacts) -> None:
     if not 0 <= facts.size < 2**31 or not 0 <= facts.crc < 2**32 or len(facts.reason) > _MAX_REASON:
         raise ValueError(f"{place.id} has a size, a checksum or a reason that no dead letter has")
 
@@ -244,19 +246,19 @@ def _check_content(entry: Quarantined, stored: bytes) -> None:
         raise ValueError(f"{entry.id} is not the message that is listed")
 
 
-def count_at_or_after(places: Iterable[Place], kafka: Mapping[str, Mapping[str, int]]) -> int:
+def count_at_or_after(places: Iterable[MessagePlace], kafka: Mapping[str, Mapping[str, int]]) -> int:
     """Return how many messages lie at or after the next offsets in `kafka`: a registry with those lacks them."""
     return sum(place.offset >= kafka.get(place.topic, {}).get(str(place.partition), 0) for place in places)
 
 
-def _place_in(suffix: bytes) -> Place:
+def _place_in(suffix: bytes) -> MessagePlace:
     match = _SUFFIX.fullmatch(suffix)
     if match is None:
         raise ValueError("a key of the quarantine names no place in Kafka")
     partition, offset, copy = _PLACE.unpack(match[2])
     if partition >= 2**31 or offset >= 2**63:
         raise ValueError("a key of the quarantine names an impossible place in Kafka")
-    return Place(match[1].decode(), partition, offset, copy)
+    return MessagePlace(match[1].decode(), partition, offset, copy)
 
 
 def _encodable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The messages of a client as records. A Record is made only when it is read, because most messages need none."""
+"""The messages of a client as records. A KafkaRecord is made only when it is read, because most messages need none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventvault.kafka.messages import Columns, Headers, KafkaRecord, plain_texts
 
 
 class Records(Columns):
-    """The records of messages, in their order. Each access makes a new Record."""
+    """The records of messages, in their order. Each access makes a new KafkaRecord."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = messages

@@ -22,7 +22,7 @@ from eventvault.kafka import hidden
 
 PROBE_SECONDS = 3.0
 TOKEN_SECONDS = 2.0
-"""Shorter than PROBE_SECONDS, so that the probe still waits when the token server's timeout is known."""
+"""Shorter than PROBE_SECONDS: the probe must still be waiting when the token server has not answered in time."""
 ASK_AGAIN_SECONDS = 60.0
 """How long an answer about a certificate is used: librdkafka repeats the same error after 30 s, for each connection."""
 

@@ -1,8 +1,11 @@
-"""A topic as the brokers describe it. Does not load the Kafka client."""
+"""A topic as the brokers describe it, and the place of a partition. Does not load the Kafka client."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+PartitionPlace = tuple[str, int]
+"""A topic and the number of one of its partitions."""
 
 
 class TopicInfo(NamedTuple):

@@ -18,7 +18,7 @@ class Reference(msgspec.Struct, frozen=True):
     offset: int
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MessageFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The part of a message that a list shows. size: of key, value and headers. crc: CRC32C of these.
 
     timestamp: Kafka's, in milliseconds. reference: set if the registry does not have the bytes.
@@ -31,7 +31,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reference: Reference | None = None
 
 
-class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MessageContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The bytes of a message. at: when it was quarantined, in microseconds. problem: why it cannot be decoded."""
 
     at: int
@@ -42,21 +42,21 @@ class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """A message in the list. at: when it was quarantined, in microseconds. id: as `Place.id`."""
+    """A message in the list. at: when it was quarantined, in microseconds. id: as `MessagePlace.id`."""
 
     id: str
     topic: str
     partition: int
     offset: int
     at: int
-    facts: Facts
+    facts: MessageFacts
 
 
 class QuarantinedMessage(msgspec.Struct, frozen=True):
     """A message with its bytes, which are missing if `entry.facts` has a reference."""
 
     entry: Quarantined
-    content: Content
+    content: MessageContent
 
 
 class Totals(msgspec.Struct, frozen=True):

@@ -21,8 +21,8 @@ from eventvault.database.values import AppendResult, EventHistogram, EventTypes,
 from eventvault.events import cursor
 from eventvault.events.event import Appended
 from eventvault.kafka.values import (
-    Content,
-    Facts,
+    MessageContent,
+    MessageFacts,
     QuarantineContents,
     Quarantined,
     QuarantinedMessage,
@@ -666,7 +666,7 @@ class _Dropped(_Answer):
 def _quarantined(answer: _Entry) -> Quarantined:
     sent = instant_of(answer.timestamp)
     reference = answer.reference
-    facts = Facts(
+    facts = MessageFacts(
         reason=answer.reason,
         size=answer.size,
         crc=0,
@@ -680,7 +680,7 @@ def _quarantined(answer: _Entry) -> Quarantined:
 def _message(answer: _Message) -> QuarantinedMessage:
     entry = _quarantined(answer)
     headers = tuple((header.name, _bytes(header.value)) for header in answer.headers)
-    content = Content(at=entry.at, key=_bytes(answer.key), value=_bytes(answer.value), headers=headers)
+    content = MessageContent(at=entry.at, key=_bytes(answer.key), value=_bytes(answer.value), headers=headers)
     return QuarantinedMessage(entry, content)
 
 

@@ -81,7 +81,7 @@ class WorkReader:
                 hint="start the service, or create the topic",
                 kafka=topics.UNKNOWN[0],
             )
-        partition = random.randrange(info.partitions)  # nosec B311 - spreads the sessions; no secret
+        partition = random.randrange(info.partitions)  # nosec B311  # spreads the sessions
         _, end = topics.bounds(self._admin, self._topic, partition)
         self._consumer.assign([TopicPartition(self._topic, partition, end)])
         self._state.partition = partition

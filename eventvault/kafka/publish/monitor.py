@@ -22,7 +22,7 @@ LATE_SECONDS = 60.0
 GRACE_SECONDS = 15.0
 """A failure that lasts for less is not a problem: for instance, a broker may start together with the service."""
 AWAITED_SECONDS = 1.0
-"""How long after one call of `wait_for_published` the next one may come from the same request."""
+"""Longest pause between two calls of `wait_for_published` by one request."""
 _SHOWN_IDS = 5
 _MOST_REFUSED = 1000
 """A request hears within milliseconds that Kafka does not take its event."""

@@ -10,7 +10,7 @@ from eventvault.errors import PartitionNotStopped, TopicNotNamed
 from eventvault.events.event import EventDraft
 from eventvault.kafka.quarantine import Change, Quarantine, check_count
 from eventvault.kafka.values import (
-    Content,
+    MessageContent,
     Mode,
     QuarantinedMessage,
     QuarantineFilter,
@@ -28,7 +28,7 @@ class MemoryRows:
     generation = "0" * 16
 
     def __init__(self, event_log: MemoryEventLog) -> None:
-        self.fetched: dict[Reference, Content] = {}
+        self.fetched: dict[Reference, MessageContent] = {}
         self._by_key: dict[bytes, bytes] = {}
         self._event_log = event_log
 

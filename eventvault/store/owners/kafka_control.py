@@ -18,7 +18,7 @@ from eventvault.kafka.publish.monitor import PublishMonitor
 from eventvault.kafka.quarantine import Append, Change, Quarantine, Selection, check_count
 from eventvault.kafka.quarantine_format import DeadLetter
 from eventvault.kafka.values import (
-    Content,
+    MessageContent,
     Mode,
     QuarantinedMessage,
     QuarantineFilter,
@@ -98,7 +98,7 @@ class KafkaControlOwner(KafkaControl):
 
 
 def quarantine_of(settings: Settings, bus: EventBus, nonces: Nonces) -> Quarantine:
-    def fetch(reference: Reference) -> Content:
+    def fetch(reference: Reference) -> MessageContent:
         # Imported where it is used: it loads the client library.
         from eventvault.kafka.fetching import fetch
 

@@ -20,7 +20,7 @@ from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.journal import dead_letters
 from eventvault.journal.dead_letters import DeadLettersFolder
 from eventvault.kafka import quarantine_format
-from eventvault.kafka.quarantine_format import Place
+from eventvault.kafka.quarantine_format import MessagePlace
 from eventvault.settings import Settings
 from tests.quarantine import letter
 
@@ -32,7 +32,7 @@ class Rows:
 
     def __init__(self, *times: int) -> None:
         """Quarantine a message at each of these instants."""
-        self.leaving: Place | None = None
+        self.leaving: MessagePlace | None = None
         self.by_key: dict[bytes, bytes] = {}
         for number, at in enumerate(times, 1):
             self.by_key.update(
@@ -51,12 +51,12 @@ class Rows:
             self.drop(self.leaving)
         return self.by_key.get(key)
 
-    def drop(self, dropped: Place) -> None:
+    def drop(self, dropped: MessagePlace) -> None:
         self.by_key = {key: value for key, value in self.by_key.items() if not key.endswith(dropped.suffix)}
 
 
-def place(number: int) -> Place:
-    return Place("events", 0, number)
+def place(number: int) -> MessagePlace:
+    return MessagePlace("events", 0, number)
 
 
 def folder_of(rows: Any, root: Path) -> DeadLettersFolder:

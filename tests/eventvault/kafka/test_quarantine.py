@@ -18,7 +18,7 @@ from eventvault.errors import InvalidInput, KafkaUnreachable, NoSpace, Quarantin
 from eventvault.events.event import EventDraft
 from eventvault.kafka.quarantine import LIMITS, Change, Quarantine, QuarantineLimits
 from eventvault.kafka.quarantine_format import DeadLetter, read_checked
-from eventvault.kafka.values import Content, QuarantineFilter, Reference
+from eventvault.kafka.values import MessageContent, QuarantineFilter, Reference
 from eventvault.store.memory.store import MemoryStore
 from tests.quarantine import EVERYTHING, SENT, letter, message
 
@@ -88,7 +88,7 @@ class Kept:
 
     def __init__(self, database: OnLevelDB, limits: QuarantineLimits) -> None:
         self.database = database
-        self.in_kafka: dict[Reference, Content] = {}
+        self.in_kafka: dict[Reference, MessageContent] = {}
         self.quarantine = Quarantine(database.using, lambda: database.append, self._fetch, limits=limits)
 
     def add(self, *letters: DeadLetter) -> None:
@@ -103,7 +103,7 @@ class Kept:
     def outcomes(self, *ids: str, mode: Any = None) -> list[str]:
         return [result.outcome for result in self.quarantine.replay(ids, mode)]
 
-    def _fetch(self, reference: Reference) -> Content:
+    def _fetch(self, reference: Reference) -> MessageContent:
         if reference not in self.in_kafka:
             raise KafkaUnreachable("no broker answers", hint="wait")
         return self.in_kafka[reference]
@@ -328,11 +328,11 @@ def test_a_message_that_is_too_large_is_a_reference_and_is_fetched_for_a_replay(
 
     (away,) = kept.quarantine.replay(["events/0@5"], None)
     assert (away.outcome, away.reason) == ("refused", "no broker answers")
-    kept.in_kafka[reference] = Content(at=0, key=b"key", value=b"another one", headers=tuple(large.headers))
+    kept.in_kafka[reference] = MessageContent(at=0, key=b"key", value=b"another one", headers=tuple(large.headers))
     (other,) = kept.quarantine.replay(["events/0@5"], None)
     assert other.outcome == "refused"
     assert "another message" in str(other.reason)
-    kept.in_kafka[reference] = Content(at=0, key=b"key", value=large.value, headers=tuple(large.headers))
+    kept.in_kafka[reference] = MessageContent(at=0, key=b"key", value=large.value, headers=tuple(large.headers))
     assert kept.outcomes("events/0@5") == ["replayed"]
 
 

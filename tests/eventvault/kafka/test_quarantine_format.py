@@ -15,8 +15,8 @@ from eventvault import clock
 from eventvault.kafka import quarantine_format
 from eventvault.kafka.batch import PartitionBatch
 from eventvault.kafka.messages import KafkaRecord
-from eventvault.kafka.quarantine_format import Place, count_at_or_after, list_key, place_of, read_checked
-from eventvault.kafka.values import Content, Facts, QuarantinedMessage, Reference
+from eventvault.kafka.quarantine_format import MessagePlace, count_at_or_after, list_key, place_of, read_checked
+from eventvault.kafka.values import MessageContent, MessageFacts, QuarantinedMessage, Reference
 from tests.quarantine import letter, message
 
 _any_bytes = st.none() | st.binary(max_size=60)
@@ -50,7 +50,7 @@ def test_every_message_is_an_event_or_a_dead_letter_and_the_next_one_is_taken(re
     assert batch.drafts[-1][1].type == "next"
     for sent, reason in batch.letters:
         facts, content = quarantine_format.describe(sent, reason)
-        place = Place(sent.topic, sent.partition, sent.offset)
+        place = MessagePlace(sent.topic, sent.partition, sent.offset)
         at_place, in_list = quarantine_format.key_values_of(place, 5, facts, content)
         entry = quarantine_format.read_entry(*in_list)
         assert (place_of(entry.id), entry.at) == (place, 5)
@@ -61,7 +61,7 @@ def test_every_message_is_an_event_or_a_dead_letter_and_the_next_one_is_taken(re
 
 
 def test_the_key_of_a_message_is_d_topic_zero_partition_offset_and_copy() -> None:
-    place = Place("events", 2, 258, 1)
+    place = MessagePlace("events", 2, 258, 1)
     assert place.key == b"devents\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x01\x02\x00\x01"
     assert list_key(3, place) == b"l\x00\x00\x00\x00\x00\x00\x00\x03" + place.key[1:]
     assert quarantine_format.content_key(list_key(3, place)) == place.key
@@ -70,8 +70,8 @@ def test_the_key_of_a_message_is_d_topic_zero_partition_offset_and_copy() -> Non
 
 def both(*, at: int = 5, **changed: object) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
     facts, content = quarantine_format.describe(letter(1).message, "no type")
-    facts = Facts(**{name: changed.get(name, getattr(facts, name)) for name in Facts.__struct_fields__})  # type: ignore[arg-type]
-    return quarantine_format.key_values_of(Place("events", 0, 1), at, facts, content)
+    facts = MessageFacts(**{name: changed.get(name, getattr(facts, name)) for name in MessageFacts.__struct_fields__})  # type: ignore[arg-type]
+    return quarantine_format.key_values_of(MessagePlace("events", 0, 1), at, facts, content)
 
 
 GOOD = both()
@@ -82,9 +82,9 @@ GOOD = both()
     [
         ([], [GOOD[1]]),
         ([GOOD[0]], []),
-        ([GOOD[0], (Place("events", 0, 2).key, GOOD[0][1])], [GOOD[1]]),
-        ([GOOD[0]], [GOOD[1], (list_key(6, Place("events", 0, 1)), GOOD[1][1])]),
-        ([GOOD[0]], [(list_key(6, Place("events", 0, 1)), GOOD[1][1])]),
+        ([GOOD[0], (MessagePlace("events", 0, 2).key, GOOD[0][1])], [GOOD[1]]),
+        ([GOOD[0]], [GOOD[1], (list_key(6, MessagePlace("events", 0, 1)), GOOD[1][1])]),
+        ([GOOD[0]], [(list_key(6, MessagePlace("events", 0, 1)), GOOD[1][1])]),
         ([(GOOD[0][0], b"\xc1")], [GOOD[1]]),
         ([GOOD[0]], [(GOOD[1][0], b"\xc1")]),
         ([GOOD[0]], [(b"lx", GOOD[1][1])]),
@@ -115,7 +115,7 @@ def test_what_eventvault_writes_is_not_refused() -> None:
 @pytest.mark.slow
 def test_more_than_the_bound_is_refused() -> None:
     many = [
-        (list_key(number, Place("events", 0, number)), GOOD[1][1])
+        (list_key(number, MessagePlace("events", 0, number)), GOOD[1][1])
         for number in range(quarantine_format.MOST_MESSAGES + 1)
     ]
     with pytest.raises(ValueError, match="too long"):
@@ -132,7 +132,7 @@ def test_more_bytes_than_the_bound_are_refused_before_the_rest_is_read() -> None
 
 
 def test_messages_behind_the_offsets_of_an_archive_leave_the_list() -> None:
-    places = [Place("a", 0, 4), Place("a", 0, 5), Place("a", 1, 0), Place("b", 0, 9)]
+    places = [MessagePlace("a", 0, 4), MessagePlace("a", 0, 5), MessagePlace("a", 1, 0), MessagePlace("b", 0, 9)]
     assert count_at_or_after(places, {"a": {"0": 5, "1": 7}}) == 2
     assert count_at_or_after(places, {}) == 4
 
@@ -140,5 +140,5 @@ def test_messages_behind_the_offsets_of_an_archive_leave_the_list() -> None:
 def test_a_text_that_cannot_be_encoded_is_stored_all_the_same() -> None:
     sent = message(1, headers=[("\ud800", b"v")])
     facts, content = quarantine_format.describe(sent, "because of \ud800")
-    assert quarantine_format.key_values_of(Place("events", 0, 1), 1, facts, content)
-    assert content == Content(at=0, key=b"key", value=sent.value, headers=(("?", b"v"),))
+    assert quarantine_format.key_values_of(MessagePlace("events", 0, 1), 1, facts, content)
+    assert content == MessageContent(at=0, key=b"key", value=sent.value, headers=(("?", b"v"),))

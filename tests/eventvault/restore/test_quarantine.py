@@ -17,7 +17,7 @@ from eventvault.journal import dead_letters
 from eventvault.kafka import quarantine_format
 from eventvault.kafka.offsets import StoredOffset, offset_key, offset_put, stored_by_topic
 from eventvault.kafka.quarantine import LIMITS, Quarantine, Selection
-from eventvault.kafka.quarantine_format import Place
+from eventvault.kafka.quarantine_format import MessagePlace
 from eventvault.kafka.values import QuarantineFilter, Totals
 from eventvault.operations.operation import Operation
 from eventvault.restore.swap import carry_over
@@ -286,7 +286,9 @@ def put_into(db: Any, *offsets: int) -> None:
     db.put(*offset_put("events", 0, StoredOffset(next=9)))
     for number, offset in enumerate(offsets):
         facts, content = quarantine_format.describe(letter(offset).message, "no type")
-        for key, value in quarantine_format.key_values_of(Place("events", 0, offset), 5 + number, facts, content):
+        for key, value in quarantine_format.key_values_of(
+            MessagePlace("events", 0, offset), 5 + number, facts, content
+        ):
             db.put(key, value)
 
 
@@ -309,11 +311,11 @@ def test_an_archive_that_is_not_proven_brings_a_quarantine_that_was_checked(
 @pytest.mark.parametrize(
     "forge",
     [
-        lambda db: db.delete(Place("events", 0, 4).key),
+        lambda db: db.delete(MessagePlace("events", 0, 4).key),
         lambda db: db.put(keys.QUARANTINE_LIST + b"x", b"y"),
         lambda db: db.put(keys.QUARANTINED + b"x", b"y"),
-        lambda db: db.put(Place("events", 0, 4).key, b"\xc1"),
-        lambda db: db.put(Place("events", 3, 4).key, db.get(Place("events", 0, 4).key)),
+        lambda db: db.put(MessagePlace("events", 0, 4).key, b"\xc1"),
+        lambda db: db.put(MessagePlace("events", 3, 4).key, db.get(MessagePlace("events", 0, 4).key)),
     ],
 )
 def test_a_quarantine_that_eventvault_did_not_write_is_refused(
