@@ -35,7 +35,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `restore/`, None if it is not from there. arrived: the identity of that file. previous: what to note of the old
     database. undone: the name of the previous database that the new one is a copy of, None without an undo. discards:
     the `new_database` of the restore that was staged when this one was prepared; one that is staged later is not
-    discarded.
+    discarded. Until it is written, the swap completes `restored`, `previous` and `previous_name`.
     """
 
     new_database: str = msgspec.field(name="staged")
