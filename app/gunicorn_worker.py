@@ -76,10 +76,10 @@ class Lane:
         self.limit = limit
         self.prefixes = prefixes
         self.running = 0
-        self.waiting: deque[Connection] = deque()
+        self.waiting: deque[ClientConnection] = deque()
 
 
-class Connection(TConn):
+class ClientConnection(TConn):
     """A connection of gthread, with the request that is arriving.
 
     deadline: of the main loop's wait for the client. ends_at: of a client that goes on sending (both monotonic).
@@ -98,7 +98,7 @@ class Worker(ThreadWorker):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._waits = Waits(self.cfg.threads // 2)
-        self._clients: dict[Connection, None] = {}
+        self._clients: dict[ClientConnection, None] = {}
         """The connections that wait for their clients, the one that has waited longest first."""
         self._live = Lane(LIVE_THREADS, (b"GET /api/health/live", b"HEAD /api/health/live"))
         self._health = Lane(HEALTH_THREADS, (b"GET /api/health", b"HEAD /api/health"))
@@ -106,9 +106,9 @@ class Worker(ThreadWorker):
         self._other = Lane(self.cfg.threads - LIVE_THREADS - HEALTH_THREADS - LONG_BODY_THREADS)
         self._lanes = (self._live, self._health, self._long, self._other)
         self._streams = StreamWriter(lambda client: self.method_queue.defer(self._end_stream, client))
-        self._streaming: dict[ClientSocket, Connection] = {}
+        self._streaming: dict[ClientSocket, ClientConnection] = {}
         """The connections whose streams the writer sends."""
-        self._lane_of: dict[Connection, Lane] = {}
+        self._lane_of: dict[ClientConnection, Lane] = {}
         """The lane of each connection whose request runs."""
         self._next_notice = 0.0
         self._next_scan = 0.0
@@ -151,19 +151,19 @@ class Worker(ThreadWorker):
                 time.sleep(_SCAN_SECONDS)  # otherwise the loop would spin, as the client still waits to be accepted
             return
         self.nr_conns += 1
-        connection = Connection(self.cfg, ClientSocket(client, self._waits), address, listener.getsockname())
+        connection = ClientConnection(self.cfg, ClientSocket(client, self._waits), address, listener.getsockname())
         self._wait_for_client(connection, HEAD_SECONDS)
         if self.nr_conns >= self.worker_connections:
             self._make_room()
 
-    def handle(self, conn: Connection) -> Any:
+    def handle(self, conn: ClientConnection) -> Any:
         lane = self._lane_of[conn]
         allowance = BODY_GRACE_SECONDS if lane is self._long else IMPATIENT_SECONDS
         conn.sock.begin_request(bytes(conn.incoming.received), allowance, patient=not lane.prefixes)
         conn.incoming = Incoming()
         return super().handle(conn)
 
-    def handle_request(self, req: Any, conn: Connection) -> Any:
+    def handle_request(self, req: Any, conn: ClientConnection) -> Any:
         conn.sock.request = req
         conn.sock.hold_head()
         try:
@@ -171,7 +171,7 @@ class Worker(ThreadWorker):
         finally:
             conn.sock.send_head()
 
-    def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
+    def finish_request(self, conn: ClientConnection, fs: Future[Any]) -> None:
         """Continue with the connection of a request that has ended, and with the next one of its lane."""
         lane = self._lane_of.pop(conn)
         lane.running -= 1
@@ -206,7 +206,7 @@ class Worker(ThreadWorker):
                 self._refuse(lane.waiting.popleft(), *_TOO_BUSY)
         self._trim(now)
 
-    def _begin_stream(self, conn: Connection) -> None:
+    def _begin_stream(self, conn: ClientConnection) -> None:
         self._streaming[conn.sock] = conn
         try:
             self._streams.add(conn.sock, conn.sock.stream)
@@ -225,17 +225,17 @@ class Worker(ThreadWorker):
 
     # Waiting for clients
 
-    def _wait_for_client(self, conn: Connection, seconds: float) -> None:
+    def _wait_for_client(self, conn: ClientConnection, seconds: float) -> None:
         conn.deadline = min(time.monotonic() + seconds, self._waits.ends_at)
         self._clients[conn] = None
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._receive, conn))
 
-    def _stop_waiting(self, conn: Connection) -> None:
+    def _stop_waiting(self, conn: ClientConnection) -> None:
         if conn in self._clients:
             del self._clients[conn]
             self.poller.unregister(conn.sock)
 
-    def _receive(self, conn: Connection, _socket: object) -> None:
+    def _receive(self, conn: ClientConnection, _socket: object) -> None:
         """Take what has arrived. Called by the main loop if the socket is readable."""
         try:
             data = conn.sock.receive_now(_READ_BYTES)
@@ -253,7 +253,7 @@ class Worker(ThreadWorker):
         before = conn.incoming.state
         self._proceed(conn, before, conn.incoming.add(data), len(data))
 
-    def _proceed(self, conn: Connection, before: State, state: State, count: int) -> None:
+    def _proceed(self, conn: ClientConnection, before: State, state: State, count: int) -> None:
         now = time.monotonic()
         match state:
             case State.READY | State.LONG:
@@ -268,14 +268,14 @@ class Worker(ThreadWorker):
                 deadline = now + BODY_GRACE_SECONDS if begins else conn.deadline + count / MIN_BODY_RATE
                 conn.deadline = min(deadline, now + MAX_SILENCE_SECONDS, self._waits.ends_at)
 
-    def _await_next_request(self, conn: Connection) -> None:
+    def _await_next_request(self, conn: ClientConnection) -> None:
         """Wait for the next request of a connection, or begin it if the client has sent it already."""
         received = conn.parser.unreader.take_buffered() + conn.sock.take_unread()
         conn.incoming = Incoming(received)
         self._wait_for_client(conn, self.cfg.keepalive if self.alive else LINGER_SECONDS)
         self._proceed(conn, State.EMPTY, conn.incoming.state, len(received))
 
-    def _give_up(self, conn: Connection) -> None:
+    def _give_up(self, conn: ClientConnection) -> None:
         """End a connection whose client let its deadline pass."""
         if conn.is_ending or conn.incoming.state is State.EMPTY:
             self._close(conn)
@@ -298,7 +298,7 @@ class Worker(ThreadWorker):
 
     # Lanes
 
-    def _queue(self, conn: Connection) -> None:
+    def _queue(self, conn: ClientConnection) -> None:
         lane = self._choose_lane(conn.incoming)
         conn.deadline = time.monotonic() + QUEUE_SECONDS
         lane.waiting.append(conn)
@@ -318,14 +318,14 @@ class Worker(ThreadWorker):
 
     # Ending connections
 
-    def _refuse(self, conn: Connection, status: int, reason: str, code: str, error: str, hint: str) -> None:
+    def _refuse(self, conn: ClientConnection, status: int, reason: str, code: str, error: str, hint: str) -> None:
         from app.error_codes import error_body  # workers have it loaded; the master must not load Flask
 
         headers = ["Retry-After: 5"] if status == 503 else []
         conn.sock.send_now(gunicorn_patches.error_answer(status, reason, error_body(code, error, hint), *headers))
         self._end(conn)
 
-    def _end(self, conn: Connection) -> None:
+    def _end(self, conn: ClientConnection) -> None:
         """Send nothing more, and close the connection once the client does, or soon."""
         self._stop_waiting(conn)
         conn.is_ending, conn.ends_at = True, time.monotonic() + MAX_LINGER_SECONDS
@@ -336,7 +336,7 @@ class Worker(ThreadWorker):
         else:
             self._wait_for_client(conn, LINGER_SECONDS)
 
-    def _close(self, conn: Connection) -> None:
+    def _close(self, conn: ClientConnection) -> None:
         self._stop_waiting(conn)
         self.nr_conns -= 1
         conn.close()

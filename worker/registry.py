@@ -54,7 +54,7 @@ class Registration:
             raise PayloadRefused({str(name): problem for name, problem in _fields_of(error).items()}) from error
 
 
-class Catalogue(msgspec.Struct, frozen=True):
+class HandlerCatalogue(msgspec.Struct, frozen=True):
     """The types and schedules of a worker, for its hello."""
 
     types: list[JobType]
@@ -132,7 +132,7 @@ def known_types() -> list[str]:
     return sorted(_registrations)
 
 
-def catalogue() -> Catalogue:
+def catalogue() -> HandlerCatalogue:
     """Return the registered types and schedules.
 
     Raises ValueError for a schedule whose handler has no type, whose payload its schema refuses, or whose name is too
@@ -154,7 +154,7 @@ def catalogue() -> Catalogue:
             )
         by_name[name] = msgspec.structs.replace(declared.schedule, name=name, type=job_type)
     types = [registration.job_type for _, registration in sorted(_registrations.items())]
-    return Catalogue(types, [by_name[name] for name in sorted(by_name)])
+    return HandlerCatalogue(types, [by_name[name] for name in sorted(by_name)])
 
 
 def seconds_of(span: float | timedelta) -> float:

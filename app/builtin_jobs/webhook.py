@@ -134,7 +134,7 @@ def _read(path: Path) -> bytes:
         return file.read(_LARGEST_SECRET)
 
 
-class Answer(NamedTuple):
+class WebhookAnswer(NamedTuple):
     """The server's answer. address: the server's. after: seconds from its header Retry-After; None without one."""
 
     status: int
@@ -158,7 +158,7 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _post(url: SplitResult, body: bytes, headers: dict[str, str]) -> Answer:
+def _post(url: SplitResult, body: bytes, headers: dict[str, str]) -> WebhookAnswer:
     connection, address = _connect(url)
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     exchange = http.client.HTTPConnection(url.netloc, timeout=SECONDS)
@@ -167,7 +167,9 @@ def _post(url: SplitResult, body: bytes, headers: dict[str, str]) -> Answer:
         exchange.request("POST", target, body, headers)
         answer = exchange.getresponse()
         text = answer.read(MAX_ANSWER_BYTES).decode(errors="replace")
-        return Answer(answer.status, answer.reason, str(address), text, _after(answer.headers.get("Retry-After", "")))
+        return WebhookAnswer(
+            answer.status, answer.reason, str(address), text, _after(answer.headers.get("Retry-After", ""))
+        )
     finally:
         exchange.close()
 

@@ -13,7 +13,7 @@ from app.streams.answer import stream_reply
 from app.streams.changes import RUNNING_OPERATIONS, ChangeSource
 from app.streams.messages import CONTENT_TYPE as EVENT_STREAM
 from app.streams.messages import MESSAGE
-from app.streams.source import Source
+from app.streams.source import StreamSource
 from eventvault.database.values import Head
 from eventvault.scopes import READ
 
@@ -36,7 +36,7 @@ def stream_changes() -> Response:
     may_read = credential.may(READ)
     edge = current_edge()
 
-    def begin() -> tuple[bytes, Source]:
+    def begin() -> tuple[bytes, StreamSource]:
         position = edge.store.resume(None)
         running = edge.store.list_operations(RUNNING_OPERATIONS)
         source = ChangeSource(

@@ -12,7 +12,7 @@ from app.edge import current_edge
 from app.streams.answer import stream_reply
 from app.streams.events import EventSource, restore_message
 from app.streams.messages import id_of, note_id
-from app.streams.source import Source
+from app.streams.source import StreamSource
 from eventvault.database.values import Head, Resumption, ScanQuery
 from eventvault.errors import InvalidInput
 from eventvault.events import cursor
@@ -32,7 +32,7 @@ def stream_events_reply(parameters: dict[str, Any]) -> Response:
     )
     reader = _last_event_id() or (cursor.decode(parameters["after"]) if "after" in parameters else None)
 
-    def begin() -> tuple[bytes, Source]:
+    def begin() -> tuple[bytes, StreamSource]:
         edge = current_edge()
         resumption = _resume(edge.store, reader)
         first = restore_message(resumption) or note_id(id_of(Head(resumption.generation, resumption.sequence)))

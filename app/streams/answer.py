@@ -18,14 +18,14 @@ from app.edge import current_edge
 from app.request_end import at_request_end
 from app.streams import writer
 from app.streams.messages import CONTENT_TYPE, RETRY
-from app.streams.source import Source
+from app.streams.source import StreamSource
 from app.streams.writer import Stream
 
 _CHECK_SECONDS = 0.5
 """Seconds between two checks of a thread that sends a stream whether its client may still have it."""
 
 
-def stream_reply(begin: Callable[[], tuple[bytes, Source]]) -> Response:
+def stream_reply(begin: Callable[[], tuple[bytes, StreamSource]]) -> Response:
     """Return an answer that is a stream. begin: returns the first bytes to send, and the source of the rest.
 
     Raises TooBusy if this process sends as many streams as it may.
@@ -66,7 +66,7 @@ def _take_slot() -> Callable[[], None]:
 class _WriterBody:
     """The body of a stream whose client the writer serves once the headers are sent."""
 
-    def __init__(self, client: ClientSocket, source: Source, release: Callable[[], None]) -> None:
+    def __init__(self, client: ClientSocket, source: StreamSource, release: Callable[[], None]) -> None:
         chunked = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
         self._client = client
         self._stream: Stream | None = Stream(source, release, chunked=chunked)
@@ -86,7 +86,7 @@ class _WriterBody:
 class _ThreadBody:
     """The body of a stream that is sent by the thread of its request."""
 
-    def __init__(self, source: Source, release: Callable[[], None]) -> None:
+    def __init__(self, source: StreamSource, release: Callable[[], None]) -> None:
         self._source = source
         self._release = release
         self._is_closed = False

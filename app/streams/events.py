@@ -7,7 +7,7 @@ from itertools import islice
 
 import orjson
 
-from app.streams.feed import EventFeed, Reading, Tail
+from app.streams.feed import EventFeed, PageReading, Tail
 from app.streams.messages import COMMENT, id_of, message, note_id
 from eventvault.database.values import Head, Page, Resumption, ScanQuery
 from eventvault.events.event import sequence_of
@@ -25,7 +25,7 @@ class EventSource:
         self._query = query
         self._wake: Callable[[], None] = lambda: None
         self._sent_id = self.position
-        self._reading: Reading | None = None
+        self._reading: PageReading | None = None
         self._page: Iterator[bytes] | None = None
         """The events of the page that are not sent yet."""
 
@@ -51,7 +51,7 @@ class EventSource:
             return b""
         if tail.generation == self.position.generation and tail.after <= self.position.sequence:
             return self._take_tail(tail)
-        self._reading = Reading(self.position, self._query, self._wake)
+        self._reading = PageReading(self.position, self._query, self._wake)
         self._feed.read(self._reading)
         return b""
 
@@ -67,7 +67,7 @@ class EventSource:
                     break
         return b"".join(pieces)
 
-    def _take_reading(self, reading: Reading) -> bytes:
+    def _take_reading(self, reading: PageReading) -> bytes:
         match reading.outcome:
             case Page() as page:
                 return self._take_page(page)

@@ -53,7 +53,7 @@ class Tail(NamedTuple):
         return Tail(self.generation, self.last + len(events) - len(newest), newest)
 
 
-class Reading:
+class PageReading:
     """The read of a page that one stream lacks.
 
     outcome: the page, or where to go on if `position` is of an earlier generation; None until it is read. size: of the
@@ -86,7 +86,7 @@ class EventFeed:
         self.tail: Tail | None = None
         self._store = store
         self._threads = SharedThreads({"event tail": self._follow, "event reader": self._read_next})
-        self._queue: queue.SimpleQueue[Reading] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[PageReading] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._unsent = 0
 
@@ -97,11 +97,11 @@ class EventFeed:
     def leave(self, member: object) -> None:
         self._threads.leave(member)
 
-    def read(self, reading: Reading) -> None:
+    def read(self, reading: PageReading) -> None:
         """Read a page soon. `done` must be called for it."""
         self._queue.put(reading)
 
-    def done(self, reading: Reading) -> None:
+    def done(self, reading: PageReading) -> None:
         """Release a page that was sent, or will not be sent."""
         with self._lock:
             reading.is_dropped = True

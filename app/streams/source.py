@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 
-class Source(Protocol):
+class StreamSource(Protocol):
     """Returns what one stream sends. No method waits. One thread calls them.
 
     ended: nothing follows what `take` returned.

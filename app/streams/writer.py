@@ -17,7 +17,7 @@ from collections.abc import Callable
 from app import client_socket
 from app.client_socket import ClientSocket
 from app.streams.messages import chunk
-from app.streams.source import Source
+from app.streams.source import StreamSource
 
 log = logging.getLogger("eventvault.http")
 
@@ -36,7 +36,7 @@ _LAST_CHUNK = b"0\r\n\r\n"
 class Stream:
     """A stream to one client. chunked: with HTTP's transfer coding. release: called once when it has ended."""
 
-    def __init__(self, source: Source, release: Callable[[], None], *, chunked: bool) -> None:
+    def __init__(self, source: StreamSource, release: Callable[[], None], *, chunked: bool) -> None:
         self.source = source
         self.chunked = chunked
         self.unsent = memoryview(b"")

@@ -20,9 +20,9 @@ from eventvault.archive.gzip_members import inflate_members
 from eventvault.archive.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest
 from eventvault.archive.marks import archive_origin
 from eventvault.archive.progress import Progress, ProgressCounter
-from eventvault.archive.source import OpenArchive, Source, open_archive
+from eventvault.archive.source import ArchiveBytes, OpenArchive, open_archive
 from eventvault.archive.tar_entries import TarEntries, TarEntry
-from eventvault.archive.unpacking import Budget, new_folder, unsafe
+from eventvault.archive.unpacking import UnpackingBudget, new_folder, unsafe
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
 from eventvault.regular_files import open_file
 
@@ -67,9 +67,9 @@ def unpack_foreign(path: Path, target: Path, *, progress: Progress | None = None
         if archive_origin(archive) == "own":
             raise archive.damaged("it is an archive of EventVault and not a foreign one", 0)
         counter = ProgressCounter("unpack", archive.size, progress)
-        source = Source(archive, 0, archive.size, truncated=ArchiveIncomplete, counter=counter)
+        source = ArchiveBytes(archive, 0, archive.size, truncated=ArchiveIncomplete, counter=counter)
         with new_folder(target):
-            entries = TarEntries(source, inflate_members(source), Budget(archive, target))
+            entries = TarEntries(source, inflate_members(source), UnpackingBudget(archive, target))
             return _DatabaseExtractor(archive, target, entries).run(source)
 
 
@@ -113,7 +113,7 @@ class _DatabaseExtractor:
         self._more_ignored = 0
         self._manifest: Manifest | None = None
 
-    def run(self, source: Source) -> ForeignFiles:
+    def run(self, source: ArchiveBytes) -> ForeignFiles:
         """Unpack the database. source: of the whole archive, for its SHA-256."""
         for entry in self._entries:
             self._check_unique(entry)

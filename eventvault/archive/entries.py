@@ -10,7 +10,7 @@ import msgspec
 from eventvault.archive import layout, tar
 from eventvault.archive.gzip_members import inflate_exactly
 from eventvault.archive.manifest import MAX_MANIFEST_BYTES, NonNegative
-from eventvault.archive.source import Source
+from eventvault.archive.source import ArchiveBytes
 
 
 class IndexEntry(msgspec.Struct, frozen=True, gc=False):
@@ -31,7 +31,7 @@ class EntryReader:
     modified: the time in all tar headers; None before the first one.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ArchiveBytes) -> None:
         self.source = source
         self.modified: int | None = None
         self.seen: list[IndexEntry] = []

@@ -8,7 +8,7 @@ from typing import cast
 from isal import igzip_lib, isal_zlib
 
 from eventvault.archive.layout import MARK
-from eventvault.archive.source import Source
+from eventvault.archive.source import ArchiveBytes
 
 _IsalError = cast(type[Exception], igzip_lib.IsalError)
 _OUTPUT = 256 * 1024
@@ -17,7 +17,7 @@ _MAX_TEXT_BYTES = 64 * 1024
 _EXTRA, _NAME, _COMMENT, _HEADER_CRC, _RESERVED = 4, 8, 16, 2, 0xE0
 
 
-def inflate_member(source: Source) -> Iterator[bytes]:
+def inflate_member(source: ArchiveBytes) -> Iterator[bytes]:
     """Yield the content of the gzip member whose header was just read, in pieces of at most 256 KiB.
 
     Raises ArchiveDamaged if it does not inflate, or differs from the CRC-32 or the length at the end of the member.
@@ -35,7 +35,7 @@ def inflate_member(source: Source) -> Iterator[bytes]:
         raise source.damaged("the length of the gzip member is wrong", start)
 
 
-def inflate_exactly(source: Source, size: int) -> Iterator[bytes]:
+def inflate_exactly(source: ArchiveBytes, size: int) -> Iterator[bytes]:
     """As `inflate_member`, for a member that must hold exactly `size` bytes. Never yields more."""
     start = source.position
     remaining = size
@@ -48,7 +48,7 @@ def inflate_exactly(source: Source, size: int) -> Iterator[bytes]:
         raise source.damaged(f"the gzip member holds {size - remaining} bytes, not {size}", start)
 
 
-def inflate_members(source: Source) -> Iterator[bytes]:
+def inflate_members(source: ArchiveBytes) -> Iterator[bytes]:
     """Yield the content of all gzip members up to the end, as `gzip -d` does. Zeros after the last one are padding.
 
     Raises the `truncated` error of `source` if the bytes end inside a member, ArchiveDamaged for anything else.
@@ -60,7 +60,7 @@ def inflate_members(source: Source) -> Iterator[bytes]:
             return
 
 
-def _inflate_raw(source: Source, start: int) -> Iterator[bytes]:
+def _inflate_raw(source: ArchiveBytes, start: int) -> Iterator[bytes]:
     inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
     while not inflater.eof:
         piece = source.read_some(_FEED) if inflater.needs_input else b""
@@ -77,7 +77,7 @@ def _inflate_raw(source: Source, start: int) -> Iterator[bytes]:
     source.push_back(len(inflater.unused_data))
 
 
-def _read_header(source: Source) -> None:
+def _read_header(source: ArchiveBytes) -> None:
     start = source.position
     for byte in b"\x1f\x8b\x08":
         if source.read_exactly(1)[0] != byte:
@@ -95,14 +95,14 @@ def _read_header(source: Source) -> None:
         source.read_exactly(2)
 
 
-def _skip_text(source: Source, start: int) -> None:
+def _skip_text(source: ArchiveBytes, start: int) -> None:
     for _ in range(_MAX_TEXT_BYTES):
         if source.read_exactly(1) == b"\0":
             return
     raise source.damaged("the gzip header has a name or comment without an end", start)
 
 
-def _only_zeros(source: Source) -> bool:
+def _only_zeros(source: ArchiveBytes) -> bool:
     """Return True if the next byte is a zero. Then the rest of the file must be zeros, too."""
     first = source.read_exactly(1)
     if first != b"\0":

@@ -109,7 +109,7 @@ def open_archive(path: Path, *, past_cache: bool = False, wait: bool = True) -> 
         yield OpenArchive(path, handle, status.st_size)
 
 
-class Source:
+class ArchiveBytes:
     """Reads the bytes of an archive from `start` up to `end` in order and computes their SHA-256.
 
     truncated: the error if content goes on beyond `end`. It is ArchiveIncomplete if the right size is not known.

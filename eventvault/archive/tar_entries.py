@@ -14,9 +14,9 @@ from typing import NamedTuple
 from eventvault.archive import sparse, tar
 from eventvault.archive.layout import BLOCK, padding
 from eventvault.archive.manifest import MAX_FILES
-from eventvault.archive.source import Source
+from eventvault.archive.source import ArchiveBytes
 from eventvault.archive.sparse import SparseMap
-from eventvault.archive.unpacking import Budget, unsafe
+from eventvault.archive.unpacking import UnpackingBudget, unsafe
 
 _MAX_EXTENSION_BYTES = 2**20
 _MAX_EXTENSIONS_BYTES = 256 * 2**20
@@ -60,7 +60,7 @@ class TarEntries:
     early, ArchiveAlien if its first block is no header, ArchiveDamaged if a later one is none.
     """
 
-    def __init__(self, source: Source, content: Iterator[bytes], budget: Budget) -> None:
+    def __init__(self, source: ArchiveBytes, content: Iterator[bytes], budget: UnpackingBudget) -> None:
         self._source = source
         self._archive = source.archive
         self._content = content

@@ -71,7 +71,7 @@ def _free(folder: Path) -> int:
     return free_bytes(next(parent for parent in (folder, *folder.absolute().parents) if parent.exists()))
 
 
-class Budget:
+class UnpackingBudget:
     """Limits the bytes of all entries of an archive to what is free on the disk."""
 
     def __init__(self, archive: OpenArchive, folder: Path) -> None:

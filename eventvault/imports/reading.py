@@ -11,7 +11,7 @@ from eventvault.imports.arrays import records_of_array
 from eventvault.imports.lines import records_of_lines, split
 from eventvault.imports.mapping import Mapping
 from eventvault.imports.record import ImportRecord
-from eventvault.imports.source import Source
+from eventvault.imports.source import ImportSource
 from eventvault.imports.tables import records_of_table
 
 FORMATS = ("ndjson", "cloudevents", "csv")
@@ -26,7 +26,7 @@ class Form(msgspec.Struct, frozen=True):
     delimiter: str | None = None
 
 
-def read_records(source: Source, form: Form, longest: int) -> Iterator[ImportRecord]:
+def read_records(source: ImportSource, form: Form, longest: int) -> Iterator[ImportRecord]:
     """Yield the records in their order. longest: those with more bytes are not held.
 
     Raises InvalidInput if the file cannot be read at all, before any record is yielded.

@@ -30,7 +30,7 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes | None: ...
 
 
-class Source:
+class ImportSource:
     """The text of one file, which is read once, by `chunks`.
 
     read_bytes: how much of the file was read. broken: why the text ended too early; None if it did not.

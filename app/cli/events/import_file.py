@@ -14,7 +14,7 @@ from eventvault.errors import InvalidInput
 from eventvault.imports.importer import digest_of
 from eventvault.imports.reading import Form, read_records
 from eventvault.imports.record import ImportRecord
-from eventvault.imports.source import Source
+from eventvault.imports.source import ImportSource
 
 
 class ImportFile:
@@ -24,8 +24,8 @@ class ImportFile:
         self._file = file
         self._form = form
         self._longest = longest
-        self._source: Source | None = Source(file)
-        self._read: Source = self._source
+        self._source: ImportSource | None = ImportSource(file)
+        self._read: ImportSource = self._source
         self.size = _size(file)
         self.rewindable = self.size is not None
         self.name = name or self._source.digest[:16]
@@ -38,7 +38,7 @@ class ImportFile:
     def records(self) -> Iterator[ImportRecord]:
         if self._source is None:
             self._file.seek(0)
-            self._source = Source(self._file)
+            self._source = ImportSource(self._file)
         self._read, self._source = self._source, None
         return read_records(self._read, self._form, self._longest)
 

@@ -32,7 +32,7 @@ _EXAMPLE = "such as https://vault.example or http://127.0.0.1:5050"
 
 
 @dataclass(frozen=True)
-class Address:
+class ServiceAddress:
     """The address of a service. prefix: the path below which a proxy serves the API; usually empty."""
 
     scheme: str
@@ -46,7 +46,7 @@ class Address:
         return f"{self.scheme}://{host}{port}{self.prefix}"
 
 
-def parse(url: str, *, insecure: bool, service: str = "") -> Address:
+def parse(url: str, *, insecure: bool, service: str = "") -> ServiceAddress:
     """Return the address that `--url` names. insecure: plain HTTP is allowed beyond this machine too.
 
     service: `to-` for the second one, whose options are called `--to-url` and `--to-insecure`. Raises UsageError.
@@ -61,7 +61,7 @@ def parse(url: str, *, insecure: bool, service: str = "") -> Address:
         raise click.UsageError(f"--{service}url holds no user and no password: a token goes into {where}")
     if parts.scheme not in _PORTS or not host or parts.query or parts.fragment or not _PREFIX.fullmatch(parts.path):
         raise _no_address(url, service)
-    address = Address(parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
+    address = ServiceAddress(parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
     if address.scheme == "http" and not insecure and not _is_this_machine(host):
         raise click.UsageError(
             f"{address} is plain HTTP: whoever is on the way can read the token and the events; "
@@ -104,7 +104,7 @@ def _read(path: Path) -> str:
         raise click.UsageError(f"{TOKEN_FILE}: reading {path} failed: {error.strerror or error}") from None
 
 
-def tls_of(address: Address, authority: Path | None) -> ssl.SSLContext | None:
+def tls_of(address: ServiceAddress, authority: Path | None) -> ssl.SSLContext | None:
     """Return how the certificate of the service is checked; None for plain HTTP.
 
     authority: a file of PEM certificates that is trusted instead of the system's; without it OpenSSL takes its own, or

@@ -33,7 +33,7 @@ _PART = re.compile(r"(?!\.+\Z)[^/]+")
 
 
 @dataclass(frozen=True)
-class Call:
+class RemoteCall:
     """How a method is called over HTTP. request: gets the arguments of the method by their names."""
 
     request: Callable[..., Request]
@@ -197,86 +197,88 @@ def _drop(wanted: QuarantineFilter, count: int | None) -> Request:
     return with_json("DELETE", "/api/kafka/quarantine", query=query)
 
 
-CALLS: dict[str, Call] = {
-    "append": Call(_append, answers.appended),
-    "get": Call(
+CALLS: dict[str, RemoteCall] = {
+    "append": RemoteCall(_append, answers.appended),
+    "get": RemoteCall(
         lambda event_id, source, recorded_to: get(
             "/api/events", id=event_id, source=source, asOf=clock.optional_microseconds(recorded_to)
         ),
         answers.one_event,
     ),
-    "histogram": Call(_histogram, answers.histogram),
-    "event_types": Call(_types, answers.event_types),
-    "create_backup": Call(
+    "histogram": RemoteCall(_histogram, answers.histogram),
+    "event_types": RemoteCall(_types, answers.event_types),
+    "create_backup": RemoteCall(
         lambda label: post("/api/backup/create", {} if label is None else {"label": label}), answers.created
     ),
-    "list_backups": Call(lambda limit, before: get("/api/backup/list", limit=limit, before=before), answers.backups),
-    "backup_entry": Call(lambda name: get(path_of_backup(name)), answers.one_backup),
-    "backup_manifest": Call(lambda name: get(path_of_backup(name)), answers.member("manifest")),
-    "verify_backup": Call(
+    "list_backups": RemoteCall(
+        lambda limit, before: get("/api/backup/list", limit=limit, before=before), answers.backups
+    ),
+    "backup_entry": RemoteCall(lambda name: get(path_of_backup(name)), answers.one_backup),
+    "backup_manifest": RemoteCall(lambda name: get(path_of_backup(name)), answers.member("manifest")),
+    "verify_backup": RemoteCall(
         lambda name, records: post(path_of_backup(name, "verify"), query={"records": records}), answers.one_backup
     ),
-    "delete_backup": Call(
+    "delete_backup": RemoteCall(
         lambda name, force: with_json("DELETE", path_of_backup(name), query={"force": force}), answers.nothing
     ),
-    "plan_deletion": Call(lambda name: get(path_of_backup(name), dryRun="delete"), answers.member("plan")),
-    "pin_backup": Call(_pin, answers.one_backup),
-    "plan_prune": Call(lambda: post("/api/backup/prune", {"dryRun": True}), answers.member("plan")),
-    "prune_backups": Call(lambda: post("/api/backup/prune"), answers.pruned),
-    "restore": Call(
+    "plan_deletion": RemoteCall(lambda name: get(path_of_backup(name), dryRun="delete"), answers.member("plan")),
+    "pin_backup": RemoteCall(_pin, answers.one_backup),
+    "plan_prune": RemoteCall(lambda: post("/api/backup/prune", {"dryRun": True}), answers.member("plan")),
+    "prune_backups": RemoteCall(lambda: post("/api/backup/prune"), answers.pruned),
+    "restore": RemoteCall(
         lambda name, staged, cancel_jobs: _restore(name, staged=staged, cancel_jobs=cancel_jobs), answers.restored
     ),
-    "restore_moment": Call(
+    "restore_moment": RemoteCall(
         lambda moment, staged, cancel_jobs, replay: _restore(
             moment, staged=staged, cancel_jobs=cancel_jobs, replay=replay
         ),
         answers.restored,
     ),
-    "undo": Call(lambda name: post("/api/backup/undo", {} if name is None else {"name": name}), answers.restored),
-    "list_undo": Call(lambda: get("/api/backup/undo"), answers.previous),
-    "plan_restore": Call(
+    "undo": RemoteCall(lambda name: post("/api/backup/undo", {} if name is None else {"name": name}), answers.restored),
+    "list_undo": RemoteCall(lambda: get("/api/backup/undo"), answers.previous),
+    "plan_restore": RemoteCall(
         lambda target, replay: post(
             "/api/backup/restore", {**moment_members(target), "dryRun": True, **({"replay": True} if replay else {})}
         ),
         answers.member("plan"),
     ),
-    "timeline": Call(lambda buckets: get("/api/backup/timeline", buckets=buckets), answers.whole),
-    "rehearse": Call(_rehearse, answers.rehearsed),
-    "list_rehearsals": Call(lambda: get("/api/backup/rehearsals"), answers.rehearsals),
-    "copy_events_to_present": Call(
+    "timeline": RemoteCall(lambda buckets: get("/api/backup/timeline", buckets=buckets), answers.whole),
+    "rehearse": RemoteCall(_rehearse, answers.rehearsed),
+    "list_rehearsals": RemoteCall(lambda: get("/api/backup/rehearsals"), answers.rehearsals),
+    "copy_events_to_present": RemoteCall(
         lambda query: post("/api/backup/restore", {"into": "present", **past_members(query)}), answers.copied
     ),
-    "accept_loss": Call(
+    "accept_loss": RemoteCall(
         lambda partition, topic: post(f"/api/kafka/partitions/{_path_of_topic(topic)}{partition}/accept-loss"),
         answers.nothing,
     ),
-    "list_quarantine": Call(
+    "list_quarantine": RemoteCall(
         lambda wanted, limit, before: get("/api/kafka/quarantine", **_quarantine(wanted), limit=limit, before=before),
         answers.quarantine,
     ),
-    "quarantined_message": Call(
+    "quarantined_message": RemoteCall(
         lambda message_id: get("/api/kafka/quarantine", id=message_id), answers.quarantined_message
     ),
-    "replay_quarantined": Call(
+    "replay_quarantined": RemoteCall(
         lambda ids, mode: post("/api/kafka/quarantine", {"ids": list(ids), **({"as": mode} if mode else {})}),
         answers.replayed,
     ),
-    "drop_quarantined": Call(_drop, answers.dropped),
-    "accept_problem": Call(
+    "drop_quarantined": RemoteCall(_drop, answers.dropped),
+    "accept_problem": RemoteCall(
         lambda code, about: post(
             f"/api/problems/{_in_path(code, ProblemNotFound, 'problem')}/accept",
             {} if about is None else {"about": about},
         ),
         answers.accepted,
     ),
-    "send_test_notification": Call(lambda: post("/api/notify/test"), answers.deliveries),
-    "list_operations": Call(_operations, answers.operations),
-    "get_operation": Call(lambda operation_id: get(path_of_operation(operation_id)), answers.one_operation),
-    "cancel_operation": Call(
+    "send_test_notification": RemoteCall(lambda: post("/api/notify/test"), answers.deliveries),
+    "list_operations": RemoteCall(_operations, answers.operations),
+    "get_operation": RemoteCall(lambda operation_id: get(path_of_operation(operation_id)), answers.one_operation),
+    "cancel_operation": RemoteCall(
         lambda operation_id: with_json("DELETE", path_of_operation(operation_id)), answers.one_operation
     ),
-    "read_audit": Call(lambda after, limit: get("/api/audit", after=after, limit=limit), answers.audit),
-    "status": Call(lambda: get("/api/health"), answers.health),
+    "read_audit": RemoteCall(lambda after, limit: get("/api/audit", after=after, limit=limit), answers.audit),
+    "status": RemoteCall(lambda: get("/api/health"), answers.health),
 }
 """The methods that are one request. `app.cli.remote.store` has the others."""
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from app.cli.remote.address import Address
+from app.cli.remote.address import ServiceAddress
 
 CONNECT_SECONDS = 10.0
 PIECE = 256 * 1024
@@ -46,7 +46,7 @@ class Deadline:
         return min(remaining, self._quiet)
 
 
-class Answer:
+class HttpAnswer:
     """An answer whose body is read piece by piece. If it breaks off, reading raises one of FAILURES."""
 
     def __init__(self, response: http.client.HTTPResponse, deadline: Deadline) -> None:
@@ -81,10 +81,10 @@ class Answer:
             yield piece
 
 
-class Connection:
+class HttpConnection:
     """One connection. was_sent: a part of the current request may have arrived. is_whole: it was sent to its end."""
 
-    def __init__(self, address: Address, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, address: ServiceAddress, tls: ssl.SSLContext | None) -> None:
         options: dict[str, Any] = {"timeout": CONNECT_SECONDS}
         self._http: http.client.HTTPConnection = (
             http.client.HTTPConnection(address.host, address.port, **options)
@@ -103,7 +103,7 @@ class Connection:
         headers: Mapping[str, str],
         body: Callable[[], Iterator[bytes]] | None,
         deadline: Deadline,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Send a request and return its answer, which may come before the body was sent to its end."""
         self.was_sent = self.is_whole = False
         self._deadline = deadline
@@ -117,7 +117,7 @@ class Connection:
             self.is_whole = True
         except _REFUSED_EARLY:
             pass  # the answer says why, if there is one
-        return Answer(self._http.getresponse(), deadline)
+        return HttpAnswer(self._http.getresponse(), deadline)
 
     def close(self) -> None:
         self._http.close()

@@ -11,7 +11,7 @@ from typing import Self
 
 from app.cli.remote import errors
 from app.cli.remote.calls import path_of_backup
-from app.cli.remote.connection import FAILURES, PIECE, Answer
+from app.cli.remote.connection import FAILURES, PIECE, HttpAnswer
 from app.cli.remote.transport import Request, Transport, get, reason_of
 from eventvault.errors import ArchiveDamaged, InvalidInput
 from eventvault.regular_files import open_handle
@@ -100,7 +100,7 @@ class Download:
             return request
         return request.with_headers(Range=f"bytes={self._done}-", If_Range=self._tag)
 
-    def _begin(self, answer: Answer) -> None:
+    def _begin(self, answer: HttpAnswer) -> None:
         """Check that an answer goes on with the file that was begun."""
         if answer.length is None:
             raise errors.unreadable(f"GET {self._path}", "it does not say how long the archive is")

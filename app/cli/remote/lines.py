@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from app.cli.remote import errors
-from app.cli.remote.connection import FAILURES, Answer
+from app.cli.remote.connection import FAILURES, HttpAnswer
 from app.cli.remote.transport import Request, Transport, reason_of
 
 LONGEST_LINE = 64 * 2**20
 """An event has at most MAX_BODY_BYTES, which is 32 MiB where nobody changed it."""
 
 
-def lines_of(answer: Answer, request: Request) -> Iterator[bytes]:
+def lines_of(answer: HttpAnswer, request: Request) -> Iterator[bytes]:
     """Yield the lines of an answer without their ends, the last one once the answer has ended."""
     rest: list[bytes] = []
     size = 0

@@ -21,8 +21,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from app.cli.remote import errors
-from app.cli.remote.address import Address
-from app.cli.remote.connection import FAILURES, PIECE, Answer, Connection, Deadline
+from app.cli.remote.address import ServiceAddress
+from app.cli.remote.connection import FAILURES, PIECE, Deadline, HttpAnswer, HttpConnection
 from eventvault import __version__
 from eventvault.errors import EventVaultError, IdempotencyKeyInUse
 
@@ -125,7 +125,7 @@ class Transport:
 
     def __init__(
         self,
-        address: Address,
+        address: ServiceAddress,
         token: str | None = None,
         tls: ssl.SSLContext | None = None,
         *,
@@ -136,13 +136,13 @@ class Transport:
         self._tls = tls
         self._patience = patience
         self._lock = threading.Lock()
-        self._idle: list[Connection] = []
+        self._idle: list[HttpConnection] = []
         self._was_reached = False
 
     def call(self, request: Request) -> bytes:
         """Return the body of the answer. Raises EventVaultError."""
 
-        def read(answer: Answer, connection: Connection) -> bytes:
+        def read(answer: HttpAnswer, connection: HttpConnection) -> bytes:
             body = self._read(request, answer, MOST_BYTES)
             self._put_back(connection)
             return body
@@ -150,7 +150,7 @@ class Transport:
         return self._insist(request, read)
 
     @contextmanager
-    def stream(self, request: Request, seconds: float | None = None) -> Iterator[Answer]:
+    def stream(self, request: Request, seconds: float | None = None) -> Iterator[HttpAnswer]:
         """Yield an answer whose body may be of any size, and may break off. Raises EventVaultError before it begins.
 
         seconds: how long all of it may take; None: as long as something comes.
@@ -171,7 +171,9 @@ class Transport:
         for connection in idle:
             connection.close()
 
-    def _insist(self, request: Request, use: Callable[[Answer, Connection], T], seconds: float | None = None) -> T:
+    def _insist(
+        self, request: Request, use: Callable[[HttpAnswer, HttpConnection], T], seconds: float | None = None
+    ) -> T:
         headers = self._headers_of(request)
         ends = time.monotonic() + self._patience
         unknown: EventVaultError | None = None
@@ -192,10 +194,10 @@ class Transport:
         self,
         request: Request,
         headers: Mapping[str, str],
-        use: Callable[[Answer, Connection], T],
+        use: Callable[[HttpAnswer, HttpConnection], T],
         deadline: Deadline,
     ) -> T:
-        connection = self._take() if request.may_be_repeated else Connection(self.address, self._tls)
+        connection = self._take() if request.may_be_repeated else HttpConnection(self.address, self._tls)
         try:
             answer = connection.exchange(request.method, self._target(request), headers, request.body, deadline)
             self._was_reached = True
@@ -212,7 +214,7 @@ class Transport:
             connection.close()
             raise
 
-    def _failure(self, request: Request, connection: Connection, error: Exception) -> Exception:
+    def _failure(self, request: Request, connection: HttpConnection, error: Exception) -> Exception:
         why = reason_of(error)
         if not connection.was_sent:
             unreachable = errors.unreachable(self.address, why)
@@ -222,7 +224,7 @@ class Transport:
         unknown = errors.unknown_outcome(self.address, str(request), why)
         return _TryAgain(unknown) if request.keyed else unknown
 
-    def _refusal(self, request: Request, answer: Answer) -> Exception:
+    def _refusal(self, request: Request, answer: HttpAnswer) -> Exception:
         """Return the exception for an answer that refuses the request."""
         if 300 <= answer.status < 400:
             return errors.redirected(self.address, answer.header("Location"))
@@ -240,7 +242,7 @@ class Transport:
             return errors.error_of_another_program(self.address, str(request), status)
         return errors.error_of_answer(str(request), status, members)
 
-    def _read(self, request: Request, answer: Answer, most: int) -> bytes:
+    def _read(self, request: Request, answer: HttpAnswer, most: int) -> bytes:
         pieces, size = [], 0
         for piece in answer.pieces():
             pieces.append(piece)
@@ -264,13 +266,13 @@ class Transport:
         query = f"?{urlencode(parameters, quote_via=quote)}" if parameters else ""
         return f"{self.address.prefix}{request.path}{query}"
 
-    def _take(self) -> Connection:
+    def _take(self) -> HttpConnection:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return Connection(self.address, self._tls)
+        return HttpConnection(self.address, self._tls)
 
-    def _put_back(self, connection: Connection) -> None:
+    def _put_back(self, connection: HttpConnection) -> None:
         with self._lock:
             if connection.is_whole and len(self._idle) < _MOST_IDLE:
                 self._idle.append(connection)

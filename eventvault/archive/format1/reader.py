@@ -18,7 +18,7 @@ from eventvault.archive.manifest import FileRecord, Manifest
 from eventvault.archive.marks import find_closing
 from eventvault.archive.output_files import OutputFiles
 from eventvault.archive.progress import ProgressCounter
-from eventvault.archive.source import OpenArchive, Source
+from eventvault.archive.source import ArchiveBytes, OpenArchive
 from eventvault.archive.stored import StoredFile, StoredMember
 from eventvault.archive.verified import VerifiedArchive
 
@@ -31,7 +31,7 @@ def read_through(archive: OpenArchive, outputs: OutputFiles, counter: ProgressCo
     """
     closing = find_closing(archive)
     about = peek_manifest(archive)
-    source = Source(archive, 0, archive.size - layout.CLOSING_SIZE, counter=counter)
+    source = ArchiveBytes(archive, 0, archive.size - layout.CLOSING_SIZE, counter=counter)
     reader = EntryReader(source)
     _check_folder(reader)
     for previous, record in zip([None, *about.files], about.files, strict=False):
@@ -123,6 +123,6 @@ def _text_at(archive: OpenArchive, offset: int, name: str) -> bytearray:
     end = archive.size - layout.CLOSING_SIZE
     if offset >= end:
         raise archive.damaged(f"{name} lies outside of the archive", offset)
-    reader = EntryReader(Source(archive, offset, end))
+    reader = EntryReader(ArchiveBytes(archive, offset, end))
     reader.begin()
     return reader.text(name)

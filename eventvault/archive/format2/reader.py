@@ -27,7 +27,7 @@ from eventvault.archive.output_files import OutputFiles
 from eventvault.archive.parallel import OrderedHash, in_order
 from eventvault.archive.progress import ProgressCounter
 from eventvault.archive.seal import SealedRoot
-from eventvault.archive.source import OpenArchive, Source
+from eventvault.archive.source import ArchiveBytes, OpenArchive
 from eventvault.archive.stored import NO_RUNS, SkippedRuns, StoredFile, StoredMember
 from eventvault.archive.verified import VerifiedArchive
 from eventvault.archive.whole_hash import WholeHash
@@ -69,7 +69,7 @@ def read_contents(archive: OpenArchive) -> Contents:
     if _digest_of(archive, closing.index_offset, end) != closing.digest:
         why = f"the root is wrong: the closing member has another digest of {layout.INDEX_NAME}"
         raise archive.damaged(why, closing.index_offset)
-    reader = EntryReader(Source(archive, closing.index_offset, end))
+    reader = EntryReader(ArchiveBytes(archive, closing.index_offset, end))
     reader.begin()
     index = ArchiveIndex(reader.text(layout.INDEX_NAME, MAX_INDEX_BYTES), archive, closing.index_offset)
     reader.end_blocks()
@@ -196,7 +196,7 @@ def _read_manifest(archive: OpenArchive, index: ArchiveIndex, index_time: int | 
         raise _untrue(archive, entry)
     for span in entry.spans:
         _read_span(archive, span)
-    reader = EntryReader(Source(archive, entry.header.offset, index.offset))
+    reader = EntryReader(ArchiveBytes(archive, entry.header.offset, index.offset))
     reader.begin()
     text = reader.text(layout.MANIFEST_NAME)
     ranges = [(offset, length) for offset, length, _ in reader.seen[0].data]

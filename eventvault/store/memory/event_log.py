@@ -27,7 +27,7 @@ from eventvault.events import event
 from eventvault.events.event import Appended, EventDraft
 from eventvault.keyed_request import KeyedRequest, is_expired, reused
 from eventvault.restore.values import kind_of
-from eventvault.store.memory.state import KeyedAnswer, MemoryState, common_length
+from eventvault.store.memory.state import KeyedAppend, MemoryState, common_length
 from eventvault.store.ports.event_log import LONGEST_WAIT_SECONDS, EventLog, Lease
 
 
@@ -59,7 +59,7 @@ class MemoryEventLog(EventLog):
         ids = [event.indexed_of(self._state.events[result.sequence - 1]).id for result in answer.results]
         again = msgspec.structs.replace(answer, ids=ids, refusal=request.refusal)
         events = list(self._state.events)
-        self._state.answers[request.id].append(KeyedAnswer(self._state.now(), request.content, events, again))
+        self._state.answers[request.id].append(KeyedAppend(self._state.now(), request.content, events, again))
 
     def _append(self, draft: EventDraft) -> Appended:
         events = self._state.events

@@ -18,7 +18,7 @@ from eventvault.store.memory.archives import MemoryArchives
 from eventvault.store.memory.undo import UndoList
 
 
-class KeyedAnswer(NamedTuple):
+class KeyedAppend(NamedTuple):
     """The answer to a request with an `Idempotency-Key`. at: in microseconds. events: all that were there then."""
 
     at: int
@@ -46,7 +46,7 @@ class MemoryState:
         self.leases: Counter[str] = Counter()
         self.sequences: dict[tuple[str, str], int] = {}
         """(source, id) → sequence of each present event."""
-        self.answers: defaultdict[bytes, list[KeyedAnswer]] = defaultdict(list)
+        self.answers: defaultdict[bytes, list[KeyedAppend]] = defaultdict(list)
         """By the id of the request, those of all generations."""
         self.undo_list = UndoList()
         self.staged: Restored | None = None

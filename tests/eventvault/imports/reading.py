@@ -9,7 +9,7 @@ from typing import Any
 
 from eventvault.imports.reading import Form, read_records
 from eventvault.imports.record import ImportRecord
-from eventvault.imports.source import Source
+from eventvault.imports.source import ImportSource
 
 
 class Trickle(io.BytesIO):
@@ -24,7 +24,7 @@ class Trickle(io.BytesIO):
 
 
 def records(content: bytes, *, longest: int = 1000, step: int = 2**20, **form: Any) -> list[ImportRecord]:
-    return list(read_records(Source(Trickle(content, step)), Form(**form), longest))
+    return list(read_records(ImportSource(Trickle(content, step)), Form(**form), longest))
 
 
 def jsons(content: bytes, **options: Any) -> list[bytes]:

@@ -18,7 +18,7 @@ from eventvault.imports.notes import Notes
 from eventvault.imports.reading import Form, read_records
 from eventvault.imports.record import ImportRecord
 from eventvault.imports.rejects import Rejected, RejectsFile
-from eventvault.imports.source import Source
+from eventvault.imports.source import ImportSource
 from eventvault.store.memory.store import MemoryStore
 
 
@@ -28,7 +28,7 @@ class Content:
     def __init__(self, content: bytes, name: str = "n", form: Form | None = None, *, rewindable: bool = True) -> None:
         self._content = content
         self._form = form or Form()
-        self._source = Source(io.BytesIO(b""))
+        self._source = ImportSource(io.BytesIO(b""))
         self.name = name
         self.rewindable = rewindable
         self.form = digest_of(self._form)
@@ -37,7 +37,7 @@ class Content:
     def records(self) -> Iterator[ImportRecord]:
         self.readings += 1
         assert self.rewindable or self.readings == 1
-        self._source = Source(io.BytesIO(self._content))
+        self._source = ImportSource(io.BytesIO(self._content))
         return read_records(self._source, self._form, 10_000)
 
     def broken(self) -> str | None:

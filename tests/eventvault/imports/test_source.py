@@ -10,7 +10,7 @@ from backports import zstd
 
 from eventvault.errors import InvalidInput
 from eventvault.imports import source as source_module
-from eventvault.imports.source import CHUNK, NAMING_BYTES, Source
+from eventvault.imports.source import CHUNK, NAMING_BYTES, ImportSource
 from tests.eventvault.imports.reading import Trickle
 
 TEXT = b"".join(b'{"type":"a","id":"%d"}\n' % number for number in range(20_000))
@@ -18,7 +18,7 @@ PACKERS = {"gzip": gzip.compress, "zstd": zstd.compress}
 
 
 def text_of(content: bytes, step: int = 2**20) -> tuple[bytes, str | None]:
-    source = Source(Trickle(content, step))
+    source = ImportSource(Trickle(content, step))
     return b"".join(source.chunks()), source.broken
 
 
@@ -76,7 +76,7 @@ def test_a_bomb_is_inflated_in_bounded_memory(kind: str) -> None:
     packed = PACKERS[kind](bytes(2**26))
     tracemalloc.start()
     try:
-        assert sum(len(piece) for piece in Source(Trickle(packed)).chunks()) == 2**26
+        assert sum(len(piece) for piece in ImportSource(Trickle(packed)).chunks()) == 2**26
         assert tracemalloc.get_traced_memory()[1] < 2**23
     finally:
         tracemalloc.stop()
@@ -84,7 +84,7 @@ def test_a_bomb_is_inflated_in_bounded_memory(kind: str) -> None:
 
 @pytest.mark.slow
 def test_no_piece_is_larger_than_a_chunk() -> None:
-    assert max(map(len, Source(Trickle(gzip.compress(bytes(2**22)))).chunks())) <= CHUNK
+    assert max(map(len, ImportSource(Trickle(gzip.compress(bytes(2**22)))).chunks())) <= CHUNK
 
 
 def test_a_byte_order_mark_is_no_text() -> None:
@@ -104,6 +104,6 @@ def test_utf_16_is_refused_with_the_command_that_converts_it(mark: bytes) -> Non
 @pytest.mark.slow
 def test_an_import_is_named_after_its_first_bytes() -> None:
     beginning = bytes(NAMING_BYTES)
-    names = {Source(Trickle(content)).digest for content in (beginning + b"a", beginning + b"b", beginning[1:])}
+    names = {ImportSource(Trickle(content)).digest for content in (beginning + b"a", beginning + b"b", beginning[1:])}
     assert len(names) == 2
     assert source_module.NAMING_BYTES == 2**20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.cli.remote.address import Address
+from app.cli.remote.address import ServiceAddress
 from app.cli.remote.calls import CALLS, NOT_OVER_HTTP
 from app.cli.remote.errors import RemoteError
 from app.cli.remote.store import RemoteStore
@@ -24,7 +24,7 @@ def test_each_method_of_the_ports_is_a_request_or_several_or_refused() -> None:
 
 @pytest.mark.parametrize("name", NOT_OVER_HTTP)
 def test_what_http_cannot_say_is_refused_as_a_wrong_command_line(name: str) -> None:
-    store = RemoteStore.over(Transport(Address("http", "127.0.0.1", 9)))
+    store = RemoteStore.over(Transport(ServiceAddress("http", "127.0.0.1", 9)))
     arguments = [None] * len(methods.ALL[name].argument_names)
     with pytest.raises(RemoteError) as refused:
         getattr(store, name)(*arguments)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from app.cli.remote.address import Address, tls_of
+from app.cli.remote.address import ServiceAddress, tls_of
 from app.cli.remote.errors import RemoteError
 from app.cli.remote.transport import Transport, get
 from tests.served import served
@@ -38,7 +38,7 @@ def port(app: Flask, certificate: Path) -> Iterator[int]:
         yield int(url.rpartition(":")[2])
 
 
-def ask(address: Address, authority: Path | None) -> bytes:
+def ask(address: ServiceAddress, authority: Path | None) -> bytes:
     return Transport(address, "ev_secret", tls_of(address, authority), patience=0).call(get("/api/health/live"))
 
 
@@ -46,7 +46,7 @@ def ask(address: Address, authority: Path | None) -> bytes:
 def test_a_certificate_of_a_trusted_authority_is_accepted(
     port: int, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = Address("https", "localhost", port)
+    address = ServiceAddress("https", "localhost", port)
     assert b'"live"' in ask(address, certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     assert b'"live"' in ask(address, None)
@@ -54,8 +54,8 @@ def test_a_certificate_of_a_trusted_authority_is_accepted(
 
 def test_an_unknown_authority_and_another_name_are_refused(port: int, certificate: Path) -> None:
     for address, authority in (
-        (Address("https", "localhost", port), None),
-        (Address("https", "127.0.0.1", port), certificate),
+        (ServiceAddress("https", "localhost", port), None),
+        (ServiceAddress("https", "127.0.0.1", port), certificate),
     ):
         with pytest.raises(RemoteError) as refused:
             ask(address, authority)
@@ -65,5 +65,5 @@ def test_an_unknown_authority_and_another_name_are_refused(port: int, certificat
 
 def test_tls_to_a_server_without_it_is_an_error_of_the_connection(app: Flask) -> None:
     with served(app) as url, pytest.raises(RemoteError) as failed:
-        ask(Address("https", "127.0.0.1", int(url.rpartition(":")[2])), None)
+        ask(ServiceAddress("https", "127.0.0.1", int(url.rpartition(":")[2])), None)
     assert failed.value.code == "service_unreachable"

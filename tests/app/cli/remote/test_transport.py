@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from app.cli.remote import connection, transport
-from app.cli.remote.address import Address, parse
+from app.cli.remote.address import ServiceAddress, parse
 from app.cli.remote.errors import RemoteError
 from app.cli.remote.store import RemoteStore
 from app.cli.remote.transport import Transport, get, post
@@ -193,7 +193,7 @@ def test_where_nobody_listens_it_says_so_at_once() -> None:
     port = free_port()
     began = time.monotonic()
     with pytest.raises(RemoteError) as failed:
-        Transport(Address("http", "127.0.0.1", port)).call(get("/api/health"))
+        Transport(ServiceAddress("http", "127.0.0.1", port)).call(get("/api/health"))
     assert time.monotonic() - began < 45, "a request is sent again for 60 s"
     assert (failed.value.code, failed.value.exit_status) == ("service_unreachable", 6)
     assert f"http://127.0.0.1:{port}" in failed.value.message
@@ -201,7 +201,7 @@ def test_where_nobody_listens_it_says_so_at_once() -> None:
 
 def test_a_name_that_nobody_knows_is_told() -> None:
     with pytest.raises(RemoteError) as failed:
-        Transport(Address("http", "no-such-host.invalid", 80)).call(get("/api/health"))
+        Transport(ServiceAddress("http", "no-such-host.invalid", 80)).call(get("/api/health"))
     assert failed.value.code == "service_unreachable"
 
 
@@ -302,7 +302,7 @@ def test_a_body_is_streamed_and_an_early_refusal_is_heard() -> None:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     with listener, pytest.raises(EventVaultError) as failed:
-        Transport(Address("http", "127.0.0.1", listener.getsockname()[1]), patience=0).call(request)
+        Transport(ServiceAddress("http", "127.0.0.1", listener.getsockname()[1]), patience=0).call(request)
     thread.join(30)
     assert failed.value.code in ("too_large", "outcome_unknown")  # the reset may overtake the answer
 

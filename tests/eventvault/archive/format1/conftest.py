@@ -12,7 +12,7 @@ from eventvault.archive.entries import EntryReader, IndexEntry
 from eventvault.archive.format1.index import Index, parse_index
 from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import Manifest
-from eventvault.archive.source import Source, open_archive
+from eventvault.archive.source import ArchiveBytes, open_archive
 from tests import format_1
 
 
@@ -36,7 +36,7 @@ class Forgery:
         self.modified = modified
         with open_archive(path) as archive:
             offset = layout.parse_closing(self.content[-layout.CLOSING_SIZE :]).index_offset
-            reader = EntryReader(Source(archive, offset, archive.size))
+            reader = EntryReader(ArchiveBytes(archive, offset, archive.size))
             reader.begin()
             self.index = parse_index(reader.text(layout.INDEX_NAME), archive, offset)
         self.parts = {entry.name: self._part(number) for number, entry in enumerate(self.index.entries)}
