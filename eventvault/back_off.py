@@ -27,7 +27,7 @@ class BackOff:
         return seconds
 
     def succeed(self) -> None:
-        """The next failure is the first one."""
+        """Note a success: the next failure counts as the first."""
         self.failures, self._until = 0, -math.inf
 
     @property

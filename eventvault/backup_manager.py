@@ -29,10 +29,10 @@ _OWN_STORE_SECONDS = 20.0
 
 
 class BackupManager:
-    """Makes the folders and makes sure that a store of this service start runs.
+    """Makes the folders, and ensures that a store of this start of the service runs.
 
-    command: how to start one. The store itself restores what lies in `restore/`, as that may take long and no gunicorn
-    worker should wait for it.
+    command: starts a store. The store itself restores what lies in `restore/`, because that may take long and no
+    gunicorn worker should wait for it.
     """
 
     def __init__(self, settings: Settings, command: Sequence[str], *, mode: str = "service") -> None:
@@ -67,6 +67,6 @@ class BackupManager:
         make_folders(self._settings)
 
     def _is_own(self, hello: StoreHello) -> bool:
-        """Whether a store belongs to this start of the service, as one that is a service of its own does."""
+        """Return True for a store of this start of the service, and for a store that runs as a service of its own."""
         same = (hello.service, hello.version, hello.protocol) == (self._spawner.service, __version__, PROTOCOL)
         return same or hello.mode == "standalone"

@@ -70,10 +70,10 @@ READS = {
     "find_origin": "folder",
     "check_opening": "source",
 }
-"""Chore → its argument that names what it reads, if that may be hostile: its bytes may be why the chore failed."""
+"""Chore → the argument that names its input, if the input may be hostile: its bytes may be why the chore failed."""
 
 MEMORY_BYTES = 384 * 2**20
-"""What a chore may allocate, beside what its cores take. A backup or restore of any size takes about 110 MB, the import
+"""What a chore may allocate, besides _MEMORY_PER_CORE. A backup or restore of any size takes about 110 MB, the import
 of one record of 32 MiB 310 MB."""
 _MEMORY_PER_CORE = 32 * 2**20
 """Each core has a thread with its stack and its buffers."""
@@ -89,14 +89,14 @@ _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 """Machine → number of the system call, which has no function in the C library."""
 _IDLE_CLASS = 3 << 13
 KEEP_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(2**24), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
-"""Make the GNU C library reuse buffers of some megabytes: without this a restore took half as long again. One of 16 MiB
-or more is returned when it is freed: the gaps that large records left in the heap took 150 MB."""
+"""Make the GNU C library reuse buffers of some megabytes: without this a restore took 50 % longer. One of 16 MiB or
+more is returned when it is freed: the gaps that large records left in the heap took 150 MB."""
 STEP_SECONDS = 1.0
-"""How often the progress of a chore is observed."""
+"""Seconds between two checks whether a chore makes progress."""
 PROGRESS_SECONDS = 0.2
-"""How often the lines of progress are read."""
+"""Seconds between two reads of the lines of progress."""
 CHORE_SECONDS = 300.0
-"""A chore that makes no step for this long is ended."""
+"""A chore that makes no step for this long is killed."""
 
 
 class Chores:
@@ -113,7 +113,7 @@ class Chores:
         """Run a chore and return its result. Raises the error that the chore raised, or why it ended, or Cancelled.
 
         operation: receives the progress; cancelling it kills the chore. By default it is the operation of this thread.
-        If `scratch` is among its arguments, the chore gets a private folder in there, which is removed however it ends.
+        If `scratch` is among its arguments, the chore gets a private folder in it, which is removed however it ends.
         """
         operation = operation or current()
         if "scratch" not in arguments:
@@ -309,7 +309,7 @@ def _limit_memory() -> None:
 def main(name: str, parent: int, niceness: int, clock_correction: int, longest_value: int) -> None:
     """Run one chore in the child process.
 
-    clock_correction: of the parent's clock, in microseconds. longest_value: of a record, in bytes, in `record_size`.
+    clock_correction: `clock.correction()` of the parent. longest_value: its `record_size.longest_value()`.
     """
     end_with_parent(parent)
     lower_priority(niceness)

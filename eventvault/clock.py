@@ -47,17 +47,17 @@ def correction() -> int:
 
 
 def later_than(orders: Iterable[int], instant: int) -> int:
-    """Return the number to store with what begins at `instant`: with it, `order_of` sorts it after all before it.
+    """Return the number to store with a thing that begins at `instant`, so that `order_of` sorts it after earlier ones.
 
-    orders: of all before it. The number is 0 if `instant` is later than all of them. Else the clock is behind, and the
-    number is the largest of them.
+    orders: `order_of` of the earlier things. The number is 0 if `instant` is later than all of them. Else the clock was
+    set back, and the number is the largest of them.
     """
     newest = max(orders, default=0)
     return newest if newest >= instant else 0
 
 
 def order_of(instant: int, later_than: int) -> int:
-    """Return what things are ordered by that began at `instant` and noted `later_than` then."""
+    """Return the sort key of a thing that began at `instant` and was stored with the number `later_than`."""
     return max(instant, later_than + 1)
 
 
@@ -92,7 +92,7 @@ def optional_milliseconds(instant: int | None) -> str | None:
 
 
 def parse(text: str) -> int:
-    """Return the microseconds of an RFC 3339 instant. Raises ValueError for others, and without an offset."""
+    """Return the microseconds of an RFC 3339 instant. Raises ValueError for any other text, also without an offset."""
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is None:
         raise ValueError(f"{text!r} has no offset: end it in Z or ±hh:mm")
@@ -121,7 +121,7 @@ def _parse_lenient(text: str, *, up: bool) -> int:
         return parse(text) + beyond
     instant = parse(f"{leap[1]}59{leap[2]}") + 1_000_000
     if instant // 1_000_000 % _DAY:
-        raise ValueError(f"{text!r} is no leap second: the only one is 23:59:60 in UTC")
+        raise ValueError(f"{text!r} is not a leap second: the only one is 23:59:60 in UTC")
     return instant + beyond
 
 
@@ -130,5 +130,5 @@ _FIRST, _LAST = parse("0001-01-01T00:00:00Z"), parse("9999-12-31T23:59:59.999999
 
 @lru_cache(maxsize=64)
 def _seconds_text(seconds: int) -> str:
-    there = time.gmtime(seconds)
-    return f"{there.tm_year:04d}{time.strftime('-%m-%dT%H:%M:%S', there)}"  # %Y does not pad
+    date = time.gmtime(seconds)
+    return f"{date.tm_year:04d}{time.strftime('-%m-%dT%H:%M:%S', date)}"  # %Y does not pad

@@ -23,11 +23,11 @@ log = logging.getLogger("EventBus")
 MAX_LEAD = 300_000_000
 """How far the clock may get ahead of the witness within one boot, in microseconds."""
 MAX_LEAD_AFTER_BOOT = 30 * 86_400_000_000
-"""The same once after a boot, when the machine may have been off for as long."""
+"""The same at the first reading after a boot, because the machine may have been off for as long."""
 SETTLE_AFTER = 3_600_000_000
-"""How long a clock that was set back is expected to return, in microseconds."""
+"""How long a clock that was set back may take to return, in microseconds; after that the new time is believed."""
 SAVE_EVERY = 3_600_000_000
-"""The most by which the note on disk may be older than the present instant, in microseconds."""
+"""How old the note on disk may get before it is written again, in microseconds."""
 _STEP = 1_000_000
 """A difference from the witness of less than this is no step, and the note on disk need not change."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -59,7 +59,7 @@ def read_clocks() -> ClockReading:
 
 
 def read_boot_id() -> str:
-    """The id that the kernel chose at the boot; empty where it does not tell it: then each start counts as a boot."""
+    """Return the id that the kernel chose at boot; empty if it cannot be read, so that each start counts as a boot."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -75,7 +75,7 @@ class ClockGuard:
         read: Callable[[], ClockReading] = read_clocks,
         boot_id: Callable[[], str] = read_boot_id,
     ) -> None:
-        """Begin with the note in `storage_dir`. The clock is believed if there is none that can be read."""
+        """Begin with the note in `storage_dir`. If no note can be read, the clock is believed."""
         self._read = read
         self._path = storage_dir / data_folders.CLOCK
         self._lock = threading.Lock()
@@ -139,10 +139,9 @@ class ClockGuard:
                 self._believe(*self._read())
 
     def follow(self) -> None:
-        """While the clock differs much from the witness, take over what another process noted.
+        """While the clock differs much from the witness, read the note again and use it.
 
-        It may have been accepted there, or have settled. For a process beside the store, which never saves. Reads the
-        note.
+        The store may have accepted or settled the clock. For the other processes, which never save.
         """
         is_usual = self.held_since is None and self._behind_since is None
         if is_usual or (noted := self._read_note()) is None:
@@ -152,7 +151,10 @@ class ClockGuard:
                 self._note = noted
 
     def save(self) -> None:
-        """Write the note if a step was believed since, or an hour ago. Raises NoSpace or OSError."""
+        """Write the note if the clock's step was believed since the last write, or if that was SAVE_EVERY ago.
+
+        Raises NoSpace or OSError.
+        """
         with self._lock:
             note, saved = self._note, self._saved
         if saved is None or _differ(note, saved):

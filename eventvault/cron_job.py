@@ -25,11 +25,11 @@ from eventvault.schedules import History, Schedule
 log = logging.getLogger("BackupManager")
 
 SAVE_SECONDS = 60.0
-"""How often the time is noted that a run has been due."""
+"""Seconds between two updates of the file's time of change, while a run is due."""
 
 
 class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """due: the instant since which a run is due that has not ended. is_repeated: that run was begun a second time."""
+    """due: since when a run is due that has not ended; an instant. is_repeated: that run was begun a second time."""
 
     format: Literal[1]
     schedule: str
@@ -39,14 +39,14 @@ class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DueRun:
-    """What is noted about one schedule: its history, since when a run is due, and for how long a store ran meanwhile.
+    """The note on disk about one schedule: its history, since when a run is due, and for how long a store ran since.
 
-    The time of change of the file says until when the store ran. `each_second` is called by one thread, what changes
-    the note by one at a time.
+    The file's time of change is the time until which the store ran. One thread calls `each_second`. Only one thread at
+    a time changes the note.
     """
 
     def __init__(self, path: Path, schedule: str) -> None:
-        """schedule: as text; a note of another one does not count."""
+        """schedule: as text; the note of another schedule is ignored."""
         self.seconds = 0.0
         """For how long the run has been due."""
         self._path = path
@@ -67,7 +67,7 @@ class DueRun:
         return self._note.due is not None and self.seconds * 1e6 >= grace
 
     def load(self) -> bool:
-        """Read the note. Returns whether an interrupted run is to be repeated. A note that cannot be read is none."""
+        """Read the note. Return whether an interrupted run has to be repeated. An unreadable note counts as missing."""
         try:
             note = small_files.read_or_quarantine(self._path, _Note)
             if note is None or note.schedule != self._note.schedule:
@@ -80,7 +80,7 @@ class DueRun:
         return self._note.due is not None and not self._note.is_repeated
 
     def begin(self, since: int, history: History | None = None, *, is_repeated: bool = False) -> None:
-        """A run is due. One that is still due from before stays so; `save` notes it on disk."""
+        """Note that a run is due, unless an earlier one still is; `save` writes it to disk."""
         if self._note.due is None:
             self.seconds = 0.0
         due = since if self._note.due is None else self._note.due
@@ -99,19 +99,19 @@ class DueRun:
         self.end()
 
     def end(self) -> None:
-        """Nothing is due any more."""
+        """Note that no run is due any more."""
         self._note = msgspec.structs.replace(self._note, due=None, is_repeated=False)
         if self._saved is not None and self._saved.due is not None:
             self.save()
 
     def use_history(self, history: History) -> None:
-        """Note a history that began."""
+        """Write a new history to the note."""
         if history != self._note.history:
             self._note = msgspec.structs.replace(self._note, history=history)
             self.save()
 
     def save(self) -> None:
-        """Write the note if it changed. If that fails, it counts as long as this store lives."""
+        """Write the note if it changed. If that fails, only this store knows it."""
         if self._note == self._saved:
             return
         note = self._note
@@ -185,7 +185,7 @@ class CronJob:
         log.info("%s: scheduled at %s, next at %s", self._name, self.schedule, _text(self.next_run))
 
     def stop(self) -> None:
-        """Begin no run any more."""
+        """Begin no further run."""
         self._is_stopped = True
 
     def each_second(self) -> None:

@@ -20,9 +20,9 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 def is_damage(error: BaseException) -> bool:
-    """Return whether bytes were read that nobody wrote; False for what the system could not read.
+    """Return True if wrong bytes were read; False for what the system could not read.
 
-    A damaged footer of a table names a block beyond the end of the file, and LevelDB says EINVAL for that table.
+    LevelDB reports EINVAL for a table whose damaged footer names a block beyond the end of the file.
     """
     if isinstance(error, plyvel.CorruptionError | DatabaseDamaged):
         return True
@@ -31,7 +31,7 @@ def is_damage(error: BaseException) -> bool:
 
 
 def as_answer(doing: str, error: BaseException, other: type[EventVaultError] = DiskFailed) -> EventVaultError:
-    """Return what a caller is told of a system error during `doing`: NoSpace, TooBusy, or an `other` one."""
+    """Return the error for a caller if `doing` failed with a system error: NoSpace, TooBusy, or an `other` one."""
     kind = NoSpace if is_disk_full(error) else TooBusy if is_busy(error) else other
     return kind(f"{doing} failed: {reason_of(error)}", hint=advice(error))
 
@@ -39,14 +39,14 @@ def as_answer(doing: str, error: BaseException, other: type[EventVaultError] = D
 def advice(error: BaseException) -> str:
     """Return what an operator can do about a system error, by its number."""
     if is_disk_full(error):
-        return "free some space or inodes (or raise the quota) on that disk; then it works again by itself"
+        return "free some space or inodes (or raise the quota) on that disk; then it works again"
     if is_busy(error):
         return "the machine or the process has too little memory or too few descriptors; try again"
     number = number_of(error)
     if number in _DENIED:
-        return "let the user of the service read and write it; then it works again by itself"
+        return "let the user of the service read and write it; then it works again"
     if number == errno.EROFS:
-        return "mount that file system so that it can be written; then it works again by itself"
+        return "mount that file system so that it can be written; then it works again"
     if number in _ABSENT:
-        return "make sure that it exists and that its disk is mounted; then it works again by itself"
-    return "check that disk and its mount, of which the system's log says more; it is tried again"
+        return "make sure that it exists and that its disk is mounted; then it works again"
+    return "check that disk and its mount (the system's log says more); it is tried again"

@@ -1,4 +1,4 @@
-"""The environment variables that child processes get: a list, so that a secret of the service's environment is in none.
+"""The environment variables that child processes get: only listed ones, so that no secret of the service is among them.
 
 Settings are not in it. Whoever starts a process that needs settings adds them. Secret settings go through a file in
 memory, because every process of the same user can read the environment of another in /proc.
@@ -27,7 +27,7 @@ _PASSED_PREFIXES = ("EVENTVAULT_", "PYTHON", "LC_", "MALLOC_")
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 """In capital or small letters. They may hold passwords."""
 _ENVIRONMENT_BEGIN, _ENVIRONMENT_END = 47, 48
-"""Places in /proc/self/stat, counted behind the name of the program."""
+"""Places in /proc/self/stat, counted after the name of the program."""
 
 
 def for_child(more: Mapping[str, str]) -> dict[str, str]:
@@ -52,7 +52,7 @@ def handed_over(variables: Mapping[str, str]) -> Iterator[int]:
 
 
 def receive() -> None:
-    """Enter into `os.environ` what the process that started this one handed over, if it did."""
+    """Add to `os.environ` the variables that the parent process handed over, if it did."""
     number = os.environ.pop(SECRETS_VARIABLE, "")
     if not number.isdigit():
         return
@@ -80,8 +80,8 @@ def _overwrite(names: list[bytes]) -> None:
     try:
         block = os.pread(memory, end - begin, begin)
         for name in names:
-            for found in re.finditer(rb"(?:^|\0)" + re.escape(name) + rb"=([^\0]*)", block):
-                os.pwrite(memory, b"*" * len(found[1]), begin + found.start(1))
+            for match in re.finditer(rb"(?:^|\0)" + re.escape(name) + rb"=([^\0]*)", block):
+                os.pwrite(memory, b"*" * len(match[1]), begin + match.start(1))
     finally:
         os.close(memory)
 

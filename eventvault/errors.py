@@ -111,7 +111,7 @@ class TooManyWrongTokens(EventVaultError):
 
 
 class SessionEnded(EventVaultError):
-    """The cookie of the request is that of no session, or of one that is over."""
+    """The request's cookie belongs to an unknown session, or to one that has ended."""
 
     code = "session_ended"
 
@@ -123,7 +123,7 @@ class SessionKeyMissing(EventVaultError):
 
 
 class SessionNotFound(EventVaultError):
-    """The request is not that of a session, so there is none to end."""
+    """The request has no session, so there is none to end."""
 
     code = "session_not_found"
 
@@ -135,7 +135,7 @@ class TlsNeeded(EventVaultError):
 
 
 class ExportNotFound(EventVaultError):
-    """The operation has no file: it is no export, has not succeeded, or a day has passed."""
+    """The operation has no file: it is not an export, has not succeeded, or a day has passed."""
 
     code = "export_not_found"
 
@@ -145,7 +145,7 @@ class EventNotFound(EventVaultError):
 
 
 class EventDiffers(EventVaultError):
-    """An event of this identity is there, with other content; it was not changed."""
+    """An event with this source and id exists, with other content; it was not changed."""
 
     code = "event_differs"
 
@@ -223,7 +223,7 @@ class QuarantinedNotFound(EventVaultError):
 
 
 class QuarantineChanged(EventVaultError):
-    """Others are in the quarantine than the request says, so nothing was dropped."""
+    """The quarantine has other messages than the request says, so nothing was dropped."""
 
     code = "quarantine_changed"
 
@@ -249,7 +249,7 @@ class UndoNotFound(EventVaultError):
 
 
 class GenerationSuperseded(EventVaultError):
-    """A cursor points to an event that a restore has removed from the present generation."""
+    """A cursor points to an event that a restore has removed from the current generation."""
 
     code = "generation_left_behind"
 
@@ -273,7 +273,7 @@ class ArchiveIncomplete(ArchiveError):
 
 
 class ArchiveUnsafe(ArchiveError):
-    """The archive has entries that none of ours has: links, devices, paths that lead outside, a bomb."""
+    """The archive has entries that EventVault never writes: links, devices, paths that lead outside, a bomb."""
 
     code = "archive_unsafe"
 
@@ -351,7 +351,7 @@ class DatabaseLocked(DatabaseError):
 
 
 class DatabaseMissing(DatabaseError):
-    """There is no database but there are archives of it: the operator must choose to recover or to start anew."""
+    """There is no database but there are archives of it: the operator must choose to recover or to start empty."""
 
     code = "database_missing"
 
@@ -493,7 +493,7 @@ class JobFailed(EventVaultError):
 
 
 class JobTypeUnknown(EventVaultError):
-    """No worker has said that it runs this type; `known` (in details) are those that there are."""
+    """No worker has said that it runs this type; `known` (in details) lists the types that workers run."""
 
     code = "job_type_unknown"
 
@@ -515,7 +515,7 @@ class JobsUnavailable(EventVaultError):
 
 
 class JobsDamaged(EventVaultError):
-    """The bytes of `jobs_db` have changed. What is not damaged of it can be read."""
+    """The bytes of `jobs_db` have changed. Its undamaged jobs can be read."""
 
     code = "jobs_damaged"
 
@@ -527,7 +527,7 @@ class JobsDisabled(EventVaultError):
 
 
 class JobQueueFull(EventVaultError):
-    """As many jobs are unfinished as the queue takes."""
+    """The queue has as many unfinished jobs as it may have."""
 
     code = "job_queue_full"
 

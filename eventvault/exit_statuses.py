@@ -1,4 +1,4 @@
-"""The exit statuses of all commands and processes: a name for each number, which stands here and nowhere else.
+"""The exit statuses of all commands and processes: only this module gives the numbers their names.
 
 Commands: `STATUSES` says what each means. `ANSWERS` in `app/error_codes.py` has the status of each error's code.
 
@@ -13,7 +13,7 @@ Processes:
   missing or invalid. SIGNALLED + the signal's number after a second signal.
 - The check of a worker (`python -m worker.heartbeat`): DONE if each worker here can work, else FAILED.
 - The nursery of a worker: DONE after a stop; FAILED if a module with handlers cannot be imported.
-- An executor of a worker: DONE after a stop; CRASHED after an unexpected error; else what the handler ended it with.
+- An executor of a worker: DONE after a stop; CRASHED after an unexpected error; else the status of the handler.
 """
 
 DONE = 0
@@ -28,7 +28,7 @@ NO_SPACE = 7
 PARTLY = 8
 """The command did its work, but not all of it."""
 CRASHED = 70
-"""An error that no code foresaw (EX_SOFTWARE of sysexits.h). No command ends with it."""
+"""An unexpected error (EX_SOFTWARE of sysexits.h). No command ends with it."""
 INVALID_SETTINGS = 78
 """The status of every program whose settings are not valid (EX_CONFIG of sysexits.h)."""
 SIGNALLED = 128

@@ -22,7 +22,7 @@ from eventvault.small_files import SmallFileDamaged, quarantine_or_log
 log = logging.getLogger("BackupManager")
 
 LOCK_SECONDS = 1.0
-"""How long a look at a file waits for a lock that another program holds."""
+"""Seconds to wait for a lock that another program holds on a file."""
 _RETRY_SECONDS = 0.005
 _NO_FLOCK = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _LOCKS = Path("/proc/locks")
@@ -53,9 +53,9 @@ def lock_handle(handle: int, *, exclusive: bool, seconds: float = LOCK_SECONDS) 
 
 
 def lock_range(handle: int, seconds: float, offset: int = 0) -> bool:
-    """Lock an open lock file. Returns False if another holder of ours has it for `seconds`. Raises OSError.
+    """Lock an open lock file. Returns False if another part of EventVault holds it for `seconds`. Raises OSError.
 
-    offset: of the byte that is locked; the locks of different bytes of one file do not know each other.
+    offset: of the byte that is locked; locks of different bytes of one file are independent.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -74,7 +74,7 @@ def lock_range(handle: int, seconds: float, offset: int = 0) -> bool:
 
 
 def is_range_locked(handle: int, offset: int = 0) -> bool:
-    """Return whether a holder of ours has the lock of `lock_range` on an open lock file. Takes no lock."""
+    """Return whether somebody holds the lock of `lock_range` on an open lock file. Takes no lock."""
     if os.fstatvfs(handle).f_flag & os.ST_RDONLY:  # see `lock_range`
         return _flock_holder(handle) is not None
     asked = _RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
@@ -83,7 +83,7 @@ def is_range_locked(handle: int, offset: int = 0) -> bool:
 
 
 def open_lock_file(path: Path) -> int:
-    """Open a lock file, which is made if it is missing. What else lies in its place is quarantined. Raises OSError."""
+    """Open a lock file; make it if it is missing. Anything else in its place is quarantined. Raises OSError."""
     flags = os.O_RDWR | os.O_CREAT
     try:
         return open_handle(path, flags, 0o600)
@@ -100,7 +100,7 @@ def open_lock_file(path: Path) -> int:
 def holding(path: Path, seconds: float) -> Iterator[bool]:
     """Hold a lock file until the context is left. Yields False if another process of ours holds it for `seconds`.
 
-    Where none can be made, as on a read-only disk, nobody waits: such a lock only puts processes in order.
+    Where no lock file can be made, as on a read-only disk, this does not wait: the lock only puts processes in order.
     """
     try:
         handle = open_lock_file(path)

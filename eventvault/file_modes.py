@@ -1,7 +1,7 @@
-"""Who may read the data files: their owner; with FILE_GROUP_READ also their group, as a backup tool of another user.
+"""Who may read the data files: their owner; with FILE_GROUP_READ also their group, for a backup tool of another user.
 
-Each process sets its umask at its start. Files of an earlier version or of a hand's copy are mended when the service
-starts.
+Each process sets its umask at its start. A start of the service corrects the modes of files that an earlier version
+wrote or that somebody copied.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ log = logging.getLogger("BackupManager")
 _SECRETS = (
     data_folders.INSTALLATION_KEY, data_folders.TRUSTED, data_folders.AUDIT_NOTE, data_folders.AUDIT_WAITING,
 )  # fmt: skip
-"""How names in STORAGE_DIR begin that the group may not read. It may read the copy of the key in BACKUP_DIR."""
+"""Prefixes of names in STORAGE_DIR that the group may not read. It may read the copy of the key in BACKUP_DIR."""
 _LOCK_SUFFIX = ".lock"
-"""Whoever may read a file can hold an flock on it."""
+"""The group may not read lock files either: whoever may read a file can hold a flock on it."""
 
 
 def restrict_new_files(settings: Settings) -> None:
@@ -34,8 +34,8 @@ def restrict_new_files(settings: Settings) -> None:
 def mend_modes(settings: Settings, *, backups: bool = True) -> None:
     """Set the modes of the data files and folders that this user owns. What cannot be changed is logged, once.
 
-    backups: False leaves BACKUP_DIR alone, because it is not ours. RESTORE_DIR, a folder for drops, keeps its own mode,
-    and so do the files that others put into it.
+    backups: False skips BACKUP_DIR, because it is not ours. RESTORE_DIR, the drop folder, keeps its own mode, and so do
+    the files that others put into it.
     """
     failed = []
     for path in _paths(settings, backups=backups):

@@ -77,7 +77,7 @@ _FOLDER_MARK = "user.eventvault.folder"
 def folder_mark(folder: Path) -> str:
     """Return the id that `mark_folder` gave to this folder, else its device and inode; empty if it is missing.
 
-    Another disk has another folder. Device and inode may change although the folder is the same, as after a reboot.
+    On another disk the id is another one. Device and inode may change for the same folder, as after a reboot.
     """
     with suppress(OSError):
         return os.getxattr(folder, _FOLDER_MARK).decode(errors="replace")
@@ -133,7 +133,7 @@ def can_sync_folder(folder: Path) -> bool:
 
 
 def temporary_folder() -> Path:
-    """Return the system's temporary folder. Python looks for one that works, which must not fail when a disk does."""
+    """Return the system's temporary folder, also if Python finds none that works because a disk failed."""
     with suppress(OSError):
         return Path(tempfile.gettempdir())
     return Path("/tmp")  # nosec B108  # the name of the folder alone; files in it are made by tempfile
@@ -142,7 +142,7 @@ def temporary_folder() -> Path:
 def is_there(path: Path) -> bool:
     """Return True if something has this name, a link that leads nowhere included. Raises OSError.
 
-    `os.path.lexists` says no where the system refuses to tell.
+    `os.path.lexists` returns False if the system refuses to tell.
     """
     try:
         path.lstat()
@@ -306,8 +306,8 @@ def write_at(handle: int, content: bytes | memoryview, offset: int) -> None:
 def clone_range(source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
     """Let a range of one open file share its whole blocks with another, without copying them.
 
-    Returns how many bytes are shared, from the range's beginning: 0 if the offsets are no multiples of CLONE_BLOCK, or
-    whatever the file system answers: where sharing fails, copying may work, and else says what is wrong.
+    Returns how many bytes are shared, from the range's beginning. It is 0 if the offsets are not multiples of
+    CLONE_BLOCK, and after any error: copying may work where sharing fails, and otherwise its error says what is wrong.
     """
     length -= length % CLONE_BLOCK
     if not length or source_offset % CLONE_BLOCK or target_offset % CLONE_BLOCK:

@@ -1,4 +1,4 @@
-"""What STORAGE_DIR must be able to do, and the temporary folder: found out before anything starts.
+"""Checks before anything starts that STORAGE_DIR has sockets and locks, and that there is a temporary folder.
 
 Some file systems have no Unix sockets or no locks (SMB, 9p, shared folders of virtual machines). In some containers the
 system's temporary folders are read-only.
@@ -44,7 +44,7 @@ def check_storage(settings: Settings) -> None:
         "file locks (flock), which keep two stores from one database": _lock_whole_file,
         "file locks (fcntl), which LevelDB uses": _lock_range,
     }
-    lacking = [what for what, probe in needed.items() if not _can(folder, probe)]
+    lacking = [what for what, probe in needed.items() if not _supports(folder, probe)]
     if lacking:
         problem = f"STORAGE_DIR {folder} is on a file system without {'; without '.join(lacking)}"
         hint = "set STORAGE_DIR to a folder on a local disk, such as ext4, XFS or btrfs; BACKUP_DIR may stay there"
@@ -76,7 +76,7 @@ def ensure_temporary_folder(settings: Settings) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
 
 
-def _can(folder: Path, probe: Callable[[Path], None]) -> bool:
+def _supports(folder: Path, probe: Callable[[Path], None]) -> bool:
     path = folder / f".{secrets.token_hex(4)}{data_folders.TEMPORARY_SUFFIX}"
     try:
         probe(path)

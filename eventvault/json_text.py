@@ -40,9 +40,9 @@ NDJSON_TYPES = frozenset(
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 _UTF8_MARK = b"\xef\xbb\xbf"
 
-NOT_JSON_HINT = "check quotes, commas and brackets; numbers such as NaN are no JSON"
+NOT_JSON_HINT = "check quotes, commas and brackets; numbers such as NaN are not JSON"
 MAX_DEPTH = 500
-"""Deepest nesting of a value that is kept: common JSON readers give up at about 1,000."""
+"""Deepest nesting of a value that is stored: common JSON readers give up at about 1,000."""
 DEEP_HINT = f"nest at most {MAX_DEPTH} levels deep"
 
 MAX_VALUE_BYTES = 160 * 2**20
@@ -122,14 +122,14 @@ class RepeatedName(InvalidInput):
 
 
 def parse(text: bytes, what: str = "the body") -> Any:
-    """Parse a JSON text in UTF-8. Raises as `read` does, and MalformedInput for a number that Python does not hold."""
+    """Parse a JSON text in UTF-8. Raises as `read` does, and MalformedInput for a number too large for Python."""
     return _read(text, what, any_number=False, max_depth=MAX_DEPTH)[0]
 
 
 def read(text: bytes, what: str = "the body", *, max_depth: int = MAX_DEPTH) -> tuple[Any, bytes]:
     """Parse a JSON text in UTF-8; return the value, and the text without the white space between its tokens.
 
-    Numbers that Python does not hold are infinity in the value. Raises MalformedInput that names `what` and the
+    Numbers that are too large for Python are infinity in the value. Raises MalformedInput that names `what` and the
     position of the error, TooLarge for more values than fit into memory, RepeatedName, or InvalidInput for a lone
     surrogate or more levels than `max_depth`.
     """
@@ -213,9 +213,9 @@ def _read(text: bytes, what: str, *, any_number: bool, max_depth: int) -> tuple[
 def _names_are_unique(text: bytes, encoded: bytes) -> bool:
     """Return True if no object in `text` has a repeated name. False: one may have. encoded: its value, encoded anew.
 
-    A parser drops a member whose name is repeated, and with it a colon at least. Written again, all other colons are
-    there: also those in strings, unless they were escaped. This is several times faster than to look at each object.
-    orjson encodes neither integers beyond 64 bits nor more than 254 levels, so those are read carefully.
+    A parser drops a member whose name is repeated, and with it at least one colon. The encoded value has all other
+    colons, also those in strings, unless they were escaped. Counting is several times faster than examining each
+    object. orjson encodes neither integers beyond 64 bits nor more than 254 levels, so those are read carefully.
     """
     return encoded.count(b":") == text.count(b":") and not _ESCAPED_COLON.search(text)
 

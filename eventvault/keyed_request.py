@@ -1,4 +1,4 @@
-"""A request with an `Idempotency-Key`, and what is said of one that cannot have the first answer."""
+"""A request with an `Idempotency-Key`, and the errors for a repeated request that cannot have the first answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEEP_MICROSECONDS = 24 * 3600 * 1_000_000
 class KeyedRequest(msgspec.Struct, array_like=True, frozen=True):
     """id: 16 bytes that stand for the client, the method, the path and the key.
 
-    content: the SHA-256 in hex of what was sent. refusal: the answer to one that is refused, so that it has no events.
+    content: the SHA-256 in hex of what was sent. refusal: the answer to a refused request, which stores no events.
     """
 
     id: bytes

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class LineChecksum:
-    """A checksum as the last member of a JSON line. It is that of the line as it was before this member was added.
+    """A checksum as the last member of a JSON line. It is computed from the line without this member.
 
     member: its name. form: a pattern of its value. of: computes the value.
     """
@@ -25,11 +25,11 @@ class LineChecksum:
 
     def check(self, line: bytes) -> bytes | None:
         """Return the object without its checksum; empty if that is wrong, None if the line has none."""
-        found = self._checked.fullmatch(line)
-        if found is None:
+        match = self._checked.fullmatch(line)
+        if match is None:
             return None
-        text = found[1] + b"}"
-        return text if self._of(text) == found[2] else b""
+        text = match[1] + b"}"
+        return text if self._of(text) == match[2] else b""
 
 
 SHA256 = LineChecksum(

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from typing import Any
 
-_LONE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories: control characters, surrogates, line and paragraph separators."""
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -18,13 +18,13 @@ _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 
 def is_utf8(text: str) -> bool:
     """Return False for a name with bytes that are not UTF-8."""
-    return _LONE.search(text) is None
+    return _SURROGATE.search(text) is None
 
 
 def encodable(value: Any) -> Any:
-    """Return plain data with its texts as UTF-8 can hold them; all else stays as it is."""
+    """Return plain data whose texts can be encoded as UTF-8: surrogates are escaped, all else stays as it is."""
     if isinstance(value, str):
-        return value if value.isascii() or is_utf8(value) else _LONE.sub(lambda found: _escape(found[0]), value)
+        return value if value.isascii() or is_utf8(value) else _SURROGATE.sub(lambda match: _escape(match[0]), value)
     if isinstance(value, dict):
         return {encodable(name): encodable(member) for name, member in value.items()}
     if isinstance(value, list | tuple):
@@ -40,7 +40,7 @@ def printable(text: str) -> str:
     r"""Return the text on one line: a line break becomes `\n`, a byte that is not UTF-8 `\xe4`, and so on."""
     if text.isprintable():
         return text
-    return "".join(_escape(each) if _misleads(each) else each for each in text)
+    return "".join(_escape(character) if _misleads(character) else character for character in text)
 
 
 def _misleads(character: str) -> bool:

@@ -66,8 +66,7 @@ class Problem(msgspec.Struct, frozen=True):
     """A problem as health shows it.
 
     about: tells problems with the same code apart, such as `events/2` for a partition. since: microseconds, None if
-    unknown. details: what a program may need of the message, such as sequences. degrades: the service is not as it
-    should be.
+    unknown. details: what a program may need of the message, such as sequences. degrades: health is `degraded`.
     """
 
     code: str
@@ -111,17 +110,19 @@ def damaged_file(path: Path, loss: str, hint: str = CHECK_DISK, code: str = "fil
 
 
 class ProblemTimes:
-    """Since when each problem has been there without a break, as far as the callers of `dated` saw it."""
+    """Remembers since when each problem has been there without a break, as far as the callers of `dated` saw it."""
 
     def __init__(self, now: clock.Clock = clock.now) -> None:
         self._now = now
         self._since: dict[tuple[str, str | None], int] = {}
 
     def dated(self, problems: Sequence[Problem]) -> list[Problem]:
-        """Return all problems of this moment, each with `since`; those that are not among them any more are over."""
-        present = self._now()
-        self._since = {_key(problem): self._since.get(_key(problem), problem.since or present) for problem in problems}
-        return [msgspec.structs.replace(each, since=each.since or self._since[_key(each)]) for each in problems]
+        """Return these problems, each with `since`. problems: all that there are now; a missing one is over."""
+        now = self._now()
+        self._since = {_key(problem): self._since.get(_key(problem), problem.since or now) for problem in problems}
+        return [
+            msgspec.structs.replace(problem, since=problem.since or self._since[_key(problem)]) for problem in problems
+        ]
 
 
 class ProblemSource(Protocol):
@@ -131,7 +132,7 @@ class ProblemSource(Protocol):
         """Return the problems. Never waits and never raises."""
 
     def accept(self, problem: Problem) -> None:
-        """Go on with what the problem says; does nothing if it is gone. A second call changes nothing."""
+        """Do what CONSEQUENCES says of the problem; nothing if it is gone. A second call changes nothing."""
 
 
 class _Accepted(msgspec.Struct, frozen=True):
@@ -164,14 +165,14 @@ class OpenProblems:
     def report(self, problem: Problem) -> None:
         """Record a problem until it is resolved or accepted.
 
-        Reported again, it is brought up to date and keeps its `since`. One that was accepted with the same `about` is
-        not reported again. If the disk is full, the problem is named as long as this store lives.
+        A problem that is reported again is brought up to date and keeps its `since`. A problem that was accepted with
+        the same `about` is ignored. If the disk is full, only this store knows the problem.
         """
         self._load()
         with self._turn.held():
             if self._was_accepted(problem):
                 return
-            earlier = next((known for known in self._file.reported if _key(known) == _key(problem)), None)
+            earlier = next((reported for reported in self._file.reported if _key(reported) == _key(problem)), None)
             since = earlier.since if earlier else problem.since or self._now()
             problem = msgspec.structs.replace(problem, since=since)
             if problem != earlier:
@@ -184,8 +185,8 @@ class OpenProblems:
 
     def is_known(self, code: str, about: str) -> bool:
         """Return whether this problem waits for a decision, or was accepted."""
-        known: list[Problem | _Accepted] = [*self._file.reported, *self._file.accepted]
-        return any(_key(each) == (code, about) for each in known)
+        problems: list[Problem | _Accepted] = [*self._file.reported, *self._file.accepted]
+        return any(_key(problem) == (code, about) for problem in problems)
 
     def resolve(self, code: str, about: str | None = None) -> None:
         """Forget a reported problem whose cause is gone."""
@@ -238,7 +239,7 @@ class OpenProblems:
             self._save(_File(reported=tuple(self._others(problem)), accepted=accepted))
 
     def _load(self) -> None:
-        """Read the file, unless that was done. One that cannot be read now is tried again, and not written before."""
+        """Read the file once. If it cannot be read now, a later call tries again; until then it is not written."""
         if not self._is_loaded:
             with self._turn.held(), contextlib.suppress(OSError):
                 self._load_in_turn()
@@ -246,8 +247,8 @@ class OpenProblems:
     def _load_in_turn(self) -> None:
         if not self._is_loaded:
             recorded = small_files.read_or_quarantine(self._path, _File) or _File()
-            known = {*map(_key, recorded.reported), *map(_key, recorded.accepted)}
-            newer = [problem for problem in self._file.reported if _key(problem) not in known]
+            keys = {*map(_key, recorded.reported), *map(_key, recorded.accepted)}
+            newer = [problem for problem in self._file.reported if _key(problem) not in keys]
             self._file = _File(reported=(*recorded.reported, *newer), accepted=recorded.accepted)
             self._is_loaded = True
 
@@ -255,7 +256,7 @@ class OpenProblems:
         return any(_key(accepted) == _key(problem) for accepted in self._file.accepted)
 
     def _others(self, problem: Problem) -> list[Problem]:
-        return [known for known in self._file.reported if _key(known) != _key(problem)]
+        return [reported for reported in self._file.reported if _key(reported) != _key(problem)]
 
     def _replace_reported(self, problems: list[Problem]) -> None:
         file = _File(reported=tuple(problems), accepted=self._file.accepted)
@@ -266,7 +267,7 @@ class OpenProblems:
             self._file = file
 
     def _save(self, file: _File) -> None:
-        """Raises OSError also while the file that is there cannot be read: it may hold other problems."""
+        """Write the file. Raises OSError also if it exists and could not be read: it may hold other problems."""
         if not self._is_loaded:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(self._path))
         small_files.write(self._path, file)

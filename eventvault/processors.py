@@ -22,7 +22,7 @@ def usable(own_group: Path = _OWN_GROUP, groups: Path = _GROUPS) -> float:
 def _quotas(own_group: Path, groups: Path) -> Iterator[float]:
     """Yield the quotas of the control group (version 2) that this process is in, and of those around it.
 
-    In a container the own group may have a path of the host, of which only the root is there.
+    In a container, the group's path may be that of the host, and only its root exists here.
     """
     path = ""
     with suppress(OSError):

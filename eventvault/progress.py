@@ -28,12 +28,12 @@ JOB_SECONDS = 600.0
 LONGEST_SECONDS = 24 * 3600.0
 """How long the result of a chore, or of any call of the store, is awaited; without progress both end much earlier."""
 PAUSE_SECONDS = 5.0
-"""What sleeps for a second and sleeps longer than this was stopped, with its process or its whole machine."""
+"""If a sleep of one second takes longer than this, the process or the whole machine was paused."""
 _SLICE_SECONDS = 0.5
 _BUSY_NANOSECONDS = 5_000_000
-"""A thread that used the processor for less within _OBSERVED_SECONDS only looked whether its wait is over."""
+"""A thread that used less CPU time within _OBSERVED_SECONDS only checked whether its wait is over."""
 _OBSERVED_SECONDS = 0.5
-"""Observations add up for this long: many who wait for one thread observe it many times a second."""
+"""Observations add up for this long, because many threads that wait for one thread observe it many times a second."""
 _PROJECT = str(Path(__file__).resolve().parent)
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Activity:
             self.doing = doing
 
     def rest(self) -> None:
-        """Nothing is to be done until the next step."""
+        """Note that there is nothing to do until the next step."""
         self.stepped = None
 
     def observe(self) -> None:
@@ -131,7 +131,7 @@ def observe() -> None:
 
 
 def forgive(seconds: float) -> None:
-    """This process did not run for so many seconds until now: nobody could make a step."""
+    """Do not count the last `seconds` as time without a step, because this process did not run."""
     now = time.monotonic()
     _newest_pause[0] = _Pause(now, seconds)
     for activity in _all():
@@ -140,16 +140,16 @@ def forgive(seconds: float) -> None:
 
 
 def paused_since(moment: float) -> float:
-    """Return how many seconds of the time since then (monotonic) are a pause, in which this process did not run."""
+    """Return for how many seconds since `moment` (monotonic) this process did not run."""
     pause = _newest_pause[0]
     return pause.seconds if pause.ended > moment else 0.0
 
 
 def stuck() -> list[Activity]:
-    """Return the activities that made no step for STUCK_SECONDS, the one that has been longest without first."""
+    """Return the activities that made no step for STUCK_SECONDS, longest without a step first."""
     working = [activity for activity in _all() if activity.stepped is not None]
-    found = [activity for activity in working if activity.seconds_without_step() >= STUCK_SECONDS]
-    return sorted(found, key=lambda activity: -activity.seconds_without_step())
+    silent = [activity for activity in working if activity.seconds_without_step() >= STUCK_SECONDS]
+    return sorted(silent, key=lambda activity: -activity.seconds_without_step())
 
 
 def wait_for(
@@ -158,10 +158,10 @@ def wait_for(
     worker: Callable[[], Activity | None] = lambda: None,
     seconds: float = WAIT_SECONDS,
 ) -> None:
-    """Wait until `is_over` is true; it gets how many seconds it may wait itself.
+    """Wait until `is_over` returns true. Its argument is how many seconds it may wait itself.
 
-    worker: returns the activity that is waited for. Each of its steps is one of this thread too, and begins the
-    deadline anew. Raises TooBusy once it made none for `seconds`.
+    worker: returns the activity that is waited for. Each of its steps also counts as a step of this thread and begins
+    the deadline again. Raises TooBusy once it made no step for `seconds`.
     """
     if is_over(0.0):
         return
@@ -212,9 +212,9 @@ def wait_for_thread(
 
 
 class Turn:
-    """A lock around work that reads or writes files, so that it may last: whoever waits for it does so by `wait_for`.
+    """A lock around work that may take long because it reads or writes files: threads wait for it as `wait_for` does.
 
-    name: the work, a noun; those who wait for it wait for "the" work of that name.
+    name: a noun for the work; health shows it after "waits for the".
     """
 
     def __init__(self, name: str) -> None:

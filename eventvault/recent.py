@@ -1,4 +1,4 @@
-"""What is known of many, as far as they were heard of lately: a mapping that does not grow beyond a bound."""
+"""A mapping of bounded size, which forgets what was put or touched longest ago."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Recent(Generic[K, V]):
             self._entries.popitem(last=False)
 
     def touch(self, key: K) -> None:
-        """An entry, if there is one, was heard of now."""
+        """Make this entry the newest one, if it exists."""
         if key in self._entries:
             self._entries.move_to_end(key)
 
@@ -34,7 +34,7 @@ class Recent(Generic[K, V]):
         return self._entries.pop(key, None)
 
     def items(self) -> list[tuple[K, V]]:
-        """Return all, the one that was heard of longest ago first."""
+        """Return all entries, the one that was put or touched longest ago first."""
         return list(self._entries.items())
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""How long a record is that is read from a database that is not trusted: as long as what can be posted.
+"""How long a record in an untrusted database may be: as long as an event that can be posted.
 
 It follows MAX_BODY_BYTES, which `use` sets in each process; a chore gets it from its parent.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DEFAULT_BODY_BYTES = 32 * 2**20
 LARGEST_BODY_BYTES = 128 * 2**20
-"""What MAX_BODY_BYTES may be."""
+"""The largest value of MAX_BODY_BYTES."""
 LONGEST_KEY = 2**16
 _ENVELOPE_BYTES = 2 * 2**20
 """Room for the attributes and the key beside an event's data, and for a message of Kafka in quarantine."""
@@ -24,12 +24,12 @@ def use(max_body_bytes: int) -> None:
 
 
 def longest_value() -> int:
-    """Return how many bytes a record of another program may have: they are posted in one body."""
+    """Return how many bytes a record of another program may have: it must fit into one body."""
     return _max_body_bytes
 
 
 def longest_event() -> int:
-    """Return how many bytes a stored event may have: a body that is no JSON is stored as base64."""
+    """Return how many bytes a stored event may have: a body that is not JSON is stored as base64."""
     return _max_body_bytes * 4 // 3 + _ENVELOPE_BYTES
 
 

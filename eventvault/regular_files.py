@@ -34,7 +34,7 @@ class NotRegular(OSError):
 
 
 def raise_limit() -> None:
-    """Let this process have as many files open as it may, instead of as few as its parent began with."""
+    """Raise the number of files that this process may have open, from what it inherited to its hard limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -57,8 +57,11 @@ def open_handle(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o666, *
 
 
 def open_file(path: Path | str, mode: str = "rb", *, buffering: int = -1, permissions: int = 0o666) -> BufferedRandom:
-    """As the built-in `open`, in binary mode. permissions: of a new file. Raises NotRegular or OSError."""
-    return cast(  # or what the mode makes of it
+    """Open a file as the built-in `open` does, in binary mode. permissions: of a new file.
+
+    Raises NotRegular or OSError.
+    """
+    return cast(  # another class of file for some modes
         BufferedRandom,
         open(path, mode, buffering, opener=lambda name, flags: open_handle(name, flags, permissions)),
     )

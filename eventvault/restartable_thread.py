@@ -9,7 +9,7 @@ from eventvault.progress import Activity, running, wait_for_thread
 
 STOP_SECONDS = 20.0
 """How long a stop waits for a thread that makes no step; requests to a broker have shorter deadlines."""
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 
 
 class RestartableThread:
@@ -43,8 +43,8 @@ class RestartableThread:
 
     def _run(self, stopping: threading.Event, before: threading.Thread | None) -> None:
         with running(self._name, self._doing) as self.activity:
-            while before is not None and before.is_alive():  # a stop is then refused, as that of the one before was
-                before.join(_LOOK_SECONDS)
+            while before is not None and before.is_alive():  # without steps, so `stop` raises TooBusy for this one too
+                before.join(_CHECK_SECONDS)
                 if not stopping.is_set():
                     self.activity.step()
             if not stopping.is_set():

@@ -89,7 +89,7 @@ class Schedule(NamedTuple):
     def _simulated(self, instant: int) -> int | None:
         firings = CronSim(self.cron.expression, clock.from_microseconds(instant).astimezone(self.zone))
         # While an hour passes for the second time, cronsim begins with firings of the first time.
-        return next((each for each in map(clock.to_microseconds, firings) if each > instant), None)
+        return next((firing for firing in map(clock.to_microseconds, firings) if firing > instant), None)
 
     def _uneven_change(self, instant: int, firing: int) -> int | None:
         """Return when the clocks change before `firing` by other than whole hours, if every hour counts; else None.
@@ -97,14 +97,14 @@ class Schedule(NamedTuple):
         cronsim 2.8 goes from such a change to the next full hour: it leaves out what fires between the two.
         """
         if self.cron.counts_every_hour and (self._offset(firing) - self._offset(instant)) % 3600:
-            minute = 60_000_000
-            later = range(instant // minute + 1, firing // minute)
-            number = bisect_left(later, True, key=lambda each: self._offset(each * minute) != self._offset(instant))
-            return (later.start + number) * minute
+            length, offset = 60_000_000, self._offset(instant)
+            minutes = range(instant // length + 1, firing // length)
+            number = bisect_left(minutes, True, key=lambda minute: self._offset(minute * length) != offset)
+            return (minutes.start + number) * length
         return None
 
     def _offset(self, instant: int) -> float:
-        """Seconds by which the clocks are ahead of UTC."""
+        """Return by how many seconds the clocks are ahead of UTC."""
         ahead = clock.from_microseconds(instant).astimezone(self.zone).utcoffset()
         return 0.0 if ahead is None else ahead.total_seconds()
 
@@ -161,7 +161,7 @@ class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _expression(text: str) -> str:
-    """Return the fields so that cronsim knows a fixed hour, whose field has no `*`. Raises ValueError."""
+    """Return the fields for cronsim, which takes an hour for fixed only if its field has no `*`. Raises ValueError."""
     fields = text.split()
     if len(fields) != 5:
         raise ValueError(text)

@@ -58,7 +58,7 @@ def _whole(minimum: int, maximum: int, unit: Literal["ms", "bytes"] | None = Non
 
 
 def _choice(*values: str, spelled: Callable[[str], str] = str.lower) -> Kind:
-    """Capital and small letters mean the same. spelled: turns any text into the spelling of the values."""
+    """Accept one of these values, in capital or small letters. spelled: converts a text to the values' spelling."""
 
     def parse(text: str) -> str:
         if spelled(text) not in values:
@@ -161,7 +161,7 @@ def _tokens(text: str) -> tuple[str, ...]:
 
 
 def _show_wrong_token(text: str) -> str:
-    """Name the entry that is not valid by its place: whoever pastes a token by mistake shall not find it in a log."""
+    """Return the number of the invalid entry, not its text: a token pasted by mistake must not get into a log."""
     try:
         token_text.parse_setting(text)
     except ValueError as error:
@@ -170,7 +170,7 @@ def _show_wrong_token(text: str) -> str:
 
 
 def _file(text: str) -> Path:
-    """Return the path of a file as it is: a link in it may lead elsewhere later."""
+    """Return the path of a file without following links: a link may lead elsewhere later."""
     _path(text)
     return PROJECT / Path(text).expanduser()
 
@@ -246,7 +246,8 @@ class Declaration:
 def _keep(period: str, periods: str) -> Declaration:
     return Declaration(
         f"KEEP_{period}", _whole(0, 1_000_000), "",
-        f"Of how many {periods} of `SCHEDULE_TIME_ZONE` that have an archive created here the newest one stays.",
+        f"For how many {periods} of `SCHEDULE_TIME_ZONE` the newest archive created here stays; {periods} without an "
+        "archive do not count.",
     )  # fmt: skip
 
 
@@ -367,8 +368,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     Declaration(
         "KAFKA_CREATE_TOPICS", _BOOLEAN, "false",
-        "Create missing topics: for jobs, for results, for dead letters and the one that is published to. The topic of "
-        "the events is never created.",
+        "Create missing topics for jobs, results, dead letters and published events. A topic that events are consumed "
+        "from is never created.",
     ),
     Declaration(
         "KAFKA_EVENTS_TOPIC",
@@ -400,7 +401,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "A job from Kafka is `dead` if no worker has named its type for this long.",
     ),
     Declaration("JOBS_KEEP", _PERIOD, "30d", "How long a job is listed after its end; dead ones three times as long."),
-    Declaration("JOBS_KEEP_MAX", _whole(1, 10**9), "1000000", "Of how many ended jobs the newest ones are listed."),
+    Declaration("JOBS_KEEP_MAX", _whole(1, 10**9), "1000000", "How many ended jobs are listed: the newest ones."),
     Declaration(
         "JOBS_FROM_KAFKA", Kind(_words, "types of jobs, separated by commas"), "",
         "Built-in types of jobs, such as `verify`, that are accepted from the topic of jobs too.",
@@ -419,7 +420,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     Declaration(
         "WORKER_JOB_MEMORY", _whole(2**26, 2**50, "bytes"), "1073741824",
-        "What a job handler, and each process that it starts, may allocate.",
+        "How much memory a job handler, and each process that it starts, may allocate.",
     ),
     Declaration(
         "WORKER_JOBS_PER_PROCESS", _whole(1, 1_000_000_000), "1000",
@@ -440,8 +441,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     Declaration(
         "API_TOKENS_FILE", _FILE, "",
-        "A file that has tokens as `API_TOKENS` has them, one a line, such as a container's secret. If it is missing, "
-        "the service starts closed.",
+        "A file with tokens in the form of `API_TOKENS`, one on each line, such as a container's secret. If it is "
+        "missing, the service starts closed.",
     ),
     Declaration(
         "ALLOW_UNAUTHENTICATED", _BOOLEAN, "false",
@@ -467,8 +468,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration(
         "PING_URL",
         Kind(_web_address, "an http or https address", lambda text: repr(notify_addresses.mask(text))), "",
-        "An address that is asked at the start (`/start`), the success and the failure (`/fail`) of each scheduled "
-        "backup.",
+        "An address that gets a request at the start (`/start`), the success and the failure (`/fail`) of each "
+        "scheduled backup.",
         secret=True,
     ),
     Declaration(
@@ -585,11 +586,15 @@ class Settings:
 
     def to_environment(self) -> dict[str, str]:
         """Return the environment variables that give another process the same settings, but for the secret ones."""
-        return {each.name: _text(getattr(self, each.attribute)) for each in DECLARATIONS if not each.secret}
+        return {
+            declaration.name: _text(getattr(self, declaration.attribute))
+            for declaration in DECLARATIONS
+            if not declaration.secret
+        }
 
     def secrets(self) -> dict[str, str]:
         """Return the secret settings as `load` reads them."""
-        values = {each.name: getattr(self, each.attribute) for each in DECLARATIONS if each.secret}
+        values = {setting.name: getattr(self, setting.attribute) for setting in DECLARATIONS if setting.secret}
         return {name: " ".join(value) if isinstance(value, tuple) else _text(value) for name, value in values.items()}
 
 

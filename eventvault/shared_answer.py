@@ -12,7 +12,7 @@ Answer = TypeVar("Answer")
 
 
 class _Made(NamedTuple, Generic[Answer]):
-    """began, seconds: when it was begun to be made (monotonic), and how long that took."""
+    """began: when making it began (monotonic). seconds: how long that took."""
 
     answer: Answer
     began: float
@@ -21,9 +21,9 @@ class _Made(NamedTuple, Generic[Answer]):
 
 
 class SharedAnswer(Generic[Answer]):
-    """Makes the answer in a thread of its own, one at a time, so that nobody waits longer than wanted for it.
+    """Makes the answer in a thread of its own, one at a time, so that nobody waits longer for it than wanted.
 
-    Safe to use from many threads. make: raises nothing that a caller could deal with.
+    Safe to use from many threads. make: returns the answer.
     """
 
     def __init__(self, name: str, make: Callable[[], Answer], clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,21 +61,21 @@ class SharedAnswer(Generic[Answer]):
         return made is not None and made.version >= self._version
 
     def invalidate(self) -> None:
-        """What was begun before this call answers no later question."""
+        """Let no later call of `get` return an answer that was begun before now, unless it gets impatient."""
         with self._changed:
             self._version += 1
 
     def get(self, *, max_age: float, patience: float) -> Answer | None:
         """Return an answer that was begun at most `max_age` seconds ago, and after the last `invalidate`.
 
-        Return the newest one there is if that takes longer than `patience` seconds; None if there was none yet. Raises
-        what making it raised.
+        If that takes longer than `patience` seconds, return the newest answer, or None if there is none yet. Raises
+        what `make` raised.
         """
         with self._changed:
             asked = self._clock()
             version, deadline = self._version, time.monotonic() + patience
             while not self._is_good(version, asked - max_age):
-                if self._running is None and not self._starts():
+                if self._running is None and not self._start():
                     break
                 if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                     break
@@ -86,7 +86,7 @@ class SharedAnswer(Generic[Answer]):
     def _is_good(self, version: int, oldest: float) -> bool:
         return self._made is not None and self._made.version >= version and self._made.began >= oldest
 
-    def _starts(self) -> bool:
+    def _start(self) -> bool:
         """Begin to make an answer. Returns False if the system has no thread for it."""
         try:
             threading.Thread(target=self._run, args=(self._version,), name=self._name, daemon=True).start()

@@ -35,7 +35,7 @@ Content = TypeVar("Content", bound=msgspec.Struct)
 Earlier = TypeVar("Earlier")
 
 MAX_BYTES = 2**28
-"""A larger file is none of ours: the catalogue of 100,000 archives has 2**26."""
+"""A larger file is not ours: the catalogue of 100,000 archives has 2**26."""
 
 _CHECKSUM_LINE = re.compile(rb'\{\n( "checksum": "sha256:([0-9a-f]{64})",\n)')
 _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
@@ -72,7 +72,7 @@ def write(path: Path, content: msgspec.Struct, *, replace: bool = True, mode: in
 def read(path: Path, kind: type[Content], *, earlier: type[Earlier] | None = None) -> Content | Earlier:
     """Return the content. Raises SmallFileDamaged, FileNotFoundError, or another OSError.
 
-    earlier: what a file without a checksum line is, as EventVault 0.1.0 wrote it. None: such a file is damaged.
+    earlier: the type of a file without a checksum line, as EventVault 0.1.0 wrote it. None: such a file is damaged.
     """
     text = read_bytes(path)
     form: type[Content] | type[Earlier] = kind
@@ -106,7 +106,7 @@ def read_or_quarantine(
 
 
 def check(path: Path) -> None:
-    """Raise SmallFileDamaged if the file surely is not what was written, whatever it holds; nothing is renamed.
+    """Raise SmallFileDamaged if the file is certainly not what was written, whatever its type. Renames nothing.
 
     A file without a checksum line, as EventVault 0.1.0 wrote it, must be JSON. Raises OSError.
     """
@@ -210,7 +210,7 @@ def name_before(path: Path) -> str:
 
 
 class QuarantinedFiles:
-    """The quarantined files in some folders, which are listed once: later ones are known in this process."""
+    """The quarantined files in some folders. Each folder is listed once; this process knows what it renames later."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._unlisted = list(folders)

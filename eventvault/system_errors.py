@@ -1,7 +1,7 @@
 """Tells the operating system's errors by their numbers, and which process holds a lock.
 
-LevelDB's errors carry text only, such as `IO error: /path/000003.log: No space left on device`. The part behind the
-last `: ` is the system's own, and is compared with `os.strerror`. The rest is a path, which may contain any word.
+LevelDB's errors carry text only, such as `IO error: /path/000003.log: No space left on device`. The part after the last
+`: ` is the system's own, and is compared with `os.strerror`. The rest is a path, which may contain any word.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eventvault.regular_files import NotRegular, open_handle
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-"""What passes by itself."""
+"""These errors go away without an operator."""
 _LOCK_HELD = frozenset({errno.EAGAIN})
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
 _HELD_HERE = "already held by process"
@@ -57,7 +57,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def name_of(path: Path) -> str:
-    """Return what an error calls the path: users know no names of temporary files and folders."""
+    """Return the name of the path for an error; that of a temporary file or folder would tell a user nothing."""
     lasting = _lasting(path)
     return str(path) if lasting == path else f"a copy in {lasting}"
 
@@ -85,7 +85,7 @@ def is_lock_refused(error: BaseException) -> bool:
 
 
 def is_lock_held_here(error: BaseException) -> bool:
-    """Return whether LevelDB refused to open a database as this process has it open, or could not unlock it."""
+    """Return whether LevelDB refused to open a database because this process has it open or could not unlock it."""
     return text_of(error).rpartition(": ")[2] == _HELD_HERE
 
 

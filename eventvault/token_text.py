@@ -1,6 +1,6 @@
 """The text of a token: `ev_<id>_<secret>`, whose last characters are a checksum, and the form in settings.
 
-Secret scanners find leaked tokens by the prefix and the checksum, and a typing error is told from an unknown token.
+The prefix and the checksum let secret scanners find leaked tokens, and tell a typing error from an unknown token.
 Settings and files have only the SHA-256 of a token.
 """
 
@@ -60,14 +60,14 @@ def digest_of(token: str) -> bytes:
 
 
 def id_of_digest(digest: bytes) -> str:
-    """Return the id of a token of the settings, which need not have the form of ours."""
+    """Return the id of a token of the settings, whose text may have any form."""
     return _base62(int.from_bytes(digest[:8], "big"), ID_LENGTH)
 
 
 def id_of(token: str) -> str | None:
     """Return the id in a text that has the form of a token, whether its checksum is right or not; else None."""
-    found = _TOKEN.fullmatch(token)
-    return None if found is None else found[1]
+    match = _TOKEN.fullmatch(token)
+    return None if match is None else match[1]
 
 
 def is_whole(token: str) -> bool:
@@ -77,7 +77,7 @@ def is_whole(token: str) -> bool:
 
 def holds_token(text: str) -> bool:
     """Return whether a token is somewhere in a text."""
-    return any(is_whole(found[0]) for found in _INSIDE.finditer(text))
+    return any(is_whole(match[0]) for match in _INSIDE.finditer(text))
 
 
 def masked(text: str) -> str:
@@ -86,7 +86,7 @@ def masked(text: str) -> str:
 
 
 def is_name(name: str) -> bool:
-    """Return whether a token may have this name. A token is no name: names are in files, logs and answers."""
+    """Return whether a token may have this name. A token may not: names are in files, logs and answers."""
     return _NAME.fullmatch(name) is not None and name.lower() not in RESERVED and not holds_token(name)
 
 
@@ -101,14 +101,14 @@ def parse_setting(text: str) -> tuple[ConfiguredToken, ...]:
 
 
 def _parse_entry(entry: str, number: int) -> ConfiguredToken:
-    found = _SETTING.fullmatch(entry)
-    if found is None or not is_name(found[1]):
+    match = _SETTING.fullmatch(entry)
+    if match is None or not is_name(match[1]):
         raise ValueError(number)
     try:
-        granted = scopes.parse(found[2])
+        granted = scopes.parse(match[2])
     except ValueError:
         raise ValueError(number) from None
-    return ConfiguredToken(found[1], granted, bytes.fromhex(found[3]))
+    return ConfiguredToken(match[1], granted, bytes.fromhex(match[3]))
 
 
 def _random(length: int) -> str:

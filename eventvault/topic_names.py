@@ -23,7 +23,7 @@ _USES = {
 
 
 def topic_name(text: str) -> str:
-    """Return the name of a topic. Raises ValueError for a text that is none."""
+    """Return the name of a topic. Raises ValueError for another text."""
     if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", text) or text in (".", ".."):
         raise ValueError(text)
     return text
@@ -73,7 +73,7 @@ class EventsTopics:
 def other_uses(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the topics with another use and what is in them: topic → words. settings: values by attribute.
 
-    This is the one place that knows which topics are never events topics, but for names that show it by themselves.
+    No other place knows which topics are never events topics, except those whose names show it: see `why_no_events`.
     """
     named = {attribute: settings.get(attribute) for attribute in _USES}
     uses = {name: f"{_USES[attribute]} ({attribute.upper()})" for attribute, name in named.items() if name}

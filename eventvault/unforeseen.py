@@ -10,7 +10,7 @@ from contextlib import contextmanager
 class Unforeseen:
     """Belongs to one thread, which `survived` keeps from ending. doing: its work, as the log names it.
 
-    count: how many there were. newest: the one of the last round; empty if that went well.
+    count: how many there were. newest: the error of the last round; empty if it succeeded.
     """
 
     def __init__(self, doing: str, log: logging.Logger) -> None:
@@ -21,7 +21,7 @@ class Unforeseen:
 
     @contextmanager
     def survived(self) -> Iterator[None]:
-        """Do one round. The same error again and again is logged once."""
+        """Do one round. An error that repeats is logged once."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - it is logged

@@ -90,7 +90,7 @@ def at_risk(here: World) -> None:
     here.health["journal"].update(state="failed", secondsAtRisk=252)
     problem(
         here, "journal_failed", "the journal is behind: /srv/eventvault/backups/journal: No space left on device",
-        hint="free some space or inodes (or raise the quota) on that disk; then it works again by itself",
+        hint="free some space or inodes (or raise the quota) on that disk; then it works again",
     )  # fmt: skip
     here.health["disk"]["backups"].update(free=0, daysLeft=0)
 
@@ -119,14 +119,14 @@ def without_inodes(here: World) -> None:
     """There is room, and still nothing can be written, as where no inode is left."""
     not_writable(
         here, "no_space", f"the event database could not be written: {DATABASE}/000012.log: No space left on device",
-        "free some space or inodes (or raise the quota) on that disk; then it works again by itself",
+        "free some space or inodes (or raise the quota) on that disk; then it works again",
     )  # fmt: skip
 
 
 def disk_read_only(here: World) -> None:
     not_writable(
         here, "disk_failed", f"opening {DATABASE} failed: Read-only file system",
-        "mount that file system so that it can be written; then it works again by itself",
+        "mount that file system so that it can be written; then it works again",
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def test_no_thread_works_beside_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restartable_thread, "STOP_SECONDS", 0.05)
-    monkeypatch.setattr(restartable_thread, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(restartable_thread, "_CHECK_SECONDS", 0.01)
     hanging, begun, together, most = threading.Event(), threading.Semaphore(0), [0], [0]
 
     def work(stopping: threading.Event) -> None:
