@@ -9,7 +9,7 @@ from eventvault.notifications import conditions, deliveries, notifier, pinger
 
 
 def hurry() -> None:
-    notifier.BURST_SECONDS, notifier.LOOK_SECONDS = 1.0, 0.2
+    notifier.BURST_SECONDS, notifier.CHECK_SECONDS = 1.0, 0.2
     conditions.OVER_SECONDS = 1.0
     deliveries.RETRY_SECONDS = (0.1, 0.3)
     pinger.RETRY_SECONDS, pinger.ANSWER_SECONDS = (0.1, 0.3), 2.0

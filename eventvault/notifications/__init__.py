@@ -1,5 +1,5 @@
-"""Notifications: tells the people in NOTIFY_URLS of problems and restores, and a dead man's switch of each backup.
+"""Notifications: tells the addresses in NOTIFY_URLS of problems and restores, and PING_URL of each scheduled backup.
 
-Apprise is imported in a child process only. Nothing here raises into a backup, a restore or a request, or lets one
-wait. It imports neither the parts that it reports on nor the store.
+Only a child process imports Apprise. Nothing here makes a backup, a restore or a request fail or wait. This folder
+imports neither the parts that it reports on nor the store.
 """

@@ -1,7 +1,7 @@
 """`python -m eventvault.notifications.child KIND PARENT`: the process that talks to other machines.
 
-It gets the request as JSON on standard input, so that no address is in its arguments or its environment, and writes a
-JSON line for each result. It alone imports Apprise, which takes long to load and may wait for ever.
+It reads the request as JSON from standard input, so that no address is in its arguments or its environment, and writes
+a JSON line for each result. Only this process imports Apprise, which takes long to load and may wait for ever.
 
 KIND: `send` delivers a message, `check` tells which addresses Apprise knows, `ping` asks an address by plain HTTP.
 """
@@ -26,32 +26,32 @@ from eventvault.orphans import end_with_parent
 
 NICENESS = 10
 _MOST_REASON = 200
-"""Characters of a reason that are shown."""
+"""How many characters of a reason are shown."""
 
 Result = dict[str, Any]
-_lines: ContextVar[list[str]] = ContextVar("lines", default=[])  # noqa: B039 - of threads that nobody asks
+_lines: ContextVar[list[str]] = ContextVar("lines", default=[])  # noqa: B039 - nobody reads the default
 
 
 class Results:
-    """Writes each result as a line. It is the only writer of what was standard output: plug-ins print there too."""
+    """Writes each result as a line to standard output. What plug-ins print goes to standard error instead."""
 
     def __init__(self) -> None:
         self._output = os.dup(sys.stdout.fileno())
         sys.stdout = sys.stderr
 
     def write(self, result: Result) -> None:
-        os.write(self._output, json.dumps(result).encode() + b"\n")  # in one piece, whichever thread it is
+        os.write(self._output, json.dumps(result).encode() + b"\n")  # one call, because several threads write
 
 
 class Reasons(logging.Handler):
-    """What Apprise logs of each address: it works on one in other threads, with the context of who asked."""
+    """Collects what Apprise logs for each address. Apprise copies the caller's context to its other threads."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _lines.get().append(record.getMessage())
 
 
 def send(request: Result, results: Results) -> None:
-    """request: addresses (place, address), title, body, type, seconds."""
+    """Send a message. request: addresses (place, address), title, body, type, seconds."""
     import apprise
 
     logging.getLogger("apprise").addHandler(Reasons(logging.WARNING))
@@ -60,10 +60,10 @@ def send(request: Result, results: Results) -> None:
         app_desc="EventVault",
         async_mode=False,
         storage_mode=apprise.PersistentStoreMode.MEMORY,
-        http_redirects=False,  # most turn the POST into a GET, without the message
+        http_redirects=False,  # most redirects turn the POST into a GET without the message
     )
 
-    apprise.Apprise(asset=asset).add("json://localhost")  # loads all plug-ins, before the time of the receivers begins
+    apprise.Apprise(asset=asset).add("json://localhost")  # loads all plug-ins before the receivers' deadline begins
 
     def deliver(address: str) -> str | None:
         lines: list[str] = []
@@ -81,7 +81,7 @@ def send(request: Result, results: Results) -> None:
 
 
 def check(request: Result, results: Results) -> None:
-    """request: addresses (place, address), seconds."""
+    """Check which addresses Apprise knows. request: addresses (place, address), seconds."""
     import apprise
 
     def instantiate(address: str) -> str | None:
@@ -91,7 +91,7 @@ def check(request: Result, results: Results) -> None:
 
 
 def ping(request: Result, results: Results) -> None:
-    """request: addresses (one: 0, address), seconds."""
+    """Send a GET request. request: addresses (only one: 0, address), seconds."""
     from urllib.request import urlopen
 
     def ask(address: str) -> str | None:
@@ -103,17 +103,17 @@ def ping(request: Result, results: Results) -> None:
 
 
 def _request_for(address: str) -> Any:
-    """Return a request with the user and the password of the address, which urllib takes for a part of the host."""
+    """Return a request with the user and the password of the address; urllib would take them for part of the host."""
     from urllib.request import Request
 
     parts = urlsplit(address)
     user, _, host = parts.netloc.rpartition("@")
-    asked = Request(urlunsplit(parts._replace(netloc=host)), headers={"User-Agent": "EventVault"})
+    request = Request(urlunsplit(parts._replace(netloc=host)), headers={"User-Agent": "EventVault"})
     if user:
         name, _, password = user.partition(":")
         secret = b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
-        asked.add_unredirected_header("Authorization", f"Basic {secret}")  # not for where a redirect leads
-    return asked
+        request.add_unredirected_header("Authorization", f"Basic {secret}")  # not sent to the target of a redirect
+    return request
 
 
 KINDS: dict[str, Callable[[Result, Results], None]] = {"send": send, "check": check, "ping": ping}
@@ -122,18 +122,18 @@ KINDS: dict[str, Callable[[Result, Results], None]] = {"send": send, "check": ch
 def _in_parallel(
     addresses: list[tuple[int, str]], work: Callable[[str], str | None], seconds: float, results: Results
 ) -> None:
-    """Do the work for each address in a thread of its own. It returns why it failed; None if it did not."""
+    """Do the work for each address in a thread of its own. work: returns why it failed; None if it succeeded."""
     began = time.monotonic()
 
     def run(place: int, address: str) -> None:
         try:
             problem = work(address)
-        except Exception as error:  # noqa: BLE001 - the receiver of the result says it, and the log may have no secret
+        except Exception as error:  # noqa: BLE001 - it becomes the result; a log line could show a secret
             problem = f"{type(error).__name__}: {error}"
         shown = None if problem is None else " ".join(redact(problem, address).split())[:_MOST_REASON]
         results.write({"place": place, "problem": shown, "seconds": time.monotonic() - began})
 
-    threads = [threading.Thread(target=run, args=each, daemon=True) for each in addresses]
+    threads = [threading.Thread(target=run, args=place_and_address, daemon=True) for place_and_address in addresses]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -142,13 +142,13 @@ def _in_parallel(
 
 def main(kind: str, parent: int) -> None:
     end_with_parent(parent)
-    if kind != "check":  # a start waits for that
+    if kind != "check":  # a start of the service waits for it
         os.nice(NICENESS)
     results = Results()
     request = json.load(sys.stdin)
     os.environ.update(request["proxies"])
     KINDS[kind](request, results)
-    os._exit(DONE)  # a thread that still waits for its receiver must not be waited for
+    os._exit(DONE)  # without waiting for threads whose receivers do not answer
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Delivers the messages of the outbox: in order to each address, and again after a failure, later and later."""
+"""Delivers the messages of the outbox in order to each address, and tries again after a failure, ever more rarely."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger("BackupManager")
 ANSWER_SECONDS = 30.0
 """How long all receivers of a message have together."""
 RETRY_SECONDS = (10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
-"""How long an address rests after its first failure in a row, its second and so on."""
+"""How long nothing is sent to an address after its first failure in a row, its second and so on."""
 FAILING = 2
 """Health names an address after so many failures in a row."""
 
@@ -43,7 +43,7 @@ class _Failures(NamedTuple):
 class Deliveries:
     """addresses: with their secrets. counts: since the start. now: monotonic seconds.
 
-    in_background: runs what may wait for a receiver. on_end: called once that has ended, for the next `deliver`.
+    in_background: runs work that may wait for a receiver. on_end: called when it has ended; call `deliver` again then.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Deliveries:
         self._in_background = in_background
         self._on_end = on_end
         self._asked: set[int] = set()
-        """The places of the addresses that a message is being sent to."""
+        """The places of the addresses to which a message is being sent."""
         self._ended: deque[tuple[Message, dict[int, Result]]] = deque()
 
     def deliver(self, outbox: NotificationOutbox) -> None:
-        """Begin to send each message that waits for an address that does not rest, and note what was delivered."""
+        """Begin to send each message to the addresses that are due, and note what was delivered."""
         self._note_ended(outbox)
         for message in outbox.messages:
             due = [place for place in message.waiting if place not in self._asked and self._is_due(place)]
@@ -77,17 +77,17 @@ class Deliveries:
                 self._note_ended(outbox)
 
     def finish(self, outbox: NotificationOutbox) -> bool:
-        """Note what was delivered until the receivers were stopped. Returns whether nothing is being sent any more."""
+        """Note what was delivered before the receivers were stopped. Returns True once nothing is being sent."""
         self._note_ended(outbox)
         return not self._asked
 
     def wait_seconds(self, outbox: NotificationOutbox) -> float | None:
-        """How long nothing is due; None if nothing waits."""
+        """Return in how many seconds the next delivery is due; None if nothing waits."""
         waiting = {place for message in outbox.messages for place in message.waiting} - self._asked
         return min((max(0.0, self._retry_at(place) - self._now()) for place in waiting), default=None)
 
     def send_to_all(self, message: Message) -> list[Delivery]:
-        """Send a message that no outbox holds, and return what became of it."""
+        """Send a message that is not in the outbox, and return the outcomes."""
         results = self._send(message, range(len(self._addresses)))
         return [
             Delivery(self.shown[place], result.problem is None, round(result.seconds, 3), result.problem)
@@ -108,7 +108,7 @@ class Deliveries:
         ]
 
     def _try(self, message: Message, places: Sequence[int]) -> None:
-        """Send a message; whatever happens, its addresses can be tried again."""
+        """Send a message. Whatever happens, its addresses can be tried again."""
         results = dict.fromkeys(places, Result("the process that sends could not be started", 0.0))
         try:
             results = self._send(message, places)

@@ -1,4 +1,4 @@
-"""Makes one message of all that happened within a minute."""
+"""Makes one message of all changes within a minute."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from eventvault import clock
 from eventvault.notifications.values import Change, Condition, Kind, Message
 
 MOST_SHOWN = 10
-"""So many things of a kind one message shows."""
+"""One message shows at most so many changes of a kind."""
 
 
 def compose(
     changes: Sequence[Change], open_conditions: Sequence[Condition], *, health: str, host: str, at: int, addresses: int
 ) -> Message:
-    """health: its status. host: the name of this machine. addresses: how many get the message."""
+    """Return the message. health: its status. host: the name of this machine. addresses: how many get the message."""
     began, ended, restored = (
         [change for change in changes if change.kind == kind] for kind in ("began", "ended", "restored")
     )
@@ -24,7 +24,8 @@ def compose(
         *_section("Restored", restored, lambda change: [f"- {change.text} ({_time(change.since)})"]),
         _state(open_conditions, health),
     ]
-    lasting = [change for change in began if any(change.code == each.code for each in open_conditions)]
+    open_codes = {condition.code for condition in open_conditions}
+    lasting = [change for change in began if change.code in open_codes]
     title = f"EventVault on {host}: {_subject(lasting, ended, restored)}"
     kind: Kind = "failure" if lasting else "success" if ended else "info"
     return Message(kind, title, "\n".join(body), at, tuple(range(addresses)))

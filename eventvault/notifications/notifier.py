@@ -1,4 +1,4 @@
-"""Watches health and the backups, and tells NOTIFY_URLS what changes: one message for all within a minute."""
+"""Watches health and the backups, and tells NOTIFY_URLS what changes: one message for all changes within a minute."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from eventvault.wording import counted
 log = logging.getLogger("BackupManager")
 
 BURST_SECONDS = 60.0
-"""What changes within this time after the first change is told in one message."""
-LOOK_SECONDS = 5.0
+"""All changes within this time after the first one are in one message."""
+CHECK_SECONDS = 5.0
 STOP_SECONDS = 2.0
 """How long a stop waits to note what was delivered, so that it is not delivered again."""
-_LOOKED_AT = frozenset({"serving", "read_only", "failed"})
-"""In other states health does not know yet what is wrong."""
+_KNOWING_STATES = frozenset({"serving", "read_only", "failed"})
+"""In other states health does not know all problems yet."""
 
 Outcome = tuple[str, str, int] | int
-"""Message, hint and time of a backup that failed; the time of one that succeeded. In microseconds."""
+"""Message, hint and time of a failed backup; or the time of a successful one. In microseconds."""
 
 
 class Notifier:
     """Has a thread of its own if there are addresses. It is an `eventvault.backups.outcomes.OutcomeListener`.
 
-    status: what health shows.
+    status: returns what health shows.
     """
 
     def __init__(self, settings: Settings, status: Callable[[], dict[str, Any]]) -> None:
@@ -59,7 +59,7 @@ class Notifier:
         self._thread: threading.Thread | None = None
 
     def begun(self) -> None:
-        """A scheduled backup begins: no news for anybody."""
+        """Do nothing: nobody is told that a scheduled backup begins."""
 
     def succeeded(self) -> None:
         self._outcomes.append(clock.now())
@@ -69,8 +69,8 @@ class Notifier:
         self._outcomes.append((error.message, error.hint, clock.now()))
         self._wake.set()
 
-    def look_soon(self) -> None:
-        """Something was changed on request: whatever there is to tell of it is noted at once."""
+    def check_soon(self) -> None:
+        """Read health at once, because a request has changed something."""
         self._wake.set()
 
     def start(self) -> None:
@@ -85,7 +85,7 @@ class Notifier:
         self._receivers.stop()
 
     def send_test(self) -> list[Delivery]:
-        """Send a message to each address now. Raises NotifyNotConfigured if there is none."""
+        """Send a message to each address now. Raises NotifyNotConfigured if there is no address."""
         if not self._settings.notify_urls:
             raise NotifyNotConfigured("NOTIFY_URLS is not set", hint="set it to Apprise addresses, and restart")
         message = trial_message(socket.gethostname(), clock.now(), len(self._settings.notify_urls))
@@ -113,7 +113,7 @@ class Notifier:
                 self._work(outbox, conditions)
             except Exception:
                 log.exception("notifications failed; they go on")
-            self._wake.wait(min(LOOK_SECONDS, self._deliveries.wait_seconds(outbox) or LOOK_SECONDS))
+            self._wake.wait(min(CHECK_SECONDS, self._deliveries.wait_seconds(outbox) or CHECK_SECONDS))
             self._wake.clear()
         deadline = time.monotonic() + STOP_SECONDS
         while not self._deliveries.finish(outbox) and time.monotonic() < deadline:
@@ -122,20 +122,20 @@ class Notifier:
 
     def _work(self, outbox: NotificationOutbox, conditions: Conditions) -> None:
         now = clock.now()
-        self._look(outbox, conditions, now)
+        self._check(outbox, conditions, now)
         if outbox.burst is not None and not 0 <= now - outbox.burst < BURST_SECONDS * 1e6:
             self._close_burst(outbox, conditions, now)
         outbox.drop_old(now)
         self._deliveries.deliver(outbox)
         self._waiting, self._dropped, self._outbox_problem = len(outbox.messages), outbox.dropped, outbox.problem
 
-    def _look(self, outbox: NotificationOutbox, conditions: Conditions, now: int) -> None:
+    def _check(self, outbox: NotificationOutbox, conditions: Conditions, now: int) -> None:
         changes, restored = self._backup_changes(conditions), outbox.restored
         status = self._status()
-        if status["store"]["state"] in _LOOKED_AT and status["disk"] is not None and not self._stopping.is_set():
+        if status["store"]["state"] in _KNOWING_STATES and status["disk"] is not None and not self._stopping.is_set():
             self._health = status["status"]
             is_complete = status["backup"]["available"] and status["backup"]["count"] is not None
-            changes += conditions.look(status["problems"], status["disk"], now, is_complete=is_complete)
+            changes += conditions.update(status["problems"], status["disk"], now, is_complete=is_complete)
             restored = (status["lastRestore"] or {}).get("at", "")
             if restored != outbox.restored:
                 changes += self._restores(status["lastRestore"], now, is_first=outbox.restored is None)
@@ -153,7 +153,7 @@ class Notifier:
         return changes
 
     def _restores(self, last: Mapping[str, Any] | None, now: int, *, is_first: bool) -> list[Change]:
-        """is_first: nobody was told of any before, so one from before the start of this store is no news."""
+        """Return the change of a restore. is_first: none was told before, so an old one is not told now either."""
         if last is None:
             return []
         made = clock.parse(last["at"])
@@ -173,14 +173,14 @@ class Notifier:
 
 
 def _describe(last: Mapping[str, Any]) -> str:
-    """last: `lastRestore` of health."""
+    """Return a sentence about a restore. last: `lastRestore` of health."""
     what = {
         "backup": "restored from {source}",
         "moment": "restored to a moment, from {source}",
         "undo": "an undo brought back {source}",
         "recovered": "the database was recovered from {source}",
     }.get(last["kind"], "restored from {source}")
-    behind = (last["leftBehind"] or {}).get("count")
-    were = "was" if behind == 1 else "were"
-    replaced = f"; {counted(behind, 'event')} {were} set aside" if behind else ""
+    count = (last["leftBehind"] or {}).get("count")
+    were = "was" if count == 1 else "were"
+    replaced = f"; {counted(count, 'event')} {were} set aside" if count else ""
     return f"{what.format(source=last['source'])}, {counted(last['events'], 'event')}{replaced}"

@@ -26,10 +26,10 @@ MOST_CHANGES = 1000
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """addresses: without their secrets; `waiting` of a message counts by their places.
+    """addresses: without their secrets; `waiting` of a message has their places.
 
-    conditions: the problems that were told. restored: when the newest restore was made that was told, as health shows
-    it. changes: not in a message yet, since `burst`, in microseconds.
+    conditions: the problems that were told. restored: the time of the newest restore that was told, as health shows it.
+    changes: in no message yet. burst: when the first of them was found, in microseconds.
     """
 
     format: Literal[1] = 1
@@ -42,7 +42,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NotificationOutbox:
-    """Used by one thread. addresses: without their secrets. problem: why it cannot be written; None if it can."""
+    """For one thread. addresses: without their secrets. problem: why the file cannot be written; None if it can."""
 
     def __init__(self, storage_dir: Path, addresses: Sequence[str]) -> None:
         self.problem: str | None = None
@@ -71,11 +71,12 @@ class NotificationOutbox:
         return self._file.burst if self._file.changes else None
 
     def add(self, changes: Sequence[Change], conditions: tuple[Condition, ...], restored: str | None, at: int) -> None:
-        """Note changes, and what is known with them."""
+        """Add changes that were found at the instant `at`, with the conditions and the newest restore after them."""
         recent = (*self._file.changes, *changes)[-MOST_CHANGES:]
         burst = self._file.burst if self._file.changes else at
-        known = {"conditions": conditions, "restored": restored}
-        self._save(msgspec.structs.replace(self._file, changes=recent, burst=burst, **known))
+        self._save(
+            msgspec.structs.replace(self._file, changes=recent, burst=burst, conditions=conditions, restored=restored)
+        )
 
     def close_burst(self, compose: Callable[[Sequence[Change]], Message]) -> None:
         """Make a message of the changes."""
@@ -84,46 +85,46 @@ class NotificationOutbox:
         self._save(msgspec.structs.replace(self._file, changes=(), messages=messages[-MOST_MESSAGES:]))
 
     def delivered(self, message: Message, places: Collection[int]) -> None:
-        """Note that these addresses got a message; the last one of them removes it."""
+        """Note that these addresses got a message; once all addresses have it, it is removed."""
         remaining = [_without(other, places) if _is_same(other, message) else other for other in self.messages]
-        messages = tuple(each for each in remaining if each.waiting)
+        messages = tuple(other for other in remaining if other.waiting)
         if messages != self.messages:
             self._save(msgspec.structs.replace(self._file, messages=messages))
 
     def drop_old(self, now: int) -> None:
-        recent = tuple(each for each in self.messages if now - each.created < KEEP_MICROSECONDS)
+        recent = tuple(message for message in self.messages if now - message.created < KEEP_MICROSECONDS)
         if len(recent) < len(self.messages):
             self.dropped += len(self.messages) - len(recent)
             log.warning("notifications that could not be delivered for days are dropped")
             self._save(msgspec.structs.replace(self._file, messages=recent))
 
     def _load(self) -> None:
-        """Read the file, unless that was done. One that cannot be read now is tried again, and not written before."""
+        """Read the file once. If it cannot be read now, a later call tries again; until then it is not written."""
         if self._is_loaded:
             return
         new = self._file
         try:
-            found = self._read(new.addresses)
+            saved = self._read(new.addresses)
         except OSError as error:
             self.problem = str(error)
             return
         self._is_loaded = True
         self._file = msgspec.structs.replace(
-            found,
-            conditions=new.conditions or found.conditions,
-            restored=new.restored or found.restored,
-            burst=found.burst if found.changes else new.burst,
-            changes=(*found.changes, *new.changes)[-MOST_CHANGES:],
-            messages=(*found.messages, *new.messages)[-MOST_MESSAGES:],
+            saved,
+            conditions=new.conditions or saved.conditions,
+            restored=new.restored or saved.restored,
+            burst=saved.burst if saved.changes else new.burst,
+            changes=(*saved.changes, *new.changes)[-MOST_CHANGES:],
+            messages=(*saved.messages, *new.messages)[-MOST_MESSAGES:],
         )
 
     def _read(self, addresses: tuple[str, ...]) -> _File:
-        """Raises OSError."""
+        """Return the file; if it is for other addresses, each message waits for all new ones. Raises OSError."""
         file = small_files.read_or_quarantine(self._path, _File) or _File()
         if file.addresses == addresses:
             return file
         everybody = tuple(range(len(addresses)))
-        messages = tuple(msgspec.structs.replace(each, waiting=everybody) for each in file.messages)
+        messages = tuple(msgspec.structs.replace(message, waiting=everybody) for message in file.messages)
         return msgspec.structs.replace(file, addresses=addresses, messages=messages)
 
     def _save(self, file: _File) -> None:
@@ -139,7 +140,7 @@ class NotificationOutbox:
 
 
 def _is_same(one: Message, other: Message) -> bool:
-    """Whether they are one message, whoever got it meanwhile."""
+    """Return whether both are the same message, whichever addresses got it meanwhile."""
     return msgspec.structs.replace(one, waiting=()) == msgspec.structs.replace(other, waiting=())
 
 

@@ -1,7 +1,7 @@
-"""The dead man's switch of scheduled backups: PING_URL is asked when one begins, when it ends, and when it fails.
+"""The dead man's switch of scheduled backups: PING_URL gets a request when a backup begins, succeeds or fails.
 
-As healthchecks.io and its kin expect it: `/start`, the address itself, `/fail`. Whoever watches there notices what
-nothing here can tell: that there is no service any more.
+The paths are those of healthchecks.io and similar services: `/start`, the address itself, `/fail`. Such a service
+notices what EventVault cannot report: that it does not run any more.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ log = logging.getLogger("BackupManager")
 
 ANSWER_SECONDS = 10.0
 RETRY_SECONDS = (5.0, 30.0)
-"""How long after its first failure, and its second, the outcome of a backup is told again."""
+"""How long after its first failed request, and its second, the outcome of a backup is sent again."""
 _MOST_WAITING = 100
 START, SUCCESS, FAIL = "/start", "", "/fail"
 
 
 class Pinger:
-    """Asks from a thread of its own, in order. It is an `eventvault.backups.outcomes.OutcomeListener`."""
+    """Sends the requests in order, in its own thread. It is an `eventvault.backups.outcomes.OutcomeListener`."""
 
     def __init__(self, address: str | None) -> None:
         self.counts = {"sent": 0, "failed": 0}
@@ -61,7 +61,7 @@ class Pinger:
         if self._address:
             try:
                 self._queue.put_nowait(signal)
-            except queue.Full:  # whoever watches there has noticed long ago
+            except queue.Full:  # the other service has noticed the silence long ago
                 self.counts["failed"] += 1
 
     def _run(self) -> None:
@@ -74,7 +74,7 @@ class Pinger:
                 log.exception("a ping failed; the next one goes on")
 
     def _tell(self, signal: str) -> None:
-        """Ask until an answer comes. A start, and what a later outcome follows, is told once."""
+        """Send a signal until an answer comes. A start, or an outcome that a later one follows, is sent only once."""
         for rest in (*RETRY_SECONDS, None):
             problem = self._ask(signal)
             is_news = signal != START and self._queue.empty()
@@ -100,6 +100,6 @@ class Pinger:
 
 
 def with_signal(address: str, signal: str) -> str:
-    """Return the address with `/start` or `/fail` behind its path; a query stays."""
+    """Return the address with `/start` or `/fail` after its path; a query stays."""
     parts = urlsplit(address)
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + signal)) if signal else address

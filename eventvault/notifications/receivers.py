@@ -1,4 +1,4 @@
-"""Reaches other machines through a child process with a deadline, which gets the addresses by a pipe."""
+"""Reaches other machines through a child process with a deadline, which reads the addresses from a pipe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from eventvault.settings import Settings
 log = logging.getLogger("BackupManager")
 
 CHECK_SECONDS = 30.0
-"""How long a start of the service waits until it is known whether Apprise knows the addresses."""
+"""How long a start of the service waits for the check whether Apprise knows the addresses."""
 START_SECONDS = 30.0
 """How long the child process may take to load Apprise, on a machine that is busy."""
 _KILLED_SECONDS = 5.0
@@ -32,14 +32,14 @@ _PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
 class Result(NamedTuple):
-    """problem: None if it went well."""
+    """The outcome for one address. problem: None if it succeeded."""
 
     problem: str | None
     seconds: float
 
 
 class Receivers:
-    """Runs the child processes. After `stop` there is none any more."""
+    """Runs the child processes. After `stop` none runs."""
 
     def __init__(self) -> None:
         self.is_stopped = False
@@ -47,16 +47,16 @@ class Receivers:
         self._lock = threading.Lock()
 
     def ask(self, kind: str, addresses: Mapping[int, str], seconds: float, **request: Any) -> dict[int, Result]:
-        """Return what became of each address, by its place.
+        """Return the outcome for each address, by its place.
 
         kind: as in `eventvault.notifications.child`. seconds: how long all of them have together.
         """
         ordered = list(addresses.items())
         document = {"addresses": ordered, "seconds": seconds, "proxies": environment.proxies(), **request}
         output = self._run(kind, json.dumps(document).encode(), seconds + START_SECONDS)
-        found = {line["place"]: Result(line["problem"], line["seconds"]) for line in _lines(output)}
+        results = {line["place"]: Result(line["problem"], line["seconds"]) for line in _lines(output)}
         missing = Result(f"no answer within {seconds:.0f} s", seconds)
-        return {place: found.get(place, missing) for place in addresses}
+        return {place: results.get(place, missing) for place in addresses}
 
     def stop(self) -> None:
         """Kill the running processes, and start no more."""
@@ -66,11 +66,11 @@ class Receivers:
                 child.kill()
 
     def _run(self, kind: str, request: bytes, seconds: float) -> bytes:
-        child = subprocess.Popen(  # nosec B603  # no shell; what a message says goes through a pipe
+        child = subprocess.Popen(  # nosec B603  # no shell; the message goes through a pipe
             [sys.executable, "-m", "eventvault.notifications.child", kind, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # what a plug-in prints may have a secret
+            stderr=subprocess.DEVNULL,  # a plug-in could print a secret
             cwd=_PROJECT,
             env=environment.for_child({}),
         )
@@ -102,7 +102,7 @@ def _output_of(child: subprocess.Popen[bytes], request: bytes, deadline: float) 
 def check_addresses(settings: Settings, seconds: float = CHECK_SECONDS) -> None:
     """Raise InvalidSettings for addresses that Apprise does not know. Costs nothing without NOTIFY_URLS.
 
-    Where that cannot be found out, nothing is refused: the first message will tell.
+    If the check itself fails, no address is refused: the first message will show whether it works.
     """
     if not settings.notify_urls:
         return

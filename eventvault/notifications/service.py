@@ -1,4 +1,4 @@
-"""The notifications of one store: who is told of problems and restores, and who of scheduled backups."""
+"""The notifications of one store: the notifier of problems and restores, and the pinger of scheduled backups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eventvault.settings import Settings
 
 
 class NotificationService:
-    """status: what health shows."""
+    """status: returns what health shows."""
 
     def __init__(self, settings: Settings, status: Callable[[], dict[str, Any]]) -> None:
         self.notifier = Notifier(settings, status)
@@ -27,7 +27,7 @@ class NotificationService:
         self.pinger.stop()
 
     def problems(self) -> list[Problem]:
-        """Return what keeps people from being told; nobody is told of that."""
+        """Return why notifications or pings fail; nobody is notified of these problems."""
         return [*self.notifier.problems(), *self.pinger.problems()]
 
     def counts(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What is told: problems that begin and end, restores, and the messages that are made of them."""
+"""The contents of notifications: problems that begin and end, restores, and the messages made of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One try to deliver a message. address: without its secrets. problem: why it failed, None if it did not."""
+    """One try to deliver a message. address: without its secrets. problem: why it failed; None if it succeeded."""
 
     address: str
     delivered: bool
@@ -45,7 +45,7 @@ Kind = Literal["failure", "success", "info"]
 
 
 class Message(msgspec.Struct, frozen=True):
-    """created: microseconds. waiting: the places of the addresses that did not get it yet, from 0."""
+    """created: microseconds. waiting: the places, from 0, of the addresses that did not get it yet."""
 
     kind: Kind
     title: str

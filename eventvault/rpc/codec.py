@@ -16,7 +16,7 @@ from eventvault.operations.caller import OperationBegun
 
 
 class Codec:
-    """types: method → the type of the tuple of its arguments, and that of its result; nothing else is read.
+    """types: method → the type of the tuple of its arguments, and the type of its result; nothing else is read.
 
     form: `msgspec.msgpack`, or `msgspec.json` for values with a msgspec.Raw, which is JSON text.
     """
@@ -35,7 +35,7 @@ class Codec:
         return self._encode((method, arguments))  # type: ignore[no-any-return]
 
     def read_request(self, frame: bytes) -> tuple[str, tuple[Any, ...]]:
-        """(method, arguments). Raises msgspec.MsgspecError or KeyError if it is no request."""
+        """Return the method and its arguments. Raises msgspec.MsgspecError or KeyError if it is not a request."""
         method, arguments = self._request.decode(frame)
         return method, self._arguments[method].decode(arguments)
 
@@ -49,7 +49,7 @@ class Codec:
         return self._encode_error((False, error.to_wire()))  # type: ignore[no-any-return]
 
     def read_reply(self, method: str, frame: bytes) -> Any:
-        """The result. Raises the EventVaultError that the other end raised, or OperationBegun."""
+        """Return the result. Raises the EventVaultError that the other end raised, or OperationBegun."""
         good, body = self._reply.decode(frame)
         if good is None:
             raise OperationBegun(self._begun.decode(body))

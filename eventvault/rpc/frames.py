@@ -9,14 +9,14 @@ from pathlib import Path
 
 FRAME_BYTES = 2**30
 _READ_BYTES = 2**14
-"""How much one read asks for: most frames are smaller, and a buffer of this size costs little."""
+"""Bytes that one read asks for: most frames are smaller, and a buffer of this size costs little."""
 _COPIED_BYTES = 2**18
 """A shorter body is sent together with its length, which is faster; a longer one is not copied for that."""
 _LENGTH = struct.Struct("<I")
 
 
 EXCHANGE_SECONDS = 30.0
-"""How long either end waits for bytes of a frame that has begun, or for the other end to take some."""
+"""How long either end waits for more bytes of a frame, or until the other end accepts some."""
 _TIME = struct.Struct("@ll")
 """Linux's `struct timeval`: seconds, microseconds."""
 
@@ -38,10 +38,10 @@ def send(connection: socket.socket, body: bytes) -> None:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """The body of the next frame. Raises ConnectionError at the end of the stream, and TimeoutError at its deadline.
+    """Return the body of the next frame. Raises ConnectionError at the end of the stream, and TimeoutError too late.
 
-    That is NothingYet before the first byte. Requests and replies alternate, so everything that is read belongs to this
-    frame.
+    Before the first byte, the TimeoutError is NothingYet. Requests and replies alternate, so everything that is read
+    belongs to this frame.
     """
     try:
         head = connection.recv(_READ_BYTES)
@@ -81,14 +81,14 @@ def _read_rest(connection: socket.socket, start: bytes, length: int) -> bytearra
 
 
 class FrameBuffer:
-    """Cuts what a stream brings into frames, where many may follow each other. most: bytes of the largest frame."""
+    """Cuts the bytes of a stream into frames; many may follow each other. most: bytes of the largest frame."""
 
     def __init__(self, most: int = FRAME_BYTES) -> None:
         self._most = most
         self._rest = bytearray()
 
     def feed(self, received: bytes) -> list[bytes]:
-        """Return the bodies of the frames that are whole now. Raises ConnectionError for one that is too large."""
+        """Return the bodies of the frames that are complete now. Raises ConnectionError for one that is too large."""
         self._rest += received
         bodies: list[bytes] = []
         begin = 0
@@ -106,9 +106,9 @@ class FrameBuffer:
 
 
 def set_deadline(connection: socket.socket, seconds: float) -> None:
-    """Let each wait of the socket for bytes, or for room for them, end after so many seconds.
+    """Limit each wait of the socket for bytes, or for room for them, to so many seconds.
 
-    The kernel counts them, so a call with MSG_DONTWAIT still returns at once, as it would not with `settimeout`.
+    The kernel counts them, so a call with MSG_DONTWAIT still returns at once; with `settimeout` it would wait.
     """
     connection.setblocking(True)
     time = _TIME.pack(int(seconds), round(seconds % 1 * 1e6))
@@ -117,7 +117,7 @@ def set_deadline(connection: socket.socket, seconds: float) -> None:
 
 
 def short_path(folder: int, name: str) -> str:
-    """The path of a socket through an open folder: at most 107 bytes are allowed, and STORAGE_DIR may be longer."""
+    """Return a path of a socket through an open folder: a path may have 107 bytes, and STORAGE_DIR may be longer."""
     return f"/proc/self/fd/{folder}/{name}"
 
 

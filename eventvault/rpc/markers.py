@@ -27,39 +27,39 @@ class Marks:
 
 
 def changes(function: Function) -> Function:
-    """The method changes something: each call carries an operation id, and lands once however often it is sent."""
+    """Mark a method that changes something: each call has an operation id and takes effect once, if sent again too."""
     return _marked(function, changes=True)
 
 
 def repeatable(function: Function) -> Function:
-    """The method, which `changes` something, may take effect twice: it is done also if its record cannot be read."""
+    """Mark a method with `changes` that may take effect twice: it is called even if its record cannot be read."""
     return _marked(function, repeatable=True)
 
 
 def operation(kind: str) -> Callable[[Function], Function]:
-    """The method, which `changes` something, is long work of this kind: listed, watched, cancelled, begun without wait.
+    """Mark a method with `changes` as long work of this kind: listed, watched, cancelled, and begun without waiting.
 
-    Its owner may take the `operation` (`eventvault.operations.operation.Operation`) to report progress to. The next
-    store calls the method again, with the notes of the first call, if the caller does not wait.
+    Its owner may have the parameter `operation` (`eventvault.operations.operation.Operation`), to report progress. If
+    the caller does not wait, the next store calls the method again, with the notes of the first call.
     """
     return lambda function: _marked(function, kind=kind)
 
 
 def audited(deed: str) -> Callable[[Function], Function]:
-    """The method, which `changes` something, is a deed: the audit has who began it and what came of it.
+    """Mark a method with `changes` as a deed: the audit has who began it and what became of it.
 
-    `eventvault.store.deeds` says what of its arguments and its answer.
+    `eventvault.store.deeds` chooses what the audit has of its arguments and its answer.
     """
     return lambda function: _marked(function, deed=deed)
 
 
 def deadline(seconds: float) -> Callable[[Function], Function]:
-    """A client waits at most this long for the answer, a store that takes over included."""
+    """Limit the time that a client waits for the answer, also if another store takes over meanwhile."""
     return lambda function: _marked(function, deadline=seconds)
 
 
 def of_connection(function: Function) -> Function:
-    """The method belongs to one connection and ends with it: client and server implement it themselves."""
+    """Mark a method whose effect ends with its connection: client and server implement it themselves."""
     return _marked(function, of_connection=True)
 
 

@@ -25,7 +25,7 @@ class Method:
     result_type: Any
 
     def ordered(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The arguments of a call in the order of the signature. Raises TypeError for a call that does not fit."""
+        """Return the arguments of a call in the order of the signature. Raises TypeError if they do not fit."""
         if not named and len(arguments) == len(self.argument_names):
             return arguments
         values = [*arguments, *self.defaults[len(arguments) :]]
@@ -38,7 +38,7 @@ class Method:
         return tuple(values)
 
     def named(self, arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The positional arguments and the keyword arguments, for a call of the owner."""
+        """Return the positional arguments and the keyword arguments, for a call of the owner."""
         first = self.positional
         return arguments[:first], dict(zip(self.argument_names[first:], arguments[first:], strict=True))
 
@@ -65,5 +65,5 @@ def _names(port: type) -> list[str]:
 
 
 def methods_of(port: type) -> dict[str, Method]:
-    """Name → method, of a port."""
+    """Return the methods of a port by name."""
     return {name: _describe(port, name) for name in _names(port)}

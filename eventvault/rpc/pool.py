@@ -1,4 +1,4 @@
-"""Connections that wait for the next request. Safe for many threads; none is shared across a fork."""
+"""Open connections that wait for their next request. Safe for many threads; none is shared across a fork."""
 
 from __future__ import annotations
 

@@ -27,14 +27,14 @@ _REFUSE_SECONDS = 0.1
 
 
 class HandedOver(Exception):
-    """The answer took the connection for itself: this server neither reads nor closes it any more."""
+    """The answer took over the connection: this server neither reads nor closes it any more."""
 
 
 class ConnectionServer:
-    """answer: answers one frame of a connection; it gets an object that stands for the connection, too.
+    """answer: answers one frame of a connection; its third argument is an object that stands for the connection.
 
-    Raises OSError to close the connection, msgspec.MsgspecError or KeyError for what is no request, HandedOver.
-    on_closed: gets that object in the end. refusal: the reply to a client for which there is no descriptor.
+    It raises OSError to close the connection, msgspec.MsgspecError or KeyError for an invalid request, or HandedOver.
+    on_closed: called with that object in the end. refusal: the reply to a client for which there is no descriptor.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class ConnectionServer:
         self._idle = threading.Condition(self._lock)
         self._answering = 0
         self._spare: int | None = None
-        """A descriptor that is given up for a moment to refuse a connection, when there is no other."""
-        self._reserve()  # now, as it gets a low number, which can be had again under a limit that is lowered
+        """A descriptor that is closed for a moment to refuse a connection, when there is no other."""
+        self._reserve()  # now: its low number can be had again even if the limit is lowered later
         self._fails_to_accept = False
         self.last_closed = time.monotonic()
         """When a connection was closed for the last time."""
@@ -90,7 +90,7 @@ class ConnectionServer:
                 self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _refuse(self, listener: socket.socket) -> bool:
-        """Tell the next client that there is no descriptor for it. Returns False if there is none to say that with."""
+        """Tell the next client that there is no descriptor for it. Returns False if there is none even for that."""
         if self._spare is None:
             self._reserve()
             return False
@@ -136,16 +136,16 @@ class ConnectionServer:
                 connection.close()
 
     def _answer_next(self, connection: socket.socket, holder: object) -> None:
-        """A method of its own, so that no memory of a request is held while the next one is awaited."""
+        """Answer one request, in a separate method that frees the request's memory before the next wait."""
         try:
             frame = frames.receive(connection)
         except frames.NothingYet:
             return  # a client keeps its connections
-        with self._counted():
+        with self._counting():
             self._answer(connection, frame, holder)
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counting(self) -> Iterator[None]:
         with self._lock:
             self._answering += 1
         try:
@@ -157,7 +157,7 @@ class ConnectionServer:
 
 
 def failure_of(method: str, error: Exception, log: logging.Logger) -> errors.EventVaultError:
-    """Return the answer to a call that raised what is no EventVaultError, and log why."""
+    """Log an unexpected error of a call, and return the answer to it."""
     if isinstance(error, SYSTEM_ERRORS):
         answer = as_answer(method.replace("_", " "), error)
         log.error("%s", answer)  # what the system says needs no traceback

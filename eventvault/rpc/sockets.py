@@ -1,7 +1,7 @@
-"""Where store and dispatcher listen: in STORAGE_DIR, or elsewhere while no socket can be made there.
+"""Where store and dispatcher listen: in STORAGE_DIR, or in a substitute folder while no socket can be made there.
 
-The folder elsewhere lies in the system's temporary folder and belongs to the user of the service alone. A lock file
-decides who owns a database, wherever its owner listens. `name` is that of the socket; by default that of the store.
+The substitute lies in the system's temporary folder and belongs to the user of the service alone. A lock file decides
+who owns a database, wherever its owner listens. `name` is the name of the socket; by default, of the store's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eventvault.system_errors import is_busy
 
 _BACKLOG = 256
 _UNFINISHED = (".*.{name}", ".????????.sock")
-"""The second one is how EventVault 0.1.0 named it."""
+"""Patterns of temporary names; EventVault 0.1.0 used the second one."""
 
 
 def connect(storage_dir: Path, timeout: float, name: str = data_folders.SOCKET) -> socket.socket:
@@ -44,7 +44,7 @@ def listens(storage_dir: Path, name: str = data_folders.SOCKET) -> bool:
 
 
 def listen(storage_dir: Path, name: str = data_folders.SOCKET) -> tuple[socket.socket, Path]:
-    """Listen in STORAGE_DIR, or elsewhere if the disk does not take a socket. Returns the listener and its path."""
+    """Listen in STORAGE_DIR, or in the substitute if that fails. Returns the listener and its path. Raises OSError."""
     try:
         return _listen_in(storage_dir, name), storage_dir / name
     except OSError:
@@ -68,9 +68,9 @@ def remove(path: Path) -> None:
 
 
 def _listen_in(folder: Path, name: str = data_folders.SOCKET) -> socket.socket:
-    """Bind under a temporary name and rename it: behind the socket's name there is always a listener."""
+    """Bind a temporary name and rename it, so that whoever finds the socket's name also finds a listener."""
     for pattern in _UNFINISHED:
-        for unfinished in matching(folder, pattern.format(name=name)):  # of a process that was killed at this point
+        for unfinished in matching(folder, pattern.format(name=name)):  # a process was killed before the rename
             unfinished.unlink(missing_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,4 +1,4 @@
-"""What the audit has of the store itself: its starts and stops, and deeds that a killed process did not end."""
+"""Writes into the audit the store's own starts and stops, and an end for deeds that a killed process did not end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RESULTS = {SUCCEEDED: DONE, FAILED_STATE: FAILED, CANCELLED_STATE: CANCELLED}
 
 
 class AuditOfStore:
-    """service_starts: the store is the first of a start of the service. is_service: not one for a command."""
+    """service_starts: this is the first store of a start of the service. is_service: not a store for a command."""
 
     def __init__(
         self,
@@ -53,15 +53,15 @@ class AuditOfStore:
             self._start = self._deeds.begin("start", START, details=_describe(self._settings))
 
     def end_start(self, events: int | None) -> None:
-        """The database is open; only the first time counts."""
+        """Note that the database is open; later calls do nothing."""
         start, self._start = self._start, None
         if start is not None:
             start.end(events=events)
 
     def end_interrupted(self) -> None:
-        """Write an end for what was begun before this store, and what nobody carries on.
+        """Write an end for each deed that began before this store and that nobody carries on.
 
-        What gunicorn's workers do goes on without a store, but not without the service.
+        The deeds of gunicorn's workers go on without a store, but not without the service.
         """
         for entry in self._unfinished():
             result = self._result_of(entry)
@@ -69,7 +69,7 @@ class AuditOfStore:
                 Deed(self._deeds.write, entry).end(result, endedBy=START)
 
     def begin_stop(self) -> Deed | None:
-        """The store stops. Returns the deed to end once everything is on disk."""
+        """Note that the store stops. Returns the deed to end once everything is on disk."""
         start, self._start = self._start, None
         if start is not None:
             start.end(INTERRUPTED)
@@ -77,11 +77,11 @@ class AuditOfStore:
 
     def _unfinished(self) -> list[AuditEntry]:
         try:
-            begun = unfinished(self._audit.chain.folder)
+            entries = unfinished(self._audit.chain.folder)
         except OSError as error:
             log.warning("deeds without an end cannot be found: %s", error)
             return []
-        return [entry for entry in begun if entry.at < self._begun_at]
+        return [entry for entry in entries if entry.at < self._begun_at]
 
     def _result_of(self, entry: AuditEntry) -> str | None:
         """Return what became of a deed; None if it goes on."""
@@ -93,5 +93,6 @@ class AuditOfStore:
 
 def _describe(settings: Settings) -> dict[str, Any]:
     """Return the version, and the settings that are not at their default, as `GET /api/settings` shows them."""
-    shown = {each["name"]: each["value"] for each in all_settings.describe(settings) if each["source"] != "default"}
-    return {"version": __version__, "settings": shown}
+    described = all_settings.describe(settings)
+    changed = {setting["name"]: setting["value"] for setting in described if setting["source"] != "default"}
+    return {"version": __version__, "settings": changed}

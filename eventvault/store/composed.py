@@ -19,34 +19,34 @@ class ComposedStore:
     def __init__(self, registry: OperationRegistry, *owners: object) -> None:
         """owners: one object for each port, whose class names that port as a base."""
         self.operations = registry
-        self.calls = {name: _bound(method, owners) for name, method in methods.ALL.items()}
+        self.calls = {name: _find_implementation(method, owners) for name, method in methods.ALL.items()}
         self.dispatch = Dispatch(self.calls, registry)
 
     def after_changes(self, changed: Callable[[], None]) -> None:
-        """Have `changed` called after each call that changes something, whatever its outcome; but not after appends."""
+        """Have `changed` called after each call that changes something, whatever its outcome, except appends."""
         for name, call in self.calls.items():
             if methods.ALL[name].marks.changes and methods.ALL[name].port is not EventLog:
-                self.calls[name] = _followed_by(call, changed)
+                self.calls[name] = _notifying(call, changed)
         self.dispatch = Dispatch(self.calls, self.operations)
 
 
-def _followed_by(call: Callable[..., Any], changed: Callable[[], None]) -> Callable[..., Any]:
+def _notifying(call: Callable[..., Any], changed: Callable[[], None]) -> Callable[..., Any]:
     @functools.wraps(call)
-    def both(*arguments: Any, **named: Any) -> Any:
+    def call_and_notify(*arguments: Any, **named: Any) -> Any:
         try:
             return call(*arguments, **named)
         finally:
             changed()
 
-    return both
+    return call_and_notify
 
 
-def _bound(method: Method, owners: tuple[object, ...]) -> Callable[..., Any]:
-    """The owner's method. Raises TypeError for a port without an owner, and for an owner that lacks the method."""
+def _find_implementation(method: Method, owners: tuple[object, ...]) -> Callable[..., Any]:
+    """Return the owner's method. Raises TypeError if the port has no owner, or the owner lacks the method."""
     for owner in owners:
         if method.port in type(owner).__mro__ and getattr(type(owner), method.name) is not method.function:
-            bound: Callable[..., Any] = getattr(owner, method.name)
-            return bound
+            implementation: Callable[..., Any] = getattr(owner, method.name)
+            return implementation
     raise TypeError(f"nothing implements {method.port.__name__}.{method.name}")
 
 

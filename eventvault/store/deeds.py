@@ -1,6 +1,6 @@
-"""What the audit says of each audited method of the ports: what the deed is about, and what came of it.
+"""What the audit says of each audited method of the ports: the target of the deed, and its results.
 
-It says no more than is needed to know what was done: no payload, and nothing that a filter of events compares with.
+It says only what is needed to know what was done: no payload, and no values of an event filter.
 """
 
 from __future__ import annotations
@@ -18,55 +18,55 @@ from eventvault.restore.values import Moment, Restored
 from eventvault.rpc.methods import Method
 
 MAX_NAMES = 100
-"""How many names of archives one line has; of more, how many they are."""
+"""One line has at most so many names of archives; for more, it has their count instead."""
 
 
 class About(NamedTuple):
-    """target: what a deed is about. details: how it is to be done."""
+    """What a deed is about. target: a name, such as that of an archive. details: how the deed has to be done."""
 
     target: str | None
     details: dict[str, Any]
 
 
 def describe(method: Method, arguments: Sequence[Any]) -> About:
-    """Return what is written before a deed."""
+    """Return what the audit has to say before a deed."""
     named = dict(zip(method.argument_names, arguments, strict=True))
     return _BEGUN[method.name](named)
 
 
 def describe_answer(method: str, answer: Any) -> dict[str, Any]:
-    """Return what is written after a deed that was done."""
-    describe_it = _ENDED.get(method)
-    return {} if describe_it is None else describe_it(answer)
+    """Return the results that the audit has after a deed that succeeded."""
+    describe_result = _ENDED.get(method)
+    return {} if describe_result is None else describe_result(answer)
 
 
-def names_of(names: Sequence[str]) -> dict[str, Any]:
+def _describe_names(names: Sequence[str]) -> dict[str, Any]:
     return {"removed": list(names)} if len(names) <= MAX_NAMES else {"removedCount": len(names)}
 
 
-def created(made: Created) -> dict[str, Any]:
-    return {"backup": made.backup.name, "events": made.backup.events, "sequence": made.backup.sequence}
+def _describe_created(created: Created) -> dict[str, Any]:
+    return {"backup": created.backup.name, "events": created.backup.events, "sequence": created.backup.sequence}
 
 
-def restored(done: Restored) -> dict[str, Any]:
-    behind = done.replaced_events
+def _describe_restored(restored: Restored) -> dict[str, Any]:
+    replaced = restored.replaced_events
     return {
-        "source": done.source,
-        "events": done.events,
-        "generation": done.generation,
-        **({"staged": True} if done.staged else {}),
-        **({"leftBehind": behind.count} if behind is not None else {}),
-        **({"undo": done.undo.name} if done.undo is not None else {}),
-        **({"cancelledJobs": done.cancelled_jobs} if done.cancelled_jobs is not None else {}),
+        "source": restored.source,
+        "events": restored.events,
+        "generation": restored.generation,
+        **({"staged": True} if restored.staged else {}),
+        **({"leftBehind": replaced.count} if replaced is not None else {}),
+        **({"undo": restored.undo.name} if restored.undo is not None else {}),
+        **({"cancelledJobs": restored.cancelled_jobs} if restored.cancelled_jobs is not None else {}),
     }
 
 
-def _of(name: str, *details: str) -> Callable[[Mapping[str, Any]], About]:
-    """Describe a call by one argument; the others that are told apart, unless they are at their default."""
-    return lambda named: About(named[name], {each: named[each] for each in details if named[each]})
+def _by_argument(target: str, *details: str) -> Callable[[Mapping[str, Any]], About]:
+    """Describe a call by its argument `target`, and by those of the arguments `details` that are set."""
+    return lambda named: About(named[target], {name: named[name] for name in details if named[name]})
 
 
-def _pin(named: Mapping[str, Any]) -> About:
+def _describe_pin(named: Mapping[str, Any]) -> About:
     until = named["until"]
     return About(
         named["name"],
@@ -81,12 +81,12 @@ def _pin(named: Mapping[str, Any]) -> About:
 _MAX_REASON = 300
 
 
-def _restore_moment(named: Mapping[str, Any]) -> About:
+def _describe_moment(named: Mapping[str, Any]) -> About:
     details = ("staged", "cancel_jobs", "replay")
-    return About(text_of(named["moment"]), {each: True for each in details if named[each]})
+    return About(_text_of(named["moment"]), {name: True for name in details if named[name]})
 
 
-def text_of(moment: Moment) -> str:
+def _text_of(moment: Moment) -> str:
     """Return a moment as the command line takes it."""
     generation = f"{moment.generation}@" if moment.generation else ""
     if moment.archive is not None:
@@ -96,71 +96,71 @@ def text_of(moment: Moment) -> str:
     return generation + ("now" if moment.instant is None else clock.format_microseconds(moment.instant))
 
 
-def _query(named: Mapping[str, Any]) -> About:
+def _describe_query(named: Mapping[str, Any]) -> About:
     query: ScanQuery = named["query"]
     filters = ("type", "subject", "source", "recorded_from", "recorded_to")
-    is_filtered = any(getattr(query, each) is not None for each in filters)
+    is_filtered = any(getattr(query, name) is not None for name in filters)
     return About(f"#{query.after + 1} to #{query.upto}", {"filtered": True} if is_filtered else {})
 
 
-def _entered(entry: BackupEntry) -> dict[str, Any]:
+def _describe_upload(entry: BackupEntry) -> dict[str, Any]:
     return {"events": entry.events, "proven": entry.origin_proven}
 
 
-def _copied(result: CopyResult) -> dict[str, Any]:
+def _describe_copy(result: CopyResult) -> dict[str, Any]:
     return {"appended": result.appended, "alreadyThere": result.already_there}
 
 
-def _exported(exported: Exported) -> dict[str, Any]:
+def _describe_export(exported: Exported) -> dict[str, Any]:
     return {"events": exported.events, "size": exported.size}
 
 
-def _accepted(problem: Problem) -> dict[str, Any]:
+def _describe_accepted(problem: Problem) -> dict[str, Any]:
     return {} if problem.about is None else {"about": problem.about}
 
 
-def _partition(named: Mapping[str, Any]) -> About:
+def _describe_partition(named: Mapping[str, Any]) -> About:
     topic, number = named.get("topic"), named["partition"]
     return About(f"partition {number}" if topic is None else f"{topic}/{number}", {})
 
 
-def _dropped(named: Mapping[str, Any]) -> About:
+def _describe_drop(named: Mapping[str, Any]) -> About:
     wanted: QuarantineFilter = named["wanted"]
     if wanted.ids:
         ids = wanted.ids
         return About(ids[0] if len(ids) == 1 else f"{len(ids)} messages of the quarantine", {})
     names = ("topic", "partition", "reason")
-    chosen = {each: getattr(wanted, each) for each in names if getattr(wanted, each) is not None}
+    chosen = {name: getattr(wanted, name) for name in names if getattr(wanted, name) is not None}
     return About("messages of the quarantine", {**chosen, "reason": "filtered"} if "reason" in chosen else chosen)
 
 
 _BEGUN: dict[str, Callable[[Mapping[str, Any]], About]] = {
-    "create_backup": _of("label"),
-    "adopt_upload": _of("name"),
-    "delete_backup": _of("name", "force"),
-    "pin_backup": _pin,
+    "create_backup": _by_argument("label"),
+    "adopt_upload": _by_argument("name"),
+    "delete_backup": _by_argument("name", "force"),
+    "pin_backup": _describe_pin,
     "prune_backups": lambda _: About(None, {}),
     "renew_key": lambda _: About("a new key of this installation", {}),
-    "restore": _of("name", "staged", "cancel_jobs"),
-    "restore_moment": _restore_moment,
-    "undo": _of("name"),
-    "copy_events_to_present": _query,
-    "export_events": _query,
-    "accept_loss": _partition,
-    "accept_problem": _of("code", "about"),
-    "drop_quarantined": _dropped,
-    "cancel_operation": _of("operation_id"),
+    "restore": _by_argument("name", "staged", "cancel_jobs"),
+    "restore_moment": _describe_moment,
+    "undo": _by_argument("name"),
+    "copy_events_to_present": _describe_query,
+    "export_events": _describe_query,
+    "accept_loss": _describe_partition,
+    "accept_problem": _by_argument("code", "about"),
+    "drop_quarantined": _describe_drop,
+    "cancel_operation": _by_argument("operation_id"),
 }
 _ENDED: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "create_backup": created,
-    "adopt_upload": _entered,
-    "prune_backups": lambda pruned: {**names_of(pruned["removed"]), "freedBytes": pruned["freedBytes"]},
-    "restore": restored,
-    "restore_moment": restored,
-    "undo": restored,
-    "copy_events_to_present": _copied,
-    "export_events": _exported,
-    "accept_problem": _accepted,
+    "create_backup": _describe_created,
+    "adopt_upload": _describe_upload,
+    "prune_backups": lambda pruned: {**_describe_names(pruned["removed"]), "freedBytes": pruned["freedBytes"]},
+    "restore": _describe_restored,
+    "restore_moment": _describe_restored,
+    "undo": _describe_restored,
+    "copy_events_to_present": _describe_copy,
+    "export_events": _describe_export,
+    "accept_problem": _describe_accepted,
     "drop_quarantined": lambda count: {"dropped": count},
     "renew_key": lambda count: {"archives": count},
 }

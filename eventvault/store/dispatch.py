@@ -1,4 +1,4 @@
-"""Passes each call to the method of the owner that answers it, and what changes something through the registry."""
+"""Passes each call to the owner of its port; a call that changes something goes through the registry of operations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class Dispatch:
         }
 
     def answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """arguments: as `wire.read_request` gives them. Raises OperationBegun for a caller that does not wait."""
+        """Answer a call of another process. Raises OperationBegun for a caller that does not wait.
+
+        arguments: as `wire.read_request` returns them.
+        """
         with progress.running(name):
             method = methods.ALL[name]
             count = len(method.argument_names)

@@ -1,4 +1,4 @@
-"""What a restore says of the jobs, and does to them if that is asked for. By itself it changes none."""
+"""What a restore says of the jobs. It changes a job only if a client asks for that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("BackupManager")
 
 
 def check_jobs(jobs: Jobs | None, *, cancel: bool, staged: bool) -> None:
-    """Raise why the jobs could not be cancelled after the restore, before it begins."""
+    """Raise an error before the restore begins, if the jobs could not be cancelled after it."""
     if not cancel:
         return
     if staged:
@@ -30,7 +30,7 @@ def check_jobs(jobs: Jobs | None, *, cancel: bool, staged: bool) -> None:
 
 
 def count_jobs(jobs: Jobs | None, instant: int | None) -> int | None:
-    """Return how many unfinished jobs were created after the instant; None if nobody can say it."""
+    """Return how many unfinished jobs were created after the instant; None if that is unknown."""
     if jobs is None or instant is None:
         return None
     try:
@@ -41,7 +41,7 @@ def count_jobs(jobs: Jobs | None, instant: int | None) -> int | None:
 
 
 def with_jobs(jobs: Jobs | None, restored: Restored, instant: int | None, *, cancel: bool) -> Restored:
-    """Add to the answer how many jobs there are, and cancel them if that is asked for."""
+    """Add to the answer how many unfinished jobs were created after the instant; with `cancel`, cancel them."""
     if jobs is None or restored.staged:
         return restored
     counted = msgspec.structs.replace(restored, unfinished_jobs=count_jobs(jobs, instant))

@@ -11,7 +11,7 @@ from eventvault.kafka.replayable import ArchivedOffsets, holds_all_after, messag
 
 
 def check_replay(*, replay: bool, is_configured: bool) -> None:
-    """Raise InvalidInput if there is nothing that could be read again."""
+    """Raise InvalidInput for a replay without Kafka."""
     if replay and not is_configured:
         raise InvalidInput(
             "nothing can be read again, because Kafka is not configured",
@@ -23,9 +23,9 @@ def check_replay(*, replay: bool, is_configured: bool) -> None:
 def describe_kafka(
     broker_bounds: BrokerBounds, offsets: Callable[[], ArchivedOffsets | None], *, again: bool
 ) -> dict[str, Any] | None:
-    """Return how many messages lie after a moment, and whether all are there; None without Kafka.
+    """Return how many messages came after a moment, and whether Kafka still has all of them; None without Kafka.
 
-    offsets: returns where they begin. again: the restore reads them again; only then the brokers are waited for.
+    offsets: returns where they begin. again: the restore reads them again; only then this waits for the brokers.
     """
     topics = broker_bounds.topics()
     if not topics:

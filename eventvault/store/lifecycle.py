@@ -31,7 +31,7 @@ TICK_SECONDS = 1.0
 STARTING_SECONDS = 10.0
 """How long a request waits for a store that opens the database, such as one that takes over."""
 STOP_SECONDS = 3.0
-"""How long a store that ends waits for a database that is being opened."""
+"""How long a stop waits for a database that is being opened."""
 
 
 class Lifecycle:
@@ -61,7 +61,7 @@ class Lifecycle:
         self._each_second = each_second
         self._served = False
         self._serves_whole = False
-        """Whether all of `on_serving` was done. What failed within cannot be begun a second time."""
+        """Whether `on_serving` returned. If it failed, it cannot be called a second time."""
         self._failure: EventVaultError | None = None
         """Why the newest start failed."""
         self._ticker_error = ""
@@ -86,9 +86,11 @@ class Lifecycle:
         self.state = "stopping"
 
     def try_to_open(self) -> None:
-        """The caller holds `swapping`."""
+        """Prepare, open the database and serve; if that fails, `state` says so. The caller holds `swapping`."""
         try:
-            if self._bus.registry is None:  # else it was prepared, and a folder that is open must not be replaced
+            if (
+                self._bus.registry is None
+            ):  # else this was done, and the folder of an open database must not be replaced
                 self._prepare()
             self.serve()
         except Cancelled:
@@ -116,7 +118,7 @@ class Lifecycle:
                 self._serves_whole = True
 
     def refusal(self) -> EventVaultError | None:
-        """The error for a request that cannot be served now; None if it can."""
+        """Return the error for a request that cannot be served now; None if it can."""
         if self._is_starting():
             return _restoring()
         if self.state == "serving":
@@ -126,18 +128,18 @@ class Lifecycle:
         return self._bus.problem or StoreUnavailable("the database is not open", hint="GET /api/health says why")
 
     def check(self) -> None:
-        """Raises the error that `refusal` returns, if any."""
+        """Raise the error that `refusal` returns, if any."""
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
 
     def check_readable(self) -> None:
-        """Raise why events cannot be read; a database to which nothing can be appended can be."""
+        """Raise an error if events cannot be read. A database that cannot be written to can be read."""
         if self._is_starting() or self.state == "stopping" or not self._bus.is_read_only:
             self.check()
 
     def check_started(self) -> None:
-        """Raises StoreRestoring during a start. After a start that failed, a restore may still be the remedy."""
+        """Raise StoreRestoring during a start, but not after a failed one: a restore may be the remedy."""
         if self._is_starting():
             raise _restoring()
 
@@ -147,7 +149,7 @@ class Lifecycle:
             self._start_ended.wait(seconds)
 
     def _is_starting(self) -> bool:
-        for _ in range(2):  # a wait of its own length is not taken for a stuck call
+        for _ in range(2):  # with a step in between, so that health does not take the call for stuck
             self.await_start(STARTING_SECONDS / 2)
             progress.step()
         return self.state in ("starting", "restoring")
@@ -174,17 +176,16 @@ class Lifecycle:
             self._each_second()
         except Exception as error:
             if str(error) != self._ticker_error:
-                known = isinstance(error, (EventVaultError, *SYSTEM_ERRORS))
-                log.warning("the work of each second failed: %s", error, exc_info=None if known else error)
+                is_expected = isinstance(error, (EventVaultError, *SYSTEM_ERRORS))
+                log.warning("the work of each second failed: %s", error, exc_info=None if is_expected else error)
             self._ticker_error = str(error)
         else:
             self._ticker_error = ""
 
     def _may_open_now(self) -> bool:
-        """Whether to retry: a full disk and a held lock pass, a damaged database does not.
+        """Return whether to try again to open the database: useless for a damaged one, wrong while another thread does.
 
-        While another thread opens the database again, this one must not. A start may also have failed after it had
-        opened the database.
+        A start may also have failed after it had opened the database.
         """
         if self._bus.is_closing or isinstance(self._bus.problem, DatabaseDamaged):
             return False

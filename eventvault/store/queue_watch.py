@@ -1,4 +1,4 @@
-"""What health shows of the jobs: asked of the dispatcher once a second, so that health waits for nobody."""
+"""What health shows of the jobs. A thread asks the dispatcher once a second, so that health never waits."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from eventvault.unforeseen import Unforeseen
 
 log = logging.getLogger("jobs")
 
-LOOK_SECONDS = 1.0
+ASK_SECONDS = 1.0
 AWAY_SECONDS = 3.0
-"""A dispatcher that does not answer for so long is a problem: one that is started again answers sooner."""
+"""It is a problem if the dispatcher does not answer for this long; a restarted one answers sooner."""
 START_SECONDS = 20.0
-"""The same for the first one of a store, which may have to load its program and to open its database."""
+"""The same for a store's first dispatcher, which may have to load its program and to open its database."""
 
 
 class QueueWatch:
-    """jobs: the port to the dispatcher, whose `status` has a deadline. failure: returns why none could be started."""
+    """jobs: the dispatcher; its `status` has a deadline. failure: returns why no dispatcher could be started."""
 
     def __init__(self, settings: Settings, jobs: Jobs, failure: Callable[[], str] = str) -> None:
         self._failure = failure
-        self._unforeseen = Unforeseen("the look at the dispatcher of jobs", log)
+        self._unforeseen = Unforeseen("asking the dispatcher of jobs", log)
         self._settings = settings
         self._jobs = jobs
         self._status: QueueStatus | None = None
@@ -47,7 +47,7 @@ class QueueWatch:
         self._stopping.set()
 
     def describe(self) -> dict[str, Any] | None:
-        """`jobQueue` of health; None while no dispatcher answers."""
+        """Return `jobQueue` of health; None while no dispatcher answers."""
         status = self._status
         if status is None:
             return None
@@ -68,28 +68,28 @@ class QueueWatch:
             return [Problem(error.code, error.message, error.hint)]
         return [Problem(JobsUnavailable.code, f"{error.message}: {failure}" if failure else error.message, error.hint)]
 
-    def look(self) -> None:
-        """Ask the dispatcher, once. Raises nothing."""
+    def ask(self) -> None:
+        """Ask the dispatcher once. Never raises."""
         with self._unforeseen.survived():
-            self._ask()
+            self._update_status()
         if self._unforeseen.newest:
             reason = f"the dispatcher of jobs could not be asked: {self._unforeseen.newest}"
             self._status, self._error = None, EventVaultError(reason, hint="the log of the service says why")
             self._answered, self._has_answered = time.monotonic() - AWAY_SECONDS, True
 
-    def _ask(self) -> None:
+    def _update_status(self) -> None:
         try:
             self._status = self._jobs.status()
             self._answered, self._has_answered = time.monotonic(), True
         except EventVaultError as error:
             self._status = None
             self._error = error
-            if not isinstance(error, JobsUnavailable):  # it answers, that it cannot serve
+            if not isinstance(error, JobsUnavailable):  # it answers that it cannot serve
                 self._answered, self._has_answered = time.monotonic() - AWAY_SECONDS, True
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
-            self.look()
+        while not self._stopping.wait(ASK_SECONDS):
+            self.ask()
 
     def _late(self, status: QueueStatus) -> list[Problem]:
         after = self._settings.jobs_late_after

@@ -105,9 +105,9 @@ class StoreService(ComposedStore):
 
     service_starts: this store is the first of a start of the service, so it restores what lies in `restore/`.
     on_started: called once that is done, before the first append. scheduler: None in a store for the command line,
-    without Kafka too. jobs: the port to the dispatcher of jobs; None in a store without one. jobs_failure: returns why
-    no dispatcher could be started. health_shared: how many seconds one answer of health counts for all who ask.
-    service: the start of the service that it belongs to.
+    which has no Kafka either. jobs: the port to the dispatcher of jobs; None without one. jobs_failure: returns why no
+    dispatcher could be started. health_shared: for how many seconds all callers share one answer of health. service:
+    the start of the service that this store belongs to.
     """
 
     def __init__(
@@ -255,7 +255,7 @@ class StoreService(ComposedStore):
             health,
         )
         self.after_changes(health.invalidate)
-        self.after_changes(self.notifications.notifier.look_soon)
+        self.after_changes(self.notifications.notifier.check_soon)
         self.after_changes(self._timeline.invalidate)
 
     def _backups_owner(self) -> BackupsOwner:
@@ -341,7 +341,10 @@ class StoreService(ComposedStore):
         return "read_only" if state in ("serving", "failed") and self.bus.is_read_only else state
 
     def stop(self) -> None:
-        """Cancel long work, stop the consumers, commit what is queued. The database stays open to the process's end."""
+        """Cancel long work, stop the consumers, commit what is queued.
+
+        The database stays open until the process ends.
+        """
         stopping = self._audited.begin_stop()
         self.lifecycle.stop()
         if self.queue is not None:
@@ -375,13 +378,13 @@ class StoreService(ComposedStore):
         self._audited.end_start(None if registry is None else registry.last_sequence)
 
     def _check_opened(self, registry: EventRegistry, before: Head | None) -> None:
-        """Called before anything is appended: a store that takes over must not restore from `restore/` over it."""
+        """Check a database that was opened, before the first append: no later store may restore over that one."""
         self._on_started()
         self.head_check.check(registry, before)
         forget_generations(registry, self.catalogue, self.journal.folder, self.settings.storage_dir)
 
     def _each_second(self) -> None:
-        """Do all of it, even if one part fails: each part goes on with what is due alone."""
+        """Let each part do what is due, even if another part fails."""
         parts = (
             self.clock_watch.each_second,
             self.restorer.finisher.each_second,
@@ -400,7 +403,7 @@ class StoreService(ComposedStore):
                 work.callback(part)
 
     def _outcome_of(self, operation_id: str, record: OperationRecord) -> Any:
-        """The answer of an operation that an earlier store did not end, if it took effect."""
+        """Return the answer of an operation that an earlier store did not end, if it took effect."""
         try:
             return self.restorer.outcome_of(operation_id) or self.backups.made_before(record.notes)
         except (EventVaultError, *SYSTEM_ERRORS) as error:
@@ -408,7 +411,7 @@ class StoreService(ComposedStore):
             return None
 
     def _remedy(self) -> str:
-        """What an operator can do about a damaged database that is open."""
+        """Return what an operator can do about a damaged database that is open."""
         self.journal.flush(REMEDY_FLUSH_SECONDS)
         with self.bus.using() as registry:
             identity, last = registry.identity, registry.last_sequence
@@ -425,7 +428,7 @@ class StoreService(ComposedStore):
         threading.Thread(target=self._carry_on, name="carry on", daemon=True).start()
 
     def _carry_on(self) -> None:
-        """Carry on what an earlier store did not end, and write in the audit what became of it."""
+        """Carry on the operations that an earlier store did not end, and write in the audit what became of them."""
         if self._service_starts:
             self._audited.end_interrupted()
         self.operations.carry_on(self.dispatch.carry_on)
@@ -433,7 +436,7 @@ class StoreService(ComposedStore):
 
 
 def _stop_within_deadline(stop: Callable[[], None]) -> None:
-    """Stop one part; the others are stopped even if it does not end."""
+    """Stop one part; if it does not end, log that and return, so that the others are stopped too."""
     try:
         stop()
     except TooBusy as error:

@@ -1,7 +1,7 @@
-"""Watches the progress of the store: names what is stuck, and ends a store whose committer makes no step.
+"""Watches the progress of the store: logs what is stuck, and ends a store whose committer makes no step.
 
-A stuck store would keep its locks, so that no other could take over. Each store that ends so gives the next one twice
-as long: where the cause stays, as with a disk that is slow, less and less is interrupted.
+A stuck store would keep its locks, so that no other could take over. After each store that ended so, the next one gets
+twice as long: if the cause stays, such as a slow disk, interruptions become rarer.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from eventvault.problems import Problem
 log = logging.getLogger("BackupManager")
 
 END_SECONDS = 60.0
-"""A store ends itself if its committer made no step for this long, the next one after twice as long, and so on."""
+"""A store ends itself if its committer made no step for this long, the next store after twice as long, and so on."""
 MAX_DOUBLINGS = 6
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 LOG_SECONDS = 1.0
-"""How long a line of the log may take: whoever reads the log may have stopped to."""
+"""How long writing a line of the log may take: the program that reads the log may be stuck too."""
 FORGET_SECONDS = 3600.0
 """A store that lived for this long gives the next one END_SECONDS again."""
 
@@ -30,8 +30,8 @@ FORGET_SECONDS = 3600.0
 class Watchdog:
     """A thread that waits for nothing but its own clock, not even for the log.
 
-    doublings: how many stores ended so in a row before this one. end: ends the process; it gets the reason, and how
-    many they are then.
+    doublings: how many stores ended so in a row before this one. end: ends the process; it gets the reason, and the
+    number of such stores with this one.
     """
 
     def __init__(self, doublings: int, end: Callable[[str, int], None]) -> None:
@@ -47,18 +47,18 @@ class Watchdog:
     def _watch(self) -> None:
         while True:
             began = time.monotonic()
-            time.sleep(LOOK_SECONDS)
-            self.look_after(time.monotonic() - began)
+            time.sleep(CHECK_SECONDS)
+            self.observe(time.monotonic() - began)
 
-    def look_after(self, slept: float) -> None:
-        """Look what each thread did. slept: in seconds; longer than LOOK_SECONDS if all of them were stopped."""
+    def observe(self, slept: float) -> None:
+        """Observe and check all threads. slept: in seconds; longer than CHECK_SECONDS if the process was paused."""
         if slept >= progress.PAUSE_SECONDS:
             progress.forgive(slept)
         progress.observe()
-        self.look()
+        self.check()
 
-    def look(self) -> None:
-        """Log what is stuck, once, and end the store if that is its committer for too long."""
+    def check(self) -> None:
+        """Log once what is stuck, and end the store if its committer has been stuck for too long."""
         stuck = progress.stuck()
         for activity in stuck:
             if activity.name not in self._named:
@@ -76,13 +76,13 @@ def _log(message: str) -> None:
 
 
 def stuck_problems() -> list[Problem]:
-    """Return a problem for each kind of activity that is stuck, in memory: whatever it waits for, this does not."""
+    """Return a problem for each kind of activity that is stuck. Waits for nothing: it reads only memory."""
     longest = {activity.name: activity for activity in reversed(progress.stuck())}
     return [_problem(activity) for activity in longest.values()]
 
 
 def _problem(activity: progress.Activity) -> Problem:
-    hint = "see whether the disk that it uses answers; it goes on by itself once what it waits for does"
+    hint = "see whether the disk that it uses answers; it goes on once what it waits for does"
     if activity.name == COMMITTER:
         hint += ". If it makes no step for a minute or more, the store ends itself, and another one takes over"
     since = clock.now() - round(activity.seconds_without_step() * 1e6)

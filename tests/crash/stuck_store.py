@@ -38,7 +38,7 @@ def hang(*_: Any, **__: Any) -> None:
 
 def main() -> int:
     part = sys.argv.pop(1)
-    watchdog.END_SECONDS, watchdog.LOOK_SECONDS, progress.STUCK_SECONDS = 0.5, 0.05, 0.2
+    watchdog.END_SECONDS, watchdog.CHECK_SECONDS, progress.STUCK_SECONDS = 0.5, 0.05, 0.2
     ownership.ACQUIRE_SECONDS, ownership.END_SECONDS = 0.5, 1.0
     program.STOP_SECONDS = 600.0 if part == "stop" else 1.0
     if part in PARTS:

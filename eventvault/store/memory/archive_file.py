@@ -26,7 +26,7 @@ def pack(events: Sequence[bytes]) -> bytes:
 
 
 def unpack(archive: bytes) -> list[bytes]:
-    """What `pack` packed. Raises ArchiveDamaged, or ArchiveAlien for an archive of something else."""
+    """Return what `pack` packed. Raises ArchiveDamaged, or ArchiveAlien for an archive of something else."""
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
             member = tar.extractfile(_MEMBER)

@@ -55,7 +55,7 @@ class MemoryArchives:
 
     def entries(self) -> list[BackupEntry]:
         retained = self.plan().retained
-        return [msgspec.structs.replace(each, retained_by=retained.get(each.name, ())) for each in self._listed()]
+        return [msgspec.structs.replace(entry, retained_by=retained.get(entry.name, ())) for entry in self._listed()]
 
     def plan(self) -> RetentionPlan:
         return retention.plan_retention(self._listed(), RULES, self._now())

@@ -24,7 +24,7 @@ class MemoryAudit(Audit):
             self._digest = digest_of(raw)
 
     def count_refused_sign_ins(self, count: int, address: str) -> None:
-        """The real one writes them once a minute."""
+        """Do nothing; the store writes them once a minute."""
 
     def read_audit(self, *, after: int = 0, limit: int = PAGE) -> AuditPage:
         return AuditPage(self._lines[after : after + limit], len(self._lines))

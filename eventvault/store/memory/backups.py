@@ -83,7 +83,7 @@ class MemoryBackups(Backups):
     def prune_backups(self) -> dict[str, Any]:
         with self._state.lock:
             plan = self.plan_prune()
-            removed = [each["name"] for each in reversed(plan["remove"])]
+            removed = [entry["name"] for entry in reversed(plan["remove"])]
             for name in removed:
                 self._state.archives.delete(name, force=False)
             return {"plan": plan, "removed": removed, "freedBytes": plan["freesBytes"]}

@@ -46,7 +46,7 @@ class MemoryEventLog(EventLog):
             return answer
 
     def _answer_of(self, request: KeyedRequest) -> AppendResult | None:
-        """The answer to an earlier request; None if its events are not there any more, as after a restore."""
+        """Return the answer to an earlier request; None if its events are not there any more, as after a restore."""
         for first in reversed(self._state.answers[request.id]):
             is_there = self._state.events[: len(first.events)] == first.events
             if is_there and not is_expired(first.at, self._state.now()):
@@ -81,7 +81,7 @@ class MemoryEventLog(EventLog):
         if not matches:
             query = ScanQuery(recorded_to=recorded_to)
             ids = sorted({event.indexed_of(value).id for value in self._state.events if query.matches(value)})
-            candidates = [each for each in ids if event_id and each != event_id and each.startswith(event_id)]
+            candidates = [other for other in ids if event_id and other != event_id and other.startswith(event_id)]
             details = {"candidates": candidates[:MOST_CANDIDATES]} if candidates else {}
             hint = "GET /api/events lists them"
             raise EventNotFound(f"there is no event with the id {event_id!r}", hint=hint, **details)
@@ -117,8 +117,8 @@ class MemoryEventLog(EventLog):
         end = max(begin, end)
         edges = [begin + (end - begin) * number // query.buckets for number in range(query.buckets)] + [end + 1]
         wanted = ScanQuery(type=query.type)
-        found = [time for time, value in zip(times, events, strict=True) if wanted.matches(value)]
-        counts = [sum(first <= time < following for time in found) for first, following in pairwise(edges)]
+        matching = [time for time, value in zip(times, events, strict=True) if wanted.matches(value)]
+        counts = [sum(first <= time < following for time in matching) for first, following in pairwise(edges)]
         return EventHistogram(begin, end, counts, sum(time < begin for time in times), True, generation)
 
     def event_types(self, query: TypesQuery) -> EventTypes:
@@ -160,7 +160,7 @@ class MemoryEventLog(EventLog):
         return Resumption(present.generation, min(reader.sequence, fork), fork, kind_of(reason))
 
     def _readable(self, generation: str | None, reach: int, *, fixed: bool) -> str:
-        """The generation to read: the present one for what both share."""
+        """Return the generation to read: the current one, if it shares the events."""
         present = self._state.generation
         if generation in (None, present) or reach <= self._state.forks.get(str(generation), -1):
             return present

@@ -1,4 +1,4 @@
-"""The double of the health: well, unless a test adds problems."""
+"""The double of the health: `ok`, unless a test adds problems."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from eventvault.store.ports.kafka_control import KafkaControl
 
 
 class MemoryRows:
-    """Keys and values in order. fetched: the messages that Kafka is to have."""
+    """Keys and values in order. fetched: the messages that a test puts into Kafka."""
 
     generation = "0" * 16
 
@@ -43,8 +43,9 @@ class MemoryRows:
         self, drafts: Sequence[EventDraft], changes: Sequence[Change], leaving: Sequence[Sequence[bytes]] = ()
     ) -> AppendResult:
         result = self._event_log.append(drafts)
-        gone = [key for one, found in zip(leaving, result.results, strict=False) if not found.differs for key in one]
-        for key, value in [*changes, *((key, None) for key in gone)]:
+        pairs = zip(leaving, result.results, strict=False)
+        removed = [key for keys, appended in pairs if not appended.differs for key in keys]
+        for key, value in [*changes, *((key, None) for key in removed)]:
             if value is None:
                 self._by_key.pop(key, None)
             else:

@@ -18,7 +18,7 @@ from eventvault.store.memory.state import MemoryState
 
 
 def find(state: MemoryState, moment: Moment) -> tuple[str, int]:
-    """(generation, how many of its events). Raises MomentUnavailable."""
+    """Return the generation, and how many of its events belong to the moment. Raises MomentUnavailable."""
     generation = state.generation if moment.generation is None else moment.generation
     events = state.generations.get(generation)
     if events is None or not is_id(generation):
@@ -51,20 +51,20 @@ def _types(values: Sequence[bytes]) -> Counter[str]:
 
 
 def plan(present: Sequence[bytes], common: int, restored: Sequence[bytes]) -> dict[str, Any]:
-    """The members of a plan but for its target. common: how many events both begin with alike."""
-    behind, size = present[common:], sum(map(len, restored))
+    """Return the members of a plan, except its target. common: how many events both have at their beginning."""
+    replaced, size = present[common:], sum(map(len, restored))
     return {
         "segments": [],
         "bytesToRead": size,
         "diskNeeded": size,
         "predictedSeconds": 0.0,
-        "eventsLeftBehind": len(behind),
-        "firstLeftBehind": event.summary_of(behind[0]) if behind else None,
-        "lastLeftBehind": event.summary_of(behind[-1]) if behind else None,
+        "eventsLeftBehind": len(replaced),
+        "firstLeftBehind": event.summary_of(replaced[0]) if replaced else None,
+        "lastLeftBehind": event.summary_of(replaced[-1]) if replaced else None,
         "quarantineLeaves": 0,
         "lastKept": event.summary_of(present[common - 1]) if common else None,
         "undo": {"kept": True, "drops": []},
-        "types": [{"type": name, "events": count} for name, count in _types(behind).most_common(5)],
+        "types": [{"type": name, "events": count} for name, count in _types(replaced).most_common(5)],
         "typesComplete": True,
     }
 

@@ -1,4 +1,4 @@
-"""The double of the notifications: addresses that take or refuse every message."""
+"""The double of the notifications: addresses that accept or refuse every message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from eventvault.store.ports.notifications import Notifications
 
 
 class MemoryNotifications(Notifications):
-    """receivers: address → why it refuses, None if it takes messages."""
+    """receivers: address → why it refuses messages; None if it accepts them."""
 
     def __init__(self) -> None:
         self.receivers: dict[str, str | None] = {}

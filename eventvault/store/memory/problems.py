@@ -1,4 +1,4 @@
-"""The double of the problems: those that a test calls waiting."""
+"""The double of the problems: those that a test lets wait."""
 
 from __future__ import annotations
 

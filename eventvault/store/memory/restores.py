@@ -51,11 +51,11 @@ class MemoryRestores(Restores):
     def undo(self, name: str | None = None) -> Restored:
         state = self._state
         with state.lock:
-            behind = state.undo_list.behind(state.events)
+            replaced = state.undo_list.since_restore(state.events)
             target = state.undo_list.pop(name)
             events = list(state.generations[target.generation or ""])
             restored = state.begin_generation(events, target.name, state.now(), reason=UNDONE)
-            state.last_restore = msgspec.structs.replace(restored, replaced_events=behind)
+            state.last_restore = msgspec.structs.replace(restored, replaced_events=replaced)
             return state.last_restore
 
     def list_undo(self) -> list[PreviousEntry]:

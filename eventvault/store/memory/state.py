@@ -1,4 +1,4 @@
-"""What the doubles of the ports share: the events of each generation, the archives, and what was restored."""
+"""The state that the doubles share: the events of each generation, the archives, and the newest restore."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eventvault.store.memory.undo import UndoList
 
 
 class KeyedAppend(NamedTuple):
-    """The answer to a request with an `Idempotency-Key`. at: in microseconds. events: all that were there then."""
+    """The answer to a request with an `Idempotency-Key`. at: in microseconds. events: all events of that time."""
 
     at: int
     content: str
@@ -38,23 +38,23 @@ class MemoryState:
         self.generations: dict[str, list[bytes]] = {self.generation: []}
         """The events of each generation that can be read."""
         self.forks: dict[str, int] = {}
-        """The last sequence that an earlier generation shares with the present one."""
+        """The last sequence that an earlier generation shares with the current one."""
         self.published = 0
-        """The sequence up to which a test calls all published."""
+        """Set by tests: all events up to this sequence are published."""
         self.refused: tuple[int, ...] = ()
-        """What a test says that Kafka does not take."""
+        """Set by tests: the sequences that Kafka refuses."""
         self.leases: Counter[str] = Counter()
         self.sequences: dict[tuple[str, str], int] = {}
         """(source, id) → sequence of each present event."""
         self.answers: defaultdict[bytes, list[KeyedAppend]] = defaultdict(list)
-        """By the id of the request, those of all generations."""
+        """Id of a request → its answers in all generations."""
         self.undo_list = UndoList()
         self.staged: Restored | None = None
         self.last_restore: Restored | None = None
 
     @property
     def events(self) -> list[bytes]:
-        """Those of the present generation."""
+        """The events of the current generation."""
         return self.generations[self.generation]
 
     def begin_generation(
@@ -119,6 +119,6 @@ def sequences_of(events: Sequence[bytes]) -> dict[tuple[str, str], int]:
 
 
 def common_length(one: list[bytes], other: list[bytes]) -> int:
-    """How many events they begin with alike."""
+    """Return how many events both have at their beginning."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((number for number, (old, new) in pairs if old != new), min(len(one), len(other)))

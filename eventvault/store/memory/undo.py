@@ -37,7 +37,7 @@ class UndoList:
         return UndoTarget(entry.name, generation, events)
 
     def pop(self, name: str | None) -> PreviousEntry:
-        """The one of that name, or the newest. Raises UndoNotFound or NothingToUndo."""
+        """Remove and return the entry of that name, or the newest. Raises UndoNotFound or NothingToUndo."""
         for entry in self.entries:
             if name in (None, entry.name):
                 self.entries.remove(entry)
@@ -46,7 +46,7 @@ class UndoList:
             raise UndoNotFound(f"there is no previous database {name!r}", hint="GET /api/backup/undo lists them")
         raise NothingToUndo("there is nothing to undo", hint="restore a backup first")
 
-    def behind(self, events: Sequence[bytes]) -> ReplacedEvents:
-        """Those of `events` that were posted since the newest restore."""
+    def since_restore(self, events: Sequence[bytes]) -> ReplacedEvents:
+        """Return those of `events` that were posted since the newest restore."""
         since = events[self._restored :]
         return ReplacedEvents(len(since), summary_of(since[0]), summary_of(since[-1])) if since else ReplacedEvents(0)

@@ -1,4 +1,4 @@
-"""The audit: entries of other processes, refused sign-ins, and its lines for those who read them."""
+"""The audit: it writes the entries of other processes and the refused sign-ins, and reads its lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eventvault.store.ports.audit import Audit
 
 SIGN_IN, REFUSED = "sign-in", "refused"
 COUNT_SECONDS = 60.0
-"""How often refused sign-ins are written at most: somebody who tries many tokens must not fill a disk."""
+"""Refused sign-ins are written at most once in this time: somebody who tries many tokens must not fill a disk."""
 MAX_ADDRESSES = 20
 
 

@@ -1,4 +1,4 @@
-"""The archives: made, entered, checked and removed by `eventvault.backups`."""
+"""The archives, which `eventvault.backups` creates, catalogues, checks and removes."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ class BackupsOwner(Backups):
 
     def backup_entry(self, name: str) -> BackupEntry:
         entry = self._catalogue.entry(name)
-        listed = next((each for each in self._totals.entries() if each.name == name), entry)
+        listed = next((other for other in self._totals.entries() if other.name == name), entry)
         return self._with_kafka(msgspec.structs.replace(entry, retained_by=listed.retained_by))
 
     def _with_kafka(self, entry: BackupEntry) -> BackupEntry:
-        """Say whether Kafka still holds what came after an archive, as of the brokers' newest answer."""
+        """Add whether Kafka still has the messages that came after the archive, by the brokers' newest answer."""
         bounds = self._broker_bounds.latest()
         if bounds is None:
             return entry
@@ -97,10 +97,10 @@ class BackupsOwner(Backups):
 
     def adopt_upload(self, temporary: str, name: str, *, operation: Operation | None = None) -> BackupEntry:
         path = Path(temporary)
-        named = (
+        has_name = (
             operation is not None and uploads.NAMED in operation.notes and (self._settings.backup_dir / name).exists()
         )
-        if not named and not path.exists() and path.name.startswith(data_folders.HANDED_OVER_PREFIX):
+        if not has_name and not path.exists() and path.name.startswith(data_folders.HANDED_OVER_PREFIX):
             raise Cancelled(
                 f"the upload of {name} was interrupted: its file went with the store that was killed",
                 hint="upload it again",
@@ -150,7 +150,7 @@ class BackupsOwner(Backups):
         self._maker.check_removal()
         plan, described = self._plan_prune(self._catalogue.entries())
         oldest_first = reversed(described["remove"])
-        frees = {**operation.notes.get(FREES, {}), **{each["name"]: each["freesBytes"] for each in oldest_first}}
+        frees = {**operation.notes.get(FREES, {}), **{entry["name"]: entry["freesBytes"] for entry in oldest_first}}
         operation.step("remove", described["freesBytes"])
         operation.decided()  # a cancel that came later would find some of the archives gone
         operation.note(FREES, frees)

@@ -64,7 +64,7 @@ class EventLogOwner(EventLog):
     def submit(
         self, drafts: Sequence[EventDraft], nonce: bytes, done: Done, request: KeyedRequest | None = None
     ) -> None:
-        """`append` with its operation id, answered by `done`, mostly in the committer's thread."""
+        """Do what `append` does, with an operation id; `done` gets the answer, mostly in the committer's thread."""
         refusal = self._lifecycle.refusal()
         if refusal is not None:
             done(refusal)
@@ -110,7 +110,7 @@ class EventLogOwner(EventLog):
             return count_types(registry, query)
 
     def _make_readable(self, query: ScanQuery | HistogramQuery | TypesQuery) -> None:
-        """Have a moment that the query reads, if another store built it. Call it without holding a registry."""
+        """Build the moment of a query again, if another store built it. Call it without holding a registry."""
         self._lifecycle.check_readable()
         if query.generation is not None and query.upto is not None:
             self._views.build_again(query.generation)
@@ -152,7 +152,7 @@ class EventLogOwner(EventLog):
         return Resumption(identity.generation, min(reader.sequence, fork), fork, kind)
 
     def lease_generation(self, generation: str, holder: object = None) -> Lease:
-        """holder: over a socket the connection, whose end releases the lease."""
+        """Lease a generation. holder: over a socket, it stands for the connection, whose end releases the lease."""
         holder = object() if holder is None else holder
         self._past.lease(generation, holder)
         return GenerationLease(self._past, holder)

@@ -1,7 +1,7 @@
 """The store's part of `/api/health` and of `/metrics`, at the same cost for any number of archives and segments.
 
-Numbers that are in memory are those of now. What must be read from a disk is read once for all who ask within
-SHARED_SECONDS, by a thread of its own: a slow disk delays nobody longer than WAIT_SECONDS.
+Numbers in memory are current. A separate thread reads what is on disk, once for all who ask within SHARED_SECONDS: a
+slow disk delays nobody longer than WAIT_SECONDS.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SHARED_SECONDS = 0.5
 STARTING_SECONDS = 0.5
 """How long health waits for a store that opens the database; most starts are quicker."""
 WAIT_SECONDS = 0.9
-"""The longest that a request waits for that and for what must be read from a disk; a client waits a second."""
+"""The longest that a request waits for that and for what is read from a disk; a client waits a second."""
 STUCK_SECONDS = 10.0
 
 _STARTING = Problem(
@@ -67,7 +67,7 @@ _STARTING = Problem(
 
 
 class _Examined(NamedTuple):
-    """What must be read from a disk. state: of the store, when that began. open: problems that wait for a decision."""
+    """What was read from a disk. state: of the store, when that began. open: problems that wait for a decision."""
 
     state: str
     totals: ArchiveTotals = ArchiveTotals()
@@ -145,7 +145,7 @@ class HealthOwner(Health):
         self._state: object = None
 
     def invalidate(self) -> None:
-        """Something was changed on request: whoever asked for it sees it next."""
+        """Make the next `status` show what a request has changed."""
         self.totals.invalidate()
         self._examined.invalidate()
 
@@ -155,7 +155,7 @@ class HealthOwner(Health):
         registry = self.bus.registry
         generation = registry.identity.generation if registry is not None else None
         state = (self.state(), generation, self.kafka.stopped_problems())
-        if state != self._state:  # what a start or a restore noted is read again, and what waits for a decision
+        if state != self._state:  # a start or a restore may have written notes, or a problem waits for a decision
             self._state = state
             self._examined.invalidate()
         if self._catalogue.refused_names != self._refused_names:  # a list met a file that it leaves out
@@ -202,7 +202,7 @@ def _examine(parts: HealthOwner) -> _Examined:
 
 
 def _note_quarantine(parts: HealthOwner) -> None:
-    """Read what is in quarantine, unless that would wait; what is wrong with the database is said elsewhere."""
+    """Read the quarantine of Kafka, unless that would wait. Other code reports errors of the database."""
     if parts.kafka.configured and parts.bus.registry is not None and not parts.bus.is_closing:
         with contextlib.suppress(EventVaultError, *SYSTEM_ERRORS):
             parts.kafka.quarantine = parts.quarantine.held()
@@ -227,7 +227,7 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
     degraded = any(problem.degrades for problem in dated)
     return {
         "status": "restoring" if examined.state == "restoring" else "degraded" if degraded else "ok",
-        "problems": [each.describe(acceptable=number >= len(problems)) for number, each in enumerate(dated)],
+        "problems": [problem.describe(acceptable=number >= len(problems)) for number, problem in enumerate(dated)],
         "store": _store(parts, examined.state),
         "backup": _describe_totals(examined.totals),
         "disk": examined.disk,
@@ -250,7 +250,10 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
 
 
 def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> list[Problem]:
-    """listing: why the archives cannot be listed; None also if `backups_changed` says it better."""
+    """Return the problems that memory holds.
+
+    listing: why the archives cannot be listed; None also if `backups_changed` says it better.
+    """
     errors = (
         parts.bus.problem,
         parts.backups.problem,
@@ -264,7 +267,7 @@ def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> 
         *(
             Problem(error.code, error.message, error.hint, error.details.get("about"))
             for error in errors
-            if error is not None and not isinstance(error, BackupsChanged)  # whether it still is, is examined
+            if error is not None and not isinstance(error, BackupsChanged)  # `_examine` finds it, while it lasts
         ),
         *parts.schedule.late(),
         *parts.kafka.problems(),
@@ -306,7 +309,7 @@ def _store(parts: HealthOwner, state: str) -> dict[str, Any]:
 
 
 def _running_restore(parts: HealthOwner, staged: dict[str, Any] | None) -> dict[str, Any]:
-    """A restore on request; a restore at the start shows as `status`."""
+    """Describe a restore on request; a restore at the start shows as `status`."""
     source, since = parts.restorer.running or (None, None)
     forecast = parts.restorer.forecast if source is not None else None
     progress = parts.restorer.operation.progress() if source is not None else None
@@ -330,12 +333,12 @@ def _target(forecast: RestoreForecast) -> dict[str, Any]:
 
 
 def _operations(parts: HealthOwner) -> list[dict[str, Any]]:
-    """How many operations of the last 30 days there are of each kind in each state."""
+    """Return how many operations of the last 30 days there are of each kind in each state."""
     return [{"kind": kind, "state": state, "count": n} for (kind, state), n in parts.operations.counts().items()]
 
 
 def _newest_rehearsal(parts: HealthOwner) -> dict[str, Any] | None:
-    """The newest result, and when the next rehearsal is due; None if there is neither."""
+    """Return the newest result, and when the next rehearsal is due; None if there is neither."""
     newest, following = parts.rehearsals.history.newest(), parts.rehearsal_schedule.next_run
     if newest is None and following is None:
         return None

@@ -34,7 +34,7 @@ from eventvault.store.ports.kafka_control import KafkaControl
 
 
 class KafkaControlOwner(KafkaControl):
-    """Also the source of the problems of stopped partitions."""
+    """This is also the source of the problems of stopped partitions."""
 
     def __init__(
         self, lifecycle: Lifecycle, monitor: KafkaMonitor, consumers: Sequence[Consumer], quarantine: Quarantine
@@ -45,12 +45,12 @@ class KafkaControlOwner(KafkaControl):
         self._quarantine = quarantine
 
     def accept_loss(self, partition: int, topic: str | None, *, operation: Operation | None = None) -> None:
-        """Sent again, it is passed on without a check: a consumer ignores it unless the partition is still stopped."""
+        """A repeated call is not checked again: a consumer ignores it unless the partition is still stopped."""
         operation = operation or Operation()
         self._lifecycle.check()
         if "stopped" not in operation.notes:
-            found = self._monitor.find_stopped(partition, topic)
-            operation.note("stopped", {"topic": found.details["topic"], "cause": cause_of(found)})
+            problem = self._monitor.find_stopped(partition, topic)
+            operation.note("stopped", {"topic": problem.details["topic"], "cause": cause_of(problem)})
         stopped = operation.notes["stopped"]
         self._resume(stopped["topic"], partition, stopped["cause"])
 
@@ -110,7 +110,7 @@ def quarantine_of(settings: Settings, bus: EventBus, nonces: Nonces) -> Quaranti
 def consumers_of(
     settings: Settings, bus: EventBus, nonces: Nonces, monitor: KafkaMonitor, quarantine: Quarantine
 ) -> list[Consumer]:
-    """What the bus starts once the database is open."""
+    """Return the consumers that the bus starts once the database is open."""
     # Imported where it is used: a store without Kafka takes over sooner without the client library.
     from eventvault.kafka.consumer import EventsConsumer
     from eventvault.kafka.consuming import Sink
@@ -133,7 +133,10 @@ def consumers_of(
 
 
 def _append_to(bus: EventBus, nonces: Nonces, *, from_kafka: bool = False) -> Append:
-    """Return what appends in the present generation, and fails in any later one. from_kafka: it is not published."""
+    """Return a function that appends to the current generation and fails in a later one.
+
+    from_kafka: the events are not published.
+    """
     with bus.using() as registry:
         generation = registry.identity.generation
 
@@ -148,7 +151,7 @@ def _append_to(bus: EventBus, nonces: Nonces, *, from_kafka: bool = False) -> Ap
 
 
 def publisher_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: PublishMonitor) -> Consumer:
-    """What publishes the outbox; the bus starts and stops it as it does the consumers."""
+    """Return the publisher of the outbox; the bus starts and stops it as it does the consumers."""
     from eventvault.kafka.publish.publisher import Publisher
 
     return Publisher(settings, bus, nonces, monitor)

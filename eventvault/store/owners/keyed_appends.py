@@ -17,7 +17,7 @@ log = logging.getLogger("EventBus")
 
 
 class _Running(NamedTuple):
-    """The append under way for a key. waiting: who gets its answer: a request that is sent again has its nonce."""
+    """The append that runs for a key. waiting: get its answer; a request that is sent again has the same nonce."""
 
     nonce: bytes
     waiting: list[Done]
@@ -49,7 +49,7 @@ class KeyedAppends:
             done(in_use())
 
     def _begin(self, batch: AppendBatch) -> None:
-        """Answer from the database, else append; if the answer comes there in between, look again."""
+        """Answer from the database, else append. If the database gets an answer in between, begin again."""
         request = _request_of(batch)
         try:
             with self._bus.using() as registry:

@@ -1,4 +1,4 @@
-"""The operations, from the registry of this process. It answers during a start too."""
+"""The operations in the registry of this process. They can be asked for during a start too."""
 
 from __future__ import annotations
 

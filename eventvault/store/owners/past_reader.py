@@ -1,4 +1,4 @@
-"""The past, read from the present database, from previous ones and from copies that `eventvault.past` makes."""
+"""Reads the past from the current database, from previous ones and from copies that `eventvault.past` makes."""
 
 from __future__ import annotations
 

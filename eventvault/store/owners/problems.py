@@ -23,7 +23,7 @@ class ProblemsOwner(Problems):
         self._status = status
 
     def accept_problem(self, code: str, about: str | None = None, *, operation: Operation | None = None) -> Problem:
-        """A start that failed may wait for this decision, so the database need not be open."""
+        """The database need not be open: a start that failed may wait for this decision."""
         operation = operation or Operation()
         self._lifecycle.check_started()
         noted = operation.notes.get("problem")
@@ -36,7 +36,10 @@ class ProblemsOwner(Problems):
         return problem
 
     def _find(self, code: str, about: str | None) -> Problem:
-        """Raises NothingToAccept also for a problem that no decision ends, ProblemNotFound for an unknown code."""
+        """Return the problem to accept.
+
+        Raises NothingToAccept also for a problem that no decision ends, ProblemNotFound for an unknown code.
+        """
         problems = [problem for problem in self._status()["problems"] if problem["code"] == code]
         if problems and not any(problem.get("acceptable") for problem in problems):
             raise NothingToAccept(f"{code} cannot be accepted; nothing was changed", hint=problems[0]["hint"])

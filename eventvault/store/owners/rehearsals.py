@@ -1,4 +1,4 @@
-"""Rehearsals of restores, made by `eventvault.rehearsals`."""
+"""Rehearsals of restores, which `eventvault.rehearsals` makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restores and undo, done by `eventvault.restore`; afterwards the store serves the restored database."""
+"""Restores and undo, which `eventvault.restore` does; afterwards the store serves the restored database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from eventvault.store.ports.restores import Restores
 log = logging.getLogger("BackupManager")
 
 DECIDED_SECONDS = 10.0
-"""How long a request waits for a restore that is decided, but that a disk keeps from being finished."""
+"""How long a request waits for a restore that is decided but that a disk keeps from ending."""
 _POLL_SECONDS = 0.1
 
 
@@ -135,7 +135,7 @@ class RestoresOwner(Restores):
         return restored
 
     def _await_decided(self, operation: Operation, error: StoreRestoring) -> Restored:
-        """Wait until the store has finished a restore that is decided. Raises `error` if it cannot for so long."""
+        """Wait until the store has finished a restore that is decided. Raises `error` after DECIDED_SECONDS."""
         deadline = time.monotonic() + DECIDED_SECONDS
         while time.monotonic() < deadline:
             if self._lifecycle.refusal() is None and not self._bus.is_read_only and self._bus.registry is not None:

@@ -14,13 +14,13 @@ NOTE_SECONDS = 5.0
 class Audit(Protocol):
     @deadline(NOTE_SECONDS)
     def note_deed(self, entry: AuditEntry) -> None:
-        """Write an entry of a deed that another process does, such as a download; on a disk when this returns.
+        """Write the entry of a deed that another process does, such as a download. It is on a disk when this returns.
 
-        A disk that fails delays it for some seconds at most, and is no error.
+        A disk that fails delays this for some seconds at most and raises nothing.
         """
 
     def count_refused_sign_ins(self, count: int, address: str) -> None:
-        """So many sign-ins were refused that came from there; written as a sum, once a minute at most."""
+        """Count refused sign-ins from an address; the sum is written once a minute at most."""
 
     def read_audit(self, *, after: int = 0, limit: int = PAGE) -> AuditPage:
-        """The lines behind line `after`, oldest first, at most MAX_PAGE. Raises BackupsUnavailable."""
+        """Return the lines after line `after`, oldest first, at most MAX_PAGE. Raises BackupsUnavailable."""

@@ -16,20 +16,20 @@ class Backups(Protocol):
         """Back up now; every event acknowledged before the call is inside. Raises NoSpace."""
 
     def list_backups(self, *, limit: int | None = None, before: str | None = None) -> list[BackupEntry]:
-        """The archives, newest first. limit: at most so many. before: only older ones than this.
+        """Return the archives, newest first. limit: at most so many. before: only older ones than this.
 
-        More than 300 are listed for at most a twentieth of the time: one that another program copies in or removes may
-        show some seconds later. Raises InvalidInput if there is no archive `before`.
+        If there are more than 300, listing them takes at most a twentieth of the time: an archive that another program
+        copies in or removes may show some seconds later. Raises InvalidInput if there is no archive `before`.
         """
 
     def backup_entry(self, name: str) -> BackupEntry:
-        """One archive. Raises BackupNotFound."""
+        """Return one archive. Raises BackupNotFound."""
 
     def backup_manifest(self, name: str) -> dict[str, Any]:
-        """The archive's `manifest.json`; an empty dict for a foreign archive. Raises BackupNotFound."""
+        """Return the archive's `manifest.json`; an empty dict for a foreign archive. Raises BackupNotFound."""
 
     def backup_path(self, name: str) -> str:
-        """The absolute path of the archive, for reading. Raises BackupNotFound."""
+        """Return the absolute path of the archive, for reading. Raises BackupNotFound."""
 
     @changes
     @operation("upload")
@@ -37,8 +37,8 @@ class Backups(Protocol):
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
         """Check the archive `temporary` (a synced file in `BACKUP_DIR`) and enter it as `name`.
 
-        Raises BackupExists, NoSpace, or an ArchiveError that says what is wrong. Then no archive of this call has that
-        name, and the caller removes `temporary` if it is still there; the store does, if the file was handed over.
+        Raises BackupExists, NoSpace, or an ArchiveError that says what is wrong. Then this archive does not have the
+        name, and the caller removes `temporary` if it still exists; the store removes a file that was handed over.
         """
 
     @changes
@@ -46,9 +46,9 @@ class Backups(Protocol):
     def verify_backup(self, name: str, *, records: bool = False) -> BackupEntry:
         """Check an archive from end to end: checksums, LevelDB's own, every record, the sequence, the counts.
 
-        Of an archive that was made here, and whose tables were checked then, only the digests are checked, unless
-        `records` asks for all. `checked` of the entry says which. Raises BackupNotFound, NoSpace, or an ArchiveError
-        that says what is wrong. An archive that fails is marked damaged and no longer counts as good.
+        If an archive was made here and its tables were checked then, only its digests are checked, unless `records`
+        asks for all. `checked` of the entry says which. Raises BackupNotFound, NoSpace, or an ArchiveError that says
+        what is wrong. An archive that fails is marked damaged and no longer counts as good.
         """
 
     @changes
@@ -56,12 +56,12 @@ class Backups(Protocol):
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         """Remove an archive.
 
-        Raises BackupNotFound, or BackupProtected for one that is being read, or without `force` for a pinned one and
-        the last good one.
+        Raises BackupNotFound, or BackupProtected for an archive that is being read, and without `force` also for a
+        pinned archive and the last good one.
         """
 
     def plan_deletion(self, name: str) -> dict[str, Any]:
-        """What `delete_backup` would do, ready to be serialised: the members of `plan` in the API. Changes nothing.
+        """Return what `delete_backup` would do, as the members of `plan` in the API. Changes nothing.
 
         Raises BackupNotFound.
         """
@@ -73,19 +73,19 @@ class Backups(Protocol):
     ) -> BackupEntry:
         """Pin or unpin an archive; rotation never removes a pinned one.
 
-        until: when the pin ends by itself, in microseconds. Raises BackupNotFound, or InvalidInput if that is over.
+        until: when the pin ends, in microseconds. Raises BackupNotFound, or InvalidInput if `until` is over.
         """
 
     def plan_prune(self) -> dict[str, Any]:
-        """What `prune_backups` would do, ready to be serialised: the members of `plan` in the API. Changes nothing."""
+        """Return what `prune_backups` would do, as the members of `plan` in the API. Changes nothing."""
 
     @changes
     @operation("prune")
     @audited("prune")
     def prune_backups(self) -> dict[str, Any]:
-        """Remove the archives that no rule keeps: `plan`, `removed` (names) and `freedBytes`.
+        """Remove the archives that no rule keeps. Returns `plan`, `removed` (names) and `freedBytes`.
 
-        Raises what makes the database or its newest backup doubtful, as then only older archives may be good.
+        Raises an error that makes the database or its newest backup doubtful: then only older archives may be good.
         """
 
     @changes
@@ -93,6 +93,6 @@ class Backups(Protocol):
     def renew_key(self) -> int:
         """Make a new key for this installation; the old one proves nothing any more.
 
-        Archives that were proven by then stay proven, by the catalogue. Returns how many they are. Raises
-        BackupsChanged; BackupsUnavailable or NoSpace, and then the old key stays, or the next backup completes it.
+        Archives that were proven before stay proven, by the catalogue. Returns their number. Raises BackupsChanged,
+        BackupsUnavailable or NoSpace; after the last two the old key stays, or the next backup completes the change.
         """

@@ -26,7 +26,7 @@ LONGEST_WAIT_SECONDS = 20.0
 
 
 class Lease(Protocol):
-    """Keeps a generation readable from `with` to its end. renew: call it before each scan, as the store may change."""
+    """Keeps a generation readable inside `with`. renew: call it before each scan, because the store may change."""
 
     def __enter__(self) -> Lease: ...
 
@@ -40,44 +40,45 @@ class EventLog(Protocol):
     def append(self, drafts: Sequence[EventDraft], request: KeyedRequest | None = None) -> AppendResult:
         """Append all drafts or none, durably: when this returns they are on disk.
 
-        request: one with an `Idempotency-Key`. If an earlier one with that key was answered in the last 24 hours,
-        nothing is appended, and its answer is given again. Raises IdempotencyKeyInUse while that one is running, and
-        IdempotencyKeyReused if it had another content. A restore rewinds the answers with the events.
+        request: a request with an `Idempotency-Key`. If an earlier request with that key was answered in the last 24
+        hours, this appends nothing and returns the same answer. Raises IdempotencyKeyInUse while the earlier one is
+        running, and IdempotencyKeyReused if it had another content. A restore rewinds the answers with the events.
         """
 
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
-        """The event's JSON. Raises EventNotFound, or InvalidInput if several sources share the id.
+        """Return the event's JSON. Raises EventNotFound, or InvalidInput if several sources share the id.
 
-        Where ids begin as the one that was asked for, the first of them are in `candidates` of EventNotFound.
-        recorded_to: only events recorded by then count (microseconds, inclusive).
+        `candidates` of EventNotFound has the first ids that begin with `event_id`. recorded_to: only events recorded by
+        then count (microseconds, inclusive).
         """
 
     def scan(self, query: ScanQuery) -> Page:
-        """A page of events. Raises GenerationSuperseded for a cursor beyond the fork of a generation that is gone.
+        """Return a page of events.
 
-        A moment whose database is open no more is built again: it raises what `PastReader.resolve_moment` does.
+        Raises GenerationSuperseded for a cursor beyond the fork of a generation that is gone. A moment whose database
+        is no longer open is built again, so this raises what `PastReader.resolve_moment` does.
         """
 
     def histogram(self, query: HistogramQuery) -> EventHistogram:
-        """How many events were recorded when. Raises what `scan` does."""
+        """Return how many events were recorded in each part of a span of time. Raises what `scan` does."""
 
     def event_types(self, query: TypesQuery) -> EventTypes:
-        """The most frequent types. Raises what `scan` does."""
+        """Return the most frequent types. Raises what `scan` does."""
 
     def wait_for_events(self, seen: Head | None, seconds: float) -> Head:
-        """How far the present generation got: once that is not `seen`, or after so many seconds.
+        """Return the head of the current generation, once it is not `seen` or after so many seconds.
 
         It never waits longer than LONGEST_WAIT_SECONDS.
         """
 
     def wait_for_published(self, seen: Published | None, seconds: float) -> Published:
-        """Up to which event Kafka has all that it takes: once that is not `seen`, or after so many seconds.
+        """Return up to which event all are published, once it is not `seen` or after so many seconds.
 
         It never waits longer than LONGEST_WAIT_SECONDS.
         """
 
     def resume(self, reader: Head | None) -> Resumption:
-        """Where a reader goes on that has all events up to `reader`, in whatever generation; None: behind the newest.
+        """Return where a reader continues. reader: the last event that it has, in any generation; None: the newest.
 
         A reader of an unknown generation begins with the first event.
         """

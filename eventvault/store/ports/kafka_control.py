@@ -13,32 +13,32 @@ class KafkaControl(Protocol):
     @changes
     @audited("accept-loss")
     def accept_loss(self, partition: int, topic: str | None) -> None:
-        """Let a stopped partition soon continue at its present beginning. topic: None if there is one topic.
+        """Let a stopped partition soon continue at its first offset. topic: None if there is one topic.
 
         Raises PartitionNotStopped, or TopicNotNamed.
         """
 
     def list_quarantine(self, wanted: QuarantineFilter, limit: int, before: str | None = None) -> QuarantinePage:
-        """Messages of Kafka that are no events, the newest first. A page may be shorter and still have a `next`.
+        """Return the Kafka messages that are not events, newest first. A page may be shorter and still have a `next`.
 
-        before: the `next` of the page before. Raises InvalidInput for another one.
+        before: the `next` of the previous page. Raises InvalidInput for any other text.
         """
 
     def quarantined_message(self, message_id: str) -> QuarantinedMessage:
-        """A message with its bytes. Raises QuarantinedNotFound, or InvalidInput if it is no id."""
+        """Return a message with its bytes. Raises QuarantinedNotFound, or InvalidInput if `message_id` is not an id."""
 
     @changes
     def replay_quarantined(self, ids: Sequence[str], mode: Mode | None = None) -> list[Replayed]:
         """Read messages again, and append the events in them; each leaves the quarantine in the write of its event.
 
-        mode: None: as the headers of each say. What is no event still stays, and what is another event with the source
-        and id of a stored one. Raises QuarantinedNotFound if none of them is there.
+        mode: None: as the headers of each message say. A message stays if it still is not an event, or if a different
+        event with its source and id is stored. Raises QuarantinedNotFound if none of the messages is there.
         """
 
     @changes
     @audited("quarantine-drop")
     def drop_quarantined(self, wanted: QuarantineFilter, count: int | None = None) -> int:
-        """Remove messages for good; return how many. Raises QuarantinedNotFound if none is meant.
+        """Remove messages for good; return how many. Raises QuarantinedNotFound if none matches.
 
-        count: how many somebody saw, with `wanted.newest`; QuarantineChanged is raised if some have left by now.
+        count: how many the caller saw, up to `wanted.newest`. Raises QuarantineChanged if some have left since.
         """

@@ -11,7 +11,7 @@ from eventvault.rpc.markers import changes
 class Notifications(Protocol):
     @changes
     def send_test_notification(self) -> list[Delivery]:
-        """Send a message to each address of NOTIFY_URLS now, and return what became of it, in their order.
+        """Send a message to each address of NOTIFY_URLS now, and return the outcomes, in their order.
 
         Raises NotifyNotConfigured if there is no address.
         """

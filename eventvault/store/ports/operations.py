@@ -15,25 +15,25 @@ WATCH_SECONDS = 10.0
 class Operations(Protocol):
     @deadline(ANSWER_SECONDS)
     def list_operations(self, query: OperationQuery) -> list[OperationEntry]:
-        """The operations that match, newest first. Raises InvalidInput if `before` is no operation."""
+        """Return the operations that match, newest first. Raises InvalidInput if `before` is not an operation."""
 
     @deadline(ANSWER_SECONDS)
     def get_operation(self, operation_id: str) -> OperationEntry:
-        """Raises OperationNotFound."""
+        """Return one operation. Raises OperationNotFound."""
 
     @deadline(ANSWER_SECONDS + WATCH_SECONDS)
     def watch_operations(self, versions: dict[str, int], seconds: float) -> dict[str, OperationEntry]:
-        """Wait until one of these operations has another version than here, and return those that have.
+        """Wait until one of these operations has another version than in `versions`, and return those that have.
 
-        versions: by id; 0 for one that was not seen yet. seconds: how long to wait, at most WATCH_SECONDS. Raises
-        OperationNotFound.
+        versions: by id; 0 for an operation that was not seen yet. seconds: how long to wait, at most WATCH_SECONDS.
+        Raises OperationNotFound.
         """
 
     @changes
     @repeatable
     @audited("cancel")
     def cancel_operation(self, operation_id: str) -> OperationEntry:
-        """Have an operation end as soon as it can, with nothing half done; may be repeated.
+        """Have an operation end as soon as it can, with nothing half done. A repeated call changes nothing.
 
         Raises OperationNotFound, OperationEnded, or OperationDecided.
         """

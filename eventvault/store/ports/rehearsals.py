@@ -13,12 +13,12 @@ class Rehearsals(Protocol):
     @changes
     @operation("rehearse")
     def rehearse(self, target: Moment | str | None = None) -> Rehearsal:
-        """Restore aside, compare with the live events, measure, and throw away what was restored.
+        """Restore into a scratch folder, compare with the live events, measure, and throw away what was restored.
 
-        target: the name of an archive, a moment, or None for the newest state that archives and journal hold. A backup
-        that cannot be restored is no error: the result says so. Raises BackupNotFound if there is nothing to rehearse,
-        MomentUnavailable, NoSpace with what is `needed`, RehearsalRunning, or RestoreRunning.
+        target: the name of an archive, a moment, or None for the newest state that archives and journal hold. If a
+        backup cannot be restored, the result says so. Raises BackupNotFound if there is nothing to rehearse,
+        MomentUnavailable, NoSpace with the `needed` bytes, RehearsalRunning, or RestoreRunning.
         """
 
     def list_rehearsals(self) -> list[Rehearsal]:
-        """The newest 100 results, newest first."""
+        """Return the newest 100 results, newest first."""

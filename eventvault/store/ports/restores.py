@@ -25,34 +25,34 @@ class Restores(Protocol):
     def restore_moment(
         self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False, replay: bool = False
     ) -> Restored:
-        """Restore a moment, as `restore` does an archive. Raises MomentUnavailable with the window of those it can.
+        """Restore a moment as `restore` restores an archive. Raises MomentUnavailable with the available window.
 
-        replay: read Kafka's topics again from the moment on, as a restore of an archive does from the archive on.
+        replay: read Kafka's topics again from the moment on. A restore of an archive always does so.
         """
 
     @changes
     @operation("undo")
     @audited("undo")
     def undo(self, name: str | None = None) -> Restored:
-        """Bring back the previous database of the newest restore, or the one called `name`; can be undone itself.
+        """Bring back the previous database of the newest restore, or the one called `name`. An undo can be undone.
 
         Raises NothingToUndo, UndoNotFound, RestoreRunning, NoSpace, or ArchiveDamaged if the previous database cannot
         be read; then the database is unchanged.
         """
 
     def list_undo(self) -> list[PreviousEntry]:
-        """The previous databases that `undo` can bring back, newest first."""
+        """Return the previous databases that `undo` can bring back, newest first."""
 
     def plan_restore(self, target: Moment | str, *, replay: bool = False) -> dict[str, Any]:
-        """What a restore of a moment, or of the archive of that name, would do: the members of `plan` in the API.
+        """Return what a restore of a moment or of a named archive would do: the members of `plan` in the API.
 
-        replay: as of `restore_moment`.
-        Changes nothing. Raises what the restore would raise before it begins, NoSpace excepted, and the ArchiveError
-        of an archive that is recorded as damaged or cut off.
+        replay: as for `restore_moment`. Changes nothing. Raises what the restore would raise before it begins, except
+        NoSpace, and the ArchiveError of an archive that is recorded as damaged or cut off.
         """
 
     def timeline(self, *, buckets: int | None = None) -> dict[str, Any]:
-        """What can be restored, ready to be drawn: `window`, `generations`, `archives`, `segments`, `gaps`.
+        """Return what can be restored, ready to be drawn: `window`, `generations`, `archives`, `segments`, `gaps`.
 
-        buckets: at most so many `marks` instead of archives, no segments, and the newest generations and gaps only.
+        buckets: return at most so many `marks` instead of archives, no segments, and only the newest generations and
+        gaps.
         """

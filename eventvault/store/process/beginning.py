@@ -1,4 +1,4 @@
-"""How the processes of the service begin, the store and the dispatcher: with the settings that they were handed."""
+"""How the store and the dispatcher begin: with the settings that their parent process handed over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventvault.regular_files import raise_limit
 from eventvault.settings import SECRETS, Settings, load
 
 COLLECT_AFTER = 5_000
-"""Objects that may refer to others, made since the last collection and not freed. A batch from Kafka has 4,000."""
+"""How many new objects that may refer to others start a collection. A batch from Kafka has 4,000."""
 
 
 def settings_of_process() -> Settings | None:
@@ -30,11 +30,11 @@ def settings_of_process() -> Settings | None:
 
 
 def collect_seldom() -> None:
-    """Keep Python's garbage collector from stopping all threads for long. Call it once everything is loaded.
+    """Keep Python's garbage collector from stopping all threads for long. Call this once everything is loaded.
 
-    A full collection goes through all that was ever loaded, which takes 30 ms and frees nothing: so it passes over that
-    from now on. Batches of events have no cycles, but by default two collections take place while one is read. Other
-    cycles are still collected. None takes place here, as a start must be quick.
+    A full collection examines everything that was ever loaded, which takes 30 ms and frees nothing; from now on it
+    skips that. Batches of events have no cycles, but by default two collections run while one batch is read. Other
+    cycles are still collected. This does not collect, because a start must be quick.
     """
     gc.freeze()
     _, *older = gc.get_threshold()

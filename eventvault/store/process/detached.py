@@ -1,6 +1,6 @@
-"""Starts a program that outlives this process, with the settings of this one; it can tell why it ends at once.
+"""Starts a program that outlives this process, with the same settings. It can report why it ends during its start.
 
-The dispatcher of jobs, which knows nothing of the store's ports, starts its worker so too.
+The dispatcher of jobs starts its worker so, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eventvault.settings import PROJECT, Settings
 FAILURE_VARIABLE = "EVENTVAULT_FAILURE"
 """Environment variable of such a process: the descriptor of a pipe, which it closes once it listens.
 
-Before that it may say in it why it cannot serve.
+Before that it may write into the pipe why it cannot serve.
 """
 MAX_FAILURE_BYTES = 4096
 
@@ -33,8 +33,8 @@ def start_detached(
 ) -> subprocess.Popen[bytes]:
     """Start a program with a session of its own and with these settings; the secret ones are not in its environment.
 
-    variables: of its environment, besides the settings. errors: where it writes what it has to say. with_secrets: it
-    gets the secret settings, too.
+    variables: of its environment, besides the settings. errors: descriptor of its standard output and error.
+    with_secrets: it gets the secret settings, too.
     """
     secret = {**(settings.secrets() if with_secrets else {}), **environment.proxies(), **_for_handlers(settings)}
     with environment.handed_over(secret) as secrets:
@@ -57,17 +57,17 @@ def _for_handlers(settings: Settings) -> dict[str, str]:
 
 
 def own_errors() -> int | None:
-    """The standard error of this process; None if it has none."""
+    """Return the standard error of this process; None if it has none."""
     return sys.__stderr__.fileno() if sys.__stderr__ else None
 
 
 def report_listening() -> None:
-    """Tell the process that started this one that somebody listens."""
+    """Tell the parent process that this one listens."""
     with contextlib.suppress(OSError, KeyError, ValueError):
         os.close(int(os.environ.pop(FAILURE_VARIABLE)))
 
 
 def report_failure(reason: str) -> None:
-    """Tell the process that started this one why it ends before it listens."""
+    """Tell the parent process why this one ends before it listens."""
     with contextlib.suppress(OSError, KeyError, ValueError):
         os.write(int(os.environ[FAILURE_VARIABLE]), reason.encode(errors="replace")[:MAX_FAILURE_BYTES])

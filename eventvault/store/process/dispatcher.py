@@ -1,7 +1,7 @@
 """Keeps a dispatcher of jobs running while this store runs: starts one, adopts one, and replaces one that hangs.
 
-The dispatcher is a process of its own, which outlives a store that dies: the next one finds it at its socket. It ends
-with the service, or by itself if no store comes.
+The dispatcher is a separate process, which outlives a store that dies: the next store finds it at its socket. It ends
+with the service, and also if no store comes.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from eventvault.unforeseen import Unforeseen
 
 log = logging.getLogger("jobs")
 
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 _LOST_SECONDS = 0.02
 ANSWER_SECONDS = 5.0
 """A dispatcher that does not answer for this long hangs."""
 TURN_SECONDS = 60.0
-"""One whose loop makes no turn for this long hangs, even if it answers, and so does one that does not listen."""
+"""A dispatcher hangs if its loop makes no turn for this long, even if it answers, and if it does not listen."""
 READY_SECONDS = 10.0
 _SOCKET = data_folders.JOBS_SOCKET
 END_SECONDS = 10.0
@@ -55,10 +55,10 @@ class DispatcherKeeper:
         self._connection: socket.socket | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._reached = 0.0
-        """When the newest one was reached, or started (monotonic)."""
+        """When the newest dispatcher was reached, or started (monotonic)."""
         self._distrusts = False
-        """Whether a bad sector of a table, which LevelDB maps into memory, ended one."""
-        self._unforeseen = Unforeseen("the look at the dispatcher of jobs", log)
+        """Whether a bad sector of a table, which LevelDB maps into memory, ended a dispatcher."""
+        self._unforeseen = Unforeseen("checking the dispatcher of jobs", log)
 
     @property
     def failure(self) -> str:
@@ -69,7 +69,7 @@ class DispatcherKeeper:
         self._thread.start()
 
     def stop(self, *, end_dispatcher: bool) -> None:
-        """Start no dispatcher any more. end_dispatcher: the service ends, and the dispatcher with it."""
+        """Start no further dispatcher. end_dispatcher: the service ends, and the dispatcher with it."""
         self._stopping.set()
         self._thread.join(ANSWER_SECONDS + 1)
         if end_dispatcher:
@@ -86,16 +86,16 @@ class DispatcherKeeper:
                 activity.step()
                 with self._unforeseen.survived():
                     try:
-                        self._look()
+                        self._check()
                     except (OSError, EventVaultError, msgspec.MsgspecError) as error:
                         log.debug("lost the connection to the dispatcher: %s", error)
                         self._drop()
                 is_lost = self._connection is None and not self._unforeseen.newest
-                self._stopping.wait(_LOST_SECONDS if is_lost else LOOK_SECONDS)
+                self._stopping.wait(_LOST_SECONDS if is_lost else CHECK_SECONDS)
         self._drop()
 
-    def _look(self) -> None:
-        """Look whether the dispatcher works. Raises OSError if it is lost."""
+    def _check(self) -> None:
+        """Check whether the dispatcher works. Raises OSError if it is lost."""
         if self._child is not None and (status := self._child.poll()) is not None:
             self._distrusts |= status == -signal.SIGBUS
             self._child = None
@@ -103,7 +103,7 @@ class DispatcherKeeper:
             try:
                 self._connection = self._connect()
             except OSError as error:
-                if is_busy(error):  # it is this process that has no room for another connection
+                if is_busy(error):  # this process has no descriptor for another connection
                     self._reached = time.monotonic()
                 self._start()
                 return
@@ -130,7 +130,7 @@ class DispatcherKeeper:
             connection.close()
 
     def _say_hello(self, connection: socket.socket) -> wire.DispatcherHello | None:
-        """Who the dispatcher is; None if it does not answer."""
+        """Return who the dispatcher is; None if it does not answer."""
         connection.settimeout(ANSWER_SECONDS)
         try:
             frames.send(connection, wire.request("hello"))
@@ -140,7 +140,7 @@ class DispatcherKeeper:
             return None
 
     def _start(self) -> None:
-        """Start a dispatcher and wait until it listens; kill one that was started and does not come so far."""
+        """Start a dispatcher and wait until it listens; kill one that was started and still does not listen."""
         if self._child is None and not self._starts.due_in:
             self._reached = time.monotonic()
             self._starts.start(self._begin, self._reached + READY_SECONDS, self._stopping.is_set)
@@ -150,7 +150,7 @@ class DispatcherKeeper:
             self._kill_child()
 
     def _kill_child(self) -> None:
-        """Kill the dispatcher that was started here, if it runs: it loses nothing by that."""
+        """Kill the dispatcher that was started here, if it runs. It loses nothing."""
         if self._child is not None:
             self._child.kill()
 

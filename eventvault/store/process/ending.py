@@ -1,6 +1,6 @@
-"""Ends this process when it would not end by itself: a stop that lasts too long, or a store that cannot go on.
+"""Ends this process if a stop takes too long or the store cannot go on.
 
-Nothing here waits for a disk, a lock or a log: each part of an ending has a thread of its own and a deadline.
+Nothing here waits for a disk, a lock or a log: each part runs in a thread of its own with a deadline.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def ending(process: str, logger: logging.Logger) -> Iterator[None]:
 
 
 def end_process(status: int) -> None:
-    """End this process now, with what it has logged. Does not return."""
+    """End this process now, once its log is written. Does not return."""
     _within_seconds(logging.shutdown)
     os._exit(status)
 
 
 def end_if_useless() -> None:
-    """Let this process end as soon as LevelDB refuses to open a database again in it: another process can open it."""
+    """Let this process end as soon as LevelDB refuses to open a database in it again: another process can open it."""
     opening.end_by(_end_useless)
 
 

@@ -1,6 +1,6 @@
-"""How the store before this one died: what Python wrote in the moment of a fatal signal, such as SIGBUS.
+"""How the previous store died: what Python wrote at a fatal signal, such as SIGBUS.
 
-The file has its size beforehand, so that a full disk does not keep it from being written.
+The file gets its full size in advance, so that it can be written even if the disk is full.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _open: list[IO[bytes]] = []
 
 
 def read_last_words(storage_dir: Path) -> bytes:
-    """Return what the store before this one wrote when a signal ended it; empty if none did, or it cannot be read."""
+    """Return what the previous store wrote when a signal ended it; empty if no signal did, or on an error."""
     try:
         return read_file(storage_dir / data_folders.LAST_WORDS).strip(b"\0\n")
     except OSError:
@@ -35,7 +35,7 @@ def read_last_words(storage_dir: Path) -> bytes:
 
 
 def is_bus_error(words: bytes) -> bool:
-    """Return whether that store died because a page of a mapped file could not be read."""
+    """Return whether the previous store died because a page of a mapped file could not be read."""
     return words.startswith(_BUS_ERROR)
 
 
@@ -46,14 +46,14 @@ def stuck_in_a_row(words: bytes) -> int:
 
 
 def write_last_words(reason: str, stuck_stores: int) -> None:
-    """Note why this store ends itself, with where its threads are. The pages are in memory: it waits for no disk."""
+    """Write why this store ends itself. The pages of the file are in memory, so this waits for no disk."""
     for file in _open:
         text = f"{stuck_stores} stores in a row ended themselves, as {reason}\n"
         os.pwrite(file.fileno(), text.encode()[:_BYTES], 0)
 
 
 def prepare_last_words(storage_dir: Path) -> None:
-    """Let Python write into the file if a fatal signal ends this process. Without the file it says it on stderr."""
+    """Let Python write into the file if a fatal signal ends this process; without the file, on standard error."""
     try:
         file = open_file(storage_dir / data_folders.LAST_WORDS, "w+b", buffering=0)
         file.write(bytes(_BYTES))

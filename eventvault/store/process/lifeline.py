@@ -1,4 +1,4 @@
-"""Keeps a store running while this process serves: one connection that is pinged, and replaced with its store.
+"""Keeps a store running while this process serves: it pings the store over one connection, and replaces a lost store.
 
 A store that dies is replaced without waiting for a request, so that an idle site is backed up too. A store that hangs
 is killed through a pidfd: the kernel frees its locks, and the next store takes over.
@@ -34,7 +34,7 @@ registered: list[Lifeline] = []
 
 
 class Lifeline:
-    """A daemon thread that holds the connection. `start` is idempotent; after a fork it starts a new thread."""
+    """A daemon thread with the connection. `start` is idempotent; after a fork it starts a new thread."""
 
     def __init__(self, client: StoreClient) -> None:
         self.client = client
@@ -68,7 +68,7 @@ class Lifeline:
         hello = self.client.spawner.hello()
         if hello is not None and hello.mode == "command":
             deadline = time.monotonic() + 2 * PATIENCE_SECONDS
-            self.client.spawner.ensure_own(lambda present: present.mode != "command", deadline)
+            self.client.spawner.ensure_own(lambda store: store.mode != "command", deadline)
 
     def _ping_until_lost(self) -> None:
         """Ping the store until `stop`. Raises OSError if the connection is lost."""
@@ -91,14 +91,17 @@ class Lifeline:
 
 
 def register(client: StoreClient) -> Lifeline:
-    """Make the lifeline of a client. `start_all` starts it in this process or in one that it forks."""
+    """Make the lifeline of a client. `start_all` starts it, in this process or in a forked one."""
     lifeline = Lifeline(client)
     registered.append(lifeline)
     return lifeline
 
 
 def start_all(*, parent: int | None = None) -> None:
-    """Start every lifeline of this process. parent: this process ends with that one, which may have ended already."""
+    """Start every lifeline of this process.
+
+    parent: this process ends with that parent, which may have ended already.
+    """
     for lifeline in registered:
         lifeline.start()
     if parent is not None:
@@ -106,7 +109,7 @@ def start_all(*, parent: int | None = None) -> None:
 
 
 def end_store(settings: Settings, service: str) -> None:
-    """End the store of this service start, and kill it if it hangs; for the end of gunicorn's master."""
+    """End the store of this service start; kill it if it hangs. Called when gunicorn's master ends."""
     Spawner(settings, [], service=service).end(service, kill_hung=True)
 
 

@@ -1,4 +1,4 @@
-"""Who owns the database: the process with the flock on `owner.lock`, from before LevelDB is opened to its end.
+"""Who owns the database: the process that holds `owner.lock`, from before it opens LevelDB until it ends.
 
 The lock has no time limit: an owner that was stopped and woke up after a limit would still commit what it had queued.
 """
@@ -29,7 +29,7 @@ log = logging.getLogger("BackupManager")
 
 ACQUIRE_SECONDS = 3.0
 END_SECONDS = 20.0
-"""How long a store that listens no more has to end, before the next one kills it."""
+"""How long a store that no longer listens has to end, before the next store kills it."""
 KILLED_SECONDS = 3.0
 """How long the kernel has to end a killed store and to release its locks."""
 _MAX_SERVICES = 50
@@ -45,8 +45,8 @@ class _Services(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class OwnerLock:
     """The lock that makes this process the owner of a database, released by the kernel with the process.
 
-    A store of EventVault 0.1.0 has only the `flock`, which any other program may hold, too. By default it is the store
-    and its database; socket: where the owner listens.
+    A store of EventVault 0.1.0 has only the `flock`, which any other program may hold, too. name, database: by default
+    those of the store. socket: where the owner listens.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class OwnerLock:
         self._handle: int | None = None
 
     def acquire(self, seconds: float = ACQUIRE_SECONDS) -> bool:
-        """Take the lock. Returns False if another process of ours holds it for `seconds` and listens.
+        """Take the lock. Returns False if another owner holds it for `seconds` and listens.
 
-        One that does not listen is ending, or hangs: it is killed once it has had END_SECONDS for that.
+        An owner that does not listen is ending, or hangs: it is killed after END_SECONDS.
         """
         make_folder(self._path.parent)
         handle = open_lock_file(self._path)
@@ -79,9 +79,9 @@ class OwnerLock:
         return True
 
     def _outlast_holder(self, handle: int) -> bool:
-        """Take the lock from an owner that listens no more, once it has ended or was killed.
+        """Take the lock from an owner that no longer listens, once it has ended or was killed.
 
-        Returns False if one listens, or holds the lock still.
+        Returns False if an owner listens, or still holds the lock.
         """
         if self._listens():
             return False
@@ -90,7 +90,7 @@ class OwnerLock:
         return not self._listens() and _kill_holder(handle) and lock_range(handle, KILLED_SECONDS)
 
     def _lock_whole(self, handle: int, seconds: float) -> bool:
-        """Take the `flock`. Returns False if a store of EventVault 0.1.0 has it; another program's does no harm."""
+        """Take the `flock`. Returns False if a store of EventVault 0.1.0 holds it; other programs may hold it."""
         if lock_handle(handle, exclusive=True, seconds=seconds):
             return True
         if self._listens() or lock_holder(self._database_lock) is not None:
@@ -102,9 +102,9 @@ class OwnerLock:
         return sockets.listens(self._storage_dir, self._socket)
 
     def holds(self) -> bool:
-        """Whether the lock file of this process is still the one in STORAGE_DIR; False if STORAGE_DIR was removed.
+        """Return False if the lock file of this process is no longer in STORAGE_DIR, because that was removed.
 
-        An error of the system does not tell that: the kernel holds the lock for this process all the while.
+        After an error of the system it returns True: the kernel still holds the lock for this process.
         """
         try:
             return self._handle is not None and names_open_file(self._path, self._handle)
@@ -113,14 +113,14 @@ class OwnerLock:
 
 
 def _note_holder(handle: int) -> None:
-    """Let the next store know which process to end if this one hangs. Without room on the disk it does not know."""
+    """Write this process's id for the next store, which kills this one if it hangs; not if the disk is full."""
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()} {birth_of(os.getpid())}\n".encode(), 0)
 
 
 def _kill_holder(handle: int) -> bool:
-    """Kill the store that noted itself in the lock file and does not end. Returns False if it cannot be killed."""
+    """Kill the owner whose process id is in the lock file. Returns False if it cannot be killed."""
     with contextlib.suppress(OSError, ValueError):
         pid, birth = map(int, os.pread(handle, 100, 0).split())
         process = os.pidfd_open(pid)
@@ -136,7 +136,7 @@ def _kill_holder(handle: int) -> bool:
 
 
 class Owner(NamedTuple):
-    """The process that holds `owner.lock`. pid: None if it did not note itself. born: in ticks since the boot."""
+    """The process that holds `owner.lock`. pid: None if it could not write its id. born: in ticks since the boot."""
 
     pid: int | None = None
     born: int | None = None
@@ -160,7 +160,7 @@ def find_owner(storage_dir: Path) -> Owner | None:
 
 
 def master_lives(pid: str | None) -> bool:
-    """Whether gunicorn's master lives; True if there is none. pid: as in `MASTER_VARIABLE`.
+    """Return whether gunicorn's master lives; True if there is none. pid: as in `MASTER_VARIABLE`.
 
     A worker whose master was killed may start a store until it ends itself. That store must not take the database from
     the start of the service that comes next.
@@ -169,9 +169,9 @@ def master_lives(pid: str | None) -> bool:
 
 
 def watched_master(pid: str | None) -> Callable[[], bool]:
-    """Return what says whether gunicorn's master still lives; it says False if there is none.
+    """Return a function that returns whether gunicorn's master still lives; False if there is none.
 
-    pid: as in `MASTER_VARIABLE`. A later process with the same id is another one.
+    pid: as in `MASTER_VARIABLE`. A later process with the same id is not the master.
     """
     if pid is None or not pid.isdecimal():
         return lambda: False
@@ -180,11 +180,11 @@ def watched_master(pid: str | None) -> Callable[[], bool]:
 
 
 def announce_start(storage_dir: Path, service: str) -> None:
-    """Announce a start of the service whose restores are still to be done, by whichever store gets the database next.
+    """Announce a start of the service, so that the next store does the start's restores before it serves.
 
-    So no store serves meanwhile and acknowledges events that a restore of this start would replace. The announcement
-    counts while the master lives, so it need not be durable. If the disk does not take it, the start goes on without:
-    it still ends any other store before its own one restores, and reads must not need a write.
+    Otherwise a store could acknowledge events that a restore of this start would replace. The announcement counts while
+    the master lives, so it need not be durable. If the disk does not take it, the start goes on without it, because a
+    service that only reads must not need a write: the start still ends any other store before its own one restores.
     """
     try:
         if service not in _services(storage_dir):
@@ -209,11 +209,11 @@ def _write_announcement(folder: Path, service: str) -> None:
 
 
 def starts_to_serve(storage_dir: Path, service: str) -> list[str]:
-    """The starts of the service whose restores are still to be done: `service`, and the announced ones that live.
+    """Return the starts of the service whose restores have to be done: `service`, and the announced ones that live.
 
     A store that takes over belongs to a start that was served, so it restores nothing from `restore/`. Only the owner
-    may call this and `remember_starts`. If the record is damaged, `service` counts as served, because to restore
-    nothing is safe: what waits in `restore/` is restored by the next start.
+    may call this and `remember_starts`. If the record is damaged, `service` counts as served: restoring nothing is
+    safe, and the next start restores what waits in `restore/`.
     """
     done = _services_or_quarantined(storage_dir)
     if done is None:
@@ -223,7 +223,7 @@ def starts_to_serve(storage_dir: Path, service: str) -> list[str]:
 
 
 def announced_starts(storage_dir: Path) -> list[str]:
-    """The announced starts whose master lives and whose restores are still to be done."""
+    """Return the announced starts whose master lives and whose restores have to be done."""
     try:
         done = _services(storage_dir)
     except SmallFileDamaged:
@@ -232,7 +232,7 @@ def announced_starts(storage_dir: Path) -> list[str]:
 
 
 def service_runs(storage_dir: Path) -> bool:
-    """Whether a start of the service was announced whose master lives: its workers start a store where one is missing.
+    """Return whether a start of the service was announced whose master lives: its workers start a missing store.
 
     A store of a command in its place would have neither Kafka nor schedule.
     """
@@ -246,14 +246,14 @@ def remember_starts(storage_dir: Path, starts: Sequence[str]) -> None:
     if new:
         _write_services(storage_dir, (*services, *new))
     for file, start in _announcements(storage_dir):
-        if start is None:  # the others say that a service runs
+        if start is None:  # the others show that a service runs
             with contextlib.suppress(OSError):
                 file.unlink()
 
 
 def _announcements(storage_dir: Path) -> list[tuple[Path, str | None]]:
-    """Each file of an announcement with its start; None if the master that announced it has ended."""
-    found: list[tuple[Path, str | None]] = []
+    """Return each file of an announcement with its start; None if the master that announced it has ended."""
+    announcements: list[tuple[Path, str | None]] = []
     try:
         files = matching(storage_dir / data_folders.STARTING, "[0-9]*")
     except OSError as error:  # a start goes on without announcements, too
@@ -262,12 +262,12 @@ def _announcements(storage_dir: Path) -> list[tuple[Path, str | None]]:
     for file in files:
         with contextlib.suppress(OSError, ValueError, SmallFileDamaged):
             birth, _, start = small_files.read_bytes(file).decode().partition(" ")
-            found.append((file, start if birth == str(birth_of(int(file.name))) else None))
-    return found
+            announcements.append((file, start if birth == str(birth_of(int(file.name))) else None))
+    return announcements
 
 
 def birth_of(pid: int) -> int | None:
-    """When a process began, in ticks since the boot; None if it has ended. 0 if the kernel does not tell it."""
+    """Return when a process began, in ticks since the boot; None if it has ended, 0 if the kernel does not tell."""
     try:
         status = _status_of(pid)
     except (FileNotFoundError, ProcessLookupError):
@@ -278,7 +278,7 @@ def birth_of(pid: int) -> int | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Return whether a signal has stopped a process, as far as the kernel tells it."""
+    """Return whether a signal has stopped a process; False if the kernel does not tell."""
     with contextlib.suppress(OSError):
         return _status_of(pid)[0] == b"T"
     return False
@@ -293,7 +293,10 @@ def _write_services(storage_dir: Path, services: tuple[str, ...]) -> None:
 
 
 def _services_or_quarantined(storage_dir: Path) -> tuple[str, ...] | None:
-    """For the owner: the recorded services; None if the file was damaged, which is quarantined. Raises OSError."""
+    """Return the recorded services; None if the file was damaged and is now quarantined. Only for the owner.
+
+    Raises OSError.
+    """
     try:
         return _services(storage_dir)
     except SmallFileDamaged as error:
@@ -302,7 +305,7 @@ def _services_or_quarantined(storage_dir: Path) -> tuple[str, ...] | None:
 
 
 def _services(storage_dir: Path) -> tuple[str, ...]:
-    """Raises SmallFileDamaged or OSError."""
+    """Return the recorded services. Raises SmallFileDamaged or OSError."""
     try:
         services = small_files.read(storage_dir / data_folders.SERVICES, _Services, earlier=list[str])
     except FileNotFoundError:

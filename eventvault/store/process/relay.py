@@ -1,4 +1,4 @@
-"""Passes on what a store that a command started writes to its standard error, while the command runs.
+"""Passes on the standard error of a store that a command started, while the command runs.
 
 The store outlives the command. With the command's own standard error it would hold a pipe open, as in
 `eventvault backup list 2>&1 | cat`, and whoever reads that pipe would wait for the end of the store.
@@ -18,9 +18,9 @@ _BYTES = 2**16
 
 @contextlib.contextmanager
 def relayed_errors() -> Iterator[int]:
-    """Yield the descriptor to start a process with, whose output then appears on the standard error of this one.
+    """Yield a descriptor for the standard error of a new process; what it writes appears on that of this process.
 
-    The process never waits for a reader: what does not fit into the pipe is dropped.
+    The new process never waits for a reader: what does not fit into the pipe is dropped.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -39,7 +39,7 @@ def _pass_on(reader: int) -> None:
 
 
 def _pass_on_rest(reader: int) -> None:
-    """At the end of this process: what the store wrote last, without waiting for more."""
+    """Pass on what the store has written so far, without waiting for more; when this process ends."""
     with contextlib.suppress(OSError):
         os.set_blocking(reader, False)
         while text := os.read(reader, _BYTES):

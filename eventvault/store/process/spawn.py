@@ -1,8 +1,8 @@
 """Starts the store on demand: a process that finds no listener at the socket takes a lock and starts a store.
 
-The store is a new program, not only a fork (LevelDB hangs after a fork). It has a session of its own, the settings and
-a list of variables as its environment, and the standard error of this process; that of a command only while the command
-runs. Secret settings are handed over beside the environment.
+The store is a new program, not only a fork (LevelDB hangs after a fork). It has a session of its own. Its environment
+has the settings and a list of variables; secret settings are handed over outside the environment. Its standard error is
+that of this process, for a command only while the command runs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _children: list[subprocess.Popen[bytes]] = []
 
 
 class Wire(Protocol):
-    """What a process at a socket understands."""
+    """The protocol of the process at a socket."""
 
     def request(self, method: str, *arguments: Any) -> bytes: ...
 
@@ -63,9 +63,9 @@ class Wire(Protocol):
 
 
 class Starts:
-    """Starts of one process, which shall listen. The first one after a failure waits a moment, each further one longer.
+    """Starts a process that has to listen. After a failure the next start waits a moment, each further one longer.
 
-    what: names the process in the log. failure: why the newest one ended before it listened.
+    what: names the process in the log. failure: why the newest process ended before it listened.
     """
 
     def __init__(self, what: str, listens: Callable[[], bool]) -> None:
@@ -76,7 +76,7 @@ class Starts:
 
     @property
     def due_in(self) -> float:
-        """Return after how many seconds the next one may be started."""
+        """In how many seconds the next process may be started."""
         return self._back_off.remaining
 
     def start(
@@ -85,10 +85,10 @@ class Starts:
         deadline: float,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Start one, and wait until it listens, has ended, or the deadline (monotonic) comes.
+        """Start a process, and wait until it listens, has ended, or the deadline (monotonic) comes.
 
-        begin: starts it; it gets the descriptor of a pipe, in which the process says why it ends, and which it closes
-        once it listens. is_over: whether to wait no longer.
+        begin: starts it, with the descriptor of a pipe: the process writes into it why it ends, and closes it once it
+        listens. is_over: whether to wait no longer.
         """
         reading, writing = os.pipe()
         try:
@@ -113,7 +113,7 @@ class Starts:
 
 
 def _await_close(pipe: int, seconds: float) -> bool:
-    """Return whether nobody has the other end of a pipe open any more, after at most so many seconds."""
+    """Wait until nobody has the other end of a pipe open. Returns False after so many seconds."""
     poll = select.poll()
     poll.register(pipe, 0)
     return bool(poll.poll(seconds * 1000))
@@ -127,7 +127,7 @@ def _read_now(pipe: int) -> bytes:
 
 
 class Spawner:
-    """Starts a store for a STORAGE_DIR, and asks the present one who it is or to end.
+    """Starts a store for a STORAGE_DIR, and asks the running store who it is, or to end.
 
     command: what to run, such as `[sys.executable, "-m", "app.store"]`. service: the service start that the store
     belongs to. mode: `service`, or `command` for a store without Kafka, scheduler and auto-restore. on_started: called
@@ -169,13 +169,13 @@ class Spawner:
     def ensure_own(self, is_own: Callable[[wire.StoreHello], bool], deadline: float) -> None:
         """Return once a store listens for which `is_own` is true, or at `deadline` (monotonic) at the latest.
 
-        A store of another start is ended first, and killed if it does not end. Nobody else can start one meanwhile.
+        Any other store is ended first, and killed if it does not end. Nobody else can start a store meanwhile.
         """
         with self._starting(deadline) as may_start:
             while may_start and time.monotonic() < deadline:
                 if not self.listens():
                     self._start(deadline)
-                elif self._is_present(is_own):
+                elif self._has_own(is_own):
                     return
 
     @contextlib.contextmanager
@@ -193,8 +193,8 @@ class Spawner:
         finally:
             self._lock.release()
 
-    def _is_present(self, is_own: Callable[[wire.StoreHello], bool]) -> bool:
-        """Whether the present store is an own one; another one has ended when this returns."""
+    def _has_own(self, is_own: Callable[[wire.StoreHello], bool]) -> bool:
+        """Return whether `is_own` is true for the running store; any other store has ended when this returns."""
         try:
             with contextlib.closing(self.connect(ANSWER_SECONDS)) as connection:
                 hello = _say_hello(connection)
@@ -203,7 +203,7 @@ class Spawner:
                 log.info("ending store process %s, of an earlier start or another version", hello.pid if hello else "?")
                 end_peer(connection, wire, "store", ANSWER_SECONDS if hello is None else END_SECONDS)
         except OSError:
-            pass  # it ended by itself
+            pass  # it has ended
         return False
 
     def connect(self, timeout: float) -> socket.socket:
@@ -211,11 +211,11 @@ class Spawner:
         return sockets.connect(self.settings.storage_dir, timeout)
 
     def listens(self) -> bool:
-        """Whether a store listens at the socket."""
+        """Return whether a store listens at the socket."""
         return sockets.listens(self.settings.storage_dir)
 
     def hello(self) -> wire.StoreHello | None:
-        """Who the present store is; None if there is none. Protocol 0 stands for an answer that cannot be read."""
+        """Return who the running store is; None if there is none. Protocol 0 stands for an unreadable answer."""
         try:
             return self._ask("hello")  # type: ignore[no-any-return]
         except OSError:
@@ -224,7 +224,7 @@ class Spawner:
             return wire.StoreHello(0, "", 0, "", "service")
 
     def end(self, service: str, *, kill_hung: bool = False) -> bool:
-        """Ask the present store to end if it belongs to `service`, or whichever it is if `service` is empty.
+        """Ask the running store to end if it belongs to `service`; any store if `service` is empty.
 
         kill_hung: kill a store that does not answer. Returns whether a store ends.
         """
@@ -253,7 +253,7 @@ class Spawner:
                 raise
 
     def _start(self, deadline: float) -> None:
-        """Raises StoreUnavailable in a worker whose gunicorn was killed: it shall end, and not wait for a store."""
+        """Start a store. Raises StoreUnavailable in a worker whose gunicorn was killed, because that has to end."""
         if self.mode == "service" and not master_lives(os.environ.get(MASTER_VARIABLE)):
             raise StoreUnavailable("the service that this process belongs to has ended", hint="start the service again")
         if self._starts.due_in:
@@ -276,11 +276,11 @@ class Spawner:
         return child
 
     def _errors(self) -> contextlib.AbstractContextManager[int | None]:
-        """Where the store writes what it has to say."""
+        """Return a context with the descriptor of the store's standard error."""
         return relayed_errors() if self.mode == "command" else contextlib.nullcontext(own_errors())
 
     def _log_format(self) -> dict[str, str]:
-        """A store that does not see the terminal logs as if it did."""
+        """Let a store of a command log as text if the command's standard error is a terminal: the store's is a pipe."""
         if self.mode != "command" or self.settings.log_format or sys.__stderr__ is None or not sys.__stderr__.isatty():
             return {}
         return {"LOG_FORMAT": "text"}
@@ -295,14 +295,14 @@ def reap() -> None:
 
 
 def ask_to_end(connection: socket.socket, wire: Wire, service: str = "") -> None:
-    """Ask the process at the other end to end, if it belongs to `service`, or whichever it is if that is empty."""
+    """Ask the process at the other end to end if it belongs to `service`, or in any case if that is empty."""
     with contextlib.suppress(OSError, msgspec.MsgspecError, EventVaultError):
         frames.send(connection, wire.request("end", service))
         wire.read_reply("end", frames.receive(connection))
 
 
 def end_peer(connection: socket.socket, wire: Wire, what: str, seconds: float) -> None:
-    """Have the process at the other end end, and wait for it; kill it after `seconds`. what: names it in the log."""
+    """Ask the process at the other end to end, and wait; kill it after `seconds`. what: names it in the log."""
     ask_to_end(connection, wire)
     if not has_closed(connection, seconds):
         log.warning("%s process %s does not end and is killed", what, kill_peer(connection))
@@ -310,7 +310,7 @@ def end_peer(connection: socket.socket, wire: Wire, what: str, seconds: float) -
 
 
 def _say_hello(connection: socket.socket) -> wire.StoreHello | None:
-    """Who the store is; None if it does not answer, or in a way that cannot be read."""
+    """Return who the store is; None if it does not answer, or unreadably."""
     try:
         frames.send(connection, wire.request("hello"))
         return wire.read_reply("hello", frames.receive(connection))  # type: ignore[no-any-return]
@@ -319,7 +319,7 @@ def _say_hello(connection: socket.socket) -> wire.StoreHello | None:
 
 
 def has_closed(connection: socket.socket, seconds: float) -> bool:
-    """Wait for the end of the process at the other end, which closes its connections. Returns False after `seconds`."""
+    """Wait until the process at the other end ends, which closes the connection. Returns False after `seconds`."""
     connection.settimeout(seconds)
     with contextlib.suppress(TimeoutError):
         try:
@@ -332,7 +332,7 @@ def has_closed(connection: socket.socket, seconds: float) -> bool:
 def await_answer(connection: socket.socket, seconds: float) -> None:
     """Wait for a byte. Raises TimeoutError after so many seconds in which this process ran.
 
-    A pause, in which this process was stopped, and perhaps the other with it, is not longer than one of the slices.
+    The wait has several slices, so a pause in which this process was stopped counts as one slice at most.
     """
     poll = select.poll()
     poll.register(connection, select.POLLIN)

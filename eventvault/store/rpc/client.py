@@ -1,7 +1,7 @@
 """Reaches the store over its socket, through the ports that the store implements.
 
-A request whose store is lost waits for the next store and is sent again. What changes something carries an operation id
-and so lands once. Safe for many threads; connections are not shared across a fork.
+A request whose store is lost waits for the next store and is sent again. A call that changes something carries an
+operation id, so that it takes effect once. Safe for many threads; connections are not shared across a fork.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StoreClient(Store):
 
     @classmethod
     def over(cls, spawner: Spawner) -> Self:
-        """As the constructor, which the type checker takes for an abstract class's."""
+        """Do what the constructor does. The type checker takes the class for abstract, so it refuses that."""
         return cls(spawner)
 
     def lease_generation(self, generation: str) -> Lease:
@@ -62,7 +62,7 @@ class StoreClient(Store):
         self._pool.close()
 
     def _call(self, method: Method, arguments: tuple[Any, ...]) -> Any:
-        """Send the request until a store answers it; without a deadline, the answer may take as long as it takes."""
+        """Send the request until a store answers it. Without a deadline, an answer may take any time."""
         patience = method.marks.deadline
         if method.marks.changes:
             arguments = (*arguments, bytes.fromhex(take_operation_id()) or self._operation_ids.next())
@@ -94,9 +94,9 @@ class StoreClient(Store):
             return wire.read_reply(method.name, answer)
 
     def _receive(self, connection: socket.socket, patience: float | None) -> bytes:
-        """The answer to a request. Raises OSError if the store is lost, or does not answer in time.
+        """Return the answer to a request. Raises OSError if the store is lost, or does not answer in time.
 
-        Without patience the answer takes as long as it takes, while the store answers others.
+        patience: None: the answer may take any time, as long as the store answers other requests.
         """
         longest = time.monotonic() + LONGEST_SECONDS
         while True:
@@ -107,7 +107,7 @@ class StoreClient(Store):
                     raise
 
     def _pooled(self, deadline: float, *, sent: bool) -> socket.socket:
-        """An open connection. sent: whether a change was sent before, so that nobody knows whether it lands."""
+        """Return an open connection. sent: a change was sent before, and nobody knows whether it took effect."""
         pooled = self._pool.take()
         if pooled is not None:
             return pooled
@@ -126,7 +126,7 @@ class StoreClient(Store):
             except OSError as error:
                 failure = error
             try:
-                if not is_busy(failure):  # else this process lacks descriptors, and the store may be well
+                if not is_busy(failure):  # else this process lacks descriptors, and the store may be fine
                     self.spawner.ensure_started(deadline)
             except OSError as error:
                 failure = error
@@ -149,7 +149,7 @@ class StoreClient(Store):
         reason = self.spawner.failure
         message = f"no store process answers: {reason}" if reason else "no store process answers"
         return errors.StoreUnavailable(
-            message, hint="it is started again by itself; the service's log says more" if reason else _AWAY_HINT
+            message, hint="it is started again automatically; the service's log says more" if reason else _AWAY_HINT
         )
 
 
@@ -167,7 +167,7 @@ for _method in methods.ALL.values():
 
 
 class _Lease:
-    """A connection of its own that names the generation; `renew` replaces it once another store has taken over."""
+    """A separate connection for the lease of a generation; `renew` replaces it once another store has taken over."""
 
     def __init__(self, client: StoreClient, generation: str) -> None:
         self._client = client
@@ -179,7 +179,7 @@ class _Lease:
         return self
 
     def renew(self) -> None:
-        """Make sure that the present store knows of the lease; cheap if it does."""
+        """Ensure that the current store knows the lease; cheap if it does."""
         if self._connection is not None and _is_open(self._connection):
             return
         if self._connection is not None:

@@ -1,4 +1,4 @@
-"""The store's side of the socket: one thread for each connection, until the store ends or nobody is connected."""
+"""The store's side of the socket: it serves each connection in a thread, until the store ends or nobody needs it."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ log = logging.getLogger("EventBus")
 FIRST_LINGER_SECONDS = 20.0
 """How long a store waits for its first connection."""
 _READS = frozenset({"get", "scan", "diff"})
-"""Methods whose answer holds events: large ones are read for one answer at a time."""
+"""Methods whose answer holds events: only one of them at a time may read large events."""
 LINGER_SECONDS = 3.0
 """How long a store without connections waits before it ends, if no master of its service lives."""
 
 
 class StoreServer:
-    """Serves a StoreService on a Unix socket until it is asked to end, or until nobody is connected or can be.
+    """Serves a StoreService on a Unix socket until it is asked to end, or until nobody is connected or will be.
 
     linger: False for a store that runs without connections too. owns: whether this process is still the owner.
-    service_lives: whether the service lives that starts workers, which connect: on a busy machine that takes a while.
-    spawner: the process id of the parent that connects first.
+    service_lives: whether the service lives: its workers may connect late on a busy machine. spawner: the process id of
+    the parent, which connects first.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class StoreServer:
         self._unused_since = time.monotonic() + FIRST_LINGER_SECONDS - LINGER_SECONDS
 
     def listen(self) -> socket.socket:
-        """Raises OSError if a socket can be made neither in STORAGE_DIR nor elsewhere."""
+        """Return the listening socket. Raises OSError if it can be made neither in STORAGE_DIR nor elsewhere."""
         listener, self._path = sockets.listen(self._storage_dir)
         return listener
 
@@ -81,7 +81,7 @@ class StoreServer:
         if self._owns():
             sockets.remove(self._path)
         else:
-            log.error("the store ends, as STORAGE_DIR was removed or replaced")
+            log.error("the store ends, because STORAGE_DIR was removed or replaced")
             self._ended.set()
         listener.close()
 
@@ -94,7 +94,7 @@ class StoreServer:
         return self._service_ends or not self._linger or not self._belongs_to_service()
 
     def drain(self) -> None:
-        """Wait until the requests that were read are answered, but not for ever."""
+        """Wait until the requests that were read are answered, for some seconds at most."""
         self._connections.drain()
 
     def _is_over(self) -> bool:
@@ -118,7 +118,7 @@ class StoreServer:
         return self._connections.has_connections or self._service_lives()
 
     def _works_for_command(self) -> bool:
-        """Whether an operation runs in a store that a command started: it may have been begun without waiting."""
+        """Return whether this is a store of a command in which an operation runs: the command need not wait for it."""
         return self._hello.mode == "command" and self._operations.is_busy
 
     def _answer(self, connection: socket.socket, frame: bytes, holder: object) -> None:
@@ -141,7 +141,7 @@ class StoreServer:
     def _append(
         self, connection: socket.socket, drafts: list[EventDraft], request: KeyedRequest | None, nonce: bytes
     ) -> None:
-        """Let the committer's thread send the reply, which saves a switch of threads for each append."""
+        """Append; the committer's thread sends the reply, which saves a switch of threads for each append."""
 
         def done(answer: AppendResult | errors.EventVaultError) -> None:
             with contextlib.suppress(OSError):
@@ -160,7 +160,7 @@ class StoreServer:
             raise ConnectionAbortedError(str(error))
 
     def _call(self, method: str, arguments: tuple[Any, ...], holder: object) -> Any:
-        """Answer what belongs to the connection here, and let the owners of the ports answer the rest."""
+        """Answer the methods of the connection here; the owners of the ports answer all others."""
         if method == "hello":
             return self._hello
         if method == "ping":
@@ -182,7 +182,7 @@ class StoreServer:
 
 
 def _send_soon(connection: socket.socket, body: bytes) -> None:
-    """Send without waiting: a thread of its own sends what the other end does not accept at once.
+    """Send without waiting: another thread sends what the other end does not accept at once.
 
     A caller that is stopped or reads slowly must not block the committer for all others.
     """

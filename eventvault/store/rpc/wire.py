@@ -2,8 +2,9 @@
 
 A request is `[method, arguments]`, its reply `[true, result]` or `[false, error]`; one reply per request, in order,
 on each connection. The types come from the annotations of the ports, and both ends read only what fits them. The last
-argument of a method that changes something is the operation id: 8 bytes that the client makes once for each call. That
-of an operation or of a deed is followed by its Caller; one that does not wait gets the reply `[null, operation id]`.
+argument of a method that changes something is the operation id: 8 bytes that the client makes once for each call. In a
+call of an operation or of a deed, a Caller follows it; a caller that does not wait gets the reply `[null, operation
+id]`.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ _CONNECTION: dict[str, tuple[Any, Any]] = {
 }
 """Method → the types of its arguments and of its result, for the methods that belong to a connection.
 
-Every version reads `hello`, `ping` and `end`: a new program asks the store of an old one who it is and to end, and an
-old program does so after a downgrade.
+Every version reads `hello`, `ping` and `end`: a new program asks the store of an old one who it is and tells it to end,
+and so does an old program after a downgrade.
 """
 
 

@@ -21,7 +21,7 @@ class Watched:
 
     def look(self, *problems: dict[str, Any], days: int | None = None, **disk: Any) -> list[tuple[str, str]]:
         shown = {**DISK, "backups": {"daysLeft": days}, **disk}
-        return said(self.conditions.look(problems, shown, round(self.seconds * 1e6)))
+        return said(self.conditions.update(problems, shown, round(self.seconds * 1e6)))
 
     def look_until_over(self, *problems: dict[str, Any]) -> list[tuple[str, str]]:
         changes = self.look(*problems)
@@ -88,7 +88,7 @@ def test_nothing_is_over_while_the_archives_cannot_be_listed(watched: Watched) -
     watched.look(problem("backup_damaged", "a"))
     shown = [problem("backups_unavailable")]
     for _ in range(3):
-        watched.conditions.look(shown, DISK, 0, is_complete=False)
+        watched.conditions.update(shown, DISK, 0, is_complete=False)
         watched.seconds += OVER_SECONDS
     assert watched.look(problem("backup_damaged", "a")) == []
     assert watched.look_until_over() == [("ended", "backup_damaged"), ("ended", "backups_unavailable")]

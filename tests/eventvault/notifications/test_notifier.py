@@ -77,7 +77,7 @@ class Case:
     def look(self) -> None:
         before = self.looks
         assert self.notifier is not None
-        self.notifier.look_soon()
+        self.notifier.check_soon()
         processes.wait_until(lambda: self.looks >= before + 2, "nobody looks")
 
     def wait_for(self, *titles: str) -> None:
@@ -87,7 +87,7 @@ class Case:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifier, "BURST_SECONDS", 0.2)
-    monkeypatch.setattr(notifier, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(notifier, "CHECK_SECONDS", 0.02)
     monkeypatch.setattr(conditions, "OVER_SECONDS", 0.1)
     monkeypatch.setattr(deliveries, "RETRY_SECONDS", (0.05,))
 

@@ -101,8 +101,8 @@ def test_a_restore_that_could_not_cancel_them_does_not_begin(service: StoreServi
 
 def test_the_queue_is_part_of_health(service: StoreService, jobs: CountingJobs) -> None:
     assert service.queue is not None
-    service.queue.look()
+    service.queue.ask()
     assert service.status()["jobQueue"]["waiting"] == 2
     jobs.fail = JobsUnavailable("no dispatcher of jobs answers", hint="wait")
-    service.queue.look()
+    service.queue.ask()
     assert service.status()["jobQueue"] is None

@@ -48,7 +48,7 @@ def watch(settings: Settings, asked: Asked) -> QueueWatch:
 def test_what_the_dispatcher_has_is_shown(watch: QueueWatch, asked: Asked) -> None:
     assert watch.describe() is None
     asked.change(oldest_waiting=1_700_000_000_000_000)
-    watch.look()
+    watch.ask()
     described = watch.describe()
     assert described is not None
     assert described["oldestWaiting"] == "2023-11-14T22:13:20.000Z"
@@ -60,23 +60,23 @@ def test_jobs_that_wait_for_too_long_are_a_problem(watch: QueueWatch, asked: Ask
     late = settings.jobs_late_after.microseconds
     for oldest, codes in ((None, []), (clock.now() - late // 2, []), (clock.now() - late - 1_000_000, ["jobs_late"])):
         asked.change(oldest_waiting=oldest)
-        watch.look()
+        watch.ask()
         assert [problem.code for problem in watch.problems()] == codes
 
 
 def test_the_problems_of_the_dispatcher_are_those_of_health(watch: QueueWatch, asked: Asked) -> None:
     problem = Problem("jobs_wait_for_worker", "jobs wait for a worker", "start one")
     asked.change(problems=[problem])
-    watch.look()
+    watch.ask()
     assert watch.problems() == [problem]
 
 
 def test_a_dispatcher_that_is_started_again_is_no_problem_yet(
     watch: QueueWatch, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch.look()
+    watch.ask()
     asked.answer = AWAY
-    watch.look()
+    watch.ask()
     assert watch.problems() == []
     monkeypatch.setattr(queue_watch, "AWAY_SECONDS", 0.0)
     assert [(problem.code, problem.hint) for problem in watch.problems()] == [("jobs_unavailable", "wait")]
@@ -88,7 +88,7 @@ def test_the_first_dispatcher_of_a_store_has_longer(
 ) -> None:
     monkeypatch.setattr(queue_watch, "AWAY_SECONDS", 0.0)
     asked.answer = AWAY
-    watch.look()
+    watch.ask()
     assert watch.problems() == []
     monkeypatch.setattr(queue_watch, "START_SECONDS", 0.0)
     assert [problem.code for problem in watch.problems()] == ["jobs_unavailable"]
@@ -96,13 +96,13 @@ def test_the_first_dispatcher_of_a_store_has_longer(
 
 def test_an_unforeseen_error_is_named_and_the_next_look_is_as_good_as_any(watch: QueueWatch, asked: Asked) -> None:
     good, asked.answer = asked.answer, None  # type: ignore[assignment]
-    watch.look()
+    watch.ask()
     (problem,) = watch.problems()
     assert problem.code == "jobs_unavailable"
     assert "could not be asked" in problem.message
     assert problem.hint == "the log of the service says why"
     asked.answer = good
-    watch.look()
+    watch.ask()
     assert watch.problems() == []
 
 
@@ -112,16 +112,16 @@ def test_why_no_dispatcher_could_be_started_is_named(
     monkeypatch.setattr(queue_watch, "AWAY_SECONDS", 0.0)
     watch = QueueWatch(settings, asked, lambda: "jobs.lock cannot be opened")
     asked.answer = AWAY
-    watch.look()
+    watch.ask()
     assert watch.problems()[0].message == "no dispatcher of jobs answers: jobs.lock cannot be opened"
 
 
 def test_a_dispatcher_without_its_database_says_why_at_once(watch: QueueWatch, asked: Asked) -> None:
     asked.answer = DatabaseDamaged("jobs_db is damaged", hint="see docs/jobs.md")
-    watch.look()
+    watch.ask()
     assert [(problem.code, problem.message) for problem in watch.problems()] == [
         ("jobs_unavailable", "jobs_db is damaged")
     ]
     asked.answer = JobsDamaged("jobs_db is damaged", hint="move it away")
-    watch.look()
+    watch.ask()
     assert [(problem.code, problem.hint) for problem in watch.problems()] == [("jobs_damaged", "move it away")]

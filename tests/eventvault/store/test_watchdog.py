@@ -44,10 +44,10 @@ def test_each_store_that_ended_so_gives_the_next_one_twice_as_long(
     with progress.running(COMMITTER, "writes 3 appends") as activity:
         assert activity.stepped is not None
         activity.stepped -= seconds - 5
-        dog.look()
+        dog.check()
         assert ends == []
         activity.stepped -= 5
-        dog.look()
+        dog.check()
     (reason, count), *_ = ends
     assert reason.startswith(f"the committer made no step for {seconds} s: it writes 3 appends")
     assert count == doublings + 1
@@ -58,7 +58,7 @@ def test_a_store_that_lived_long_begins_the_count_anew(ends: list[tuple[str, int
     dog._started -= watchdog.FORGET_SECONDS
     with progress.running(COMMITTER) as activity:
         activity.stepped = 0.0
-        dog.look()
+        dog.check()
     assert [count for _, count in ends] == [1]
 
 
@@ -66,7 +66,7 @@ def test_a_store_that_lived_long_begins_the_count_anew(ends: list[tuple[str, int
 def test_what_else_is_stuck_is_named_and_ends_no_store(ends: list[tuple[str, int]], name: str) -> None:
     with progress.running(name, "waits for the disk") as activity:
         activity.stepped = 0.0
-        make(0, ends).look()
+        make(0, ends).check()
         (problem,) = stuck_problems()
     assert ends == []
     assert (problem.code, problem.about) == ("stuck", name)
@@ -144,22 +144,22 @@ def test_a_time_in_which_the_process_was_stopped_makes_nothing_stuck(
     ends: list[tuple[str, int]], idle_thread: progress.Activity, seconds: float
 ) -> None:
     dog = make(0, ends)
-    dog.look_after(1.0)  # from now on, what the thread uses is known
+    dog.observe(1.0)  # from now on, what the thread uses is known
     idle_thread.stepped = time.monotonic() - seconds
-    dog.look_after(seconds)
+    dog.observe(seconds)
     assert stuck_problems() == []
     assert ends == []
     assert progress.paused_since(time.monotonic() - 1) == seconds
     idle_thread.stepped = time.monotonic() - 60
-    dog.look_after(1.0)
+    dog.observe(1.0)
     assert len(ends) == 1
 
 
 def test_a_slow_second_is_no_pause(ends: list[tuple[str, int]], idle_thread: progress.Activity) -> None:
     dog = make(0, ends)
-    dog.look_after(1.0)
+    dog.observe(1.0)
     idle_thread.stepped = time.monotonic() - 12
-    dog.look_after(3.0)
+    dog.observe(3.0)
     assert [problem.about for problem in stuck_problems()] == [COMMITTER]
 
 
@@ -170,6 +170,6 @@ def test_a_log_that_nobody_reads_does_not_keep_a_stuck_store_alive(
     monkeypatch.setattr(watchdog.log, "error", lambda *_: read.wait(60))
     monkeypatch.setattr(watchdog, "LOG_SECONDS", 0.01)
     idle_thread.stepped = time.monotonic() - 60
-    make(0, ends).look()
+    make(0, ends).check()
     assert len(ends) == 1
     read.set()
