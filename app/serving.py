@@ -241,7 +241,7 @@ def load_tokens(app: Any) -> None:
     """Read the tokens before the first request. app: the worker's; nothing happens if it could not be loaded."""
     edge = getattr(app, "extensions", {}).get("eventvault")
     if edge is not None:
-        edge.tokens.present()
+        edge.tokens.current()
 
 
 def end_store_of_service(settings: Settings) -> None:

@@ -76,7 +76,7 @@ class FrontDoor:
         current: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy would cost each time
         environ = current.environ
         _refuse_token_in_address(environ["PATH_INFO"], environ.get("QUERY_STRING"))
-        present = self._register.present()
+        present = self._register.current()
         self._rules.check(environ, closed=present.closed)
         credential = self._credential(current, present) if present.closed else EVERYBODY
         if credential.token_id is None:
@@ -153,7 +153,7 @@ class FrontDoor:
         if credential is NOBODY:
             return None, TokenMissing
         if credential.token_id is None:
-            return lambda: not self._register.present().closed, TokenMissing
+            return lambda: not self._register.current().closed, TokenMissing
         session = session_of_request()
         if session is None:
             return partial(self._register.is_live, credential.token_id), TokenWrong

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from eventvault import clock
-from eventvault.access.changes import Made, RevokedTokens
+from eventvault.access.changes import MadeToken, RevokedTokens
 from eventvault.access.token_file import Revoked, Token
 
 
-def made_json(made: Made) -> dict[str, Any]:
+def made_json(made: MadeToken) -> dict[str, Any]:
     """Return the answer to `create` and `rotate`: the only one that has the token itself."""
     answer = {"token": made.text, **token_json(made.token)}
     if made.previous is not None:

@@ -50,7 +50,7 @@ def make_token() -> Response:
         made = _changes().rotate(body["rotate"], by=by, at_once=body["now"])
     else:
         made = _changes().create(body["name"], body["scope"], by=by, expires=body["expires"])
-    current_edge().tokens.look_now()
+    current_edge().tokens.check_now()
     return reply({"success": True, **made_json(made)}, 201)
 
 
@@ -62,5 +62,5 @@ def make_token() -> Response:
 def revoke_token(token_id: str) -> Response:
     """Within a second every worker refuses the token, and no restore makes it valid again. May be repeated."""
     ended = _changes().revoke(token_id, by=current_credential().name)
-    current_edge().tokens.look_now()
+    current_edge().tokens.check_now()
     return reply({"success": True, **ended_json(ended)})

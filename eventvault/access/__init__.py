@@ -1,5 +1,5 @@
-"""Who may do what: tokens, their scopes, and the files that remember them.
+"""Who may do what: tokens, their scopes, and their files.
 
-It decides and never asks: it knows no request, no route and no cookie. Its files lie outside the event database and
-outside every archive, so no restore brings back a revoked token.
+It knows no request, no route and no cookie. Its files lie outside the event database and outside every archive, so no
+restore brings back a revoked token.
 """

@@ -32,10 +32,10 @@ _OF_SETTINGS = "API_TOKENS"
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeToken:
     """A token that was made. text: shown once. unwritten: why the copy in BACKUP_DIR could not be written.
 
-    previous: the token in whose place it comes, with the time at which that one ends.
+    previous: the token that it replaces, with the time at which that token ends.
     """
 
     text: str
@@ -46,14 +46,14 @@ class Made:
 
 @dataclass(frozen=True)
 class RevokedTokens:
-    """Tokens that were revoked. unwritten: as for `Made`."""
+    """Tokens that were revoked. unwritten: as for `MadeToken`."""
 
     tokens: list[Revoked]
     unwritten: str | None = None
 
 
 class TokenChanges:
-    """by: who changes the tokens. Methods raise EventVaultError; then nothing was changed."""
+    """Changes tokens. by: who does it. Methods raise EventVaultError; then nothing was changed."""
 
     def __init__(self, settings: Settings, now: Clock = clock.now) -> None:
         self._files = TokenFiles(settings)
@@ -65,7 +65,7 @@ class TokenChanges:
     def list_tokens(self) -> list[dict[str, Any]]:
         """Return the tokens as the API shows them: those made here, oldest first, then those of the settings."""
         content, now = self._files.read().content, self._now()
-        revoked = {} if content is None else {each.id: each for each in content.revoked}
+        revoked_ids = set() if content is None else {token.id for token in content.revoked}
         configured, _ = self._configured.read_or_keep()
         tokens = [] if content is None else content.tokens
         return [
@@ -73,7 +73,7 @@ class TokenChanges:
             *(
                 self._row(token.id, token.name, scopes.text_of(token.scopes), _OF_SETTINGS)
                 for token in configured
-                if token.id not in revoked
+                if token.id not in revoked_ids
             ),
         ]
 
@@ -84,7 +84,7 @@ class TokenChanges:
         """Return whether any token is valid now."""
         return any(not token["expired"] for token in self.list_tokens())
 
-    def create(self, name: str, scope: str, *, by: str, expires: str | None = None) -> Made:
+    def create(self, name: str, scope: str, *, by: str, expires: str | None = None) -> MadeToken:
         """Make a token. expires: a span such as `90d`, or an instant; None: never.
 
         Raises InvalidInput, or TokenExists if a valid token has the name.
@@ -94,7 +94,7 @@ class TokenChanges:
             deed.results["id"] = made.token.id
             return made
 
-    def _create(self, name: str, scope: str, *, by: str, expires: str | None) -> Made:
+    def _create(self, name: str, scope: str, *, by: str, expires: str | None) -> MadeToken:
         now = self._now()
         fields = _fields_of(name, scope, expires, now)
         if fields:
@@ -102,7 +102,7 @@ class TokenChanges:
                 f"the token is not valid: {', '.join(fields)}", hint="`fields` says what is allowed", fields=fields
             )
         with self._files.changing() as joined:
-            content = self._begun(joined)
+            content = self._closed_content(joined)
             if any(token.name == name and _is_live(token, now) for token in content.tokens):
                 raise TokenExists(
                     f"there is a token {name}; no other one was made",
@@ -111,40 +111,40 @@ class TokenChanges:
             text = token_text.new_token()
             token = _token(text, name, scopes.text_of(scopes.parse(scope)), now, by, expiry_of(expires, now))
             unwritten = self._write(content, [*content.tokens, token], content.revoked)
-        return Made(text, token, unwritten=unwritten)
+        return MadeToken(text, token, unwritten=unwritten)
 
-    def rotate(self, name: str, *, by: str, at_once: bool = False) -> Made:
-        """Make a token in the place of the newest of this name, which stays valid for an hour, or ends at once.
+    def rotate(self, name: str, *, by: str, at_once: bool = False) -> MadeToken:
+        """Replace the newest token of this name, which stays valid for an hour, or ends at once.
 
-        The new one has its scopes, and its life in full. Raises TokenNotFound.
+        The new token has the same scopes and the same full lifetime. Raises TokenNotFound.
         """
         with self._deeds.doing("token-rotate", by, name, details={"now": True} if at_once else {}) as deed:
             made = self._rotate(name, by=by, at_once=at_once)
             deed.results["id"] = made.token.id
             return made
 
-    def _rotate(self, name: str, *, by: str, at_once: bool) -> Made:
+    def _rotate(self, name: str, *, by: str, at_once: bool) -> MadeToken:
         now = self._now()
         with self._files.changing() as joined:
-            content = self._begun(joined)
+            content = self._closed_content(joined)
             old = self._newest(content, name)
             ends = min(old.expires or LONGEST_LIFE + now, now + ROTATION_MICROSECONDS)
             expires = None if old.expires is None else now + (old.expires - old.created)
             text = token_text.new_token()
             token = _token(text, name, old.scope, now, by, expires)
             previous = msgspec.structs.replace(old, expires=now if at_once else ends)
-            others = [each for each in content.tokens if each.id != old.id]
             if at_once:
-                ended = [each for each in content.tokens if each.name == name]
-                others = [each for each in content.tokens if each.name != name]
-                revoked = [*content.revoked, *(Revoked(each.id, each.name, now, by) for each in ended)]
+                ended = [other for other in content.tokens if other.name == name]
+                others = [other for other in content.tokens if other.name != name]
+                revoked = [*content.revoked, *(Revoked(other.id, other.name, now, by) for other in ended)]
                 unwritten = self._write(content, [*others, token], revoked)
             else:
+                others = [other for other in content.tokens if other.id != old.id]
                 unwritten = self._write(content, [*others, previous, token], content.revoked)
-        return Made(text, token, previous, unwritten)
+        return MadeToken(text, token, previous, unwritten)
 
     def revoke(self, token_id: str, *, by: str) -> RevokedTokens:
-        """Revoke a token, one of the settings too. One that was revoked stays so. Raises TokenNotFound."""
+        """Revoke a token, also one of the settings. A second call changes nothing. Raises TokenNotFound."""
         with self._deeds.doing("token-revoke", by, token_id) as deed:
             ended = self._revoke(token_id, by=by)
             deed.results["name"] = ended.tokens[0].name
@@ -152,8 +152,8 @@ class TokenChanges:
 
     def _revoke(self, token_id: str, *, by: str) -> RevokedTokens:
         with self._files.changing() as joined:
-            content = self._begun(joined)
-            earlier = next((each for each in content.revoked if each.id == token_id), None)
+            content = self._closed_content(joined)
+            earlier = next((other for other in content.revoked if other.id == token_id), None)
             if earlier is not None:
                 return RevokedTokens([earlier])
             revoked = Revoked(token_id, self._name_of(content, token_id), self._now(), by)
@@ -179,23 +179,26 @@ class TokenChanges:
     def _disable(self, *, by: str) -> RevokedTokens:
         self.require_openable()
         with self._files.changing() as joined:
-            content, now = self._begun(joined), self._now()
+            content, now = self._closed_content(joined), self._now()
             ended = [Revoked(token.id, token.name, now, by) for token in content.tokens]
             unwritten = self._write(msgspec.structs.replace(content, closed=False), [], [*content.revoked, *ended])
         return RevokedTokens(ended, unwritten)
 
     def require_adoptable(self) -> TokenFile:
-        """Return the tokens in BACKUP_DIR, whichever installation made them. Raises NothingToRecover if none are."""
+        """Return the tokens in BACKUP_DIR, whichever installation made them.
+
+        Raises NothingToRecover if there are none.
+        """
         copy = self._files.read_backups()
         if copy.content is None or copy.condition not in (FileCondition.GOOD, FileCondition.FOREIGN):
             raise NothingToRecover(
-                f"{copy.path} has no tokens that could be taken{f': {copy.why}' if copy.why else ''}",
+                f"{copy.path} has no tokens that could be used{f': {copy.why}' if copy.why else ''}",
                 hint="make a token: flask tokens create admin --scope admin",
             )
         return copy.content
 
     def adopt_backups(self) -> int:
-        """Take the tokens in BACKUP_DIR in place of all others. Returns how many are valid. Raises NothingToRecover."""
+        """Replace all tokens by those in BACKUP_DIR. Returns how many are valid. Raises NothingToRecover."""
         with self._files.changing():
             content = self.require_adoptable()
             self._write(content, content.tokens, content.revoked)
@@ -205,8 +208,8 @@ class TokenChanges:
         """Return whether BACKUP_DIR has tokens of another installation."""
         return self._files.read_backups().condition is FileCondition.FOREIGN
 
-    def _begun(self, joined: Joined) -> TokenFile:
-        """Return what counts, or the beginning of a new register, closed in any case."""
+    def _closed_content(self, joined: Joined) -> TokenFile:
+        """Return the content of the files, or that of a new register, closed in any case."""
         if joined.content is None:
             return TokenFile(secrets.token_hex(8), 0, True, [], [])
         return msgspec.structs.replace(joined.content, closed=True)
@@ -221,9 +224,9 @@ class TokenChanges:
         )
 
     def _newest(self, content: TokenFile, name: str) -> Token:
-        found = [token for token in content.tokens if token.name == name]
-        if found:
-            return max(found, key=lambda token: (token.created, token.id))
+        tokens = [token for token in content.tokens if token.name == name]
+        if tokens:
+            return max(tokens, key=lambda token: (token.created, token.id))
         if any(token.name == name for token in self._configured.read_or_keep()[0]):
             raise InvalidInput(
                 f"the token {name} comes from API_TOKENS or API_TOKENS_FILE; nothing was changed",
@@ -236,11 +239,11 @@ class TokenChanges:
         names |= {token.id: token.name for token in content.tokens}
         if token_id in names:
             return names[token_id]
-        named = [each for each, name in names.items() if name == token_id]
-        if named:
+        ids = [other_id for other_id, name in names.items() if name == token_id]
+        if ids:
             raise TokenNotFound(
                 f"no token has the id {token_id}, which is a name; nothing was changed",
-                hint=f"name the id: flask tokens revoke {' or '.join(named)}",
+                hint=f"name the id: flask tokens revoke {' or '.join(ids)}",
             )
         raise TokenNotFound(f"there is no token {token_id[:80]}; nothing was changed", hint=_LIST)
 
@@ -276,7 +279,7 @@ def _is_live(token: Token, now: int) -> bool:
 
 
 def expiry_of(text: str | None, now: int) -> int | None:
-    """Return the instant that a span such as `90d`, or an instant, means; None for none. Raises ValueError."""
+    """Return the instant for a span such as `90d` or the text of an instant; None for None. Raises ValueError."""
     if text is None:
         return None
     span = _SPAN.fullmatch(text.strip().lower())
@@ -287,7 +290,7 @@ def expiry_of(text: str | None, now: int) -> int | None:
 
 
 def _fields_of(name: str, scope: str, expires: str | None, now: int) -> dict[str, list[str]]:
-    """Return what is wrong with a token that is to be made."""
+    """Return what is wrong with the input for a new token, by field."""
     fields = {}
     if not token_text.is_name(name):
         fields["name"] = [f"Allowed: {token_text.NAME_ALLOWED}."]

@@ -1,4 +1,4 @@
-"""The tokens that the settings name: API_TOKENS, and the file of API_TOKENS_FILE, which may change while we run."""
+"""The tokens of the settings: API_TOKENS, and the file of API_TOKENS_FILE, which may change while the service runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_BYTES = 2**20
 
 
 class ConfiguredTokens:
-    """is_set: whether a setting names tokens, or a file of them, which may be missing: then the service is closed."""
+    """is_set: a setting names tokens, or a file of tokens, even a missing one: then the service is closed."""
 
     def __init__(self, settings: Settings) -> None:
         self._path = settings.api_tokens_file
@@ -26,11 +26,11 @@ class ConfiguredTokens:
         self.is_set = bool(self._of_setting) or self._path is not None
 
     def read(self) -> tuple[ConfiguredToken, ...]:
-        """Return the tokens. A file that is missing has none. Raises InvalidSettings if it is not valid or readable."""
+        """Return the tokens; a missing file has none. Raises InvalidSettings for an invalid or unreadable file."""
         return *self._of_setting, *self._read_file()
 
     def read_or_keep(self) -> tuple[tuple[ConfiguredToken, ...], str]:
-        """Return the tokens, and why the file is not valid; then what this process read before counts."""
+        """Return the tokens, and why the file is not valid; then what this process read before still counts."""
         problem = ""
         try:
             self._of_file = self._read_file()
@@ -42,7 +42,7 @@ class ConfiguredTokens:
         return (*self._of_setting, *self._of_file), problem
 
     def identity(self) -> object:
-        """Return what differs once the file is another one; None if that cannot be found out."""
+        """Return a value that differs once the file has changed; None without a file, an errno if it is unknown."""
         if self._path is None:
             return None
         try:

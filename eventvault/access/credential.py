@@ -11,10 +11,10 @@ from eventvault.operations.caller import OPEN, SHELL, Caller
 
 @dataclass(frozen=True)
 class Credential:
-    """name: of the token, or of what acts without one. token_id: None without a token.
+    """name: of the token, or of whoever acts without one. token_id: None without a token.
 
     expires: when the token ends, in microseconds; None: never. included: the scopes with all that they include. caller:
-    as the operations name it.
+    the same for operations.
     """
 
     name: str
@@ -32,12 +32,12 @@ class Credential:
         return scope in self.included
 
     def has_expired(self, now: Clock) -> bool:
-        """Return whether its token is over; the clock is asked only where it ends at all."""
+        """Return whether its token has expired. Reads the clock only if the token can expire."""
         return self.expires is not None and self.expires <= now()
 
 
 EVERYBODY = Credential(OPEN, None, frozenset({names.ADMIN}))
-"""Whoever reaches a service that is open, as no token was ever made."""
+"""Whoever reaches a service that is open because no token was ever made."""
 COMMAND_LINE = Credential(SHELL, None, frozenset({names.ADMIN}))
 NOBODY = Credential("nobody", None, frozenset())
-"""A request without a token, where one is needed for most."""
+"""A request without a token to a service that is closed."""

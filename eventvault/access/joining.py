@@ -1,7 +1,7 @@
-"""Joins the two copies of `tokens.json`: what counts is decided by pure functions of what was read.
+"""Joins the two copies of `tokens.json`. Pure functions decide which tokens count.
 
-The higher counter counts. Revocations of both are joined, so an old copy that was put back makes no revoked token valid
-again; and a token that only the other copy has was made while this one could not be written, so it counts too.
+The copy with the higher counter counts. Revocations of both are joined, so an old copy that was put back makes no
+revoked token valid again. A token that only one copy has counts too: the other copy could not be written then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DOUBTFUL = frozenset({FileCondition.DAMAGED, FileCondition.NEWER, FileCondition
 
 
 class Doubt(NamedTuple):
-    """What health says of the files. condition: ABSENT if both are gone. message: a sentence."""
+    """A problem of the files, for health. condition: ABSENT if both are gone. message: a sentence."""
 
     condition: FileCondition
     message: str
@@ -26,7 +26,7 @@ class Doubt(NamedTuple):
 
 @dataclass(frozen=True)
 class Joined:
-    """content: what both copies say; None if no token was ever made here.
+    """content: of both copies together; None if no token was ever made here.
 
     has_newer: a later version wrote one of them. marked: STORAGE_DIR has the mark that a token was made. behind: the
     copies that lack something of the content.
@@ -41,17 +41,17 @@ class Joined:
 
     @property
     def is_unsettled(self) -> bool:
-        """Return whether something is to be written, so that the loss of one folder loses nothing."""
+        """Whether a copy or the mark has to be written, so that the loss of one folder loses nothing."""
         return bool(self.behind) or (self.content is not None and self.content.closed and not self.marked)
 
 
 def join(in_storage: Copy, in_backups: Copy, *, marked: bool) -> Joined:
-    """marked: STORAGE_DIR has the mark that a token was made.
+    """Join two copies. marked: STORAGE_DIR has the mark that a token was made.
 
     The file in STORAGE_DIR decides whether the service is closed. Without it, a copy that is damaged or of another
     installation keeps it closed, and so does a file of a later version in any case.
     """
-    in_storage, in_backups = _begun_anew(in_storage, in_backups)
+    in_storage, in_backups = _of_one_register(in_storage, in_backups)
     in_backups = _of_same_register(in_storage, in_backups)
     copies = (in_storage, in_backups)
     has_newer = any(copy.condition is FileCondition.NEWER for copy in copies)
@@ -78,17 +78,17 @@ def gone_at(path: Path) -> Doubt:
 
 
 def join_contents(contents: list[TokenFile]) -> TokenFile:
-    """Return what files of one register say together."""
+    """Return the joined content of files of one register."""
     contents = sorted(contents, key=lambda content: content.counter, reverse=True)
     revoked: dict[str, Revoked] = {}
     tokens: dict[str, Token] = {}
     for content in contents:
-        revoked = {each.id: each for each in content.revoked} | revoked
+        revoked = {token.id: token for token in content.revoked} | revoked
         tokens = {token.id: token for token in content.tokens} | tokens
     return msgspec.structs.replace(
         contents[0],
         tokens=sorted((token for token in tokens.values() if token.id not in revoked), key=_age),
-        revoked=sorted(revoked.values(), key=lambda each: (each.at, each.id)),
+        revoked=sorted(revoked.values(), key=lambda token: (token.at, token.id)),
         seal="",
     )
 
@@ -97,11 +97,11 @@ def _age(token: Token) -> tuple[int, str]:
     return token.created, token.id
 
 
-def _begun_anew(in_storage: Copy, in_backups: Copy) -> tuple[Copy, Copy]:
+def _of_one_register(in_storage: Copy, in_backups: Copy) -> tuple[Copy, Copy]:
     """Return both copies, as of one register if the same key sealed both.
 
-    Then one is older than the loss of both files, after which a register was begun anew. No token of it is valid, as
-    nothing says any more which of them were revoked since.
+    If they have different registers, one is older than the loss of both files, after which a new register began. No
+    token of the older one is valid, because nobody knows which of them were revoked since.
     """
     ours, copy = in_storage.good, in_backups.good
     if ours is None or copy is None or ours.register == copy.register:
@@ -115,7 +115,7 @@ def _begun_anew(in_storage: Copy, in_backups: Copy) -> tuple[Copy, Copy]:
 
 def _newest(content: TokenFile) -> int:
     """Return when a token was last made or revoked."""
-    return max([*(token.created for token in content.tokens), *(each.at for each in content.revoked)], default=0)
+    return max([*(token.created for token in content.tokens), *(token.at for token in content.revoked)], default=0)
 
 
 def _without_tokens(copy: Copy, content: TokenFile, register: str) -> Copy:
@@ -125,8 +125,8 @@ def _without_tokens(copy: Copy, content: TokenFile, register: str) -> Copy:
 def _of_same_register(in_storage: Copy, in_backups: Copy) -> Copy:
     """Return the copy in BACKUP_DIR, compared with the file in STORAGE_DIR.
 
-    It is foreign if it follows from another first file. One of ours that was sealed before the key of the installation
-    was renewed counts as missing.
+    It is foreign if it belongs to another register. A copy of our own register with another seal counts as missing: it
+    was sealed before the key of the installation was renewed.
     """
     ours, copy = in_storage.good, in_backups.content
     if ours is None or copy is None:

@@ -1,4 +1,4 @@
-"""What health says of the files of the tokens."""
+"""The problems of the files of tokens, for health."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CODES = {
 _HINTS = {
     FileCondition.DAMAGED: f"a good copy takes its place; without one, {_ENTER}",
     FileCondition.FOREIGN: f"correct BACKUP_DIR if it is the wrong one; {_ENTER}, `flask tokens disable` opens the "
-    "service, and `flask backup recover --with-tokens` takes the tokens in BACKUP_DIR",
+    "service, and `flask backup recover --with-tokens` uses the tokens in BACKUP_DIR",
     FileCondition.ABSENT: f"bring a copy back; else {_ENTER}, and `flask tokens disable` opens the service",
     FileCondition.NEWER: "use the version that wrote it",
     FileCondition.UNREADABLE: "let the user of the service read it",
@@ -28,7 +28,7 @@ _HINTS = {
 
 
 def token_problems(settings: Settings) -> list[Problem]:
-    """Return the problems of the files of the tokens. Reads three small files and never raises."""
+    """Return the problems of the files of tokens. Reads three small files and never raises."""
     doubts = TokenFiles(settings).read().doubts
     problems = [Problem(_CODES[doubt.condition], doubt.message, _HINTS[doubt.condition]) for doubt in doubts]
     try:

@@ -1,7 +1,7 @@
-"""Whom a request comes from behind trusted proxies: what they say of its address and scheme counts, and nobody else's.
+"""The address and scheme of a client behind trusted proxies. Only trusted proxies are believed.
 
 A proxy appends the address that it saw to `X-Forwarded-For`. So the header is read from its end: the first address that
-is not a trusted proxy's is the client's, and everything before it is what the client says of itself.
+is not a trusted proxy's is the client's, and the client may have written everything before it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Client(NamedTuple):
 
 
 class TrustedProxies:
-    """names: addresses, networks such as `10.0.0.0/8`, and UNIX. Raises ValueError for another one."""
+    """names: addresses, networks such as `10.0.0.0/8`, and UNIX. Raises ValueError for any other text."""
 
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)
@@ -42,7 +42,7 @@ class TrustedProxies:
         """Return who sent a request.
 
         peer: the address at the other end of the connection. forwarded_for, forwarded_scheme: `X-Forwarded-For` and
-        `X-Forwarded-Proto`, empty if there is none. Of a malformed address, the proxy that passed it on is named.
+        `X-Forwarded-Proto`, empty if there is none. In place of a malformed address, it returns the proxy that sent it.
         """
         if not self._trusts(peer):
             return Client(peer, "http")
@@ -80,5 +80,5 @@ def parse_address(text: str) -> Address | None:
 
 
 def _scheme(forwarded: str) -> str:
-    """Return what the nearest proxy says: each appends its own, or replaces the header."""
+    """Return the scheme that the nearest proxy wrote: each proxy appends to the header or replaces it."""
     return "https" if forwarded.rpartition(",")[2].strip().lower() == "https" else "http"

@@ -1,4 +1,4 @@
-"""Counts the wrong tokens that a worker refused, and tells of them at most once a second, however many there are."""
+"""Counts the wrong tokens that a worker refused, and reports them at most once a second, however many there are."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ log = logging.getLogger("eventvault.access")
 
 TELL_SECONDS = 1.0
 MOST_ADDRESSES = 20
-"""So many are named; the others are only counted."""
+"""A report names at most so many addresses; the others are only counted."""
 
 
 class Refusals(msgspec.Struct, frozen=True):
-    """count: refused requests. blocked: those of them from an address with too many. addresses: their counts."""
+    """count: refused requests. blocked: how many of them came from a blocked address. addresses: their counts."""
 
     count: int
     blocked: int
@@ -29,7 +29,7 @@ class Refusals(msgspec.Struct, frozen=True):
 
 
 class RefusalCounter:
-    """tell: is called by a thread of its own, one call at a time; an error of it is logged, and the count is lost."""
+    """tell: called in a separate thread, one call at a time. If it raises, that is logged, and the count is lost."""
 
     def __init__(self, tell: Callable[[Refusals], None], seconds: float = TELL_SECONDS) -> None:
         self._tell = tell
@@ -45,23 +45,23 @@ class RefusalCounter:
             self._blocked += blocked
             if address in self._addresses or len(self._addresses) < MOST_ADDRESSES:
                 self._addresses[address] += 1
-            begins, self._telling = not self._telling, True
-        if begins:
+            is_first, self._telling = not self._telling, True
+        if is_first:
             self._begin_to_tell()
 
     def _begin_to_tell(self) -> None:
         try:
             threading.Thread(target=self._tell_all, name="refusals", daemon=True).start()
-        except RuntimeError:  # no thread is free: the next one tells of this one too
+        except RuntimeError:  # no thread is free: the next wrong token reports this one too
             self._telling = False
 
     def _tell_all(self) -> None:
-        """Tell until a second passed without a wrong token."""
+        """Report until a second has passed without a wrong token."""
         while (refusals := self._take()) is not None:
             try:
                 self._tell(refusals)
             except Exception as error:  # noqa: BLE001 - nobody else would hear of it
-                log.warning("%s, which could not be noted: %s", refusals, error)
+                log.warning("%s, which could not be reported: %s", refusals, error)
             time.sleep(self._seconds)
 
     def _take(self) -> Refusals | None:

@@ -1,6 +1,6 @@
-"""The tokens that count now: those of `tokens.json` and of the settings, looked at again once a second.
+"""The tokens that count now: those of `tokens.json` and of the settings, checked again once a second.
 
-A request reads what was found, so it costs a lookup of a digest. BACKUP_DIR is looked at by a thread of its own, as its
+A request uses the result of the newest check, so it costs a lookup of a digest. Another thread checks BACKUP_DIR, whose
 disk may not answer: that delays no request.
 """
 
@@ -28,25 +28,25 @@ from eventvault.token_text import ConfiguredToken, digest_of
 
 log = logging.getLogger("eventvault.access")
 
-LOOK_SECONDS = 0.5
-"""How old what is known of STORAGE_DIR may be."""
-NEW_SECONDS = 0.01
-"""How often a token that is not known makes it look at once, however many wrong ones come."""
+CHECK_SECONDS = 0.5
+"""How long a check of STORAGE_DIR counts."""
 BACKUPS_SECONDS = 5.0
-"""The same for BACKUP_DIR, where files change only by other hands."""
+"""The same for BACKUP_DIR, where only other programs change files."""
+NEW_SECONDS = 0.01
+"""An unknown token causes a check at once, but at most one in this time, however many wrong ones come."""
 FIRST_SECONDS = 5.0
 """How long the first request waits for both folders."""
 PATIENCE_SECONDS = 2.0
-"""How long a request waits for a look at STORAGE_DIR; what was known before counts then."""
+"""How long a request waits for a check of STORAGE_DIR; after that the earlier result counts."""
 SETTLE_SECONDS = 60.0
-"""How long after an attempt to write a copy that is behind the next one may come."""
+"""Seconds between two attempts to write a copy that lacks something."""
 LONGEST_TOKEN = 256
 """Characters. Tokens of API_TOKENS may have another form than ours."""
 
 
 @dataclass(frozen=True)
 class ValidTokens:
-    """What counts now. configured: the tokens of the settings. file_problem: why API_TOKENS_FILE does not count."""
+    """The tokens that count now. configured: those of the settings. file_problem: why API_TOKENS_FILE is ignored."""
 
     joined: Joined
     configured: tuple[ConfiguredToken, ...] = ()
@@ -91,9 +91,9 @@ _HINT = "send a valid one: `flask tokens list` shows those that there are, `flas
 def combine(
     joined: Joined, configured: tuple[ConfiguredToken, ...], *, is_configured: bool, problem: str
 ) -> ValidTokens:
-    """Return what counts, from what files and settings say. is_configured: a setting names tokens or a file of them."""
+    """Return the tokens of files and settings that count. is_configured: a setting names tokens or a file of them."""
     content = joined.content
-    revoked = frozenset() if content is None else frozenset(each.id for each in content.revoked)
+    revoked = frozenset() if content is None else frozenset(token.id for token in content.revoked)
     credentials = {} if content is None else _credentials(content)
     for token in configured:
         if token.id not in revoked:
@@ -119,107 +119,110 @@ class TokenRegister:
         self._now = now
         self._in_backups = Copy(self._files.in_backups, FileCondition.ABSENT)
         self._seen: object = None
-        self._looks = itertools.count()
-        self._newest_look = 0
+        self._numbers = itertools.count()
+        self._newest_number = 0
         self._lock = threading.Lock()
-        self._present = _UNKNOWN
+        self._current = _UNKNOWN
         self._next_settling = 0.0
-        self._next_look_for_new = 0.0
-        self._storage_looks = Looks(
-            self._look_at_storage, every=LOOK_SECONDS, patience=PATIENCE_SECONDS, first=FIRST_SECONDS
+        self._next_check_for_new = 0.0
+        self._storage_checks = Checks(
+            self._check_storage, every=CHECK_SECONDS, patience=PATIENCE_SECONDS, first=FIRST_SECONDS
         )
-        self._backups_looks = Looks(self._look_at_backups, every=BACKUPS_SECONDS, patience=0.0, first=FIRST_SECONDS)
+        self._backups_checks = Checks(self._check_backups, every=BACKUPS_SECONDS, patience=0.0, first=FIRST_SECONDS)
 
-    def present(self) -> ValidTokens:
-        """Return what counts now. It is at most a second old, unless STORAGE_DIR does not answer."""
+    def current(self) -> ValidTokens:
+        """Return the tokens that count now. The answer is at most a second old, unless STORAGE_DIR does not answer."""
         now = time.monotonic()
-        if now >= self._backups_looks.counts_until:
-            self._backups_looks.refresh()
-        if now >= self._storage_looks.counts_until:
-            self._storage_looks.refresh()
-        return self._present
+        if now >= self._backups_checks.counts_until:
+            self._backups_checks.refresh()
+        if now >= self._storage_checks.counts_until:
+            self._storage_checks.refresh()
+        return self._current
 
     def credential_of(self, token: str) -> Credential:
         """Return whose token this is. Raises TokenWrong, whose message says why it is not valid."""
         try:
-            return self.present().credential_of(token, self._now)
+            return self.current().credential_of(token, self._now)
         except TokenWrong:
-            if not self._look_for_new():
+            if not self._check_for_new():
                 raise
-        return self.present().credential_of(token, self._now)
+        return self.current().credential_of(token, self._now)
 
     def credential_of_id(self, token_id: str) -> Credential | None:
         """Return whose token has this id, None if it is not valid."""
-        found = self.present().credential_of_id(token_id, self._now)
-        if found is None and self._look_for_new():
-            found = self.present().credential_of_id(token_id, self._now)
-        return found
+        credential = self.current().credential_of_id(token_id, self._now)
+        if credential is None and self._check_for_new():
+            credential = self.current().credential_of_id(token_id, self._now)
+        return credential
 
     def is_live(self, token_id: str) -> bool:
         """Return whether the token of this id, which was valid, still is."""
-        return self.present().credential_of_id(token_id, self._now) is not None
+        return self.current().credential_of_id(token_id, self._now) is not None
 
-    def _look_for_new(self) -> bool:
-        """Look again, as another process may have made the token just now. False if that was done a moment ago."""
+    def _check_for_new(self) -> bool:
+        """Have the next request check again: another process may have made the token just now.
+
+        Returns False if that was done a moment ago.
+        """
         now = time.monotonic()
-        if now < self._next_look_for_new:
+        if now < self._next_check_for_new:
             return False
-        self._next_look_for_new = now + NEW_SECONDS
-        self.look_again()
+        self._next_check_for_new = now + NEW_SECONDS
+        self.check_again()
         return True
 
-    def look_again(self) -> None:
-        """Let the next request look for what another process changed."""
-        self._storage_looks.expire()
+    def check_again(self) -> None:
+        """Have the next request check what another process changed."""
+        self._storage_checks.expire()
 
-    def look_now(self) -> None:
-        """See what this process has just changed; its files answered a moment ago."""
-        self._look_at_storage()
+    def check_now(self) -> None:
+        """Check what this process has just changed; the files answered a moment ago."""
+        self._check_storage()
 
-    def _look_at_storage(self) -> None:
-        number = next(self._looks)
+    def _check_storage(self) -> None:
+        number = next(self._numbers)
         seen = (self._files.identity(), self._in_backups, self._configured.identity())
         if seen == self._seen:
             return
         joined = join(self._files.read_storage(), self._in_backups, marked=self._files.is_marked())
         configured, problem = self._configured.read_or_keep()
-        found = combine(joined, configured, is_configured=self._configured.is_set, problem=problem)
+        tokens = combine(joined, configured, is_configured=self._configured.is_set, problem=problem)
         with self._lock:
-            if number < self._newest_look:  # a look that began later has ended before this one
+            if number < self._newest_number:  # a check that began later has ended before this one
                 return
-            self._newest_look = number
-            before, self._present = self._present, self._after(found)
+            self._newest_number = number
+            before, self._current = self._current, self._stay_closed(tokens)
             self._seen = seen
-        if before is not _UNKNOWN and before.closed != self._present.closed:
-            log.warning(_NOW_CLOSED if self._present.closed else _NOW_OPEN)
+        if before is not _UNKNOWN and before.closed != self._current.closed:
+            log.warning(_NOW_CLOSED if self._current.closed else _NOW_OPEN)
 
-    def _look_at_backups(self) -> None:
+    def _check_backups(self) -> None:
         self._in_backups = self._files.read_backups()
-        if self._present.joined.is_unsettled and time.monotonic() >= self._next_settling:
+        if self._current.joined.is_unsettled and time.monotonic() >= self._next_settling:
             self._next_settling = time.monotonic() + SETTLE_SECONDS
             try:
                 self._files.settle()
             except EventVaultError as error:
                 log.warning("could not write a copy of the tokens: %s", error)
 
-    def _after(self, found: ValidTokens) -> ValidTokens:
-        """Return what was found, but stay closed if files vanish while the service runs."""
-        is_gone = self._present.closed and self._present is not _UNKNOWN and found.joined.content is None
-        if found.closed or not is_gone:
-            return found
-        doubts = (*found.joined.doubts, gone_at(self._files.in_storage))
-        return replace(found, closed=True, joined=replace(found.joined, closed=True, doubts=doubts))
+    def _stay_closed(self, tokens: ValidTokens) -> ValidTokens:
+        """Return the tokens; closed if the service was closed and the files have vanished while it runs."""
+        is_gone = self._current.closed and self._current is not _UNKNOWN and tokens.joined.content is None
+        if tokens.closed or not is_gone:
+            return tokens
+        doubts = (*tokens.joined.doubts, gone_at(self._files.in_storage))
+        return replace(tokens, closed=True, joined=replace(tokens.joined, closed=True, doubts=doubts))
 
 
-class Looks:
-    """Looks at files in a thread, one at a time, so that a disk that does not answer holds no request for long.
+class Checks:
+    """Checks files in a thread, one check at a time, so that a disk that does not answer delays no request for long.
 
-    every: seconds that a look counts. patience: how long `refresh` waits for a look that runs; first: for the first.
-    counts_until: the end of that time, in monotonic seconds.
+    every: for how many seconds a check counts. patience: how long `refresh` waits for a check that runs; first: how
+    long for the first one. counts_until: until when the newest check counts, in monotonic seconds.
     """
 
-    def __init__(self, look: Callable[[], None], *, every: float, patience: float, first: float | None = None) -> None:
-        self._look = look
+    def __init__(self, check: Callable[[], None], *, every: float, patience: float, first: float | None = None) -> None:
+        self._check = check
         self._every = every
         self._patience = patience
         self._first = patience if first is None else first
@@ -229,12 +232,12 @@ class Looks:
         self._lock = threading.Lock()
 
     def refresh(self) -> None:
-        """Look again if the newest look counts no more, and wait for it; what was known before counts meanwhile."""
-        if not self._await_look() and time.monotonic() >= self.counts_until:
-            self._await_look()  # the one that ended began before `expire`
+        """Check again if the newest check no longer counts, and wait for the result, at most for the patience."""
+        if not self._await_check() and time.monotonic() >= self.counts_until:
+            self._await_check()  # the check that ended had begun before `expire`
 
-    def _await_look(self) -> bool:
-        """Wait for the look that runs, or for a new one. Returns whether this began it, or gave up waiting."""
+    def _await_check(self) -> bool:
+        """Wait for the check that runs, or for a new one. Returns whether this began it, or gave up waiting."""
         if time.monotonic() < self.counts_until:
             return True
         with self._lock:
@@ -247,7 +250,7 @@ class Looks:
         return not running.ended.wait(max(0.0, running.awaited_until - time.monotonic())) or begins
 
     def expire(self) -> None:
-        """Let the next `refresh` look again, whatever a look finds that runs now."""
+        """Let the next `refresh` check again, even if a check runs now."""
         self._expired = time.monotonic()
         self.counts_until = min(self.counts_until, 0.0)
 
@@ -260,7 +263,7 @@ class Looks:
     def _run(self, running: _Running) -> None:
         began = time.monotonic()
         try:
-            self._look()
+            self._check()
         except Exception:
             log.exception("checking the tokens failed; what was known before stays in force")
         self.counts_until = began + self._every if began >= self._expired else 0.0
@@ -274,7 +277,7 @@ class _Running:
         self.ended = threading.Event()
 
 
-_NOW_CLOSED = "the service is closed from now on, as there are tokens: each request needs one"
-_NOW_OPEN = "the service is open from now on, as tokens were disabled"
+_NOW_CLOSED = "the service is closed from now on, because there are tokens: each request needs one"
+_NOW_OPEN = "the service is open from now on, because tokens were disabled"
 _UNKNOWN = ValidTokens(Joined(closed=True), closed=True)
-"""Before the first look: nothing is valid."""
+"""Before the first check: no token is valid."""

@@ -1,9 +1,10 @@
-"""Browser sessions: a cookie and a key in the place of a token, for as long as that token is valid.
+"""Browser sessions: a cookie and a key instead of a token, for as long as that token is valid.
 
-The cookie opens downloads and streams; with the key beside it, a session may do what its token may. The file has the
-SHA-256 of each, so whoever reads it cannot use a session. It is outside the event database, so no restore touches it.
+The cookie alone is enough for downloads and streams; with the key too, a session may do what its token may. The file
+has the SHA-256 of each, so whoever reads it cannot use a session. It is outside the event database, so no restore
+touches it.
 
-Every worker looks whether the file changed, each time that a session is used; those that write it take turns.
+Each time that a session is used, the worker checks whether the file has changed. One worker at a time writes it.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from eventvault.clock import Clock
 from eventvault.errors import TooBusy
 
 SESSION_MICROSECONDS = 12 * 3_600_000_000
-"""How long a session lasts since its last use."""
+"""How long a session lasts after its last use."""
 MOST_OF_TOKEN = 100
-"""Sessions of one token: a further one takes the place of the one that was not used for the longest time."""
+"""Sessions of one token: a further one replaces the one that was not used for the longest time."""
 
 _NOTE_MICROSECONDS = 60_000_000
-"""A use is noted in the file if the noted one is older than this."""
+"""A use is written to the file if the one in the file is older than this."""
 _LOCK_SECONDS = 5.0
 _TICK_NANOSECONDS = 50_000_000
 _SECRET_BYTES = 32
 _LONGEST_SECRET = 64
-"""Characters of a cookie or key; a longer one is none of ours."""
+"""Characters of a cookie or key; a longer one is not ours."""
 
 
 class BrowserSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +49,7 @@ class BrowserSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     used: int
 
     def is_live(self, now: int) -> bool:
-        """Return whether it lasts; not if it was used in a future that the clock has left by as much."""
+        """Return whether it has not expired. It also expires if the clock was set back by that long since its use."""
         return abs(now - self.used) < SESSION_MICROSECONDS
 
     def has_key(self, key: str) -> bool:
@@ -56,7 +57,7 @@ class BrowserSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NewSession(NamedTuple):
-    """What a browser gets of a session that was begun."""
+    """The secrets of a new session, for the browser."""
 
     cookie: str
     key: str
@@ -74,8 +75,8 @@ class Sessions:
         self._path = storage_dir / data_folders.SESSIONS
         self._lock_path = storage_dir / data_folders.SESSIONS_LOCK
         self._now = now
-        self._known: tuple[tuple[int, ...] | None, dict[str, BrowserSession]] = None, {}
-        """The sessions, and which file they are from."""
+        self._cached: tuple[tuple[int, ...] | None, dict[str, BrowserSession]] = None, {}
+        """The identity of the file, and its sessions."""
 
     def begin(self, token: str) -> NewSession:
         """Begin a session of the token with this id. Raises TooBusy or NoSpace."""
@@ -89,7 +90,7 @@ class Sessions:
         return new
 
     def find(self, cookie: str) -> BrowserSession | None:
-        """Return the session of a cookie, None if it is unknown or over. Whether its token is valid is not checked."""
+        """Return the session of a cookie; None if it is unknown or has ended. Does not check the token."""
         if not cookie or len(cookie) > _LONGEST_SECRET:
             return None
         session = self._read().get(_digest(cookie))
@@ -101,7 +102,7 @@ class Sessions:
         return present is not None and present.is_live(self._now())
 
     def note_use(self, session: BrowserSession) -> None:
-        """Let twelve hours begin anew, unless they did a moment ago, or another process writes just now.
+        """Extend a session to its full life, unless that was done a moment ago or another process is writing the file.
 
         Raises NoSpace.
         """
@@ -114,13 +115,13 @@ class Sessions:
                 sessions[session.cookie] = msgspec.structs.replace(present, used=now)
 
     def end(self, session: BrowserSession) -> None:
-        """End a session, in all processes. One that has ended already stays so. Raises TooBusy or NoSpace."""
+        """End a session, in all processes. A second call changes nothing. Raises TooBusy or NoSpace."""
         with self._changing() as sessions:
             sessions.pop(session.cookie, None)
 
     @contextmanager
     def _changing(self, seconds: float | None = None) -> Iterator[dict[str, BrowserSession]]:
-        """Yield the sessions that are live, by their cookies, and write what was made of them."""
+        """Yield the live sessions by their cookies, and write them with the changes that the caller made."""
         with file_locks.holding(self._lock_path, _LOCK_SECONDS if seconds is None else seconds) as locked:
             if not locked:
                 raise TooBusy("another process is writing the list of sessions", hint="try again in a moment")
@@ -130,23 +131,23 @@ class Sessions:
             small_files.write(self._path, _File(1, list(sessions.values())), mode=0o600)
 
     def _read(self) -> dict[str, BrowserSession]:
-        """Return the sessions as the file has them now, read anew only if it changed."""
+        """Return the sessions in the file, which is read again only if it has changed."""
         identity = _identity(self._path)
-        known, by_cookie = self._known
-        if identity is None or identity != known:
+        cached_identity, by_cookie = self._cached
+        if identity is None or identity != cached_identity:
             file = small_files.read_or_quarantine(self._path, _File)
             by_cookie = {session.cookie: session for session in file.sessions} if file else {}
-            self._known = identity, by_cookie
+            self._cached = identity, by_cookie
         return by_cookie
 
 
 def _of_token(sessions: dict[str, BrowserSession], token: str) -> list[BrowserSession]:
-    """Return the sessions of a token, the one that was not used for the longest time first."""
+    """Return the sessions of a token, the one whose last use is oldest first."""
     return sorted((session for session in sessions.values() if session.token == token), key=attrgetter("used"))
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
-    """Return what changes whenever the file is replaced; None if there is none, or if it is too new to tell.
+    """Return a value that changes whenever the file is replaced; None if there is no file, or if it is too new to tell.
 
     A file system may give the next file the same inode and, within a tick of its clock, the same instant.
     """

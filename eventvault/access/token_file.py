@@ -1,7 +1,7 @@
-"""The file that remembers the tokens, `tokens.json`: its form, its seal, and one look at a copy of it.
+"""The file of the tokens, `tokens.json`: its form, its seal, and how one copy is read.
 
-STORAGE_DIR has it, and BACKUP_DIR has a copy. The seal is an HMAC by the installation's key, so a copy of another
-installation is told from our own. A token is in it by its SHA-256 only.
+STORAGE_DIR has the file, and BACKUP_DIR has a copy. The seal is an HMAC with the installation's key, which tells our
+copy from that of another installation. The file has only the SHA-256 of a token.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Revoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A token that is valid no more, whatever an old file says. at: microseconds."""
+    """A token that is no longer valid, whatever an old file says. at: microseconds."""
 
     id: str
     name: str
@@ -47,7 +47,7 @@ class Revoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """register: an id that all files have which followed from one first file. counter: grows with each change.
+    """register: the same id in all files that follow from one first file. counter: grows with each change.
 
     closed: False after `flask tokens disable`. seal: in hex, of all other members.
     """
@@ -72,9 +72,9 @@ class FileCondition(Enum):
 
 @dataclass(frozen=True)
 class Copy:
-    """What is in the place of one of the two files. why: a sentence if it is neither good nor absent.
+    """One of the two files, as it was read. why: a sentence if it is neither good nor absent.
 
-    content: also of a foreign one. key: the one that sealed it, if it was compared with any.
+    content: also of a foreign file. key: the key that sealed it, if it was compared with any.
     """
 
     path: Path
@@ -93,7 +93,7 @@ class _Version(msgspec.Struct):
 
 
 def read_copy(path: Path, keys: list[bytes] | None) -> Copy:
-    """Look at one file. keys: those whose seal counts; None: any seal, as no key can be read. Never raises."""
+    """Read one file. keys: whose seals count; None: any seal counts, because no key can be read. Never raises."""
     try:
         content = small_files.read(path, TokenFile)
     except FileNotFoundError:

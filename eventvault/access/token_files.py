@@ -1,4 +1,4 @@
-"""The two copies of `tokens.json` of one installation: read, joined, and written under a lock."""
+"""Reads, joins, and under a lock writes the two copies of `tokens.json` of one installation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from eventvault.small_files import SmallFileDamaged
 log = logging.getLogger("eventvault.access")
 
 LOCK_SECONDS = 5.0
-"""How long a change waits for another one."""
+"""How long a change waits for another change to end."""
 
 
 class TokenFiles:
@@ -34,11 +34,11 @@ class TokenFiles:
         self._lock = settings.storage_dir / data_folders.TOKENS_LOCK
 
     def read(self) -> Joined:
-        """Return what both copies say. Never raises."""
+        """Return both copies, joined. Never raises."""
         return join(self.read_storage(), self.read_backups(), marked=self.is_marked())
 
     def identity(self) -> object:
-        """Return what differs once the file in STORAGE_DIR is another one; None where that cannot be found out."""
+        """Return a value that differs once the file in STORAGE_DIR has changed; None if that is unknown."""
         try:
             return FileIdentity.at(self.in_storage), self.is_marked()
         except OSError:
@@ -48,12 +48,12 @@ class TokenFiles:
         return read_copy(self.in_storage, self._storage_keys() or None)
 
     def read_backups(self) -> Copy:
-        """As `read_storage`; it may last where the disk of BACKUP_DIR does not answer."""
+        """Read the copy in BACKUP_DIR. It takes long if that disk does not answer."""
         key = present_key(self._settings)
         return read_copy(self.in_backups, [] if key is None else [key])
 
     def is_marked(self) -> bool:
-        """Return whether a token was made, also if that cannot be found out."""
+        """Return whether a token was made; True if that is unknown."""
         try:
             os.lstat(self.mark)
         except (FileNotFoundError, NotADirectoryError):
@@ -64,7 +64,7 @@ class TokenFiles:
 
     @contextmanager
     def changing(self) -> Iterator[Joined]:
-        """Yield what both copies say while no other process changes them.
+        """Yield both copies, joined, while no other process changes them.
 
         Raises TooBusy after LOCK_SECONDS, TokensTooNew if a later version wrote a copy, DiskFailed if the file in
         STORAGE_DIR cannot be read.
@@ -90,10 +90,10 @@ class TokenFiles:
             yield joined
 
     def write(self, content: TokenFile) -> str | None:
-        """Write both copies, in place of whatever is there. Returns why the one in BACKUP_DIR could not be written.
+        """Write both copies. Returns why the one in BACKUP_DIR could not be written; None if it was.
 
         A damaged or foreign file is renamed first. Raises NoSpace, DiskFailed or another EventVaultError if the file
-        in STORAGE_DIR could not be written: then nothing counts.
+        in STORAGE_DIR could not be written: then nothing was changed.
         """
         key = self._sealing_key()
         with self._reporting(f"writing {self.in_storage}"):
@@ -110,7 +110,7 @@ class TokenFiles:
         return None
 
     def settle(self) -> None:
-        """Write the copies that lack something, if there are any. Raises EventVaultError."""
+        """Write the copies that lack something, and a missing mark. Raises EventVaultError."""
         with self.changing() as joined:
             content = joined.content
             if content is None:
@@ -128,9 +128,9 @@ class TokenFiles:
                     self._set_mark()
 
     def _write_backups(self, content: TokenFile, key: bytes) -> None:
-        """Raises BackupsChanged, and writes nothing, if BACKUP_DIR belongs to another installation."""
+        """Write the copy in BACKUP_DIR. Raises BackupsChanged first, if BACKUP_DIR belongs to another installation."""
         check_unchanged(self._settings)
-        ensure_key(self._settings)  # without the key beside it, a copy is one of nobody
+        ensure_key(self._settings)  # without the key beside it, nobody can tell whose copy it is
         with self._reporting(f"writing {self.in_backups}"):
             make_folder(self.in_backups.parent)
             copy = self.read_backups()
@@ -140,9 +140,9 @@ class TokenFiles:
 
     @contextmanager
     def _marked_if(self, closed: bool) -> Iterator[None]:
-        """Set the mark before a file that closes the service, and take it back if that cannot be written.
+        """Set the mark before the file is written, if that closes the service; remove a new mark if the write fails.
 
-        An empty mark finds room on a disk that is full; alone it would close the service without a token.
+        An empty file can be made even on a full disk; alone it would close a service that has no token.
         """
         is_new = closed and not self.is_marked()
         if closed:
@@ -160,7 +160,7 @@ class TokenFiles:
             write_durably(self.mark, b"", mode=0o600)
 
     def _storage_keys(self) -> list[bytes]:
-        """Return the key in STORAGE_DIR, and those that it had before: the file may be older than a renewal."""
+        """Return the key in STORAGE_DIR, and the keys that it has replaced: the file may be older than a renewal."""
         name = data_folders.INSTALLATION_KEY
         keys = []
         with suppress(OSError):
@@ -178,7 +178,7 @@ class TokenFiles:
         try:
             return ensure_key(self._settings)
         except EventVaultError:
-            key = present_key(self._settings)  # it is made, but a copy of it could not be written
+            key = present_key(self._settings)  # the key was made, but a copy of it could not be written
             if key is None:
                 raise
         return key
@@ -192,7 +192,7 @@ class TokenFiles:
 
 
 def _make_room(copy: Copy) -> None:
-    """Rename what must not be overwritten. Raises OSError."""
+    """Rename a damaged or foreign file, which must not be overwritten. Raises OSError."""
     if copy.condition is FileCondition.DAMAGED and is_there(copy.path):
         log.warning("%s; it is now %s", copy.why, small_files.quarantine(copy.path))
     elif copy.condition is FileCondition.FOREIGN:

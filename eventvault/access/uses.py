@@ -1,4 +1,4 @@
-"""When each token was used last: the age of an empty file, noted once a minute at most by each process."""
+"""When each token was used last: the time of change of an empty file. Each process updates it once a minute at most."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TokenUses:
             threading.Thread(target=self._touch, args=(token_id,), name="token use", daemon=True).start()
 
     def last_use(self, token_id: str) -> int | None:
-        """Return when a token was used last, in microseconds; None if that is not known."""
+        """Return when a token was used last, in microseconds; None if that is unknown."""
         try:
             return (self._folder / token_id).lstat().st_mtime_ns // 1000
         except OSError:

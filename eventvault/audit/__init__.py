@@ -1,5 +1,5 @@
-"""The audit: who did what and what came of it, a line before each deed and one after it, each with the digest before.
+"""The audit: who did what, and the result. Each deed has a line before and after it, with the previous line's digest.
 
-`deeds` is what the doers call, `log` writes without stopping them, `chain` is the files in BACKUP_DIR. A layer low in
-the core: it knows nothing of what a deed does. It imports nothing of the layers that do the deeds.
+Callers use `deeds`; `log` writes without holding them up; `chain` is the files in BACKUP_DIR. The audit is a low layer
+of the core: it does not know what a deed does, and imports nothing of the layers that do the deeds.
 """

@@ -1,8 +1,8 @@
 """The chain of lines in `BACKUP_DIR/audit`: one file for each month, and their count and last digest in STORAGE_DIR.
 
-Order: the lines are appended and synced → count and digest are noted. After a kill in between, the files are ahead of
-the note by lines that follow it. Whatever else differs is named by a line about the audit itself, so that it shows for
-ever: a cut or changed chain, a note that is gone, a last line that a kill tore.
+Order: the lines are appended and synced → count and digest are written to the note. After a kill in between, the files
+are ahead of the note by lines that follow it. For any other difference, the chain gets a line about the audit itself,
+so that it stays visible: a cut or changed chain, a lost note, a last line that a kill tore.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LOCK_SECONDS = 1.0
 _STEP = 2**16
 
 TORN, BROKEN, NOTE_LOST = "torn", "broken", "noteLost"
-"""Members of `details` of a line about the audit: what it names."""
+"""Members of `details` of a line about the audit."""
 
 
 class ChainTail(msgspec.Struct, frozen=True):
-    """How far the chain goes: so many lines, the last of which has this digest and ends at this offset of the file."""
+    """The end of the chain: the number of lines; digest, file and end offset of the last one."""
 
     lines: int = 0
     digest: str = NOTHING
@@ -71,9 +71,9 @@ def read_note(path: Path) -> AuditNote | None:
 
 
 class Chain:
-    """Appends to the chain. One thread of a process uses it, one process at a time writes.
+    """Appends to the chain. One thread of a process uses it, and one process at a time writes.
 
-    check: raises if BACKUP_DIR is not the one of this installation, before anything is written there.
+    check: called before anything is written; raises if BACKUP_DIR is not that of this installation.
     """
 
     def __init__(self, storage_dir: Path, backup_dir: Path, check: Callable[[], None] = lambda: None) -> None:
@@ -82,10 +82,10 @@ class Chain:
         self._note = storage_dir / data_folders.AUDIT_NOTE
         self._check = check
         self._appended: ChainTail | None = None
-        """Where this process has written to."""
+        """The end of the chain after the last write of this process."""
 
     def append(self, entries: Sequence[AuditEntry], *, may_be_there: bool = False) -> None:
-        """Append the entries durably, all or none. may_be_there: those that the files have already are passed over.
+        """Append the entries durably, all or none. may_be_there: skip the entries that the files have already.
 
         Raises TooBusy if another process writes; OSError, NoSpace, or what `check` raises.
         """
@@ -102,7 +102,7 @@ class Chain:
                 self._note_tail(tail)
 
     def _make_folder(self) -> None:
-        """BACKUP_DIR itself is not made here: its disk may not be mounted."""
+        """Make the folder of the chain, but not BACKUP_DIR itself: its disk may not be mounted."""
         if not self.folder.is_dir():
             self.folder.mkdir()
             sync_folder(self._backup_dir)
@@ -115,9 +115,9 @@ class Chain:
             yield
 
     def _find_tail(self) -> tuple[ChainTail, bytes, list[AuditEntry]]:
-        """Return where the chain ends, a torn line behind that, and what lines about the audit must name."""
+        """Return where the chain ends, a torn line after it, and the lines about the audit that are due."""
         paths, about_audit = files_of(self.folder), []
-        expected = self._appended or self._noted()
+        expected = self._appended or self._read_note()
         begin = expected if expected is not None and _is_there(self.folder, expected) else None
         tail, torn = _follow(paths, begin or _before_newest(paths))
         if expected is None and tail.lines:
@@ -131,12 +131,12 @@ class Chain:
             about_audit.insert(0, _about_audit(TORN, {"line": tail.lines + 1, "bytes": len(torn)}))
         return tail, torn, about_audit
 
-    def _noted(self) -> ChainTail | None:
+    def _read_note(self) -> ChainTail | None:
         note = small_files.read_or_quarantine(self._note, AuditNote)
         return None if note is None else note.tail
 
     def _write(self, tail: ChainTail, torn: bytes, entries: Sequence[AuditEntry]) -> ChainTail:
-        """Write the lines and sync them, file by file. What a failing disk took of them is cut off again."""
+        """Write the lines and sync them, file by file. If that fails, cut off the part that was written."""
         if torn:
             tail = self._append_to(tail.file, tail, [b"\n"], torn)
         months: dict[str, list[AuditEntry]] = {}
@@ -153,7 +153,7 @@ class Chain:
         return tail
 
     def _append_to(self, name: str, tail: ChainTail, raw: Sequence[bytes], torn: bytes = b"") -> ChainTail:
-        """torn: what the file has behind `tail.end`, and what `raw` completes to a line."""
+        """Append lines to a file. torn: the bytes of the file after `tail.end`, which `raw` completes to a line."""
         path = self.folder / name
         is_new = not is_there(path)
         offset = (tail.end if name == tail.file else 0) + len(torn)
@@ -175,7 +175,7 @@ class Chain:
         return self._appended
 
     def _note_tail(self, tail: ChainTail) -> None:
-        """Where STORAGE_DIR does not take the note, the next one is written with the next line."""
+        """Write the note. If that fails, the next line writes the next note."""
         note = AuditNote(1, tail.lines, tail.digest, tail.file, tail.end)
         try:
             small_files.write(self._note, note, mode=0o600)
@@ -199,26 +199,26 @@ def _is_there(folder: Path, tail: ChainTail) -> bool:
 
 
 def _begin_of_line(file: BinaryIO, end: int) -> int:
-    """Return where the line begins whose line feed is before this offset."""
+    """Return where the line begins that ends at this offset."""
     begin, content = end, b""
     while begin > 0:
         size = min(_STEP, begin)
         begin -= size
         file.seek(begin)
         content = file.read(size) + content
-        found = content[:-1].rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
+        line_feed = content[:-1].rfind(b"\n")
+        if line_feed >= 0:
+            return begin + line_feed + 1
     return 0
 
 
 def _before_newest(paths: Sequence[Path]) -> ChainTail:
-    """Return a tail from which the newest files are read whole: the very newest may have no line yet."""
+    """Return a tail from which the two newest files are read completely: the newest may have no line yet."""
     return ChainTail(file=paths[-2:][0].name) if paths else ChainTail()
 
 
 def _follow(paths: Sequence[Path], tail: ChainTail) -> tuple[ChainTail, bytes]:
-    """Return the tail after all lines behind `tail`, and what follows them without a line feed. Raises OSError."""
+    """Return the tail of the files after `tail`, and the text after it without a line feed. Raises OSError."""
     newer = [path for path in paths if path.name >= tail.file]
     lines, digest, name, end = tail.lines, tail.digest, tail.file, tail.end
     for path in newer:

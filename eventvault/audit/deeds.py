@@ -1,4 +1,4 @@
-"""A deed and its two entries: one before it is done, one with its result."""
+"""A deed and its two entries: one before it, and one after it with the result."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from eventvault.errors import Cancelled, EventVaultError, OperationCancelled, St
 log = logging.getLogger("BackupManager")
 
 Write = Callable[[AuditEntry], None]
-"""Writes an entry. Never raises, and takes no longer than a deed may wait."""
+"""Writes an entry. Never raises, and delays a deed for seconds at most."""
 
 
 class DeedResult(NamedTuple):
-    """The result of a deed that failed, and the code of the error: its message may quote what a client sent."""
+    """The result of a deed that failed, and the error's code. The error's message could quote what a client sent."""
 
     result: str
     code: str
 
 
 class Deed:
-    """A deed that was begun. results: what its last entry shall say besides the result."""
+    """A deed that was begun. results: further details for its last entry."""
 
     def __init__(self, write: Write, begun: AuditEntry) -> None:
         self.begun = begun
@@ -64,7 +64,7 @@ class Deeds:
     def __init__(self, write: Write = lambda _: None) -> None:
         self.write = write
         self._tries: dict[str, DeedResult] = {}
-        """Operation → what its newest try came to, of those that are tried again until they succeed."""
+        """Operation that is tried again until it succeeds → the outcome of its newest try."""
 
     def begin(
         self,
@@ -75,13 +75,13 @@ class Deeds:
         operation: str = "",
         details: Mapping[str, Any] | None = None,
     ) -> Deed:
-        """Write that a deed is about to be done; it is on a disk when this returns."""
+        """Write that a deed is about to begin; that is on a disk when this returns."""
         begun = _entry(BEGUN, action, who, target, operation, details)
         self.write(begun)
         return Deed(self.write, begun)
 
     def note(self, action: str, who: str, target: str | None = None, *, result: str = DONE, **details: Any) -> None:
-        """Write what happened without taking time."""
+        """Write one entry of something that took no time."""
         self.write(msgspec.structs.replace(_entry(NOTED, action, who, target, "", details), result=result))
 
     @contextmanager
@@ -94,7 +94,7 @@ class Deeds:
         operation: str = "",
         details: Mapping[str, Any] | None = None,
     ) -> Iterator[Deed]:
-        """Do a deed in this context. An error that ends it is its result."""
+        """Do a deed in this context. If an error ends it, the result is that it failed."""
         deed = self.begin(action, who, target, operation=operation, details=details)
         try:
             yield deed
@@ -115,7 +115,7 @@ class Deeds:
         *,
         is_repeated: bool,
     ) -> Iterator[Deed]:
-        """As `doing`; with is_repeated for one that is tried again until it succeeds: tries that end alike count once.
+        """Do a deed as in `doing`. is_repeated: it is tried again until it succeeds, and equal outcomes are noted once.
 
         results: becomes `Deed.results`.
         """
@@ -139,9 +139,9 @@ class Deeds:
 
 
 def deeds_through(note: Write, storage_dir: Path) -> Deeds:
-    """Return what a process without the audit begins deeds by. note: hands an entry to the store; it may raise.
+    """Return the Deeds of a process other than the store. note: hands an entry to the store; it may raise.
 
-    If no store answers, the entry waits in STORAGE_DIR for the next one.
+    If no store answers, the entry waits in STORAGE_DIR for the next store.
     """
     waiting = WaitingEntries(storage_dir / data_folders.AUDIT_WAITING)
 

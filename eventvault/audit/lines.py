@@ -1,4 +1,4 @@
-"""One line of the audit, and the entry that becomes one when the chain takes it."""
+"""The lines of the audit, and the entries that become lines in the chain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventvault import clock, token_text
 from eventvault.printable import encodable, printable
 
 BEGUN, ENDED, NOTED = "begun", "ended", "noted"
-"""`state`: a deed is about to be done, has ended, or happened without taking time."""
+"""`state`: a deed is about to begin, has ended, or took no time."""
 DONE, FAILED, CANCELLED, INTERRUPTED = "done", "failed", "cancelled", "interrupted"
 """`result` of a deed that has ended."""
 
@@ -26,7 +26,7 @@ AUDIT = "audit"
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is known of a deed. at: RFC 3339. operation: joins the two entries of a deed. result: of one that ended.
+    """What is noted of a deed. at: RFC 3339. operation: joins the two entries of a deed. result: after its end.
 
     who: the name of a token, or `open`, `shell`, `schedule`, `start`. target: what the deed is about.
     """
@@ -54,7 +54,7 @@ class AuditLine(AuditEntry, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def entry_now(**members: Any) -> AuditEntry:
-    """Return an entry of this moment. Its texts are made fit for a line, bounded, and have no token."""
+    """Return an entry of this moment. Its texts are printable and bounded, and tokens in them are masked."""
     texts = {name: _text(value) for name, value in members.items() if isinstance(value, str)}
     entry = AuditEntry(**{"at": clock.format_microseconds(clock.now()), **members, **texts})
     details = encodable(entry.details)
@@ -72,7 +72,7 @@ def encode_line(entry: AuditEntry, number: int, previous: str) -> bytes:
 
 
 def decode_line(raw: bytes) -> AuditLine | None:
-    """Return the line; None if this is none."""
+    """Return the line; None if the bytes are not one."""
     if not raw.endswith(b"\n"):
         return None
     try:
@@ -82,7 +82,7 @@ def decode_line(raw: bytes) -> AuditLine | None:
 
 
 def digest_of(raw: bytes) -> str:
-    """raw: a line with its line feed, so that `sed -n 12p FILE | sha256sum` gives the same."""
+    """Return the digest of a line with its line feed, as `sed -n 12p FILE | sha256sum` prints it."""
     return hashlib.sha256(raw).hexdigest()
 
 

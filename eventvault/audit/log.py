@@ -1,7 +1,7 @@
-"""Writes the audit without stopping or slowing those whose deeds it notes, whatever its disk does.
+"""Writes the audit so that no deed is stopped or slowed, whatever the disk does.
 
-A thread appends to the chain. A deed waits for it, at most WRITE_SECONDS. An entry that the chain does not take waits
-in STORAGE_DIR, or in memory if that takes nothing either, and is appended when BACKUP_DIR can be written again.
+A thread appends to the chain. A deed waits for it, at most WRITE_SECONDS. An entry that cannot be appended waits in
+STORAGE_DIR, or in memory if that cannot be written either, until BACKUP_DIR can be written again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger("BackupManager")
 
 WAITS = "audit_waits"
 WRITE_SECONDS = 2.0
-"""How long a deed waits for its entry; after a write that did not end, none waits until it does."""
+"""How long a deed waits for its entry. While a write takes longer, deeds do not wait at all."""
 STOP_SECONDS = 3.0
 MAX_IN_MEMORY = 10_000
 _IDLE_SECONDS = 10.0
@@ -48,7 +48,7 @@ class AuditLog:
         self._changed = threading.Condition()
         self._queue: deque[_Item] = deque()
         self._in_memory: deque[AuditEntry] = deque(maxlen=MAX_IN_MEMORY)
-        """Entries that neither folder takes. Beyond MAX_IN_MEMORY the oldest are lost."""
+        """Entries that could be written to neither folder. Beyond MAX_IN_MEMORY the oldest are lost."""
         self._thread: threading.Thread | None = None
         self._busy_since: float | None = None
         self._is_due = False
@@ -56,7 +56,7 @@ class AuditLog:
         self._failure: EventVaultError | None = None
 
     def write(self, entry: AuditEntry) -> None:
-        """Note an entry. It is on a disk when this returns, unless no disk takes it. Never raises."""
+        """Write an entry. It is on a disk when this returns, unless no disk can be written. Never raises."""
         item = _Item(entry)
         if self._is_stuck() or not self._enqueue(item):
             self._postpone(entry)
@@ -64,7 +64,7 @@ class AuditLog:
             self._withdraw(item)
 
     def each_second(self) -> None:
-        """Have what waits appended, also what another process wrote there."""
+        """Have the waiting entries appended, including those of other processes."""
         if self._in_memory or self.waiting.size():
             with self._changed:
                 self._is_due = True
@@ -85,11 +85,11 @@ class AuditLog:
         if self._is_stuck():
             failure = TooBusy(
                 f"a write to {self.chain.folder} does not end",
-                hint="check the disk of BACKUP_DIR; the audit is written again by itself once it answers",
+                hint="check the disk of BACKUP_DIR; the audit is written again once it answers",
             )
         if failure is None or isinstance(failure, BackupsChanged):  # that is a problem of its own
             return []
-        where = "in memory, as STORAGE_DIR does not take them either" if self._in_memory else "in STORAGE_DIR"
+        where = "in memory, because STORAGE_DIR cannot be written either" if self._in_memory else "in STORAGE_DIR"
         message = f"lines of the audit wait {where}: {failure.message}"
         return [Problem(WAITS, message, failure.hint, str(self.chain.folder))]
 
@@ -106,14 +106,14 @@ class AuditLog:
         return True
 
     def _withdraw(self, item: _Item) -> None:
-        """The thread is writing something else, or this: then it is passed over when it comes again."""
+        """Let an entry wait instead. If the thread is writing it just now, `may_be_there` skips it later."""
         with self._changed:
             if item in self._queue:
                 self._queue.remove(item)
         self._postpone(item.entry)
 
     def _start(self) -> bool:
-        """Start the thread. Returns False if the system has none to give."""
+        """Start the thread. Returns False if the system has no thread for it."""
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="audit", daemon=True)
             try:
@@ -157,7 +157,7 @@ class AuditLog:
             item.written.set()
 
     def _deliver_waiting(self) -> None:
-        """Append what waits before anything else, so that the chain has the order of the deeds."""
+        """Append the waiting entries first, so that the chain has the order of the deeds."""
         while self.waiting.size():
             entries, end = self.waiting.read()
             if entries:

@@ -16,7 +16,7 @@ from eventvault.regular_files import open_file
 PAGE = 100
 MAX_PAGE = 1000
 _NEAR_BYTES = 2**16
-"""Lines in a range of this length are read one after the other."""
+"""A range of this length is read line by line; a longer one is halved."""
 
 
 class AuditPage(msgspec.Struct, frozen=True):
@@ -27,15 +27,15 @@ class AuditPage(msgspec.Struct, frozen=True):
 
 
 def read_page(folder: Path, after: int, limit: int) -> AuditPage:
-    """Return the lines behind line `after`; damaged ones are not shown, a verification names them. Raises OSError."""
-    found: list[AuditLine] = []
+    """Return the lines after line `after`. Damaged ones are left out; a verification names them. Raises OSError."""
+    lines: list[AuditLine] = []
     paths = files_of(folder)
     for path in paths[_first_file(paths, after) :]:
         for line in _lines_after(path, after):
-            if len(found) == limit:
+            if len(lines) == limit:
                 break
-            found.append(line)
-    return AuditPage(found, _last_number(paths))
+            lines.append(line)
+    return AuditPage(lines, _last_number(paths))
 
 
 def unfinished(folder: Path) -> list[AuditEntry]:
@@ -51,7 +51,7 @@ def unfinished(folder: Path) -> list[AuditEntry]:
 
 
 def _first_file(paths: Sequence[Path], after: int) -> int:
-    """Return the index of the file that has the line behind `after`."""
+    """Return the index of the file that has the line after line `after`."""
     index = 0
     for candidate, path in enumerate(paths):
         with open_file(path) as file:
@@ -95,7 +95,7 @@ def _lines_after(path: Path, after: int) -> Iterator[AuditLine]:
 
 
 def _seek_line(file: BinaryIO, offset: int) -> None:
-    """Go to the first line that begins at this offset or behind it."""
+    """Go to the first line that begins at this offset or after it."""
     file.seek(max(0, offset - 1))
     if offset:
         file.readline()

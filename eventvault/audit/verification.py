@@ -16,11 +16,11 @@ from eventvault.regular_files import open_file
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """bad: names the first line that is not as it was written; None if all are.
+    """bad: says which line is the first that is not as it was written; None if there is none.
 
-    lines, files: how many there are. noted: how many STORAGE_DIR says there are; None if it says nothing, so that lines
-    that are cut off do not show. waiting: entries that BACKUP_DIR does not have yet. torn: the last line was not
-    written to its end; the next start completes it.
+    lines, files: how many there are. noted: how many lines STORAGE_DIR counts; None without its note, when a missing
+    end would not be noticed. waiting: entries that BACKUP_DIR does not have yet. torn: the last line is incomplete; the
+    next start completes it.
     """
 
     lines: int
@@ -31,7 +31,7 @@ class Verified(msgspec.Struct, frozen=True):
     torn: bool = False
 
 
-class _Place(NamedTuple):
+class _RawLine(NamedTuple):
     """A line as it is in its file. row: counted from 1."""
 
     path: Path
@@ -42,31 +42,31 @@ class _Place(NamedTuple):
         return f"{self.path.name}:{self.row}"
 
 
-class _Bad(Exception):
-    pass
+class _LineWrong(Exception):
+    """The message names the line and says what is wrong."""
 
 
 def verify(storage_dir: Path, backup_dir: Path) -> Verified:
-    """Raises OSError if it cannot be read."""
+    """Verify the audit. Raises OSError if it cannot be read."""
     note = read_note(storage_dir / data_folders.AUDIT_NOTE)  # first: a service may append meanwhile
     paths = files_of(backup_dir / data_folders.AUDIT)
     waiting = WaitingEntries(storage_dir / data_folders.AUDIT_WAITING).count()
     walk = _Walk(note)
     bad = None
     try:
-        for place in _places(paths):
-            walk.take(place)
+        for raw_line in _raw_lines(paths):
+            walk.add(raw_line)
         walk.end()
-    except _Bad as error:
+    except _LineWrong as error:
         bad = str(error)
     return Verified(walk.lines, len(paths), None if note is None else note.lines, waiting, bad, walk.torn is not None)
 
 
-def _places(paths: list[Path]) -> Iterator[_Place]:
+def _raw_lines(paths: list[Path]) -> Iterator[_RawLine]:
     for path in paths:
         with open_file(path) as file:
             for row, raw in enumerate(file, 1):
-                yield _Place(path, row, raw)
+                yield _RawLine(path, row, raw)
 
 
 class _Walk:
@@ -74,17 +74,17 @@ class _Walk:
 
     def __init__(self, note: AuditNote | None) -> None:
         self.lines = 0
-        self.torn: _Place | None = None
+        self.torn: _RawLine | None = None
         """The last line, if it has no end."""
         self._note = note
         self._digest = NOTHING
-        self._before: _Place | None = None
-        self._garbled: _Place | None = None
-        """The line before, if it is none: a kill tore it, and the next line says so, or somebody changed it."""
+        self._before: _RawLine | None = None
+        self._garbled: _RawLine | None = None
+        """The previous line, if it is unreadable: a kill tore it, and the next line says so, or somebody changed it."""
 
-    def take(self, place: _Place) -> None:
+    def add(self, place: _RawLine) -> None:
         if self.torn is not None:
-            raise _Bad(f"{self.torn} is not a line of the audit")
+            raise _LineWrong(f"{self.torn} is not a line of the audit")
         if not place.raw.endswith(b"\n"):
             self.torn = place
             return
@@ -99,37 +99,37 @@ class _Walk:
 
     def end(self) -> None:
         if self._garbled is not None:
-            raise _Bad(f"{self._garbled} is not a line of the audit: it was changed")
+            raise _LineWrong(f"{self._garbled} is not a line of the audit: it was changed")
         if self._note is not None and self.lines < self._note.lines:
             missing = _numbers(self.lines + 1, self._note.lines)
-            where = f"behind {self._before}" if self._before is not None else "all of them"
-            raise _Bad(f"{missing} cut off, {where}: STORAGE_DIR counts {self._note.lines} lines")
+            where = f"after {self._before}" if self._before is not None else "all of them"
+            raise _LineWrong(f"{missing} cut off, {where}: STORAGE_DIR counts {self._note.lines} lines")
 
-    def _pass_over(self, place: _Place) -> None:
+    def _pass_over(self, place: _RawLine) -> None:
         if self._garbled is not None:
-            raise _Bad(f"{self._garbled} is not a line of the audit: it was changed")
+            raise _LineWrong(f"{self._garbled} is not a line of the audit: it was changed")
         self._garbled = place
         self.lines += 1
 
-    def _check(self, line: AuditLine, place: _Place) -> None:
+    def _check(self, line: AuditLine, place: _RawLine) -> None:
         garbled, self._garbled = self._garbled, None
         if garbled is not None and (
             line.previous != self._digest or line.line != self.lines + 1 or not _names(line, TORN)
         ):
-            raise _Bad(f"{garbled} is not a line of the audit: it was changed")
+            raise _LineWrong(f"{garbled} is not a line of the audit: it was changed")
         if _names(line, BROKEN):
-            raise _Bad(f"{_describe_broken(line)} ({place} says so)")
+            raise _LineWrong(f"{_describe_broken(line)} ({place} says so)")
         if line.line > self.lines + 1:
-            raise _Bad(f"{_numbers(self.lines + 1, line.line - 1)} missing before {place}")
+            raise _LineWrong(f"{_numbers(self.lines + 1, line.line - 1)} missing before {place}")
         if line.line <= self.lines:
-            raise _Bad(f"line {line.line}, {place}, is not in its place: it follows line {self.lines}")
+            raise _LineWrong(f"line {line.line}, {place}, is not in its place: it follows line {self.lines}")
         if line.previous != self._digest:
             before = f"line {self.lines}, {self._before}, was changed" if self._before else f"{place} was changed"
-            raise _Bad(f"{before}: its digest is not the `previous` of line {line.line}")
+            raise _LineWrong(f"{before}: its digest is not the `previous` of line {line.line}")
 
-    def _compare_with_note(self, place: _Place) -> None:
+    def _compare_with_note(self, place: _RawLine) -> None:
         if self._note is not None and self.lines == self._note.lines and self._digest != self._note.digest:
-            raise _Bad(f"line {self.lines}, {place}, was changed: STORAGE_DIR has another digest of it")
+            raise _LineWrong(f"line {self.lines}, {place}, was changed: STORAGE_DIR has another digest of it")
 
 
 def _names(line: AuditLine, what: str) -> bool:

@@ -1,6 +1,6 @@
 """`STORAGE_DIR/audit_waiting.jsonl`: entries that wait to be moved to BACKUP_DIR. Any process may append to it.
 
-The last member of a line is the SHA-256 of the line without that member. Lines of earlier versions have none.
+The last member of a line is the SHA-256 of the line without that member. Lines of earlier versions do not have it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from eventvault.regular_files import open_file, open_handle, read_file
 
 LOCK_SECONDS = 1.0
 DAMAGED = "damaged"
-"""Member of `details` of a line about the audit, which stands for an entry that cannot be read."""
+"""Member of `details` of a line about the audit, in place of an entry that cannot be read."""
 _ATTEMPTS = 10
 _MAX_TEXT = 2000
 
 
 class WaitingEntries:
-    """Safe for many processes: each holds a lock of the file while it changes it."""
+    """Safe for many processes: each locks the file while it changes it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._named: dict[bytes, AuditEntry] = {}
-        """What names each damaged line that was not dropped yet: one that is read again is the same entry."""
+        """Damaged line → its entry until it is dropped, so that a second reading gives the same entry."""
 
     def append(self, entry: AuditEntry) -> None:
         """Append an entry durably. Raises TooBusy or OSError."""
@@ -58,24 +58,24 @@ class WaitingEntries:
             return 0
 
     def read(self, max_bytes: int = 2**22) -> tuple[list[AuditEntry], int]:
-        """Return the oldest entries, and the offset behind them, for `drop`. Raises TooBusy or OSError.
+        """Return the oldest entries, and the offset after them, for `drop`. Raises TooBusy or OSError.
 
-        An entry that was damaged, or of which a killed process wrote a part, becomes one that says so.
+        In place of a damaged or incomplete entry, it returns an entry that says so.
         """
         try:
             with self._locked(os.O_RDWR) as handle:
                 content = read_at(handle, 0, max_bytes)
-                whole = len(content) < max_bytes
+                is_complete = len(content) < max_bytes
         except FileNotFoundError:
             return [], 0
-        end = len(content) if whole else content.rfind(b"\n") + 1 or len(content)
+        end = len(content) if is_complete else content.rfind(b"\n") + 1 or len(content)
         return [self._entry_of(raw) for raw in content[:end].splitlines() if raw], end
 
     def _entry_of(self, raw: bytes) -> AuditEntry:
         return _decode(raw) or self._named.setdefault(raw, _about_damaged(raw))
 
     def drop(self, end: int) -> None:
-        """Forget the entries up to this offset, which are in BACKUP_DIR now. Raises TooBusy or OSError."""
+        """Remove the entries up to this offset, which are in BACKUP_DIR now. Raises TooBusy or OSError."""
         with self._locked(os.O_RDWR) as handle:
             rest = read_at(handle, end, max(0, os.fstat(handle).st_size - end))
             if rest:
@@ -94,7 +94,7 @@ class WaitingEntries:
 
     @contextmanager
     def _locked(self, flags: int) -> Iterator[int]:
-        """Yield the open file under its lock. One that was replaced while this waited is opened anew."""
+        """Yield the open file under its lock. If it was replaced meanwhile, the new file is opened."""
         for _ in range(_ATTEMPTS):
             handle = open_handle(self._path, flags, 0o600)
             try:

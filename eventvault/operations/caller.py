@@ -1,4 +1,4 @@
-"""Who asks for an operation, and whether the caller waits for its end."""
+"""Who calls, and whether the caller waits for the end of the operation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import msgspec
 
 OPEN, SHELL, SCHEDULE, START = "open", "shell", "schedule", "start"
-"""`startedBy` of requests without a token, of the command line, of the schedule, and of a start."""
+"""`startedBy` of a request without a token, of the command line, of the schedule, and of a start."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -35,13 +35,13 @@ def present_caller() -> Caller:
 
 
 def use(caller: Caller) -> None:
-    """Let what this thread does from now on be this caller's: each request that a thread serves says whose it is."""
+    """Let this thread act for this caller from now on. A thread does this for each request that it serves."""
     _caller.set(caller)
 
 
 @contextmanager
 def calling(caller: Caller) -> Iterator[None]:
-    """Let the operations that are begun in this context be this caller's."""
+    """Let operations that begin in this context belong to this caller."""
     token = _caller.set(caller)
     try:
         yield
@@ -53,13 +53,13 @@ _operation_id: ContextVar[str] = ContextVar("operation_id", default="")
 
 
 def using_operation_id(operation_id: str) -> Callable[[], None]:
-    """Let the next call that changes something have this operation id. Returns what ends that if none comes."""
+    """Give the next call that changes something this operation id. Returns a function that takes it back."""
     _operation_id.set(operation_id)
     return _forget_operation_id
 
 
 def take_operation_id() -> str:
-    """Return the id for the present call, once; empty if it gets one of its own."""
+    """Return the id that was given to this call, and forget it; empty if there is none."""
     operation_id = _operation_id.get()
     _forget_operation_id()
     return operation_id

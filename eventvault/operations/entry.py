@@ -1,4 +1,4 @@
-"""What the list shows of an operation, and what may be asked of the list."""
+"""The entries of the list of operations, and the query for a page of it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNIN
 PAGE = 100
 MAX_PAGE = 1000
 ENDED_VERSION, AWAITING_VERSION = -1, -2
-"""The versions of an operation that has ended, and of one that is to be run again."""
+"""The versions of an operation that has ended, and of one that will be run again."""
 
 
 class OperationEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One operation. Times are in microseconds. result: JSON of what `method` returns.
 
-    version: grows with each change while it runs. cancellable: whether a cancel would be taken now.
+    version: grows with each change while it runs. cancellable: whether a cancel would be accepted now.
     """
 
     id: str
@@ -38,7 +38,7 @@ class OperationEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """before: the id of the last operation of the page before. started_by: only those that it began; None: all."""
+    """before: the id of the last operation of the previous page. started_by: only operations of this caller."""
 
     states: list[str] = []
     kinds: list[str] = []
@@ -75,22 +75,22 @@ def entry_of(operation_id: str, record: OperationRecord) -> OperationEntry:
 
 
 def lost(operation_id: str) -> Cancelled:
-    """Return the error of an operation whose store was killed, and that no other one carries on."""
+    """Return the error of an operation whose store was killed, and which no other store carries on."""
     return Cancelled(
-        f"the operation {operation_id} was interrupted, as its store ended",
+        f"the operation {operation_id} was interrupted, because its store ended",
         hint="what was unfinished was removed; start it again if it is wanted",
     )
 
 
 def awaiting_entry(operation_id: str, record: OperationRecord) -> OperationEntry:
-    """Return the entry of an operation that a store did not end and that is to be run again."""
+    """Return the entry of an operation that a store did not end and that will be run again."""
     return msgspec.structs.replace(
         entry_of(operation_id, record), state=QUEUED, ended_at=None, error=None, version=AWAITING_VERSION
     )
 
 
 def running_entry(operation: Operation, record: OperationRecord) -> OperationEntry:
-    """Return the entry of an operation that runs; record: as it began."""
+    """Return the entry of an operation that runs. record: of its beginning."""
     return OperationEntry(
         id=operation.id,
         kind=record.kind,

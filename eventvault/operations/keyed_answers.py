@@ -1,8 +1,8 @@
 """The answers to requests with an `Idempotency-Key` that append no events: a small file for each key.
 
-A request claims its key while it is carried out. If its process is killed, the kernel frees the claim. Then the file
-has what was sent and the id of the operation, and the request is carried out again under that id: what took effect does
-not take effect twice.
+A request claims its key while it is carried out. If its process is killed, the kernel frees the claim. The file has the
+digest of the request and the id of the operation, so a repeated request is carried out under the same id and takes
+effect once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eventvault.files import make_folder, matching
 from eventvault.keyed_request import KEEP_MICROSECONDS, in_use, is_expired, reused
 
 _LOCKED_BITS = 62
-"""The offset of a lock is a positive number of 64 bits."""
+"""Bits of a lock's offset, which is a positive number of 64 bits."""
 _PRUNE_EVERY = 100
 
 
@@ -61,22 +61,22 @@ class KeyedAnswers:
         return Claim(self, self._folder / f"{request_id.hex()}{data_folders.KEY_SUFFIX}", handle)
 
     def read(self, path: Path) -> KeyedAnswer | None:
-        """Return what a key was used for in the last 24 hours. Raises OSError."""
+        """Return the answer of a key that was used in the last 24 hours, else None. Raises OSError."""
         answer = small_files.read_or_quarantine(path, KeyedAnswer)
         return None if answer is None or is_expired(answer.at, self._now()) else answer
 
     def write(self, path: Path, answer: KeyedAnswer) -> None:
-        """Raises NoSpace or OSError."""
+        """Write an answer durably. Raises NoSpace or OSError."""
         if self._written % _PRUNE_EVERY == 0:
             self._prune()
         self._written += 1
         small_files.write(path, answer)
 
-    def begun(self, content: str) -> KeyedAnswer:
+    def new_answer(self, content: str) -> KeyedAnswer:
         return KeyedAnswer(self._now(), content, secrets.token_hex(8))
 
     def _prune(self) -> None:
-        """Remove what has expired, before the first answer that is written and every 100th."""
+        """Remove expired files; called before the first write and every 100th."""
         oldest = (self._now() - KEEP_MICROSECONDS) * 1000
         for path in matching(self._folder, f"*{data_folders.KEY_SUFFIX}"):
             with suppress(OSError):
@@ -93,24 +93,24 @@ class Claim:
         self._handle = handle
 
     def read(self) -> KeyedAnswer | None:
-        """Return what the key was used for. Raises OSError."""
+        """Return the answer of the key, else None. Raises OSError."""
         return self._answers.read(self._path)
 
     def begin(self, content: str) -> KeyedAnswer:
-        """Return what the key was used for; for the first request note durably that it begins.
+        """Return the answer of the key; for the first request, write durably that it begins.
 
         Raises IdempotencyKeyReused if the key was used with another content, NoSpace or OSError.
         """
         answer = self.read()
         if answer is None:
-            answer = self._answers.begun(content)
+            answer = self._answers.new_answer(content)
             self._answers.write(self._path, answer)
         if answer.content != content:
             raise reused()
         return answer
 
     def end(self, answer: KeyedAnswer) -> None:
-        """Note the answer. Raises NoSpace or OSError."""
+        """Write the answer. Raises NoSpace or OSError."""
         self._answers.write(self._path, answer)
 
     def forget(self) -> None:
@@ -119,7 +119,7 @@ class Claim:
             self._path.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """May be repeated."""
+        """Release the key; a second call does nothing."""
         handle, self._handle = self._handle, -1
         if handle >= 0:
             os.close(handle)

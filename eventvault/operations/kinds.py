@@ -1,4 +1,4 @@
-"""What share of the time each step of an operation takes, so that its progress is one number."""
+"""The share of the time that each step of an operation takes, so that its progress is one number."""
 
 from __future__ import annotations
 

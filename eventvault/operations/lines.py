@@ -1,4 +1,4 @@
-"""Progress of a child process: JSON lines on its standard output, in front of its answer."""
+"""Progress of a child process: JSON lines on its standard output, before its answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY_SECONDS = 0.1
 
 
 class ProgressLines:
-    """Writes reports as lines; those of bytes are added up and written ten times a second at most."""
+    """Writes reports as lines; it adds up reports of bytes and writes them ten times a second at most."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
@@ -44,14 +44,14 @@ class ProgressLines:
 
 
 class LineReader:
-    """Passes on the lines of a child process to an operation, each once. The last, incomplete line is its answer."""
+    """Passes each line of a child process on to an operation, once. The last, incomplete line is its answer."""
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
         self._read = 0
 
     def read(self, output: bytes) -> None:
-        """output: all that the child has written so far."""
+        """Pass on the new lines. output: all that the child has written so far."""
         end = output.rfind(b"\n") + 1
         for line in output[self._read : end].splitlines():
             self._operation.follow(orjson.loads(line))

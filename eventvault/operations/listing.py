@@ -1,4 +1,4 @@
-"""The operations of the last 30 days in the order of their list, in memory: a few words of each."""
+"""Summaries of the operations of the last 30 days, in memory, in the order of the list."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OperationSummary(NamedTuple):
 
 
 class Listing:
-    """The operations that do not run. Not safe for many threads: its user has a lock."""
+    """The operations that do not run. Not safe for many threads: the caller holds a lock."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, OperationSummary] = {}
@@ -50,10 +50,13 @@ class Listing:
             del self._oldest_first[bisect.bisect_left(self._oldest_first, summary)]
 
     def matching(self, query: OperationQuery, alive: Iterable[OperationSummary]) -> list[OperationSummary]:
-        """Return one page, newest first. alive: those that run. Raises InvalidInput if `before` names none."""
+        """Return one page, newest first. alive: the operations that run.
+
+        Raises InvalidInput for an unknown `before`.
+        """
         running = sorted(alive, reverse=True)
         bound = None if query.before is None else self._bound(query.before, running)
-        found = (
+        matching = (
             summary
             for summary in heapq.merge(reversed(self._oldest_first), running, reverse=True)
             if (bound is None or summary[:2] < bound)
@@ -61,10 +64,10 @@ class Listing:
             and (not query.kinds or summary.kind in query.kinds)
             and query.started_by in (None, summary.started_by)
         )
-        return list(islice(found, query.limit))
+        return list(islice(matching, query.limit))
 
     def take_expired(self, now: int) -> list[str]:
-        """Remove those that are too old or too many; return their ids."""
+        """Remove the operations that are too old or too many; return their ids."""
         count = max(0, len(self._oldest_first) - MAX_OPERATIONS)
         while count < len(self._oldest_first) and self._oldest_first[count].started_at < now - KEEP_MICROSECONDS:
             count += 1
@@ -74,11 +77,11 @@ class Listing:
         return expired
 
     def _bound(self, before: str, running: list[OperationSummary]) -> tuple[int, str]:
-        summary = self._by_id.get(before) or next((one for one in running if one.id == before), None)
+        summary = self._by_id.get(before) or next((other for other in running if other.id == before), None)
         if summary is None:
             raise InvalidInput(
                 f"there is no operation {before[:80]!r}",
-                hint="`before` is the id of the last operation of the page before; begin anew without it",
+                hint="`before` is the id of the last operation of the previous page; begin again without it",
                 fields={"before": ["Not the id of an operation."]},
             )
         return summary[:2]

@@ -1,4 +1,4 @@
-"""The handle of one operation: its work reports its progress here, and learns here that it was cancelled."""
+"""The handle of one operation: the work reports its progress to it, and learns from it that it was cancelled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far an operation is. fraction: of the whole, 0 to 1. The bytes are those of its present step."""
+    """How far an operation is. fraction: of the whole, 0 to 1. The bytes are those of its current step."""
 
     fraction: float = 0.0
     step: str | None = None
@@ -34,9 +34,9 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 class Operation:
     """One call that changes something. Safe for many threads.
 
-    id: 16 hex digits. notes: those of an earlier attempt, whose store ended before it answered; empty at the first
-    attempt. save: writes the notes durably; called when the work begins and with each note. followers: operations that
-    share this one's work; they get its progress, and it is cancelled when all of them are.
+    id: 16 hex digits. notes: of an earlier attempt, whose store ended before it answered; empty at the first attempt.
+    save: writes the notes durably; called when the work begins and with each note. followers: operations that share
+    this one's work; they get its progress, and it is cancelled once all of them are.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Operation:
         self.is_interrupted = False
         self.is_decided = False
         self.result: Any = None
-        """What the list shows as the result of an operation that the store does by itself."""
+        """The result in the list, of an operation that the store begins itself."""
         self.outcome: dict[str, Any] = {}
-        """What the audit says of its end, if the store does it by itself."""
+        """What the audit says of its end, if the store begins it itself."""
         self.version = 0
-        """Grows with each change, for those who watch."""
+        """Grows with each change, for clients that watch."""
         self._save = save
         self._report = report
         self._followers = [] if followers is None else followers
@@ -75,7 +75,7 @@ class Operation:
         self._bytes_rate = self._fraction_rate = Rate(time.monotonic())
 
     def note(self, name: str, value: Any) -> None:
-        """Note durably what the next store needs to find out whether the operation took effect."""
+        """Write a note durably, from which the next store finds out whether the operation took effect."""
         self.notes = {**self.notes, name: value}
         self.has_begun = True
         self._save(self.notes)
@@ -83,7 +83,7 @@ class Operation:
             follower.note(name, value)
 
     def queue(self) -> None:
-        """The work waits for its turn, until its next step."""
+        """Note that the work waits for its turn, until its next step."""
         self.is_queued = True
         self.version += 1
 
@@ -108,7 +108,7 @@ class Operation:
                 follower.step(name, bytes_total)
 
     def advance(self, n_bytes: int, *, bytes_total: int | None = None) -> None:
-        """So many further bytes of the step are done. bytes_total: a better estimate of all of them."""
+        """Count further bytes of the step as done. bytes_total: a better estimate of their total."""
         now = time.monotonic()
         with self._lock:
             self._bytes_done += n_bytes
@@ -122,9 +122,10 @@ class Operation:
 
     def check_cancelled(self) -> None:
         """Raise OperationCancelled if it was cancelled, or Cancelled if the store stops before it is decided."""
-        if not self.is_decided and any(one.is_interrupted for one in (self, *self._followers)):
+        if not self.is_decided and any(operation.is_interrupted for operation in (self, *self._followers)):
             raise Cancelled(
-                f"the operation {self.id} was interrupted, as the store is stopping", hint="send the request again"
+                f"the operation {self.id} was interrupted, because the store is stopping",
+                hint="send the request again",
             )
         if self.is_cancelled:
             raise OperationCancelled(
@@ -132,41 +133,44 @@ class Operation:
             )
 
     def decided(self) -> None:
-        """From here on the work is carried out, and a cancel is refused. Raises OperationCancelled if it came first."""
+        """Refuse a cancel from now on: the work will be carried out.
+
+        Raises OperationCancelled if a cancel came first.
+        """
         if self._followers and not sum(follower.is_now_decided() for follower in self._followers):
             self.is_cancelled = True
         if not self.is_now_decided():
             self.check_cancelled()
 
     def is_now_decided(self) -> bool:
-        """Decide it unless it was cancelled. Returns whether it is decided."""
+        """Decide the operation unless it was cancelled. Returns whether it is decided."""
         with self._lock:
             self.is_decided = self.is_decided or not self.is_cancelled
             self.version += 1
             return self.is_decided
 
     def cancel(self) -> None:
-        """Have the work end as soon as it can; may be repeated. Raises OperationDecided."""
+        """Have the work end as soon as it can. A second call does nothing. Raises OperationDecided."""
         with self._lock:
             if self.is_decided:
                 raise OperationDecided(
                     f"the operation {self.id} is decided and will be carried out",
                     hint=f"wait for its end: GET /api/operations/{self.id}",
                 )
-            called, self.is_cancelled = self.is_cancelled, True
+            was_cancelled, self.is_cancelled = self.is_cancelled, True
             self.version += 1
-            end = [] if called else list(self._on_cancel)
-        for call in end:
+            calls = [] if was_cancelled else list(self._on_cancel)
+        for call in calls:
             call()
 
     def interrupt(self) -> None:
-        """Have the work end, as the store is stopping; the next store may carry it on."""
+        """Have the work end because the store is stopping; the next store may carry it on."""
         self.is_interrupted = True
         self.version += 1
 
     @contextmanager
     def on_cancel(self, call: Callable[[], None]) -> Iterator[None]:
-        """Have `call` called when it is cancelled while the context lasts; at once if it was cancelled before."""
+        """Call `call` if the operation is cancelled while the context lasts; at once if it was cancelled before."""
         with self._lock:
             self._on_cancel.append(call)
             is_cancelled = self.is_cancelled
@@ -179,9 +183,9 @@ class Operation:
                 self._on_cancel.remove(call)
 
     def follow(self, line: Mapping[str, Any]) -> None:
-        """Take over a report that another process made."""
+        """Pass on a report of another process."""
         if "step" in line:
-            with contextlib.suppress(Cancelled):  # the process that reports is ended by then
+            with contextlib.suppress(Cancelled):  # the cancel ends the process that reports
                 self.step(str(line["step"]), line.get("bytesTotal"))
         else:
             self.advance(int(line["advance"]))
@@ -205,14 +209,14 @@ class Operation:
 
 
 _SURE = 0.01
-"""Below this fraction nobody can say how long the rest takes."""
+"""Below this fraction the remaining time is unknown."""
 
 _of_thread = threading.local()
 _of_process: list[Operation] = []
 
 
 def current() -> Operation:
-    """Return the operation that this thread works on; one that nobody watches if there is none."""
+    """Return the operation that this thread works on; if there is none, a new one that nobody watches."""
     operation: Operation | None = getattr(_of_thread, "operation", None)
     return operation or next(iter(_of_process), None) or Operation()
 

@@ -1,15 +1,15 @@
-"""A smoothed rate: how much comes a second, by what came in about the last ten seconds."""
+"""A smoothed rate: how much comes in a second, measured over about the last ten seconds."""
 
 from __future__ import annotations
 
 import math
 
 _MEMORY_SECONDS = 10.0
-"""What came this long ago counts 1/e of what comes now."""
+"""An amount that came this long ago has 1/e of the weight of a new one."""
 
 
 class Rate:
-    """A mean with exponentially falling weights. All times are monotonic seconds."""
+    """A mean whose weights fall exponentially with age. All times are monotonic seconds."""
 
     def __init__(self, began: float) -> None:
         self._amount = 0.0
@@ -22,7 +22,7 @@ class Rate:
         self._at = now
 
     def per_second(self, now: float) -> float | None:
-        """Return the rate; it falls while nothing comes. None before anything came."""
+        """Return the rate; it falls while nothing comes. None if nothing has come yet."""
         amount, seconds = self._decayed(now)
         return amount / seconds if amount > 0 and seconds > 0 else None
 

@@ -1,7 +1,7 @@
 """The records in `STORAGE_DIR/operations`: one small file for each operation id.
 
-A record of a call that is no operation holds the answer for a request that is sent again, for a day. A record of an
-operation is its entry in the list, for 30 days.
+The record of an operation is its entry in the list, for 30 days. The record of any other call holds the answer for a
+request that is sent again, for a day.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED, INTERRUPTED = STATES = (
     "queued", "running", "succeeded", "failed", "cancelled", "interrupted",
 )  # fmt: skip
 MAX_UNSAVED = 1000
-"""How many records are held in memory because the disk is full."""
+"""How many records memory holds while the disk is full."""
 
 
 class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """at: of the last change, in microseconds. answer: JSON, once the operation is done.
 
-    kind: empty for a call that is no operation; the members after it are those of an operation. service: the start of
-    the service that it was begun in. asynchronous: its caller does not wait, so the next store carries it on with the
+    kind: empty for a call that is not an operation; only operations have the members after it. service: the start of
+    the service in which it began. asynchronous: its caller does not wait, so the next store carries it on with the
     `arguments`, in JSON. error: as `EventVaultError.to_wire`.
 
-    format: 0 in a file without a checksum, which EventVault 0.1.0 wrote; 1 for a call that is no operation.
+    format: 0 in a file without a checksum, which EventVault 0.1.0 wrote; 1 for a call that is not an operation.
     """
 
     method: str
@@ -65,7 +65,7 @@ class OperationRecords:
     def __init__(self, storage_dir: Path | None) -> None:
         self.folder = storage_dir / data_folders.OPERATIONS if storage_dir else None
         self._unsaved: dict[str, OperationRecord] = {}
-        """Records that could not be written. A full disk fails no operation, as a delete must free it."""
+        """Records that could not be written. A full disk fails no operation, because a delete must free it."""
         self._lock = threading.Lock()
 
     def ids(self) -> list[str]:
@@ -76,13 +76,13 @@ class OperationRecords:
         return [*{*saved, *unsaved}]
 
     def read(self, operation_id: str) -> OperationRecord | None:
-        """Return the record; None if there is none, or none that can be read now and by this version."""
+        """Return the record; None if there is none, or if it cannot be read now or by this version."""
         with suppress(EventVaultError):
             return self.read_surely(operation_id)
         return None
 
     def read_surely(self, operation_id: str) -> OperationRecord | None:
-        """As `read`, for work that must not be done twice. Raises DiskFailed, or another answer, if it is not known."""
+        """Do what `read` does, for work that must not be done twice. Raises DiskFailed or similar on an error."""
         with self._lock:
             if operation_id in self._unsaved:
                 return self._unsaved[operation_id]
@@ -91,13 +91,13 @@ class OperationRecords:
             if path is None:
                 return None
             return small_files.read_or_quarantine(path, OperationRecord, earlier=OperationRecord)
-        except NotADirectoryError:  # then nothing was ever noted there
+        except NotADirectoryError:  # then nothing was ever written there
             return None
         except OSError as error:
             raise as_answer("reading whether the operation was done before", error) from error
 
     def write(self, operation_id: str, record: OperationRecord) -> None:
-        """Write a record, or hold it in memory if the disk does not take it."""
+        """Write a record, or hold it in memory if it cannot be written."""
         record = msgspec.structs.replace(record, format=2 if record.kind else 1)
         path = self._path(operation_id)
         try:
@@ -119,7 +119,7 @@ class OperationRecords:
             self._unsaved.pop(operation_id, None)
         path = self._path(operation_id)
         if path is not None:
-            with suppress(OSError):  # on a disk that is read-only, say: the caller gets the operation's own error
+            with suppress(OSError):  # for example on a read-only disk: the caller gets the operation's own error
                 path.unlink(missing_ok=True)
 
     def _hold(self, operation_id: str, record: OperationRecord) -> None:

@@ -1,6 +1,6 @@
-"""The registry of operations: runs each operation id once, and knows all of the last 30 days.
+"""The registry of operations: it runs each operation id once, and knows all operations of the last 30 days.
 
-A client sends a request again if its store is lost before the answer: a repeated request gets the answer of the first
+A client sends a request again if its store is lost before the answer. A repeated request gets the answer of the first
 one, also from the next store. A record holds the owner's notes, from which the next store finds out whether an
 operation whose store was killed took effect. `append` needs no record: the database has its id as a nonce.
 """
@@ -64,13 +64,13 @@ log = logging.getLogger("BackupManager")
 
 ANSWER_MICROSECONDS = 24 * 3600 * 1_000_000
 MAX_ANSWERS = 1000
-"""How long, and how many, answers of other calls are kept for a request that is sent again."""
+"""For how long, and how many, answers of calls that are not operations are stored, for requests that are sent again."""
 MAX_RUNNING = 64
 """How many operations whose callers do not wait may run at a time."""
 RESEND_SECONDS = 15.0
-"""How long after a store took over those who wait may send their requests again."""
+"""How long waiting clients have to send their requests again after another store took over."""
 STOP_SECONDS = 3.0
-"""How long a store that stops waits until what it interrupted is recorded."""
+"""How long a stop waits until the operations that it interrupted are recorded."""
 _PRUNE_EVERY = 100
 _WATCH_SECONDS = 0.1
 _LOAD_SECONDS = 10.0
@@ -83,7 +83,7 @@ Work = Callable[[Operation], Any]
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a method that changes something. kind: empty if it is no operation. arguments: JSON.
+    """One call of a method that changes something. kind: empty if it is not an operation. arguments: JSON.
 
     is_repeatable: whether it may take effect twice.
     """
@@ -99,7 +99,10 @@ class Call:
 
 @dataclass
 class _Attempt:
-    """record: as it was begun. activity: of the thread that works on the answer. ended: None if nothing remains."""
+    """One attempt to answer a call. record: of its beginning. activity: of the thread that works on it.
+
+    ended: the record of its end; None while it runs, and if its record was removed.
+    """
 
     operation: Operation
     record: OperationRecord
@@ -117,7 +120,7 @@ class _Attempt:
 
 
 class OperationRegistry:
-    """Safe for many threads. storage_dir: None to remember nothing beyond this process.
+    """Safe for many threads. storage_dir: None: the records are only in memory.
 
     service: the start of the service that the store belongs to.
     """
@@ -130,13 +133,13 @@ class OperationRegistry:
         self._running: dict[str, _Attempt] = {}
         self._ended = Listing()
         self.outcome_of: Callable[[str, OperationRecord], Any] = lambda _id, _record: None
-        """The answer of an operation that took effect, or will by the start of the service; else None."""
+        """Returns the answer of an operation that took effect, or that the start of the service finishes; else None."""
         self.awaits_serving: Callable[[OperationRecord], bool] = lambda _record: False
         """Whether `outcome_of` can answer only once the store serves."""
         self.deeds = Deeds()
-        """Notes what is done, for the audit."""
+        """Writes the deeds into the audit."""
         self._answers: list[tuple[int, str]] = []
-        """When calls that are no operations were answered, and their ids; oldest first."""
+        """When calls that are not operations were answered, and their ids; oldest first."""
         self._awaiting: dict[str, OperationRecord] = {}
         """Operations of this start of the service that an earlier store did not end, until they are run again."""
         self._loaded = threading.Event()
@@ -156,7 +159,7 @@ class OperationRegistry:
         return self._complete(attempt, call, work)
 
     def begin(self, call: Call, work: Work) -> None:
-        """Begin an operation in a thread of its own; once this returns, it is recorded. Raises TooBusy."""
+        """Begin an operation in a thread of its own; it is recorded when this returns. Raises TooBusy."""
         if len(self._running) >= MAX_RUNNING:
             raise TooBusy(f"{MAX_RUNNING} operations are running", hint="try again when one of them has ended")
         attempt, is_first = self._join(call)
@@ -188,9 +191,10 @@ class OperationRegistry:
         deed: str = "",
         about: str = "",
     ) -> Iterator[Operation]:
-        """List what the store does by itself in this context, once it makes a step; its `result` may be set.
+        """List work that the store begins itself, in this context; listed from its first step. Its `result` may be set.
 
-        operation_id: of an earlier attempt, which this one replaces in the list. deed, about: what it is for the audit.
+        operation_id: of an earlier attempt, which this one replaces in the list. deed, about: action and target in the
+        audit.
         """
         call = Call(method, Any, kind, operation_id or secrets.token_hex(8), caller=Caller(started_by))
         attempt, _ = self._join(call)
@@ -216,7 +220,7 @@ class OperationRegistry:
         return self.deeds.trying(deed, who, about or None, operation.id, operation.outcome, is_repeated=is_repeated)
 
     def stop(self) -> None:
-        """Take nothing new, and interrupt what runs; wait until it has ended, at most STOP_SECONDS."""
+        """Begin nothing new, interrupt what runs, and wait for its end, at most STOP_SECONDS."""
         with self._changed:
             self._is_stopping = True
             for attempt in self._running.values():
@@ -229,7 +233,7 @@ class OperationRegistry:
             return any(attempt.record.kind for attempt in self._running.values())
 
     def load(self) -> None:
-        """Read the records of earlier stores. Those that one of them did not end are `interrupted`."""
+        """Read the records of earlier stores. Operations that they did not end are `interrupted`, or run again."""
         with suppress(OSError):
             for operation_id in self._records.ids():
                 self._load(operation_id)
@@ -239,9 +243,10 @@ class OperationRegistry:
         self._prune()
 
     def carry_on(self, resume: Callable[[str, OperationRecord], None]) -> None:
-        """Have `resume` begin again what an earlier store did not end and what nobody waits for.
+        """Have `resume` begin again the operations that an earlier store did not end and that nobody waits for.
 
-        Whoever waits for the rest sends it again. What nobody has sent after RESEND_SECONDS is `interrupted`.
+        Clients that wait send their requests again. Operations that nobody sends within RESEND_SECONDS are
+        `interrupted`.
         """
         self._loaded.wait(_LOAD_SECONDS)
         for operation_id, record in list(self._awaiting.items()):
@@ -257,7 +262,7 @@ class OperationRegistry:
             self._interrupt(operation_id)
 
     def get(self, operation_id: str) -> OperationEntry:
-        """Raises OperationNotFound."""
+        """Return the entry of an operation. Raises OperationNotFound."""
         with self._changed:
             attempt, awaiting = self._running.get(operation_id), self._awaiting.get(operation_id)
         if attempt is not None and attempt.record.kind:
@@ -288,15 +293,15 @@ class OperationRegistry:
         return SUCCEEDED if record.done else INTERRUPTED
 
     def page(self, query: OperationQuery) -> list[OperationEntry]:
-        """The operations that match, newest first. Raises InvalidInput if `before` names none."""
+        """Return the operations that match, newest first. Raises InvalidInput for an unknown `before`."""
         self._loaded.wait(_LOAD_SECONDS)
         with self._changed:
             summaries = self._ended.matching(query, self._alive())
-        found = []
+        entries = []
         for summary in summaries:
             with suppress(OperationNotFound):  # it has just been removed
-                found.append(self.get(summary.id))
-        return found
+                entries.append(self.get(summary.id))
+        return entries
 
     def watch(self, versions: Mapping[str, int], seconds: float) -> dict[str, OperationEntry]:
         """Wait until one of these operations has another version, at most `seconds`; return those that have."""
@@ -318,7 +323,7 @@ class OperationRegistry:
         if attempt is not None and attempt.record.kind:
             attempt.operation.cancel()
             with attempt.writing.held():
-                if attempt.ended is None:  # a store that is killed now must not carry it on
+                if attempt.ended is None:  # if this store is killed now, the next one must not carry it on
                     cancelled = _failed(attempt, CANCELLED, _cancelled(operation_id), self._now())
                     self._records.write(operation_id, cancelled)
             return running_entry(attempt.operation, attempt.record)
@@ -330,14 +335,14 @@ class OperationRegistry:
         )
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """How many operations of each kind are in each state."""
+        """Return how many operations of each kind are in each state."""
         with self._changed:
             return Counter((summary.kind, summary.state) for summary in (*self._ended, *self._alive()))
 
     def _join(self, call: Call) -> tuple[_Attempt, bool]:
         """Return the attempt of this operation id, and whether this call made it. Raises StoreStopping."""
         operation = Operation(call.operation_id, kind=call.kind, save=lambda notes: self._save(mine, notes))
-        mine = _Attempt(operation, self._begun(call))
+        mine = _Attempt(operation, self._new_record(call))
         with self._changed:
             if self._is_stopping:
                 raise StoreStopping("the store is stopping", hint="send the request again")
@@ -347,7 +352,7 @@ class OperationRegistry:
                 self._ended.remove(call.operation_id)
             return first, first is mine
 
-    def _begun(self, call: Call) -> OperationRecord:
+    def _new_record(self, call: Call) -> OperationRecord:
         now = self._now()
         if not call.kind:
             return OperationRecord(call.method, now)
@@ -374,14 +379,14 @@ class OperationRegistry:
     def _complete(self, attempt: _Attempt, call: Call, work: Work) -> Any:
         attempt.activity = current()
         try:
-            attempt.answer.set_result(self._once(attempt, call, work))
+            attempt.answer.set_result(self._work_once(attempt, call, work))
         except BaseException as error:  # noqa: BLE001 - every caller that waits gets the error, whatever it is
             attempt.answer.set_exception(error)
         finally:
             self._leave(call, attempt)
         return attempt.answer.result(0)
 
-    def _once(self, attempt: _Attempt, call: Call, work: Work) -> Any:
+    def _work_once(self, attempt: _Attempt, call: Call, work: Work) -> Any:
         operation, earlier = attempt.operation, self._read(call)
         if earlier is not None and earlier.done:
             with suppress(msgspec.MsgspecError):  # of another version: the notes tell whether it took effect
@@ -412,13 +417,16 @@ class OperationRegistry:
             elif attempt.ended is not None:
                 self._answers.append((attempt.ended.at, call.operation_id))
             self._changed.notify_all()
-            due = self._written % _PRUNE_EVERY == 0
+            is_due = self._written % _PRUNE_EVERY == 0
             self._written += 1
-        if due:
+        if is_due:
             self._prune()
 
     def _read(self, call: Call) -> OperationRecord | None:
-        """Raises DiskFailed, or another answer, if it cannot be read: it is not known whether the work was done."""
+        """Return the record of an earlier attempt of this call, else None.
+
+        Raises DiskFailed or similar if it cannot be read, because the work may have been done.
+        """
         read = self._records.read if call.is_repeatable else self._records.read_surely
         record = read(call.operation_id)
         return record if record is not None and record.method == call.method else None
@@ -426,8 +434,8 @@ class OperationRegistry:
     def _save(self, attempt: _Attempt, notes: dict[str, Any]) -> None:
         with attempt.writing.held():
             if not attempt.operation.is_cancelled:
-                noted = msgspec.structs.replace(attempt.record, at=self._now(), notes=notes)
-                self._records.write(attempt.operation.id, noted)
+                record = msgspec.structs.replace(attempt.record, at=self._now(), notes=notes)
+                self._records.write(attempt.operation.id, record)
 
     def _note_success(self, call: Call, attempt: _Attempt, answer: Any) -> None:
         now, operation = self._now(), attempt.operation
@@ -442,7 +450,7 @@ class OperationRegistry:
             self._records.write(call.operation_id, done)
 
     def _note_failure(self, call: Call, attempt: _Attempt, error: BaseException) -> None:
-        """Record how it ended. A call that was refused before its work began, while its caller waits, is not listed."""
+        """Record how the call ended, unless it was refused before its work began and its caller waits."""
         operation, waits = attempt.operation, not attempt.record.asynchronous
         stopped = isinstance(error, Cancelled | StoreStopping) and not isinstance(error, OperationCancelled)
         if not call.kind and stopped:
@@ -477,7 +485,7 @@ class OperationRegistry:
         return bool(self._service) and record.service == self._service
 
     def _interrupt(self, operation_id: str) -> None:
-        """Enter as `interrupted` what was not run again, unless it took effect."""
+        """List an operation that was not run again as `interrupted`, unless it took effect."""
         record = self._awaiting.get(operation_id)
         if record is None:
             return
@@ -491,7 +499,7 @@ class OperationRegistry:
         if operation_id not in self._awaiting:
             return
         if not was_noted:
-            self._records.write(operation_id, record)  # first: who asks then finds it either awaiting or in the record
+            self._records.write(operation_id, record)  # first, so that `get` finds it either awaiting or in the record
         with self._changed:
             if self._awaiting.pop(operation_id, None) is not None:
                 self._ended.enter(_summary_of(operation_id, record))
@@ -507,16 +515,16 @@ class OperationRegistry:
         return AWAITING_VERSION if operation_id in self._awaiting else ENDED_VERSION
 
     def _prune(self) -> None:
-        """Remove records that are old or too many, with the first record and every 100th."""
+        """Remove records that are old or too many; called after the first call and every 100th."""
         if not self._loaded.is_set():
             return
         now = self._now()
         with self._changed:
-            gone = self._ended.take_expired(now)
-            recent = [one for one in self._answers[-MAX_ANSWERS:] if one[0] >= now - ANSWER_MICROSECONDS]
-            gone += [one[1] for one in {*self._answers} - {*recent}]
+            expired = self._ended.take_expired(now)
+            recent = [answer for answer in self._answers[-MAX_ANSWERS:] if answer[0] >= now - ANSWER_MICROSECONDS]
+            expired += [operation_id for _, operation_id in {*self._answers} - {*recent}]
             self._answers = recent
-        for operation_id in gone:
+        for operation_id in expired:
             self._records.remove(operation_id)
 
 
@@ -532,7 +540,7 @@ def _continued(record: OperationRecord, earlier: OperationRecord) -> OperationRe
 
 
 def _succeeded(record: OperationRecord, answer: Any) -> OperationRecord:
-    """Return the record of an operation that took effect, though its store ended before that was noted."""
+    """Return the record of an operation that took effect although its store ended before it could record that."""
     encoded = msgspec.Raw(msgspec.json.encode(answer))
     return msgspec.structs.replace(
         record,

@@ -11,7 +11,7 @@ from app.cli.remote.answers import instant_of, reads
 from app.cli.remote.calls import path_of_token
 from app.cli.remote.store import RemoteStore
 from app.cli.remote.transport import get, post, with_json, without_key
-from eventvault.access.changes import Made, RevokedTokens
+from eventvault.access.changes import MadeToken, RevokedTokens
 from eventvault.access.token_file import Revoked, Token
 
 _PATH = "/api/tokens"
@@ -45,7 +45,7 @@ class _Tokens(msgspec.Struct):
     tokens: list[dict[str, Any]]
 
 
-def _made(answer: _Made) -> Made:
+def _made(answer: _Made) -> MadeToken:
     token = Token(
         id=answer.id,
         name=answer.name,
@@ -57,7 +57,7 @@ def _made(answer: _Made) -> Made:
     )
     old = answer.previous
     previous = None if old is None else msgspec.structs.replace(token, id=old.id, expires=instant_of(old.expires))
-    return Made(answer.token, token, previous, answer.copy_problem)
+    return MadeToken(answer.token, token, previous, answer.copy_problem)
 
 
 class RemoteTokens:
@@ -73,10 +73,10 @@ class RemoteTokens:
     def is_closed(self) -> bool:
         return bool(self.list_tokens())
 
-    def create(self, name: str, scope: str, *, by: str, expires: str | None = None) -> Made:
+    def create(self, name: str, scope: str, *, by: str, expires: str | None = None) -> MadeToken:
         return self._make({"name": name, "scope": scope, "expires": expires})
 
-    def rotate(self, name: str, *, by: str, at_once: bool = False) -> Made:
+    def rotate(self, name: str, *, by: str, at_once: bool = False) -> MadeToken:
         return self._make({"rotate": name, "now": at_once})
 
     def revoke(self, token_id: str, *, by: str) -> RevokedTokens:
@@ -97,6 +97,6 @@ class RemoteTokens:
         """Raise RemoteError: whoever opens a service has to reach its machine."""
         raise errors.not_over_http("opening the service to everybody")
 
-    def _make(self, members: dict[str, Any]) -> Made:
-        made: Made = self._store.read(without_key(post(_PATH, members)), reads(_Made, _made))
+    def _make(self, members: dict[str, Any]) -> MadeToken:
+        made: MadeToken = self._store.read(without_key(post(_PATH, members)), reads(_Made, _made))
         return made

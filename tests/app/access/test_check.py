@@ -207,6 +207,6 @@ def test_a_worker_reads_the_tokens_when_it_starts(
     app = create_app(load({**settings_environment, "API_TOKENS_FILE": str(path)}), store)
     serving.load_tokens(app)
     path.write_text("nonsense")
-    app.extensions["eventvault"].tokens.look_again()
+    app.extensions["eventvault"].tokens.check_again()
     assert app.test_client().get("/api/events", headers=bearer(text)).status_code == 200
     serving.load_tokens(None)  # where the application could not be loaded

@@ -154,7 +154,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
         "cookie, revoked": service.sign_in(revoked_later.text),
     }
     changes.revoke(revoked_later.token.id, by="shell")
-    app.extensions["eventvault"].tokens.look_again()
+    app.extensions["eventvault"].tokens.check_again()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "STREAM_SECONDS", 0.05)
         yield service

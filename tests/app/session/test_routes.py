@@ -337,7 +337,7 @@ def test_a_disk_that_takes_no_note_ends_no_session(
 
 def look_again(app: Flask) -> None:
     """Have the tokens looked at again, as happens within half a second."""
-    app.extensions["eventvault"].tokens.look_again()
+    app.extensions["eventvault"].tokens.check_again()
 
 
 def clock_at(app: Flask, monkeypatch: pytest.MonkeyPatch, now: int) -> None:

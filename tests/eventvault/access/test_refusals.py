@@ -64,7 +64,7 @@ def test_an_error_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     for count in (1, 2, 3):
         counter.note("", blocked=False)
         processes.wait_until(lambda count=count: len(told) == count, "it was not told")
-    assert "1 wrong token was refused, which could not be noted: no store" in caplog.text
+    assert "1 wrong token was refused, which could not be reported: no store" in caplog.text
 
 
 def test_one_and_several_are_told_in_their_own_words() -> None:

@@ -10,7 +10,7 @@ import pytest
 from eventvault import data_folders, token_text
 from eventvault.access import register as module
 from eventvault.access.changes import TokenChanges
-from eventvault.access.register import Looks, TokenRegister
+from eventvault.access.register import Checks, TokenRegister
 from eventvault.access.uses import TokenUses
 from eventvault.errors import TokenWrong
 from eventvault.settings import Settings, load
@@ -31,20 +31,20 @@ def is_valid(register: TokenRegister, text: str) -> bool:
 
 
 def test_without_tokens_the_service_is_open(settings: Settings) -> None:
-    assert not TokenRegister(settings).present().closed
+    assert not TokenRegister(settings).current().closed
 
 
 @pytest.mark.slow
 def test_a_new_token_and_a_revocation_hold_within_a_second(settings: Settings) -> None:
-    assert module.LOOK_SECONDS < 1
+    assert module.CHECK_SECONDS < 1
     register, changes = TokenRegister(settings), TokenChanges(settings)
-    assert not register.present().closed
+    assert not register.current().closed
     made = changes.create("cron", "read", by="shell")
     processes.wait_until(lambda: is_valid(register, made.text), "the token is not valid")
-    assert register.present().closed
+    assert register.current().closed
     changes.revoke(made.token.id, by="shell")
     processes.wait_until(lambda: not is_valid(register, made.text), "the token is valid still")
-    assert register.present().closed
+    assert register.current().closed
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_an_idle_worker_serves_no_revoked_token_at_its_next_request(settings: Se
     register = TokenRegister(settings)
     assert is_valid(register, made.text)
     changes.revoke(made.token.id, by="shell")
-    register.look_again()
+    register.check_again()
     assert not is_valid(register, made.text)
 
 
@@ -85,11 +85,11 @@ def test_files_that_vanish_under_a_running_service_do_not_open_it(settings: Sett
     for folder in (settings.storage_dir, settings.backup_dir):
         (folder / data_folders.TOKENS).unlink()
     (settings.storage_dir / data_folders.TOKENS_MARK).unlink()
-    register._backups_looks.expire()
-    register.present()
+    register._backups_checks.expire()
+    register.current()
     processes.wait_until(lambda: register._in_backups.content is None, "the copy is still known")
-    register.look_again()
-    assert register.present().closed
+    register.check_again()
+    assert register.current().closed
 
 
 @pytest.mark.slow
@@ -99,8 +99,8 @@ def test_the_copy_that_lacks_something_is_written_by_a_worker(settings: Settings
     copy.unlink()
     register = TokenRegister(settings)
     assert is_valid(register, made.text)
-    register._backups_looks.expire()
-    register.present()
+    register._backups_checks.expire()
+    register.current()
     processes.wait_until(copy.exists, "the copy was not written")
 
 
@@ -110,21 +110,21 @@ def test_the_file_of_api_tokens_is_read_again_when_it_changes(
     path = tmp_path / "secrets" / "tokens"
     settings = load({**settings_environment, "API_TOKENS_FILE": str(path)})
     register, text = TokenRegister(settings), token_text.new_token()
-    assert register.present().closed, "a file that is missing closes the service"
+    assert register.current().closed, "a file that is missing closes the service"
     path.parent.mkdir()
     real = tmp_path / "elsewhere"
     real.write_text(f"# made by hand\nci:read:sha256={token_text.digest_of(text).hex()}\n")
     path.symlink_to(real)
-    register.look_again()
+    register.check_again()
     assert is_valid(register, text)
     real.write_text("nonsense\n")
-    register.look_again()
+    register.check_again()
     assert is_valid(register, text), "what the file had before counts"
-    assert "entry 1 of API_TOKENS_FILE" in register.present().file_problem
+    assert "entry 1 of API_TOKENS_FILE" in register.current().file_problem
     real.write_text("")
-    register.look_again()
+    register.check_again()
     assert not is_valid(register, text)
-    assert register.present().closed
+    assert register.current().closed
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_a_look_that_hangs_holds_requests_up_once_and_not_for_long() -> None:
         begun.set()
         hangs.wait(30)
 
-    looks = Looks(look, every=0.0, patience=0.05)
+    looks = Checks(look, every=0.0, patience=0.05)
     looks.refresh()
     assert begun.wait(30)
     for _ in range(20):
@@ -154,7 +154,7 @@ def test_a_look_that_began_before_a_change_does_not_count_after_it() -> None:
         began.set()
         assert goes_on.wait(30)
 
-    looks = Looks(look, every=60.0, patience=0.01)
+    looks = Checks(look, every=60.0, patience=0.01)
     looks.refresh()
     assert began.wait(30)
     looks.expire()
@@ -174,7 +174,7 @@ def test_a_look_that_fails_leaves_what_was_known(settings: Settings, monkeypatch
         raise MemoryError
 
     monkeypatch.setattr(register._files, "identity", fail)
-    register.look_again()
+    register.check_again()
     assert is_valid(register, made.text)
 
 
@@ -192,10 +192,10 @@ def test_a_token_that_another_process_made_just_now_counts_at_once(settings: Set
     TokenChanges(settings).create("first", "read", by="shell")
     with pytest.raises(TokenWrong):
         register.credential_of("unknown")
-    register._next_look_for_new = 0.0
+    register._next_check_for_new = 0.0
     made = TokenChanges(settings).create("second", "read", by="shell")
     assert register.credential_of(made.text).name == "second"
-    register._next_look_for_new = 0.0
+    register._next_check_for_new = 0.0
     third = TokenChanges(settings).create("third", "read", by="shell")
     assert register.credential_of_id(third.token.id) is not None
 
@@ -205,7 +205,7 @@ def test_wrong_tokens_make_it_look_a_hundred_times_a_second_at_most(
 ) -> None:
     register = TokenRegister(settings)
     looks = []
-    monkeypatch.setattr(register, "look_again", lambda: looks.append(1))
+    monkeypatch.setattr(register, "check_again", lambda: looks.append(1))
     monkeypatch.setattr(module, "NEW_SECONDS", 1000.0)
     for _ in range(1000):
         with pytest.raises(TokenWrong):
