@@ -1,5 +1,5 @@
-"""What `flask doctor` looks at: the state of an installation, gathered whether the service runs or not.
+"""Gathers the state of an installation for `flask doctor`, whether the service runs or not.
 
-It changes nothing in the three folders, takes no lock, starts no store and waits for nothing longer than a deadline.
-`gather` returns plain facts (`facts`); what they mean is said by `app.cli`. Nothing else of the core imports it.
+It changes nothing in the three folders, takes no lock, starts no store, and never waits beyond a deadline. `gather`
+returns plain facts (`facts`), and `app.cli` judges them. Nothing else in the core imports this folder.
 """

@@ -1,4 +1,4 @@
-"""Looks at the archives and the journal in BACKUP_DIR, as a recovery would. Nothing is written or locked there."""
+"""Reads the archives and the journal in BACKUP_DIR, as a recovery would. It writes and locks nothing there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from eventvault.system_errors import reason_of
 def look_at_backups(settings: Settings) -> Backups:
     """Return what BACKUP_DIR holds of this installation. Never raises an error of the disk."""
     try:
-        return _look(settings)
+        return _read_backups(settings)
     except EventVaultError as error:
         return Backups(unread=error.message)
     except OSError as error:
@@ -34,17 +34,17 @@ def look_at_backups(settings: Settings) -> Backups:
 
 
 def catalogue_to_read(settings: Settings) -> Catalogue:
-    """Return the catalogue, which writes nothing: neither itself nor what it finds out."""
+    """Return a catalogue that writes nothing."""
     folder = settings.backup_dir
-    ours = peek_id(settings.storage_dir) or _peek(folder)
+    installation = peek_id(settings.storage_dir) or _peek(folder)
     return Catalogue(
-        folder, ours or "", key=lambda: present_key(settings), trust=TrustList(settings).trust,
+        folder, installation or "", key=lambda: present_key(settings), trust=TrustList(settings).trust,
         generations=lambda: _recorded_generations(folder), check_folder=lambda: _refuse_writes(folder),
     )  # fmt: skip
 
 
 def _recorded_generations(folder: Path) -> list[str]:
-    """Return the generations in the journal's record, oldest first, as nobody has the database open."""
+    """Return the generations from the journal's record, oldest first; the database is not opened here."""
     record = JournalFolder(folder).read_record()
     return [generation.id for generation in record.registry.generations] if record is not None else []
 
@@ -55,7 +55,7 @@ def _peek(folder: Path) -> str | None:
     return None
 
 
-def _look(settings: Settings) -> Backups:
+def _read_backups(settings: Settings) -> Backups:
     if not settings.backup_dir.exists():
         return Backups()
     catalogue, journal = catalogue_to_read(settings), JournalFolder(settings.backup_dir)
@@ -66,9 +66,9 @@ def _look(settings: Settings) -> Backups:
     newest = next((entry for entry in good if entry.is_ours), None)
     segments, damaged = journal.segments()
     segments = [segment for segment in segments if segment.header.installation == catalogue.installation]
-    line = _present_lineage(journal, segments)
-    held = coverage.in_lineage(segments, line)
-    last = max(held, key=lambda item: item[1], default=None)
+    line = _current_lineage(journal, segments)
+    of_lineage = coverage.in_lineage(segments, line)
+    last = max(of_lineage, key=lambda item: item[1], default=None)
     return Backups(
         archives=len(totals.entries),
         good=len(good),
@@ -86,12 +86,12 @@ def _look(settings: Settings) -> Backups:
 
 
 def _sources(settings: Settings) -> str:
-    """Name what a lost database can be recovered from. This reads every archive's manifest again."""
+    """Return in words what a lost database can be recovered from. This reads every archive's manifest again."""
     return str(find_recovery_sources(catalogue_to_read(settings), JournalFolder(settings.backup_dir)))
 
 
-def _present_lineage(journal: JournalFolder, segments: Sequence[Segment]) -> list[tuple[str, int]]:
-    """Return the present generation and its ancestors, as the journal knows them."""
+def _current_lineage(journal: JournalFolder, segments: Sequence[Segment]) -> list[tuple[str, int]]:
+    """Return the current generation and its ancestors, as the journal knows them."""
     generations = {segment.generation: segment.header.generation for segment in segments}
     record = journal.read_record()
     if record is not None:
@@ -101,11 +101,11 @@ def _present_lineage(journal: JournalFolder, segments: Sequence[Segment]) -> lis
 
 
 def _archived(entries: Sequence[BackupEntry], line: Sequence[tuple[str, int]]) -> int:
-    """Return up to which event of the lineage an archive has all events; 0 if none does."""
+    """Return the last event up to which one archive has all events of the lineage; 0 if there is no archive."""
     bounds = dict(line)
     ours = (entry for entry in entries if entry.is_ours and entry.generation in bounds)
     return max((min(entry.sequence or 0, bounds[entry.generation or ""]) for entry in ours), default=0)
 
 
 def _refuse_writes(folder: Path) -> None:
-    raise BackupsChanged(f"nothing is written to {folder}", hint="it is only looked at")
+    raise BackupsChanged(f"nothing is written to {folder}", hint="it is only read")

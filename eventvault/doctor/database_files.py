@@ -1,6 +1,6 @@
-"""Looks at the files of the database and of `jobs_db`. Without a store, the events are counted in a view, elsewhere.
+"""Examines the files of the database and of `jobs_db`. If no store runs, it counts the events in a temporary view.
 
-A running store or dispatcher writes its files at any time, so what looks like damage then counts only if it stays.
+A running store or dispatcher writes its files at any time, so apparent damage then counts only if it stays.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PAUSE_SECONDS = 0.1
 
 
 def look_at_database(settings: Settings, *, is_open: bool) -> Database:
-    """Return the state of the files. is_open: a store of ours has the database open. Raises OSError."""
+    """Return the state of the files. is_open: a store has the database open. Raises OSError."""
     folder = settings.database
     if not has_files(folder):
         return Database()
@@ -49,20 +49,21 @@ def look_at_database(settings: Settings, *, is_open: bool) -> Database:
         examination = _examine(folder, is_open=is_open)
     except OtherDialect as other:
         return Database(kind="foreign", unread=other.message)
-    found = Database(
+    database = Database(
         kind="ours",
         tables=examination.tables,
         torn=0 if is_open else _torn(examination),
         problems=examination.problems,
     )
     if is_open or examination.damaged:
-        return found
+        return database
     if examination.comparator != BYTEWISE:
-        return msgspec.structs.replace(found, kind="foreign")
+        return msgspec.structs.replace(database, kind="foreign")
     holder = lock_holder(folder / "LOCK")
     if holder is not None:
-        return msgspec.structs.replace(found, holder=process_name(holder))
-    return _with_head(found, _head_of(settings, examination), is_marked=(folder / data_folders.DATABASE_MARK).exists())
+        return msgspec.structs.replace(database, holder=process_name(holder))
+    is_marked = (folder / data_folders.DATABASE_MARK).exists()
+    return _with_head(database, _head_of(settings, examination), is_marked=is_marked)
 
 
 def look_at_jobs(settings: Settings) -> Jobs | None:
@@ -84,7 +85,7 @@ def look_at_jobs(settings: Settings) -> Jobs | None:
 
 
 def _has_jobs(copy: Path) -> bool:
-    """Return whether the copy of the unfinished jobs may have any, as a damaged one may."""
+    """Return whether the copy of the unfinished jobs has any; True for a damaged copy, which may have some."""
     try:
         return any(isinstance(line, unfinished.JobLine) for line in unfinished.read(copy))
     except (FileNotFoundError, NotADirectoryError):
@@ -107,17 +108,17 @@ def _examine(folder: Path, *, is_open: bool) -> Examination:
     return examine_database(folder)
 
 
-def _with_head(found: Database, head: DatabaseHead, *, is_marked: bool) -> Database:
+def _with_head(database: Database, head: DatabaseHead, *, is_marked: bool) -> Database:
     return msgspec.structs.replace(
-        found,
+        database,
         kind="foreign" if head.foreign and not is_marked else "ours",
         events=head.events, generation=head.generation, last_recorded=head.last_recorded, unread=head.unread,
-        problems=found.problems if head.problem is None else (*found.problems, head.problem),
+        problems=database.problems if head.problem is None else (*database.problems, head.problem),
     )  # fmt: skip
 
 
 def _head_of(settings: Settings, examination: Examination) -> DatabaseHead:
-    """Let a child open a view of the database in the temporary folder, and remove the view."""
+    """Return the head, which a child process reads from a view of the database in the temporary folder."""
     place = temporary_folder()
     if any(
         place.is_relative_to(folder) for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir)
@@ -142,7 +143,7 @@ def _ask_child(view: str) -> DatabaseHead:
         )  # fmt: skip
         return msgspec.json.decode(done.stdout, type=DatabaseHead)
     except subprocess.TimeoutExpired:
-        return DatabaseHead(unread=f"that takes longer than {HEAD_SECONDS:.0f} s")
+        return DatabaseHead(unread=f"counting them takes longer than {HEAD_SECONDS:.0f} s")
     except msgspec.MsgspecError:
         reason = signal.strsignal(-done.returncode) if done.returncode < 0 else f"exit status {done.returncode}"
         return DatabaseHead(unread=f"LevelDB ended with {reason}: the disk may not read a table")

@@ -1,6 +1,6 @@
-"""`python -m eventvault.doctor.database_head VIEW`: how many events a view of a database has, as JSON.
+"""`python -m eventvault.doctor.database_head VIEW`: prints how many events a view of a database has, as JSON.
 
-A program of its own: a bad sector under a table that LevelDB maps into memory ends it, and not the one that asks.
+It is a separate program: a bad sector under a table that LevelDB maps into memory kills it, but not the caller.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eventvault.system_errors import reason_of
 
 
 class DatabaseHead(msgspec.Struct, frozen=True, kw_only=True):
-    """foreign: another program wrote the database. problem: damage. unread: why nothing can be said."""
+    """foreign: another program wrote the database. problem: damage. unread: why the events could not be counted."""
 
     events: int | None = None
     generation: str | None = None
@@ -31,7 +31,7 @@ class DatabaseHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_head(view: Path) -> DatabaseHead:
-    """Open a view, and return its head. LevelDB writes into it."""
+    """Open a view, and return its head. LevelDB writes to the view."""
     try:
         with closing(open_leveldb(view)) as db:
             if db.get(keys.META_STORE) is None or db.get(keys.META_SCHEMA) is None:

@@ -1,4 +1,4 @@
-"""The facts that are gathered of an installation, as plain data. Instants are in microseconds, sizes in bytes."""
+"""The facts about an installation, as plain data. Instants are in microseconds, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class FileSystem(msgspec.Struct, frozen=True):
 
 
 class Folder(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the three folders. problem: why it cannot be used as a folder, None if it can or is not there.
+    """One of the three folders. problem: why it cannot be used as a folder; None if it can, or does not exist.
 
-    device: its `st_dev`. odd: what else than files and folders lies in it, in words.
+    device: its `st_dev`. odd: the pipes and devices in it, in words.
     """
 
     setting: str
@@ -46,9 +46,9 @@ class Lock(msgspec.Struct, frozen=True):
 
 
 class StoreAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the store at the socket says. `silent`: somebody listens and does not answer in time.
+    """The answer of the store at the socket. `silent`: somebody listens but does not answer in time.
 
-    status: as `Health.status`. error: why there is none, though the store answers.
+    status: as `Health.status`. error: why there is no status, although the store answers.
     """
 
     state: Literal["none", "answers", "silent", "other version"] = "none"
@@ -77,9 +77,9 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Jobs(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of `jobs_db`. torn, problems: as of `Database`. is_open: a dispatcher has it open.
+    """The files of `jobs_db`. torn, problems: as for `Database`. is_open: a dispatcher has it open.
 
-    returns: whether a start brings jobs back from the copy in BACKUP_DIR, as there is no `jobs_db`.
+    returns: there is no `jobs_db`, and a start brings jobs back from the copy in BACKUP_DIR.
     """
 
     exists: bool = False
@@ -93,7 +93,7 @@ class Jobs(msgspec.Struct, frozen=True, kw_only=True):
 class Backups(msgspec.Struct, frozen=True, kw_only=True):
     """What BACKUP_DIR holds. sources: what a lost database can be recovered from, in words; empty if it is not lost.
 
-    segments, gaps, last_sequence, last_time: of the journal of the present generation. newest: when the newest archive
+    segments, gaps, last_sequence, last_time: of the journal of the current generation. newest: when the newest archive
     was made. unread: why the archives or the journal could not be read.
     """
 
@@ -113,9 +113,10 @@ class Backups(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """What a start of the service would meet. finishes, staged: the source of a restore. restores: an archive's name.
+    """What a start of the service would find. finishes: the source of the restore that it would finish; staged: that of
+    a staged restore; restores: the archive in the drop folder.
 
-    problems: as health would name them, or why a start would be refused. open: those that wait for a decision.
+    problems: as health would show them, or why the start would fail. open: problems that wait for a decision.
     """
 
     finishes: str | None = None
@@ -126,7 +127,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Clock(msgspec.Struct, frozen=True):
-    """now: of the system. forward: it ran forward while it was read. ahead: by how much it is not believed."""
+    """now: of the system. forward: it ran forward while it was read. ahead: by how much, if it is not believed."""
 
     now: int
     forward: bool = True
@@ -134,7 +135,7 @@ class Clock(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """closed: every request needs a token. valid: how many tokens are. problems: of their files."""
+    """closed: every request needs a token. valid: how many tokens are valid. problems: of their files."""
 
     closed: bool = False
     valid: int = 0
@@ -142,9 +143,8 @@ class Access(msgspec.Struct, frozen=True):
 
 
 class Brokers(msgspec.Struct, frozen=True):
-    """reached: address → None, or why it cannot be reached. refused, hint: why they, or the settings, refuse a client.
-
-    readable: sentences about files with secrets that other users may read.
+    """reached: address → None, or why it cannot be reached. refused, hint: why the brokers or the settings refuse a
+    client. readable: sentences about files with secrets that other users may read.
     """
 
     reached: dict[str, str | None] = {}
@@ -154,12 +154,12 @@ class Brokers(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was gathered. A part is None if it was not looked at; `unanswered` names those that took too
-    long, `failed` has why others could not be.
+    """All facts. A part that could not be gathered is None: `unanswered` names the parts that took too long, `failed`
+    has the errors of others.
 
-    settings: None if a folder is not known. settings_problems: what is not allowed. rehearsal: the newest one as the
-    API shows it. last_words: how the last store died.
-    sizes: setting of a folder → the bytes of all files below it; empty if counting took too long.
+    settings: None if a folder is unknown. settings_problems: which settings are invalid. rehearsal: the newest one as
+    the API shows it. last_words: how the last store died. sizes: setting of a folder → the bytes of all files below it;
+    empty if counting took too long.
     """
 
     at: int
@@ -183,7 +183,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def status(self) -> dict[str, Any] | None:
-        """What the running store says of itself; None if none answers."""
+        """The status of the running store; None if no store answers."""
         return self.store.status
 
     def folder(self, setting: str) -> Folder | None:

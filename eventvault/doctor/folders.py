@@ -1,4 +1,4 @@
-"""Looks at the three folders: whether they are there, what disk they are on, and what lies in them that no file is."""
+"""Examines the three folders: whether they exist, the disk that they are on, and what in them is not a file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def look_at_folder(settings: Settings, setting: str) -> Folder:
     except OSError as error:
         return Folder(setting=setting, path=str(path), exists=True, problem=error.strerror)
     if not stat.S_ISDIR(status.st_mode):
-        return Folder(setting=setting, path=str(path), exists=True, problem="it is no folder")
+        return Folder(setting=setting, path=str(path), exists=True, problem="it is not a folder")
     problem, odd = None, []
     try:
         odd = _odd_files(path)
@@ -45,14 +45,14 @@ def look_at_folder(settings: Settings, setting: str) -> Folder:
     )  # fmt: skip
 
 
-def hanging_folder(settings: Settings, setting: str) -> Folder:
-    """Return what can be said of a folder whose disk does not answer."""
+def describe_hanging_folder(settings: Settings, setting: str) -> Folder:
+    """Return the facts about a folder whose disk does not answer."""
     path = str(getattr(settings, setting.lower()))
     return Folder(setting=setting, path=path, exists=True, problem="its disk does not answer")
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files below a folder; what cannot be read or vanishes meanwhile counts nothing."""
+    """Return the bytes of all files below a folder, without those that cannot be read or vanish meanwhile."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -62,18 +62,18 @@ def size_of(folder: Path) -> int:
 
 
 def file_system_of(path: Path) -> FileSystem | None:
-    """Return the file system that a path is on, as the kernel lists what is mounted; None if it does not say."""
+    """Return the file system that a path is on, from the kernel's list of mounts; None if that does not say it."""
     with suppress(OSError):
         resolved = path.resolve()
         mounts = [_parse_mount(line) for line in _MOUNTS.read_text(errors="surrogateescape").splitlines()]
         above = [mount for mount in mounts if mount is not None and resolved.is_relative_to(mount[0])]
-        if above:  # of two with one mount point the later one hides the other
+        if above:  # of two mounts at the same place, the later one hides the other
             return max(enumerate(above), key=lambda numbered: (len(numbered[1][0].parts), numbered[0]))[1][1]
     return None
 
 
 def _parse_mount(line: str) -> tuple[Path, FileSystem] | None:
-    """Source: proc_pid_mountinfo(5)."""
+    """Return the mount point and the file system of a line. Source: proc_pid_mountinfo(5)."""
     first, _, last = line.partition(" - ")
     fields, rest = first.split(" "), last.split(" ")
     if len(fields) < 6 or len(rest) < 2:
@@ -83,11 +83,11 @@ def _parse_mount(line: str) -> tuple[Path, FileSystem] | None:
 
 
 def _odd_files(folder: Path) -> list[str]:
-    """Return what nobody can read as a file, in the folder itself and in that of the database. Raises OSError."""
-    found = list(_odd_in(folder))
+    """Return the pipes and devices in the folder itself and in that of the database, in words. Raises OSError."""
+    odd = list(_odd_in(folder))
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-        found += _odd_in(folder / data_folders.DATABASE)
-    return found[:_SHOWN]
+        odd += _odd_in(folder / data_folders.DATABASE)
+    return odd[:_SHOWN]
 
 
 def _odd_in(folder: Path) -> Iterator[str]:

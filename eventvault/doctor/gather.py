@@ -1,4 +1,4 @@
-"""Gathers all facts, each part in a thread of its own, because a disk may not answer at all: it then has a deadline."""
+"""Gathers all facts. Each part has its own thread and a deadline, because a disk may not answer at all."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from eventvault.settings import PROJECT, Settings
 from eventvault.system_errors import reason_of
 
 GATHER_SECONDS = 10.0
-"""How long everything may take together; what has not ended then is named as not answering."""
+"""How long everything may take together; parts that have not ended by then are listed as unanswered."""
 PROBE_SECONDS = 2.0
-"""How long a disk has to say whether a folder is there."""
+"""How long a disk has to tell whether a folder exists."""
 HANGING_SECONDS = 5.0
-"""How long everything may take if a disk does not answer: what needs that disk will not end."""
+"""How long everything may take if a disk does not answer: parts that need that disk will not end."""
 USER_SECONDS = 3.0
 BROKER_SECONDS = 2.0
 _FEW_BROKERS = 5
 
 
-class Found(NamedTuple):
-    """The settings, and what in them is not allowed; such a setting counts as unset.
+class LoadedSettings(NamedTuple):
+    """The settings, and which of them are invalid; an invalid setting counts as unset.
 
-    settings: None if a folder is not known. hanging: the settings of folders whose disk does not answer.
+    settings: None if a folder is unknown. hanging: the settings of folders whose disk does not answer.
     """
 
     settings: Settings | None
@@ -54,38 +54,39 @@ class Found(NamedTuple):
     hanging: tuple[str, ...] = ()
 
 
-def load_settings(environment: Mapping[str, str] | None = None) -> Found:
-    """Read the settings; neither a wrong one nor a disk that does not answer ends that."""
+def load_settings(environment: Mapping[str, str] | None = None) -> LoadedSettings:
+    """Read the settings, even if some are invalid or a disk does not answer."""
     variables = dict(os.environ if environment is None else environment)
     paths = {setting: _path_of(setting, variables) for setting in folders.SETTINGS}
     hanging = _hanging(paths)
-    variables |= {setting: f"/proc/self/{setting.lower()}" for setting in hanging}  # to resolve the other would wait
-    found = _load(variables)
-    if found.settings is None:
-        return found._replace(hanging=hanging)
-    replaced: dict[str, Any] = {setting.lower(): paths[setting] for setting in hanging}
-    return Found(dataclasses.replace(found.settings, **replaced), found.problems, hanging)
+    variables |= {setting: f"/proc/self/{setting.lower()}" for setting in hanging}  # resolving the real path would wait
+    loaded = _load(variables)
+    if loaded.settings is None:
+        return loaded._replace(hanging=hanging)
+    real_paths: dict[str, Any] = {setting.lower(): paths[setting] for setting in hanging}
+    return LoadedSettings(dataclasses.replace(loaded.settings, **real_paths), loaded.problems, hanging)
 
 
-def _load(variables: dict[str, str]) -> Found:
+def _load(variables: dict[str, str]) -> LoadedSettings:
     try:
-        return Found(all_settings.load(variables))
+        return LoadedSettings(all_settings.load(variables))
     except InvalidSettings as error:
         problems = tuple(error.details["problems"])
-    wrong = {problem.split()[0] for problem in problems}
-    if wrong & set(folders.SETTINGS):
-        return Found(None, problems)
+    invalid = {problem.split()[0] for problem in problems}
+    if invalid & set(folders.SETTINGS):
+        return LoadedSettings(None, problems)
     try:
-        return Found(all_settings.load({name: text for name, text in variables.items() if name not in wrong}), problems)
+        valid = {name: text for name, text in variables.items() if name not in invalid}
+        return LoadedSettings(all_settings.load(valid), problems)
     except InvalidSettings:
-        return Found(None, problems)
+        return LoadedSettings(None, problems)
 
 
 def _path_of(setting: str, variables: Mapping[str, str]) -> Path:
-    """Return the absolute path that a setting names, without a look at the disk."""
-    default = next(each.default for each in all_settings.DECLARATIONS if each.name == setting)
+    """Return the absolute path that a setting names, without reading the disk."""
+    default = next(declaration.default for declaration in all_settings.DECLARATIONS if declaration.name == setting)
     path = Path(variables.get(setting, "").strip() or default)
-    with suppress(RuntimeError):  # the home of an unknown user: the setting is not allowed
+    with suppress(RuntimeError):  # the home of an unknown user: the setting is invalid
         path = path.expanduser()
     return PROJECT / path
 
@@ -99,26 +100,28 @@ def _hanging(paths: Mapping[str, Path]) -> tuple[str, ...]:
     return tuple(parts.unanswered)
 
 
-def gather(found: Found, *, check_user: Callable[[], None] = lambda: None, seconds: float = GATHER_SECONDS) -> Facts:
+def gather(
+    loaded: LoadedSettings, *, check_user: Callable[[], None] = lambda: None, seconds: float = GATHER_SECONDS
+) -> Facts:
     """Return the facts of an installation.
 
-    found: its settings, as `load_settings` returns them. check_user: comes first; it may become the user who may look,
-    and raises Forbidden, which ends this, if nobody may. seconds: for everything together, less if a disk hangs.
+    check_user: called first; it may change this process's user to one that may read the folders, and raises Forbidden,
+    which this passes on, if there is none. seconds: for everything together; less if a disk hangs.
     """
-    settings = found.settings
+    settings = loaded.settings
     if settings is None:
-        return Facts(at=clock.system_now(), settings_problems=found.problems)
+        return Facts(at=clock.system_now(), settings_problems=loaded.problems)
     for setting in folders.SETTINGS:
         small_files.leave_untouched(getattr(settings, setting.lower()))
-    parts = _Parts(time.monotonic() + (min(seconds, HANGING_SECONDS) if found.hanging else seconds))
-    if "BACKUP_DIR" not in found.hanging:
+    parts = _Parts(time.monotonic() + (min(seconds, HANGING_SECONDS) if loaded.hanging else seconds))
+    if "BACKUP_DIR" not in loaded.hanging:
         parts.begin("user", check_user)
         parts.end("user", USER_SECONDS)
     parts.begin("store", lambda: running_store.ask_store(settings))
     parts.begin("lock", lambda: running_store.look_at_lock(settings))
     for setting in folders.SETTINGS:
-        look = folders.hanging_folder if setting in found.hanging else folders.look_at_folder
-        parts.begin(setting, partial(look, settings, setting))
+        examine = folders.describe_hanging_folder if setting in loaded.hanging else folders.look_at_folder
+        parts.begin(setting, partial(examine, settings, setting))
     parts.begin("backups", lambda: look_at_backups(settings))
     parts.begin("jobs", lambda: look_at_jobs(settings))
     parts.begin("start", lambda: look_at_next_start(settings))
@@ -133,7 +136,7 @@ def gather(found: Found, *, check_user: Callable[[], None] = lambda: None, secon
     parts.begin("database", lambda: look_at_database(settings, is_open=is_open))
     facts = {name: parts.end(name) for name in ("database", "jobs", "backups", "start", "rehearsal", "clock", "access")}
     return Facts(
-        at=clock.system_now(), settings=settings, settings_problems=found.problems, store=store, lock=lock,
+        at=clock.system_now(), settings=settings, settings_problems=loaded.problems, store=store, lock=lock,
         folders=tuple(filter(None, map(parts.end, folders.SETTINGS))), brokers=parts.end("brokers") or Brokers(),
         last_words=parts.end("last_words") or "", sizes=parts.end("sizes") or {}, unanswered=tuple(parts.unanswered),
         failed=parts.failed, **facts,
@@ -141,30 +144,30 @@ def gather(found: Found, *, check_user: Callable[[], None] = lambda: None, secon
 
 
 class _Parts:
-    """Looks that run at the same time. One that raises Forbidden ends all; another error is noted."""
+    """The parts, which are gathered at the same time. Forbidden is passed on; any other error is noted in `failed`."""
 
     def __init__(self, deadline: float) -> None:
         self.unanswered: list[str] = []
         self.failed: dict[str, str] = {}
         self._deadline = deadline
         self._threads: dict[str, threading.Thread] = {}
-        self._found: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
         self._raised: dict[str, Exception] = {}
 
-    def begin(self, name: str, look: Callable[[], Any]) -> None:
+    def begin(self, name: str, work: Callable[[], Any]) -> None:
         def run() -> None:
             try:
-                self._found[name] = look()
-            except Exception as error:  # noqa: BLE001 - a check says what it was
+                self._results[name] = work()
+            except Exception as error:  # noqa: BLE001 - `end` notes or raises it
                 self._raised[name] = error
 
         self._threads[name] = threading.Thread(target=run, name=f"doctor-{name}", daemon=True)
         self._threads[name].start()
 
     def end(self, name: str, seconds: float = math.inf) -> Any:
-        """Return what a look found; None if it failed or does not end in time. seconds: at most until then."""
+        """Return the result of a part; None if it failed or does not end in time. seconds: how long to wait at most."""
         self._threads[name].join(max(0.0, min(seconds, self._deadline - time.monotonic())))
-        if name not in self._found and name not in self._raised:
+        if name not in self._results and name not in self._raised:
             self.unanswered.append(name)
             return None
         error = self._raised.get(name)
@@ -172,7 +175,7 @@ class _Parts:
             raise error
         if error is not None:
             self.failed[name] = _reason(error)
-        return self._found.get(name)
+        return self._results.get(name)
 
 
 def _reason(error: Exception) -> str:
@@ -207,7 +210,7 @@ def _look_at_access(settings: Settings) -> Access:
 
 
 def _look_at_brokers(settings: Settings) -> Brokers:
-    """Connect to each broker, and log in where a login or TLS is set."""
+    """Connect to each broker, and log in if a login or TLS is set."""
     servers = (settings.kafka_bootstrap_servers or "").split(",")
     reached = {server: _broker_problem(server) for server in servers[:_FEW_BROKERS] if server}
     readable = tuple(connection.readable_by_others(settings)) if reached else ()

@@ -1,6 +1,6 @@
-"""What a start of the service would meet: a restore to finish, an archive to restore, problems that health would name.
+"""What a start of the service would find: a restore to finish, an archive to restore, problems that health would show.
 
-Everything is read as a start reads it, but nothing is finished, renamed or noted.
+Everything is read as a start reads it, but nothing is finished, renamed or written.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _SMALL_FILES = (
     *sorted(name for name in LOSSES if name.endswith(".json") and not name.startswith(data_folders.TOKENS)),
     *(data_folders.INSTALLATION_KEY, f"{data_folders.JOURNAL}/{data_folders.JOURNAL_RECORD}"),
 )
-"""The files with a checksum, wherever they lie. `eventvault.access.problems` looks at those of the tokens."""
+"""The files with a checksum in either folder. `eventvault.access.problems` checks those of the tokens."""
 
 
 def look_at_next_start(settings: Settings) -> Start:
-    """Return what a start would meet. Never raises an error of the disk: that is one of the problems."""
+    """Return what a start would find. Never raises an error of the disk: that becomes one of the problems."""
     problems: list[Problem] = []
     folder = DropFolder(settings)
     dropped = _or_problem(problems, folder.peek) or []
@@ -56,7 +56,7 @@ def look_at_next_start(settings: Settings) -> Start:
 
 
 def damaged_files(settings: Settings) -> Iterator[Problem]:
-    """The small files that are damaged and that no process has noticed and renamed yet."""
+    """Yield a problem for each damaged small file that no process has renamed yet."""
     for folder in (settings.storage_dir, settings.backup_dir):
         for name in _SMALL_FILES:
             with suppress(OSError):
@@ -71,21 +71,22 @@ def _read_intent(settings: Settings, name: str, code: str) -> Intent | None:
     try:
         return read_intent(settings.storage_dir, name)
     except DatabaseDamaged as error:
-        raise _Named(Problem(code, error.message, error.hint, str(settings.storage_dir / name))) from error
+        raise _AsProblem(Problem(code, error.message, error.hint, str(settings.storage_dir / name))) from error
 
 
-class _Named(Exception):
-    """A problem that is known by name."""
+class _AsProblem(Exception):
+    """Carries a problem to `_or_problem`."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
 
-def _or_problem(problems: list[Problem], look: Callable[[], T]) -> T | None:
+def _or_problem(problems: list[Problem], work: Callable[[], T]) -> T | None:
+    """Return the result of `work`; None if it failed, with the error added to `problems`."""
     try:
-        return look()
-    except _Named as named:
-        problems.append(named.problem)
+        return work()
+    except _AsProblem as carrier:
+        problems.append(carrier.problem)
     except EventVaultError as error:
         problems.append(Problem(error.code, error.message, error.hint))
     except OSError as error:

@@ -1,11 +1,10 @@
-"""Asks the store that runs, by its socket, and who holds the database. No store is started, and none ends by it."""
+"""Asks the running store over its socket, and finds out who holds the database. It starts and ends no store."""
 
 from __future__ import annotations
 
 import os
 import time
 from contextlib import closing, suppress
-from pathlib import Path
 
 import msgspec
 
@@ -15,7 +14,7 @@ from eventvault.errors import EventVaultError, Forbidden
 from eventvault.rpc import frames, sockets
 from eventvault.settings import Settings
 from eventvault.store.process.last_words import read_last_words
-from eventvault.store.process.ownership import find_owner
+from eventvault.store.process.ownership import find_owner, is_stopped
 from eventvault.store.rpc import wire
 
 ANSWER_SECONDS = 3.0
@@ -64,23 +63,18 @@ def look_at_lock(settings: Settings) -> Lock:
     owner = find_owner(settings.storage_dir)
     if owner is None:
         return Lock()
-    return Lock(True, owner.pid, None if not owner.born else _instant_of(owner.born), _is_stopped(owner.pid))
-
-
-def _is_stopped(pid: int | None) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
-    return False
+    stopped = owner.pid is not None and is_stopped(owner.pid)
+    return Lock(True, owner.pid, None if not owner.born else _instant_of(owner.born), stopped)
 
 
 def look_at_last_words(settings: Settings) -> str:
-    """Return the last lines of what the store before this one wrote when it died; empty if it wrote nothing."""
+    """Return the first lines of what the previous store wrote when it died; empty if it wrote nothing."""
     lines = read_last_words(settings.storage_dir).decode(errors="replace").splitlines()
     return "\n".join(lines[:_SHOWN_LINES])
 
 
 def _instant_of(ticks: int) -> int | None:
-    """Return an instant that the kernel counts in ticks since the boot."""
+    """Return the instant of a number of ticks since the boot; None if the clock cannot be read."""
     with suppress(OSError, ValueError):
         passed = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
         return clock.system_now() - round(passed * 1e6)

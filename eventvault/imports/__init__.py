@@ -1,5 +1,5 @@
-"""Imports: reads files that other programs wrote as events, appends them, and notes how far an import came.
+"""Imports: reads the files of other programs as events, appends these, and notes how far an import came.
 
-NDJSON, arrays of CloudEvents and CSV, plain or compressed, of any size in bounded memory. The caller passes in what
-appends; nothing here imports the store, archives, backups or restores.
+Files may be NDJSON, arrays of CloudEvents or CSV, plain or compressed, of any size; they are read in bounded memory.
+The caller passes in the function that appends; nothing here imports the store, archives, backups or restores.
 """

@@ -1,4 +1,4 @@
-"""Appends batches in a thread of its own, one after the other, while the caller prepares the next one."""
+"""Appends batches one after the other in its own thread, while the caller prepares the next batch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from eventvault.imports.record import ImportRecord
 
 Append = Callable[[Sequence[EventDraft]], AppendResult]
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 END_SECONDS = 120.0
-"""How long the end waits for an append that has begun: as long as one is tried again while the store is away."""
+"""How long the end waits for an append that has begun: an append is tried again for as long while the store is away."""
 
 
 class AppendedBatch(NamedTuple):
-    """records: of the batch. drafts: of them. result: None if the batch had no draft."""
+    """An appended batch. records: those of the batch. drafts: of the records. result: None if there was no draft."""
 
     records: Sequence[ImportRecord]
     drafts: Drafts
@@ -30,7 +30,7 @@ class AppendedBatch(NamedTuple):
 
 
 class Appender:
-    """Use it as a context; its end waits for the append that has begun, and drops what waits behind it."""
+    """Use it as a context. Its end waits for the append that has begun, and drops the batches after it."""
 
     def __init__(self, append: Append) -> None:
         self._append = append
@@ -50,7 +50,7 @@ class Appender:
         self._thread.join(END_SECONDS)
 
     def put(self, records: Sequence[ImportRecord], drafts: Drafts) -> None:
-        """Have a batch appended, once there is room for it. Raises what an append has raised."""
+        """Have a batch appended; wait until the queue has room. Raises what an append has raised."""
         self._put((records, drafts))
 
     def done(self) -> Iterator[AppendedBatch]:
@@ -62,16 +62,16 @@ class Appender:
         """Yield the remaining batches as they are appended. Raises what an append has raised."""
         self._put(None)
         while self._thread.is_alive():
-            self._thread.join(_LOOK_SECONDS)
+            self._thread.join(_POLL_SECONDS)
             yield from self.done()
-        yield from self.done()  # the thread may have ended before it was looked at
+        yield from self.done()  # the thread may have ended before the first check
         if self._failure is not None:
             raise self._failure
 
     def _put(self, batch: tuple[Sequence[ImportRecord], Drafts] | None) -> None:
         while self._failure is None:
             with suppress(queue.Full):
-                self._queue.put(batch, True, _LOOK_SECONDS)
+                self._queue.put(batch, True, _POLL_SECONDS)
                 return
         raise self._failure
 
@@ -79,7 +79,7 @@ class Appender:
         try:
             while not self._dropped.is_set():
                 try:
-                    batch = self._queue.get(True, _LOOK_SECONDS)
+                    batch = self._queue.get(True, _POLL_SECONDS)
                 except queue.Empty:
                     continue
                 if batch is None:

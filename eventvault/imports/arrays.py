@@ -1,6 +1,6 @@
-"""Splits a JSON array into its elements, such as a batch of CloudEvents, without holding it.
+"""Splits a JSON array, such as a batch of CloudEvents, into its elements without holding the whole array in memory.
 
-Only brackets and strings are looked at; each element is parsed later, as a line of NDJSON is.
+It examines only brackets and strings; each element is parsed later, like a line of NDJSON.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from eventvault.imports.lines import cut_off, too_long
 from eventvault.imports.record import SHOWN_BYTES, ImportRecord
 
 _BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}])', re.DOTALL)
-"""Up to the next bracket that is not in a string."""
+"""Matches up to the next bracket that is not in a string."""
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _OPENING = b"[{"
 _BETWEEN = b" \t\r\n,"
 
 
 def records_of_array(chunks: Iterable[bytes], longest: int, broken: Callable[[], str | None]) -> Iterator[ImportRecord]:
-    """Yield a record for each element. longest: elements with more bytes are not held. broken: as for lines."""
+    """Yield a record for each element. longest: longer elements are not held. broken: as in `records_of_lines`."""
     array = _Array(longest)
     for chunk in chunks:
         yield from array.add(chunk)
@@ -29,10 +29,10 @@ def records_of_array(chunks: Iterable[bytes], longest: int, broken: Callable[[],
 
 
 class _Array:
-    """What was read of the array and is not yielded yet.
+    """The text of the array that was read and not yielded yet.
 
-    Up to `_position` the brackets were looked at; `_depth` of them are open. Of an element that is too long, `_dropped`
-    bytes are not held any more, and `_shown` is its beginning.
+    Up to `_position` the brackets were examined; `_depth` of them are open. If an element is too long, `_dropped` of
+    its bytes are not held any more, and `_shown` is its beginning.
     """
 
     def __init__(self, longest: int) -> None:
@@ -71,7 +71,7 @@ class _Array:
         self._forget(start)
 
     def end(self, why: str | None) -> Iterator[ImportRecord]:
-        """Yield what the text ends with."""
+        """Yield records for the rest of the text."""
         if not self._depth:
             yield from self._between(0, len(self._buffer))
             return
@@ -81,7 +81,7 @@ class _Array:
         yield ImportRecord(self._number, self._line, shown, b"", problem, incomplete=True)
 
     def _leave_string(self) -> bool:
-        """Go behind the string of an element that is not held. Returns False if that needs more text."""
+        """Move past the string in which the dropped text ended. Returns False if that needs more text."""
         if not self._in_string:
             return True
         match = _IN_STRING.match(self._buffer, self._position)
@@ -101,13 +101,13 @@ class _Array:
         return ImportRecord(self._number, line, text, text)
 
     def _between(self, start: int, end: int) -> Iterator[ImportRecord]:
-        """Yield a record for what lies between elements and is more than commas."""
+        """Yield a record for text between two elements, if it is more than commas."""
         text = self._buffer[start:end]
         if self._dropped:
             yield self._too_long("text between two events", text)
         elif text.strip(_BETWEEN):
             line = self._count(text)
-            problem = MalformedInput("what lies between two events is no object", hint="an event is an object")
+            problem = MalformedInput("the text between two events is not an object", hint="an event is an object")
             yield ImportRecord(self._number, line, text[:SHOWN_BYTES], b"", problem)
         else:
             self._line += text.count(b"\n")
@@ -127,7 +127,7 @@ class _Array:
         return line
 
     def _forget(self, start: int) -> None:
-        """Drop the text that was yielded, and that of an element which is too long already."""
+        """Drop the text that was yielded, and the text of an element that is too long already."""
         self._buffer = self._buffer[start:]
         self._position -= start
         if len(self._buffer) <= self._longest:
@@ -142,7 +142,7 @@ class _Array:
         self._buffer, self._position = self._buffer[self._position :], 0
 
     def _enter_string(self) -> None:
-        """Go as far into the text as it was read: mostly it ends within a string."""
+        """Move to the end of the text that was read, which mostly ends within a string."""
         quote = self._buffer.find(b'"', self._position)
         while quote >= 0:
             match = _IN_STRING.match(self._buffer, quote + 1)

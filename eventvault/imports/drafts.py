@@ -1,7 +1,7 @@
-"""Makes drafts of the records of an import, and derives an id for each event that has none.
+"""Makes drafts of the records of an import, and derives an id for each event without one.
 
 The id contains the import's name, the record's number and the digest of its text: the same file gives the same ids, two
-equal lines are two events, and a line that was changed is another event.
+equal lines are two events, and a changed line is another event.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DIGEST = 32
 
 
 class Drafts(NamedTuple):
-    """drafts: ready to be appended. records: of each draft. rejected: the other ones."""
+    """drafts: ready to be appended. records: of each draft. rejected: the records without a draft."""
 
     drafts: list[EventDraft]
     records: list[ImportRecord]
@@ -30,21 +30,21 @@ class Drafts(NamedTuple):
 
 
 def drafts_of(records: Sequence[ImportRecord], name: str) -> Drafts:
-    """Return what the records hold. name: of the import."""
-    read, events, refused = list[ImportRecord](), list[AnyEvent](), list[Rejected]()
-    for record, found in zip(records, ordinary.read_many([record.json for record in records]), strict=True):
+    """Return the drafts of records. name: of the import."""
+    accepted, events, refused = list[ImportRecord](), list[AnyEvent](), list[Rejected]()
+    for record, event in zip(records, ordinary.read_many([record.json for record in records]), strict=True):
         try:
             if record.problem is not None:
                 raise record.problem
-            events.append(found or sent.read_one(record.json, "the record"))
-            read.append(record)
+            events.append(event or sent.read_one(record.json, "the record"))
+            accepted.append(record)
         except EventVaultError as error:
             refused.append(rejected(record, error))
     if sent.problems_of(events):
-        read, events = _valid(read, events, refused)
+        accepted, events = _valid(accepted, events, refused)
     instant = clock.now()
-    drafts = [_draft(each, record, name, instant) for each, record in zip(events, read, strict=True)]
-    return Drafts(drafts, read, refused)
+    drafts = [_draft(event, record, name, instant) for event, record in zip(events, accepted, strict=True)]
+    return Drafts(drafts, accepted, refused)
 
 
 def _valid(
@@ -52,18 +52,18 @@ def _valid(
 ) -> tuple[list[ImportRecord], list[AnyEvent]]:
     """Return the valid events with their records, and add the others to `refused`."""
     valid = []
-    for record, each in zip(records, events, strict=True):
-        problems = [each.problem] if each.problem is not None else schema.validate(each.attributes)
+    for record, event in zip(records, events, strict=True):
+        problems = [event.problem] if event.problem is not None else schema.validate(event.attributes)
         if problems:
             refused.append(Rejected(record, InvalidInput.code, str(problems[0])))
         else:
-            valid.append((record, each))
-    refused.sort(key=lambda each: each.record.number)
-    return [record for record, _ in valid], [each for _, each in valid]
+            valid.append((record, event))
+    refused.sort(key=lambda reject: reject.record.number)
+    return [record for record, _ in valid], [event for _, event in valid]
 
 
-def _draft(each: AnyEvent, record: ImportRecord, name: str, instant: int) -> EventDraft:
-    if each.sent_id is None:
+def _draft(event: AnyEvent, record: ImportRecord, name: str, instant: int) -> EventDraft:
+    if event.sent_id is None:
         event_id = f"{name}:{record.number}:{hashlib.sha256(record.json).hexdigest()[:_DIGEST]}"
-        each = each.with_id(event_id, first=True)
-    return each.draft(instant)
+        event = event.with_id(event_id, first=True)
+    return event.draft(instant)

@@ -1,8 +1,8 @@
-"""Imports a file: reads its records in batches, appends them in their order, and notes what is on disk.
+"""Imports a file: reads its records in batches, appends them in order, and notes what is on disk.
 
-While one batch is appended, the next one is read and checked. A record counts once it is on disk, or is in the file of
-rejects; the note never says more. So an import that is killed at any instant goes on with the same command, and what
-was appended and not noted is found to be there.
+While one batch is appended, the next one is read and checked. The note counts only records that are on disk or in the
+file of rejects. So an import that was killed continues with the same command: events that were appended but not noted
+are recognised as stored already.
 """
 
 from __future__ import annotations
@@ -29,36 +29,37 @@ from eventvault.imports.rejects import Rejected, RejectKind, RejectsFile, Tally
 BATCH_RECORDS = 5000
 BATCH_BYTES = 4 * 2**20
 NOTE_SECONDS = 1.0
-"""How often the note is written, at most."""
+"""The note is written at most once in this time."""
 _DIFFERS = "an event of this source and id is there, with other content"
 
 
 class ImportTarget(Protocol):
-    """The part of the store that events are imported into."""
+    """The part of the store that an import needs."""
 
     def append(self, drafts: Sequence[EventDraft]) -> AppendResult: ...
     def scan(self, query: ScanQuery) -> Page: ...
 
 
 class Input(Protocol):
-    """The file to import. name: of the import. rewindable: it can be read again. form: says how it is read."""
+    """The file to import. name: of the import. rewindable: it can be read again. form: digest of how it is read."""
 
     name: str
     rewindable: bool
     form: str
 
     def records(self) -> Iterator[ImportRecord]:
-        """Begin to read the file; again only if it is `rewindable`."""
+        """Return the records of the file. A second call needs a `rewindable` file."""
 
     def broken(self) -> str | None:
         """Return why the file ended too early, once its records have ended; None if it did not."""
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What came of an import, earlier runs included.
+    """The result of an import, earlier runs included.
 
-    new, already: events that are in. rejected: records that are not; kinds: of those of this run. resumed: the number
-    of the last record that an earlier run did. broken: why the file ended too early.
+    new, already: events that were appended, and that were stored before. rejected: records that are not events; kinds:
+    the kinds of rejects in this run. resumed: the number of the last record that an earlier run did. broken: why the
+    file ended too early.
     """
 
     name: str
@@ -81,9 +82,9 @@ class Importer:
     """
 
     def __init__(
-        self, present: ImportTarget, notes: Notes, source: Input, rejects: Path | None, report: Callable[[int], None]
+        self, target: ImportTarget, notes: Notes, source: Input, rejects: Path | None, report: Callable[[int], None]
     ) -> None:
-        self._present = present
+        self._target = target
         self._notes = notes
         self._source = source
         self._rejects_path = rejects
@@ -100,22 +101,22 @@ class Importer:
 
     @property
     def events(self) -> int:
-        """How many events are in, those of earlier runs included."""
+        """How many events of the file are stored, those of earlier runs included."""
         return self._new + self._already
 
     def run(self) -> Imported:
-        """Import the file from where an earlier run came to. An interrupted run has noted all that is done.
+        """Import the file from where an earlier run ended. An interrupted run notes everything that is done.
 
         Raises ImportRunning, OutputExists, InvalidInput, RestoreRunning, or what an append raises.
         """
         with self._notes.running(self._source.name):
-            head = self._present.scan(ScanQuery(limit=1))
+            head = self._target.scan(ScanQuery(limit=1))
             self._generation, self._sequence = head.generation, head.last_sequence
             earlier = self._notes.read(self._source.name)
             records = self._resume(earlier)
             self._open_rejects(earlier)
             try:
-                self._note(ended=False)  # from now on the file of rejects is known to be of this import
+                self._note(ended=False)  # from now on the note says that the file of rejects is of this import
                 self._import(records)
                 self._note(ended=self._source.broken() is None and not self._cut_off)
             finally:
@@ -132,9 +133,9 @@ class Importer:
         )
 
     def _resume(self, note: ImportNote | None) -> Iterator[ImportRecord]:
-        """Return the records that are to be imported: those behind the note, if it still holds."""
+        """Return the records to import: those after the note's position, if the note is still valid."""
         records = self._source.records()
-        if note is None or not self._holds(note):
+        if note is None or not self._is_valid(note):
             return records
         if self._skip(records, note):
             self._position = self._resumed = note.position
@@ -152,16 +153,16 @@ class Importer:
             )
         return self._source.records()
 
-    def _holds(self, note: ImportNote) -> bool:
-        """Return whether what the note says is done is still there, and the rejects are in their file."""
+    def _is_valid(self, note: ImportNote) -> bool:
+        """Return whether the events of the note are still stored, and the rejects are in their file."""
         if note.generation != self._generation or note.sequence > self._sequence:
             return False
         if not note.position or note.form != self._source.form:
             return False
         if self._rejects_path is None or not note.rejected:
             return True
-        there = self._rejects_path.stat().st_size if self._rejects_path.is_file() else -1
-        return note.rejects == str(self._rejects_path) and there >= note.rejects_size
+        size = self._rejects_path.stat().st_size if self._rejects_path.is_file() else -1
+        return note.rejects == str(self._rejects_path) and size >= note.rejects_size
 
     def _skip(self, records: Iterator[ImportRecord], note: ImportNote) -> bool:
         """Read up to the position of the note. Returns False if the text is not the one that was imported."""
@@ -185,7 +186,7 @@ class Importer:
             self._rejects = RejectsFile.create(path)
 
     def _import(self, records: Iterator[ImportRecord]) -> None:
-        appender = Appender(self._present.append)
+        appender = Appender(self._target.append)
         try:
             with appender:
                 for batch in _batches(records):
@@ -199,7 +200,7 @@ class Importer:
             raise
 
     def _settle(self, appended: Iterator[AppendedBatch]) -> None:
-        """Count what is on disk, and write down what was rejected."""
+        """Count the batches that are on disk, and write their rejects."""
         for batch in appended:
             self._is_settled = False
             self._count(batch)
@@ -217,7 +218,7 @@ class Importer:
                 self._already += 1
             else:
                 self._new += 1
-        self._reject(sorted(refused, key=lambda each: each.record.number))
+        self._reject(sorted(refused, key=lambda reject: reject.record.number))
         for record in batch.records:
             if not record.incomplete:
                 _update(self._digest, record)
@@ -226,22 +227,22 @@ class Importer:
             self._sequence = batch.result.last_sequence
 
     def _reject(self, refused: list[Rejected]) -> None:
-        """Write rejects. One that a later import may find whole does not count in the note."""
-        whole = [each for each in refused if not each.record.incomplete]
+        """Write rejects. The note does not count an incomplete record, which a later import may find complete."""
+        complete = [reject for reject in refused if not reject.record.incomplete]
         self._tally.add(refused)
-        self._rejected += len(whole)
-        self._cut_off += len(refused) - len(whole)
+        self._rejected += len(complete)
+        self._cut_off += len(refused) - len(complete)
         if self._rejects is not None:
-            self._rejects.write(whole)
-            for each in refused:
-                if each.record.incomplete:
-                    self._rejects.write_uncounted(each)
+            self._rejects.write(complete)
+            for reject in refused:
+                if reject.record.incomplete:
+                    self._rejects.write_uncounted(reject)
 
     def _note(self, *, ended: bool) -> None:
         """Note how far the import came. Raises RestoreRunning if a restore has replaced what was imported."""
         if not self._is_settled:
             return
-        if self._present.scan(ScanQuery(limit=1)).generation != self._generation:
+        if self._target.scan(ScanQuery(limit=1)).generation != self._generation:
             raise RestoreRunning(
                 "a restore came in between, and some of the imported events may be gone",
                 hint="run the same command again: it begins with the first line, and stores nothing twice",

@@ -1,4 +1,4 @@
-"""Splits a text into lines, whatever ends them: `\\n`, `\\r\\n` or `\\r`. A line that is too long is not held."""
+"""Splits a text into lines that end in `\\n`, `\\r\\n` or `\\r`. A line that is too long is not held in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLANK = b" \t\r\n"
 
 
 class InputLine(msgspec.Struct, frozen=True, gc=False):
-    """text: with its end; of a line that is too long, its beginning. size: of the whole. digest: of one too long."""
+    """text: with its end; only the beginning if the line is too long, with the digest of all. size: of all."""
 
     number: int
     text: bytes
@@ -26,7 +26,7 @@ class InputLine(msgspec.Struct, frozen=True, gc=False):
 
 def split(chunks: Iterable[bytes], longest: int) -> Iterator[InputLine]:
     """Yield the lines. longest: lines with more bytes are not held."""
-    number, begun = 0, _Begun(longest)
+    number, begun = 0, _UnfinishedLine(longest)
     held = b""
     for chunk in chunks:
         chunk = held + chunk if held else chunk
@@ -47,8 +47,8 @@ def split(chunks: Iterable[bytes], longest: int) -> Iterator[InputLine]:
         yield begun.end(number + 1)
 
 
-class _Begun:
-    """A line of which the end is not known yet."""
+class _UnfinishedLine:
+    """A line whose end was not read yet."""
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
@@ -95,7 +95,7 @@ def records_of_lines(
 
 def too_long(what: str, size: int, longest: int) -> EventVaultError:
     return TooLarge(
-        f"the {what} has {size:,} bytes, at most {longest:,} are taken", hint="raise MAX_BODY_BYTES, or split it"
+        f"the {what} has {size:,} bytes; at most {longest:,} are allowed", hint="raise MAX_BODY_BYTES, or split it"
     )
 
 

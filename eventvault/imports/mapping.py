@@ -26,9 +26,9 @@ _HINT = (
 
 
 class Field(msgspec.Struct, frozen=True):
-    """target: `type` or `data.total`, as its parts. column: whose cell it gets; None: it gets `value`.
+    """target: the parts of `type` or `data.total`. column: the column of its cell; None: it gets `value`.
 
-    kind: of KINDS, what the cell becomes.
+    kind: of KINDS, the type of its value.
     """
 
     target: tuple[str, ...]
@@ -42,7 +42,7 @@ class Mapping(msgspec.Struct, frozen=True):
 
 
 def parse(text: str) -> Mapping:
-    """Return the mapping that `--map` writes. Raises InvalidInput."""
+    """Return the mapping that a text of `--map` describes. Raises InvalidInput."""
     fields = []
     for part in text.split(","):
         target, equals, source = part.partition("=")
@@ -50,13 +50,13 @@ def parse(text: str) -> Mapping:
             raise InvalidInput(f"{part[:80]!r} maps no column to an attribute", hint=_HINT)
         fixed = len(source) > 1 and source[0] == source[-1] == '"'
         fields.append(_field(target.strip(), source[1:-1] if fixed else source, fixed=fixed))
-    return _checked(fields)
+    return _check(fields)
 
 
 def parse_file(content: bytes) -> Mapping:
-    """Return the mapping of a JSON file.
+    """Return the mapping of a JSON file. Raises InvalidInput.
 
-    It is an object: attribute → column, `{"column": …, "as": "number"}`, or `{"value": …}`. Raises InvalidInput.
+    The file has an object: attribute → column, `{"column": …, "as": "number"}`, or `{"value": …}`.
     """
     try:
         members = msgspec.json.decode(content, type=dict[str, str | _Source])
@@ -78,7 +78,7 @@ def parse_file(content: bytes) -> Mapping:
             fields.append(
                 _field(target if source.kind is None else f"{target}:{source.kind}", source.column, fixed=False)
             )
-    return _checked(fields)
+    return _check(fields)
 
 
 class _Source(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,28 +88,28 @@ class _Source(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def by_names(columns: Sequence[str]) -> Mapping:
-    """Return the mapping of a table whose columns have the names of attributes. Raises InvalidInput for any other."""
+    """Return the mapping of a table whose columns have the names of attributes. Raises InvalidInput for other names."""
     other = [column for column in columns if _TARGET.fullmatch(column) is None]
     if other or "type" not in columns:
-        what = f"the column {other[0][:80]!r} is no attribute of an event" if other else "no column is called type"
+        what = f"the column {other[0][:80]!r} is not an attribute of an event" if other else "no column is called type"
         raise InvalidInput(f"{what}, and nothing was imported", hint=f"say what the columns are with --map: {_HINT}")
-    return _checked([_field(column, column, fixed=False) for column in columns])
+    return _check([_field(column, column, fixed=False) for column in columns])
 
 
 def _field(name: str, source: Any, *, fixed: bool) -> Field:
     match = _TARGET.fullmatch(name)
     if match is None or (match[2] or "text") not in KINDS:
         raise InvalidInput(
-            f"{name[:80]!r} is no attribute of an event",
+            f"{name[:80]!r} is not an attribute of an event",
             hint=f"attributes are {', '.join(sorted(_ATTRIBUTES))}, data.<name>, and extensions; {_KINDS_HINT}",
         )
     return Field(tuple(match[1].split(".")), None if fixed else source, match[2] or "text", source if fixed else None)
 
 
-_KINDS_HINT = "behind a colon: :number, :boolean or :json"
+_KINDS_HINT = "after a colon: :number, :boolean or :json"
 
 
-def _checked(fields: list[Field]) -> Mapping:
+def _check(fields: list[Field]) -> Mapping:
     targets = [field.target for field in fields]
     for target in targets:
         name = ".".join(target)
@@ -123,18 +123,18 @@ def _checked(fields: list[Field]) -> Mapping:
 
 
 def value_of(cell: str, kind: str) -> Any:
-    """Return the value of a cell. Numbers keep every digit. Raises ValueError, which says what the cell is not."""
+    """Return the value of a cell. A number keeps every digit. Raises ValueError that says what the cell is not."""
     if kind == "text":
         return cell
     if kind == "boolean":
         if cell.strip().lower() not in _BOOLEANS:
-            raise ValueError("is no boolean: true, false, yes, no, 1 or 0")
+            raise ValueError("is not a boolean: true, false, yes, no, 1 or 0")
         return _BOOLEANS[cell.strip().lower()]
     if kind == "number":
         if not _NUMBER.fullmatch(cell.strip()):
-            raise ValueError("is no number")
+            raise ValueError("is not a number")
         return orjson.Fragment(cell.strip())
     try:
         return orjson.Fragment(json_text.read(cell.encode())[1])
     except (EventVaultError, UnicodeEncodeError):
-        raise ValueError("is no JSON") from None
+        raise ValueError("is not JSON") from None

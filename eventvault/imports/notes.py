@@ -1,7 +1,7 @@
-"""How far an import came: `STORAGE_DIR/imports/<name>.json`, so that the same import goes on there.
+"""Notes how far an import came, in `STORAGE_DIR/imports/<digest of the name>.json`, so that the import continues there.
 
-A note names the generation and the last sequence of the store. If a restore has replaced either, the events may be gone
-again, so the import begins anew; what is there already is not stored twice.
+A note has the generation and the last sequence of the store. If a restore has changed either, the events may be gone
+again, so the import begins again; events that are still stored are not stored twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eventvault.errors import ImportRunning
 from eventvault.files import make_folder, matching
 
 KEEP_SECONDS = 90 * 86400
-"""How long a note is there that no import has changed."""
+"""A note that no import has changed for this long is removed."""
 _LOCK_SECONDS = 2.0
 
 
@@ -30,8 +30,8 @@ class ImportNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     generation, sequence: of the store when this was written. position: the number of the last record that is done;
     digest: the SHA-256 of the text up to there. form: the digest of how the file is read. new, already, rejected: the
-    results of these records. rejects: the file of rejects, of which `rejects_size` bytes count, with `rejects_digest`
-    as their SHA-256. ended: the whole file was imported.
+    numbers of these records by outcome. rejects: the file of rejects, of which `rejects_size` bytes count, with
+    `rejects_digest` as their SHA-256. ended: the whole file was imported.
     """
 
     format: Literal[1]
@@ -57,18 +57,18 @@ class Notes:
         self._folder = folder
 
     def read(self, name: str) -> ImportNote | None:
-        """Return the note of an import; None if there is none, or a damaged one. Raises OSError."""
+        """Return the note of an import; None if it is missing or damaged. Raises OSError."""
         note = small_files.read_or_quarantine(self._path(name), ImportNote)
         return note if note is not None and note.name == name else None
 
     def write(self, note: ImportNote) -> None:
-        """Raises NoSpace or OSError."""
+        """Write a note durably. Raises NoSpace or OSError."""
         make_folder(self._folder)
         small_files.write(self._path(note.name), note, mode=0o600)
 
     @contextmanager
     def running(self, name: str) -> Iterator[None]:
-        """Hold the import of that name. Raises ImportRunning if another process does it."""
+        """Hold the lock of the import of that name. Raises ImportRunning if another process runs it."""
         make_folder(self._folder)
         self._remove_old()
         handle = file_locks.open_lock_file(self._folder / data_folders.IMPORTS_LOCK)

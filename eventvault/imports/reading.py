@@ -1,4 +1,4 @@
-"""Reads the records of a file by its format, which is told by its first bytes if nobody says it."""
+"""Reads the records of a file. Its format is given, or guessed from the first bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Form(msgspec.Struct, frozen=True):
 
 
 def read_records(source: ImportSource, form: Form, longest: int) -> Iterator[ImportRecord]:
-    """Yield the records in their order. longest: those with more bytes are not held.
+    """Yield the records in their order. longest: longer records are not held in memory.
 
     Raises InvalidInput if the file cannot be read at all, before any record is yielded.
     """

@@ -1,4 +1,4 @@
-"""One record of a file to import, such as a line: the event in it, or why it has none."""
+"""One record of a file to import, such as a line: its event, or why it has none."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import msgspec
 from eventvault.errors import EventVaultError
 
 SHOWN_BYTES = 1000
-"""How much of a record is shown that is too long to be held."""
+"""How many bytes are shown of a record that is too long to be held."""
 
 
 class ImportRecord(msgspec.Struct, frozen=True):
     """number: of the record, from 1. line: on which it begins. json: the event; empty if there is a problem.
 
-    text: as it is in the file, with its line end; the beginning of one that is too long. incomplete: the file breaks
-    off in it, so a later import may find it whole. digest: of a text that is too long, in hex.
+    text: as in the file, with its line end; only the beginning if it is too long, with the digest of all in hex.
+    incomplete: the file breaks off in it, so a later import may find it complete.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Records that were rejected: counted by their kinds, and written as JSON lines so that they can be corrected.
+"""Rejected records: counts them by kind, and writes them as JSON lines so that somebody can correct them.
 
 {"line": 48112, "code": "malformed", "error": "…", "text": "…"}
 """
@@ -23,13 +23,13 @@ from eventvault.regular_files import open_file
 from eventvault.system_errors import reporting_no_space
 
 MAX_KINDS = 20
-"""Kinds of rejects that are counted one by one."""
+"""How many kinds of rejects are counted separately."""
 _PIECE = 2**18
 _VARIES = re.compile(r"\d[\d,]*|'[^']*'")
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """record: that was rejected. code, error: why."""
+    """A rejected record. code, error: why."""
 
     record: ImportRecord
     code: str
@@ -37,7 +37,7 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class RejectKind(msgspec.Struct):
-    """Rejects with the same reason. line: the first of them. count: how many."""
+    """Rejects with the same reason. line: of the first one. count: how many."""
 
     line: int
     code: str
@@ -53,12 +53,12 @@ class Tally:
         self._kinds: dict[tuple[str, str], RejectKind] = {}
 
     def add(self, rejected: Sequence[Rejected]) -> None:
-        for each in rejected:
+        for reject in rejected:
             self.count += 1
-            key = (each.code, _VARIES.sub("", each.error))
+            key = (reject.code, _VARIES.sub("", reject.error))
             if key not in self._kinds and len(self._kinds) == MAX_KINDS:
                 continue
-            kind = self._kinds.setdefault(key, RejectKind(each.record.line, each.code, each.error))
+            kind = self._kinds.setdefault(key, RejectKind(reject.record.line, reject.code, reject.error))
             kind.count += 1
 
     @property
@@ -73,7 +73,7 @@ def rejected(record: ImportRecord, error: EventVaultError) -> Rejected:
 class RejectsFile:
     """The file of rejects.
 
-    size: of what counts: a run that was killed may have written more. digest: the SHA-256 of that.
+    size: bytes that count; a run that was killed may have written more. digest: the SHA-256 of these bytes.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -88,7 +88,7 @@ class RejectsFile:
 
     @classmethod
     def create(cls, path: Path) -> RejectsFile:
-        """Open a file of its own, which must not be there, or be empty. Raises OutputExists or OSError."""
+        """Open a new or empty file. Raises OutputExists or OSError."""
         file = open_file(path, "a+b")
         if os.fstat(file.fileno()).st_size:
             file.close()
@@ -97,10 +97,10 @@ class RejectsFile:
 
     @classmethod
     def resume(cls, path: Path, size: int, digest: str, *, is_whole: bool) -> RejectsFile | None:
-        """Open the file of an earlier run. Returns None if it is not there.
+        """Open the file of an earlier run. Returns None if there is no such file.
 
-        size, digest: of what counts in it. is_whole: nothing follows that. Raises OutputExists if somebody has changed
-        it, or OSError.
+        size, digest: of the bytes that count. is_whole: no bytes follow them. Raises OutputExists if somebody has
+        changed the file, or OSError.
         """
         try:
             file = open_file(path, "r+b")
@@ -123,13 +123,13 @@ class RejectsFile:
         self.size, self._digest = 0, hashlib.sha256()
 
     def write(self, rejected: Sequence[Rejected]) -> None:
-        """Write rejects that count."""
-        for each in rejected:
-            self._count(self.write_uncounted(each))
+        """Write rejects that count. Raises NoSpace or OSError."""
+        for reject in rejected:
+            self._count(self.write_uncounted(reject))
 
-    def write_uncounted(self, each: Rejected) -> bytes:
-        """Write a reject that a later import may find whole. Returns what was written. Raises NoSpace or OSError."""
-        line = _line(each)
+    def write_uncounted(self, reject: Rejected) -> bytes:
+        """Write a reject that does not count, and return the bytes. Raises NoSpace or OSError."""
+        line = _line(reject)
         with reporting_no_space(f"writing {self.path}"):
             self._file.write(line)
         return line
@@ -139,7 +139,7 @@ class RejectsFile:
         self._digest.update(piece)
 
     def sync(self) -> None:
-        """Raises NoSpace or OSError."""
+        """Write everything to the disk. Raises NoSpace or OSError."""
         with reporting_no_space(f"writing {self.path}"):
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -156,11 +156,11 @@ def _exists(path: Path, why: str) -> OutputExists:
     )
 
 
-def _line(each: Rejected) -> bytes:
-    place = {"line": each.record.line}
-    if each.record.line != each.record.number:
-        place["number"] = each.record.number
-    return orjson.dumps({**place, "code": each.code, "error": each.error, **_text(each.record)}) + b"\n"
+def _line(reject: Rejected) -> bytes:
+    place = {"line": reject.record.line}
+    if reject.record.line != reject.record.number:
+        place["number"] = reject.record.number
+    return orjson.dumps({**place, "code": reject.code, "error": reject.error, **_text(reject.record)}) + b"\n"
 
 
 def _text(record: ImportRecord) -> dict[str, Any]:

@@ -13,25 +13,25 @@ from eventvault.gzip_format import WBITS
 from eventvault.imports.zstandard import zstd
 
 NAMING_BYTES = 2**20
-"""An import is named after so many bytes of its file."""
+"""An import without a name is named after the digest of so many bytes of its file."""
 CHUNK = 2**18
 _WINDOW_LOG = 27
 """The largest window of a zstd frame: 128 MiB, as `zstd -d` allows."""
 _GZIP_MARK = b"\x1f\x8b"
 _ZSTD_MARKS = (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16)))
-"""A frame, or a skippable frame, which `pzstd` writes in front of each."""
+"""A frame, or a skippable frame, which `pzstd` writes before each frame."""
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 UTF8_MARK = b"\xef\xbb\xbf"
 
 
 class Readable(Protocol):
-    """A raw file: `read` returns what is there, and nothing at the end."""
+    """A raw file: `read` returns the bytes that are available, and nothing at the end."""
 
     def read(self, size: int, /) -> bytes | None: ...
 
 
 class ImportSource:
-    """The text of one file, which is read once, by `chunks`.
+    """The text of one file, which `chunks` reads once.
 
     read_bytes: how much of the file was read. broken: why the text ended too early; None if it did not.
     """
@@ -45,7 +45,7 @@ class ImportSource:
         self.broken: str | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the text without a byte order mark. Raises InvalidInput if it is not UTF-8 by its mark, or OSError."""
+        """Yield the text without a byte order mark. Raises InvalidInput for the mark of UTF-16, or OSError."""
         chunks = self._text()
         first = next(chunks, b"")
         while 0 < len(first) < len(UTF8_MARK) and (more := next(chunks, b"")):
@@ -77,7 +77,7 @@ class ImportSource:
             yield piece
 
     def _inflated(self, kind: str, begin: Callable[[], Any]) -> Iterator[bytes]:
-        """Yield what gzip members or zstd frames hold. Zeros behind one are padding."""
+        """Yield the content of gzip members or zstd frames. Zeros after one are padding."""
         inflater = begin()
         for piece in self._pieces():
             rest = piece
@@ -112,14 +112,14 @@ class _Gzip:
         return bool(self._inflater.eof)
 
     def inflate(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return at most CHUNK bytes of text, and the input that is still to be inflated."""
+        """Return at most CHUNK bytes of text, and the rest of the input."""
         text = self._inflater.decompress(data, CHUNK)
         self.has_more = len(text) == CHUNK and not self._inflater.eof
         return text, self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
 
 
 class _Zstd:
-    """One zstd frame, as `_Gzip`."""
+    """One zstd frame, with the interface of `_Gzip`."""
 
     def __init__(self) -> None:
         module = zstd()
@@ -138,7 +138,7 @@ class _Zstd:
 
 
 def _read_full(file: Readable, size: int) -> bytes:
-    """Read so many bytes, fewer only at the end of the file: a pipe gives them bit by bit."""
+    """Read so many bytes, fewer only at the end of the file. One read of a pipe may return fewer."""
     content = bytearray()
     while len(content) < size and (piece := file.read(size - len(content))):
         content += piece

@@ -1,7 +1,7 @@
-"""Reads a table (CSV, RFC 4180) row by row, and makes an event of each by a mapping of its columns.
+"""Reads a table (CSV, RFC 4180) row by row, and makes an event of each row by a mapping of its columns.
 
-A row with another number of cells than the header, or with a quote that is not closed, is rejected alone: the lines
-behind its first one are read anew.
+If a row has another number of cells than the header, or a quote that is not closed, only this row is rejected: the
+lines after its first one are read again.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _rows(reader: Iterator[list[str]], feed: _Feed) -> Iterator[tuple[list[str],
         except csv.Error as error:
             feed.give_back()
             hint = "put quotes around a cell, and double those inside it"
-            yield [], MalformedInput(f"the row is no CSV: {error}", hint=hint)
+            yield [], MalformedInput(f"the row is not CSV: {error}", hint=hint)
 
 
 def _event(row: Sequence[str], columns: int, cells: Sequence[_Cells]) -> tuple[bytes, EventVaultError | None]:
@@ -125,7 +125,7 @@ def _cells_of(header: Sequence[str], mapping: Mapping | None) -> list[_Cells]:
 
 
 def _json(row: Sequence[str], cells: Sequence[_Cells]) -> bytes:
-    """Return the event of a row. An empty cell is an attribute that is absent. Raises InvalidInput, MalformedInput."""
+    """Return the event of a row, without attributes for empty cells. Raises InvalidInput or MalformedInput."""
     event: dict[str, Any] = {}
     for field, column in cells:
         value = field.value
@@ -142,12 +142,12 @@ def _json(row: Sequence[str], cells: Sequence[_Cells]) -> bytes:
         members[field.target[-1]] = value
     try:
         return orjson.dumps(event)
-    except TypeError:  # a lone surrogate stands for a byte that is no UTF-8
+    except TypeError:  # a lone surrogate stands for a byte that is not UTF-8
         raise MalformedInput("the row is not UTF-8", hint="save the table as UTF-8") from None
 
 
 class _Feed:
-    """The lines for `csv.reader`, which may be read again. size: bytes of the present row."""
+    """The lines for `csv.reader`, which may be read again. size: bytes of the current row."""
 
     def __init__(self, lines: Iterable[InputLine], longest: int) -> None:
         self._lines = iter(lines)
@@ -170,7 +170,7 @@ class _Feed:
         return line.text.decode(errors=_LONE)
 
     def peek(self) -> InputLine | None:
-        """Return the first line that is not blank, which is the next one."""
+        """Return the first line that is not blank, and skip the blank ones; it is still the next line."""
         for line in self._lines:
             if line.text.strip():
                 self._again.append(line)
@@ -182,7 +182,7 @@ class _Feed:
         self._row, self.size = [], 0
 
     def give_back(self) -> None:
-        """Let all lines of the present row but its first be read again."""
+        """Let all lines of the current row except its first be read again."""
         self._again.extendleft(reversed(self._row[1:]))
         del self._row[1:]
 

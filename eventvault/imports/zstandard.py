@@ -1,4 +1,4 @@
-"""The module for zstd: the standard library's since Python 3.14, before that its backport."""
+"""Loads the module for zstd: from the standard library since Python 3.14, before that its backport."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def zstd() -> Any:
-    """Return the module. Few imports and exports need it, so that it is loaded only then."""
+    """Return the module, which is loaded only here because few imports and exports need it."""
     if sys.version_info >= (3, 14):
         from compression import zstd as module
     else:

@@ -1,8 +1,8 @@
 """The chore that reads every record of a database that a rehearsal built, and compares it with the live database.
 
-Both databases are private copies that nobody else has open. Tables that are the same in both are compared as files, all
-else record by record. What is byte for byte the live record needs no other check; every other record is checked as in a
-restore that believes nothing. All cores work at it, as in `eventvault.restore.records`.
+Both databases are private copies that nobody else has open. Equal tables are compared as files, everything else record
+by record. A record that equals the live one needs no other check; every other record is checked as in a restore from an
+untrusted archive. All cores work at it, as in `eventvault.restore.records`.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from eventvault.restore.records import (
 
 
 class _LiveDamaged(Exception):
-    """The live database cannot be read; `__cause__` is what it said. Nobody takes this for damage of the archive."""
+    """The live database cannot be read; `__cause__` is the error. It must not be blamed on the archive."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What is compared. source: the name of what the database was built of, for errors. database, live: folders.
+    """What to compare. source: the name of what the database was built from, for errors. database, live: folders.
 
     live: None if there is no live database. common: the last event that both must have. events: how many there must be.
-    first_time, last_time: when the first and the last event were recorded, as the manifest says; None: it says nothing.
-    event_bytes: of the database for each event, for the progress.
+    first_time, last_time: when the first and the last event were recorded, by the manifest; None if it does not say.
+    event_bytes: bytes of the database for each event, for the progress.
     """
 
     source: str
@@ -76,10 +76,10 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def compare_events(*, order: dict[str, Any]) -> dict[str, Any]:
-    """Read every record. Returns a `Comparison`.
+    """Chore: read every record. Returns a `Comparison`.
 
     Raises ArchiveDamaged that says what is wrong with the database that was built, DatabaseDamaged if the live one
-    cannot be read to its end, or what the system says.
+    cannot be read to its end, or a system error.
     """
     wanted = msgspec.convert(order, Order)
     with _blaming_live(wanted):
@@ -88,7 +88,7 @@ def compare_events(*, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def compare_part(*, order: dict[str, Any], parts: list[tuple[int, int]]) -> dict[str, Any]:
-    """The chore that reads these ranges of events, from copies of its own. Returns a `Comparison`."""
+    """Chore: read these ranges of events, from its own copies of the databases. Returns a `Comparison`."""
     wanted = msgspec.convert(order, Order)
     with _blaming_live(wanted):
         answer: dict[str, Any] = msgspec.to_builtins(_compare_ranges(wanted, parts))
@@ -111,12 +111,12 @@ def _compare(wanted: Order) -> Comparison:
 
 
 def _ranges(wanted: Order) -> list[Range]:
-    """What must be compared or checked record by record: all that is not read from equal tables."""
+    """Return the ranges to compare or check record by record: all that do not come from equal tables."""
     if wanted.live is None:
         return [(0, wanted.events)]
     live = Path(wanted.live)
     with _as_live(), closing(open_checked(live)):
-        pass  # an opening makes tables of its logs
+        pass  # opening it turns its logs into tables
     ranges = ranges_to_compare(Path(wanted.database), live, wanted.common)
     return [*ranges, (wanted.common, wanted.events)] if wanted.events > wanted.common else ranges
 
@@ -139,7 +139,7 @@ def _share_out(ranges: list[Range], count: int) -> list[list[Range]]:
 
 
 def _compare_shares(wanted: Order, shares: list[list[Range]]) -> Iterator[Comparison]:
-    """Compare the first share here and the others in processes of their own; the first error ends them all."""
+    """Compare the first share here and each other one in its own process; the first error ends them all."""
     first, *others = shares
     chores, copies = Chores(niceness=0), [_copy(wanted, number) for number in range(len(others))]
     with ThreadPoolExecutor(max(1, len(others))) as pool:
@@ -156,7 +156,7 @@ def _compare_shares(wanted: Order, shares: list[list[Range]]) -> Iterator[Compar
 
 
 def _copy(wanted: Order, number: int) -> Order:
-    """Copy both databases, tables by hard link: LevelDB lets one process open a database."""
+    """Copy both databases, tables by hard link, because LevelDB lets only one process open a database."""
     database = Path(f"{wanted.database}.part-{number}")
     copy_database(Path(wanted.database), database)
     if wanted.live is None:
@@ -233,7 +233,7 @@ def _as_live() -> Iterator[None]:
 
 @contextmanager
 def _blaming_live(wanted: Order) -> Iterator[None]:
-    """Raise DatabaseDamaged for damage of the live database: then the backup is not to blame."""
+    """Raise DatabaseDamaged for damage of the live database, which must not be blamed on the backup."""
     try:
         yield
     except _LiveDamaged as damage:

@@ -1,6 +1,6 @@
-"""Rehearses from a copy of BACKUP_DIR, on any machine. Nothing is written into the copy: it may be read-only.
+"""Rehearses from a copy of BACKUP_DIR, on any machine. Nothing is written to the copy: it may be read-only.
 
-The key in the copy proves its archives, as it does in a recovery where `storage/` is lost.
+The key in the copy proves its archives, as in a recovery after `storage/` was lost.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def rehearse_copy(settings: Settings, folder: Path, wanted: Moment | str | None)
     """
     folder = folder.resolve()
     if not folder.is_dir():
-        raise InvalidInput(f"{folder} is no folder", hint="name a copy of backups/")
+        raise InvalidInput(f"{folder} is not a folder", hint="name a copy of backups/")
     small_files.leave_untouched(folder)
     settings = dataclasses.replace(settings, backup_dir=folder)
     try:

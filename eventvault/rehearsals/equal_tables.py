@@ -1,8 +1,7 @@
-"""Which events two databases read from equal tables, so that no record of them need be compared by itself.
+"""Finds the events that two databases read from equal tables, so that these records need not be compared one by one.
 
-Tables never change, so those of an archive are mostly those of the live database still. What LevelDB reads of a range
-of keys comes from the tables that overlap the range, and from logs. So where all of these are the same, byte for byte,
-the events are.
+Tables never change, so the live database still has most tables of an archive. LevelDB reads a range of keys from the
+tables that overlap the range, and from logs. So if all of these are equal, byte for byte, the events are equal.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ Range = tuple[int, int]
 
 
 def ranges_to_compare(one: Path, other: Path, upto: int) -> list[Range]:
-    """Return the ranges of the first `upto` events that the two databases may not read from equal tables.
+    """Return the ranges of the first `upto` events that may not come from equal tables in the two databases.
 
-    Nobody has the databases open. Both were opened before, which empties their logs; if one is not empty, nothing is
-    known. Raises DatabaseDamaged or OSError.
+    Nobody has the databases open. Both were opened before, which empties their logs; if a log is not empty, the whole
+    range is returned. Raises DatabaseDamaged or OSError.
     """
     if any(log.stat().st_size for folder in (one, other) for log in matching(folder, "*.log")):
         return [(0, upto)]
@@ -37,13 +36,12 @@ def ranges_to_compare(one: Path, other: Path, upto: int) -> list[Range]:
 
 
 def _differing_tables(one: Path, other: Path) -> list[TableFile]:
-    """The tables of either database that the other one does not have."""
+    """Return the tables of either database that the other one does not have."""
     versions = [_version(folder).files for folder in (one, other)]
     names = [file_numbers([path.name for path in folder.iterdir()], "ldb", "sst") for folder in (one, other)]
+    in_both = versions[0].keys() & versions[1].keys() & names[0].keys() & names[1].keys()
     candidates = [
-        number
-        for number, table in versions[0].items()
-        if number in versions[1] and versions[1][number].size == table.size and all(number in each for each in names)
+        number for number, table in versions[0].items() if number in in_both and table.size == versions[1][number].size
     ]
     jobs: Iterator[Callable[[], bool]] = (
         partial(_are_equal, one / names[0][number], other / names[1][number]) for number in candidates
@@ -71,7 +69,7 @@ def _are_equal(one: Path, other: Path) -> bool:
 
 
 def _events_of(table: TableFile) -> Range:
-    """The events whose keys lie between the first and the last key of a table."""
+    """Return the events whose keys lie between the first and the last key of a table."""
     first = keys.sequence_of(table.smallest) if _is_event(table.smallest) else _beyond(table.smallest)
     last = keys.sequence_of(table.largest) if _is_event(table.largest) else _beyond(table.largest)
     return max(0, first - 1), last
@@ -82,12 +80,12 @@ def _is_event(key: bytes) -> bool:
 
 
 def _beyond(key: bytes) -> int:
-    """The sequence of an event for which a key stands that is none: before all of them, or after."""
+    """Return a sequence in place of a key that is not an event's: one before all events, or one after them."""
     return 0 if key < keys.EVENT else NO_BOUND
 
 
 def _joined(ranges: list[Range], upto: int) -> Iterator[Range]:
-    """Yield these ranges as far as they are within `upto`, in order, those that touch as one."""
+    """Yield the parts of these ranges up to `upto`, in order; ranges that touch or overlap become one."""
     begin = end = 0
     for first, last in sorted((first, min(last, upto)) for first, last in ranges if first < min(last, upto)):
         if first > end:

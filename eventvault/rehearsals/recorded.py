@@ -1,4 +1,4 @@
-"""Rehearses, and records what came of it: in the history, beside the archive, and for the prediction of restores."""
+"""Rehearses, and records the result: in the history, beside the archive, and for the prediction of restores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("BackupManager")
 
 
 class RecordedRehearsals:
-    """counts: rehearsals since the start, by outcome. no_room: why the one that was due found no room, else None."""
+    """counts: rehearsals since the start, by outcome. no_room: the error of a due rehearsal that found no room."""
 
     def __init__(self, settings: Settings, catalogue: Catalogue, rehearser: Rehearser) -> None:
         self.history = RehearsalHistory(settings.storage_dir)
@@ -31,7 +31,7 @@ class RecordedRehearsals:
         self._rehearser = rehearser
 
     def rehearse(self, wanted: Moment | str | None) -> Rehearsal:
-        """As `Rehearser.rehearse`, and record the result."""
+        """Do what `Rehearser.rehearse` does, and record the result."""
         result = self._rehearser.rehearse(wanted)
         current().decided()
         self.no_room = None
@@ -47,7 +47,7 @@ class RecordedRehearsals:
         return result
 
     def _record(self, result: Rehearsal) -> None:
-        """Add the result to the history, and put it beside the archive. Without the latter it counts all the same."""
+        """Add the result to the history, and write it beside the archive; an error of the latter is only logged."""
         self.history.add(result)
         if result.backup is not None:
             try:
@@ -56,18 +56,18 @@ class RecordedRehearsals:
                 log.warning("the result of a rehearsal cannot be noted beside %s: %s", result.backup, error)
 
     def describe_running(self) -> dict[str, Any]:
-        """Return the members of `jobs.rehearsal` of health that say what is rehearsed now."""
+        """Return the members of `jobs.rehearsal` of health about the rehearsal that runs."""
         source, since = self._rehearser.running or (None, None)
         shown = clock.optional_milliseconds(since)
         return {"running": source is not None, "source": source, "since": shown}
 
     def problems(self) -> list[Problem]:
-        """Return what health says: of failed rehearsals, and of one that found no room when it was due."""
-        found = [problem_of(result) for result in failures(self.history.results(), self._is_there)]
+        """Return the problems for health: of failed rehearsals, and of one that found no room when it was due."""
+        problems = [problem_of(result) for result in failures(self.history.results(), self._is_there)]
         if self.no_room is not None:
             hint = "free some space in STORAGE_DIR, or set REHEARSAL_CRON=off"
-            found.append(Problem("rehearsal_no_room", self.no_room.message, hint, degrades=False))
-        return found
+            problems.append(Problem("rehearsal_no_room", self.no_room.message, hint, degrades=False))
+        return problems
 
     def _is_there(self, name: str) -> bool:
         return (self._settings.backup_dir / name).exists()

@@ -1,8 +1,8 @@
-"""The route of a rehearsal, in one place: choose → room → build → compare → measure.
+"""The route of a rehearsal, in one place: choose → check room → build → compare → measure.
 
-A rehearsal takes the road of a real restore as far as the database that would be swapped in, in a scratch folder. Then
-every record is read and compared, and the folder is removed. Nobody waits for it: its processes yield the processor as
-those of a restore do, which it must measure, and the disk to everybody. A real restore cancels it.
+A rehearsal does the steps of a real restore, in a scratch folder, up to the database that would be swapped in. Then it
+reads and compares every record, and removes the folder. Its processes have the CPU priority of a restore, whose time it
+measures, but use the disk only while nobody else does. A real restore cancels it.
 """
 
 from __future__ import annotations
@@ -50,18 +50,21 @@ from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 
 RESERVE_BYTES = 64 * 2**20
-"""What stays free in STORAGE_DIR beside a rehearsal, so that posts go on."""
+"""Bytes that a rehearsal leaves free in STORAGE_DIR, so that events can still be posted."""
 END_SECONDS = 10.0
 """How long a restore waits for the end of the rehearsal that it cancels."""
 FAILURES = (ArchiveError, DatabaseError, DiskFailed)
-"""What a rehearsal finds out; any other error says that there was none."""
+"""Errors that are the result of a rehearsal; after any other error there is no result."""
 _NO_DAMAGE = (JournalDamaged, ArchiveUnreadable, ArchiveTooNew)
-"""Errors that are no damage of the archive."""
+"""Errors that do not mean that the archive is damaged."""
 
 
 @dataclass
 class _Course:
-    """How far a rehearsal got, for its result if it fails. archive: the one that is read, with its identity before."""
+    """What a rehearsal has found out so far: its result shows it even if a later step fails.
+
+    archive: the archive that is read, with its identity before that.
+    """
 
     chosen: Chosen | None = None
     archive: tuple[Path, FileIdentity | None] | None = None
@@ -84,9 +87,9 @@ class _Course:
 class Rehearser:
     """Rehearses restores, one at a time. It only reads the live database and BACKUP_DIR.
 
-    live: None where there is no live database. restoring: what is being restored, as `Restorer.running`. on_damaged:
-    called with an archive that turned out to be damaged: its name, the file that was read, and the error. running: what
-    is rehearsed, and since when in microseconds.
+    live: None without a live database. restoring: returns what is being restored, as `Restorer.running`. on_damaged:
+    called for a damaged archive with its name, the identity of the file that was read, and the error. running: what is
+    rehearsed, and since when in microseconds.
     """
 
     def __init__(
@@ -110,11 +113,11 @@ class Rehearser:
         self._is_stopping = False
 
     def rehearse(self, wanted: Moment | str | None) -> Rehearsal:
-        """Rehearse a restore of an archive by its name, of a moment, or with None of the newest state.
+        """Rehearse a restore of a named archive, of a moment, or (None) of the newest state.
 
-        A backup that cannot be restored is no error, but a result that says so. Raises BackupNotFound if there is
-        nothing to rehearse, MomentUnavailable, NoSpace with what is `needed`, RehearsalRunning, RestoreRunning if a
-        restore is under way or cancels the rehearsal, Cancelled, or what the system says of BACKUP_DIR.
+        If a backup cannot be restored, the result says so. Raises BackupNotFound if there is nothing to rehearse,
+        MomentUnavailable, NoSpace with the `needed` bytes, RehearsalRunning, RestoreRunning if a restore is under way
+        or cancels the rehearsal, Cancelled, or a system error of BACKUP_DIR.
         """
         with self._exclusively(_label(wanted)):
             began, started, course = clock.now(), time.monotonic(), _Course()
@@ -127,14 +130,14 @@ class Rehearser:
             return msgspec.structs.replace(result, duration=round((time.monotonic() - started) * 1000))
 
     def cancel(self, restored: str) -> None:
-        """A real restore of `restored` begins: end the rehearsal under way, and wait until its folder is gone."""
+        """End the rehearsal under way and wait until its folder is gone, because a restore of `restored` begins."""
         if self._lock.locked():
             self._cancelled_for = restored
             self._chores.cancel()
             self._ended.wait(END_SECONDS)
 
     def stop(self) -> None:
-        """End the rehearsal under way, and begin no other one."""
+        """End the rehearsal under way, and begin no further one."""
         self._is_stopping = True
         self._chores.cancel()
 
@@ -157,7 +160,7 @@ class Rehearser:
         _check_equal(course.comparison, built.source)
 
     def _order(self, chosen: Chosen, built: Built, scratch: Path) -> Order:
-        """What is compared with what; a copy of the live database is made for it, of hard links."""
+        """Return what to compare. This copies the live database by hard links."""
         order = Order(
             source=built.source,
             database=str(scratch / "restored" / data_folders.DATABASE),
@@ -174,7 +177,7 @@ class Rehearser:
         return msgspec.structs.replace(order, live=str(scratch / "live"), common=common)
 
     def _copy_live(self, live: EventBus, folder: Path, built: Path) -> tuple[StoreIdentity, int]:
-        """Copy the live database; returns its identity and its last event at that instant."""
+        """Copy the live database. Returns its identity and its last event at that instant."""
         if not has_links(built):
             check_space(
                 folder.parent, folder_size(self._settings.database) + RESERVE_BYTES, "comparing with the events"
@@ -208,7 +211,7 @@ class Rehearser:
 
     @contextmanager
     def _exclusively(self, label: str) -> Iterator[None]:
-        """One rehearsal at a time, and none beside a restore. Raises RehearsalRunning, RestoreRunning, Cancelled."""
+        """Run the only rehearsal, and none during a restore. Raises RehearsalRunning, RestoreRunning, Cancelled."""
         if not self._lock.acquire(blocking=False):
             other = self.running[0] if self.running else "something"
             raise RehearsalRunning(
@@ -219,7 +222,7 @@ class Rehearser:
             self._cancelled_for, self._chores = None, Chores(IDLE_NICENESS)
             if self._is_stopping:
                 self._chores.cancel()
-            restoring = self._restoring()  # which cancels a rehearsal that has begun
+            restoring = self._restoring()  # a restore that begins later cancels this rehearsal
             if restoring is not None:
                 raise _restore_runs("was not begun because", restoring[0])
             self.running = label, clock.now()
@@ -248,7 +251,7 @@ def _label(wanted: Moment | str | None) -> str:
 
 
 def _generation(chosen: Chosen) -> str | None:
-    """The generation of the events that are restored; None if nothing proves it."""
+    """Return the generation of the restored events; None if nothing proves it."""
     if isinstance(chosen.source, PlannedMoment):
         return chosen.source.plan.target.generation
     return chosen.reach.generation
@@ -262,7 +265,7 @@ def _archive_of(chosen: Chosen) -> Path | None:
 
 
 def _rto(built: Built, elapsed: float) -> dict[str, float]:
-    """The seconds of each part. What no other part took is that of finding and opening what is restored."""
+    """Return the seconds of each part. `fetch`, finding and opening the sources, is the rest of the elapsed time."""
     seconds = built.answer["seconds"]
     parts = {
         "unpack": seconds.get("unpack", 0.0) + seconds.get("replay", 0.0),
@@ -285,14 +288,16 @@ def _check_equal(comparison: Comparison, source: str) -> None:
 
 def _result(course: _Course, wanted: Moment | str | None, began: int, failure: EventVaultError | None) -> Rehearsal:
     chosen, built = course.chosen, course.built
-    facts: dict[str, Any] = {"kind": "backup" if isinstance(wanted, str) else "newest" if wanted is None else "moment"}
+    members: dict[str, Any] = {
+        "kind": "backup" if isinstance(wanted, str) else "newest" if wanted is None else "moment"
+    }
     if isinstance(wanted, str):
-        facts["backup"] = wanted
+        members["backup"] = wanted
     if chosen is not None:
-        facts |= _describe_plan(chosen)
+        members |= _describe_plan(chosen)
     if built is not None:
-        facts |= {"events": built.answer["events"], "proven": built.answer["proven"], "bytes_read": built.bytes_read}
-        facts |= {"moment": _reached(chosen, built)}
+        members |= {"events": built.answer["events"], "proven": built.answer["proven"], "bytes_read": built.bytes_read}
+        members |= {"moment": _reached(chosen, built)}
     return Rehearsal(
         ok=failure is None,
         at=began,
@@ -302,7 +307,7 @@ def _result(course: _Course, wanted: Moment | str | None, began: int, failure: E
         compared=course.comparison.compared,
         differing=course.comparison.differing,
         problem=None if failure is None else Failure.of(failure),
-        **facts,
+        **members,
     )
 
 

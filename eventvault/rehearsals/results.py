@@ -1,6 +1,6 @@
-"""The results of rehearsals: what each says, the newest 100 of them, and the problems that follow.
+"""The results of rehearsals: their form, the history of the newest 100, and the problems of failed ones.
 
-`STORAGE_DIR/rehearsals.json` has them. The newest one of each archive also lies beside that archive, in BACKUP_DIR.
+`STORAGE_DIR/rehearsals.json` has them. BACKUP_DIR has the newest result of each archive too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ log = logging.getLogger("BackupManager")
 
 MAX_RESULTS = 100
 PARTS = ("fetch", "unpack", "verify", "open")
-"""The parts of a restore: find and open what it needs; write the database, its replayed events included, and sync it;
-check it as a restore does; open it as the store will."""
+"""The parts of a restore: find and open what it needs; write and sync the database with the replayed events; check it
+as a restore does; open it as the store will."""
 
 Kind = Literal["newest", "backup", "moment"]
 
@@ -51,10 +51,10 @@ class ReachedMoment(msgspec.Struct, frozen=True):
 class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one rehearsal. at: when it began, in microseconds. backup: the archive; None: the journal sufficed.
 
-    kind: of the newest moment, of a named backup alone, or of a moment. moment: what was reached; None for a named
-    backup. rto: seconds by part, as in PARTS; None if it did not get that far. rpo: what a loss of STORAGE_DIR when it
-    began would have cost; None if there is no live database. compared: the records that were compared with the live
-    ones. bytes_read: of the archive and the segments. duration: of all of it, in milliseconds.
+    kind: of the newest state, of a named backup alone, or of a moment. moment: what was reached; None for a named
+    backup. rto: seconds by part, as in PARTS; None if it did not get that far. rpo: what a loss of STORAGE_DIR at the
+    beginning would have cost; None if there is no live database. compared: the records that were compared with the live
+    ones. bytes_read: of the archive and the segments. duration: of the whole rehearsal, in milliseconds.
     """
 
     ok: bool
@@ -80,7 +80,7 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def subject(self) -> tuple[Kind, str | None]:
-        """What it says something of: a backup, the newest state, or moments."""
+        """The subject of the result: a backup, the newest state, or moments."""
         return self.kind, self.backup if self.kind == "backup" else None
 
     def describe(self) -> dict[str, Any]:
@@ -117,13 +117,13 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 NO_REHEARSAL: dict[str, Any] = dict.fromkeys(Rehearsal(ok=True, at=0, kind="newest").describe())
-"""What health shows before the first one, if one is due."""
+"""What health shows before the first rehearsal, if one is due."""
 
 
 class RehearsalHistory:
     """The newest results, newest first. Safe to use from many threads.
 
-    What cannot be written is remembered as long as this store lives. A file that cannot be read is not written.
+    If a result cannot be written, only this store knows it. While the file cannot be read, it is not written.
     """
 
     def __init__(self, storage_dir: Path) -> None:
@@ -131,7 +131,7 @@ class RehearsalHistory:
         self._turn = Turn("record of the rehearsals")
         self._results: tuple[Rehearsal, ...] | None = None
         self._newer: tuple[Rehearsal, ...] = ()
-        """Those that came while the file could not be read."""
+        """The results that came while the file could not be read."""
 
     def results(self) -> Sequence[Rehearsal]:
         """Return the results, newest first. A file that cannot be read now counts as empty until it can."""
@@ -160,8 +160,8 @@ class RehearsalHistory:
 def failures(results: Sequence[Rehearsal], is_there: Callable[[str], bool]) -> list[Rehearsal]:
     """Return the failed results that no later result settles, newest first.
 
-    A later result of the same subject does, and a success of the newest state for moments too. is_there: whether there
-    is an archive of that name: what failed with one that is gone says nothing any more.
+    A later result of the same subject settles it, and a success of the newest state also settles moments. is_there:
+    whether an archive of that name exists: failures of a removed archive do not matter any more.
     """
     settled: set[tuple[Kind, str | None]] = set()
     failed: list[Rehearsal] = []
@@ -175,7 +175,7 @@ def failures(results: Sequence[Rehearsal], is_there: Callable[[str], bool]) -> l
 
 
 def problem_of(result: Rehearsal) -> Problem:
-    """Return what health says of a failed rehearsal."""
+    """Return the problem that health shows for a failed rehearsal."""
     assert result.problem is not None, "a rehearsal that failed says why"
     what = result.backup or "the journal"
     address = f"/api/backup/{result.backup}/rehearse" if result.kind == "backup" else "/api/backup/rehearse"

@@ -1,4 +1,4 @@
-"""What a loss of STORAGE_DIR at this instant would cost: the recovery point, in events and in seconds."""
+"""What a loss of STORAGE_DIR at this instant would cost (RPO), in events and in seconds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from eventvault.events import event
 
 
 class Risk(NamedTuple):
-    """events: that would be lost; seconds: the age of the oldest one. None if no database is open."""
+    """events: how many would be lost. seconds: the age of the oldest of them. None if no database is open."""
 
     events: int | None = None
     seconds: float | None = None
 
 
 def risk_of(bus: EventBus, generation: str | None, reach: int, now: clock.Clock = clock.now) -> Risk:
-    """Return what is lost of the live events if the events up to `reach` of `generation` can be restored.
+    """Return which live events would be lost, if the events up to `reach` of `generation` can be restored.
 
-    Find out `reach` first: then what was recorded in between counts as lost, and the answer is never too small.
-    generation: None for what shares nothing with the live events.
+    Find out `reach` before the call: events that are recorded in between then count as lost, so the answer is never too
+    small. generation: None for events that share nothing with the live ones.
     """
     try:
         with bus.using() as registry:

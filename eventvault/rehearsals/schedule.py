@@ -26,7 +26,7 @@ from eventvault.settings import Settings
 log = logging.getLogger("BackupManager")
 
 _NO_FAILURE = (BackupNotFound, RehearsalRunning, RestoreRunning)
-"""Reasons why there is nothing to rehearse now, or no time for it."""
+"""After these errors there is nothing to rehearse now, or another rehearsal or a restore runs."""
 
 
 class RehearsalSchedule:

@@ -1,6 +1,6 @@
-"""The scratch folder of a rehearsal, in STORAGE_DIR, where a restore would build its database too.
+"""The scratch folder of a rehearsal, in STORAGE_DIR, where a restore also builds its database.
 
-A process that is killed leaves its folder. It held a lock in there, which the kernel has released: so the next
+A process that is killed leaves its folder behind. The kernel releases the lock that the process held in it: so the next
 rehearsal, and the next start of the store, know that nobody uses the folder, and remove it.
 """
 
@@ -21,7 +21,7 @@ _LOCK = "lock"
 
 @contextmanager
 def scratch_folder(storage_dir: Path) -> Iterator[Path]:
-    """Yield a new folder that is removed when the context is left, however it is. Raises NoSpace or OSError."""
+    """Yield a new folder, which is always removed when the context is left. Raises NoSpace or OSError."""
     remove_abandoned(storage_dir)
     folder = storage_dir / f"{data_folders.REHEARSAL_PREFIX}{secrets.token_hex(4)}"
     with reporting_no_space(f"making {folder}"):
@@ -35,7 +35,7 @@ def scratch_folder(storage_dir: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(storage_dir: Path) -> None:
-    """Remove the scratch folders of processes that are gone. What cannot be removed now waits for the next call."""
+    """Remove the scratch folders of processes that have ended. Errors are ignored: the next call tries again."""
     with suppress(OSError):
         for folder in matching(storage_dir, f"{data_folders.REHEARSAL_PREFIX}*"):
             with suppress(OSError), holding(folder / _LOCK, 0) as is_free:

@@ -1,4 +1,4 @@
-"""What there is to restore from if STORAGE_DIR were lost: archives and journal, and no database."""
+"""What a restore could use if STORAGE_DIR were lost: archives and the journal, but no database."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _NO_DATABASE = "no database"
 
 
 class Reach(NamedTuple):
-    """The last event of a generation that can be restored. generation: None for what is not proven or is foreign."""
+    """The last event of a generation that can be restored. generation: None if it is foreign or not proven."""
 
     generation: str | None
     sequence: int
 
 
 class Chosen(NamedTuple):
-    """What is rehearsed. backup: the archive, if it is one alone. reach: what could be restored now."""
+    """What to rehearse. backup: the archive, if only one is used. reach: how far a restore could come now."""
 
     kind: Kind
     source: ArchiveSource | PlannedMoment
@@ -54,12 +54,12 @@ class BackupSources:
         self._settings = settings
         self._catalogue = catalogue
         self._journal = journal
-        self._bus = EventBus(settings.storage_dir / _NO_DATABASE)  # is never opened: the database is lost
+        self._bus = EventBus(settings.storage_dir / _NO_DATABASE)  # it is never opened, as if the database were lost
         self._locator = MomentLocator(self._bus, catalogue, journal)
         self._planner = MomentPlanner(self._locator, journal)
 
     def builder(self, chores: Chores, on_replanned: Callable[[PlannedMoment], None]) -> Builder:
-        """Return what builds the databases. chores: of this rehearsal alone, so that it can be cancelled.
+        """Return the builder of the database. chores: of this rehearsal alone, so that it can be cancelled.
 
         on_replanned: as for `MomentBuilder`.
         """
@@ -68,7 +68,7 @@ class BackupSources:
         return Builder(self._settings, self._bus, chores, previous, moments)
 
     def choose(self, wanted: Moment | str | None, live: str | None) -> Chosen:
-        """Choose how to restore an archive by its name, a moment, or with None the newest state.
+        """Choose how to restore a named archive, a moment, or (None) the newest state.
 
         live: the generation of the live database, None if there is none. Raises BackupNotFound if there is nothing to
         restore from, MomentUnavailable, or JournalDamaged.
@@ -95,14 +95,14 @@ class BackupSources:
             return None
 
     def _reachable(self, sources: Sources, generation: str) -> int:
-        """The last event that a restore reaches; it prefers the sources in the same order."""
+        """Return the last event that a restore reaches. It prefers the sources in the order in which a restore does."""
         for preferred in (self._locator.only_ours(sources), plans.only_proven(sources), sources):
             if generation in preferred.generations and (reach := plans.last_reachable(preferred, generation)):
                 return reach
         return 0
 
     def _newest_archive(self) -> Chosen:
-        """The newest archive without a known problem: of one that is foreign, or empty, no moment is known."""
+        """Return the newest archive without a known problem; used if no moment is known, as for a foreign archive."""
         for entry in self._catalogue.entries():
             if entry.problem is None:
                 return self._backup(entry, kind="newest")

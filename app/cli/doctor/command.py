@@ -19,7 +19,7 @@ from app.cli.owner import become_owner
 from app.cli.program import in_words_of_program
 from eventvault import __version__, environment
 from eventvault.doctor.facts import Facts
-from eventvault.doctor.gather import Found, gather, load_settings
+from eventvault.doctor.gather import LoadedSettings, gather, load_settings
 from eventvault.exit_statuses import FAILED
 from eventvault.printable import printable
 from eventvault.settings import PROJECT, SECRETS, Settings
@@ -54,7 +54,7 @@ def _gather() -> Facts:
     context = click.get_current_context()
     settings = connection.settings_of_caller()
     if settings is not None:
-        return gather(Found(settings))
+        return gather(LoadedSettings(settings))
     found = load_settings()
     environment.hide(SECRETS)
     return gather(found, check_user=partial(_become_user, found.settings, context))

@@ -43,7 +43,7 @@ def test_what_the_kernel_does_not_list_is_not_known(tmp_path: Path, monkeypatch:
 def test_a_file_and_a_link_to_nothing_in_the_place_of_a_folder(settings: Settings) -> None:
     settings.storage_dir.parent.mkdir(exist_ok=True)
     settings.storage_dir.write_text("")
-    assert folders.look_at_folder(settings, "STORAGE_DIR").problem == "it is no folder"
+    assert folders.look_at_folder(settings, "STORAGE_DIR").problem == "it is not a folder"
     assert not folders.look_at_folder(settings, "BACKUP_DIR").exists
 
 

@@ -21,7 +21,7 @@ from eventvault import data_folders
 from eventvault.doctor import gather as module
 from eventvault.doctor.backups_on_disk import look_at_backups
 from eventvault.doctor.facts import Backups, Database, Facts, Jobs, Start
-from eventvault.doctor.gather import Found, gather, load_settings
+from eventvault.doctor.gather import LoadedSettings, gather, load_settings
 from eventvault.errors import Forbidden
 from eventvault.files import is_there
 from eventvault.jobs import unfinished
@@ -86,7 +86,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
 def look(folder: Path, **more: str) -> Facts:
     """Gather, and make sure that nothing was changed."""
     before = everything_in(folder)
-    facts = gather(Found(settings_of(folder, **more)), seconds=60)
+    facts = gather(LoadedSettings(settings_of(folder, **more)), seconds=60)
     assert everything_in(folder) == before
     assert facts.unanswered == ()
     assert facts.failed == {}
@@ -217,7 +217,7 @@ def test_the_files_of_the_jobs_are_looked_at_and_stay(folder: Path) -> None:
     database = JobsDatabase(jobs_db)
     database.open()
     database.write({b"key": b"value"})
-    assert jobs_of(gather(Found(settings_of(folder, **JOBS)), seconds=60)).is_open
+    assert jobs_of(gather(LoadedSettings(settings_of(folder, **JOBS)), seconds=60)).is_open
     database.close()
     assert look(folder, **JOBS).jobs == Jobs(exists=True, tables=1)
     (log,) = jobs_db.glob("*.log")
@@ -301,7 +301,7 @@ def test_a_pipe_in_the_database_is_not_waited_for(folder: Path, name: str) -> No
     path.unlink(missing_ok=True)
     os.mkfifo(path)
     before = everything_in(folder)
-    facts = gather(Found(settings_of(folder)), seconds=60)
+    facts = gather(LoadedSettings(settings_of(folder)), seconds=60)
     assert everything_in(folder) == before
     assert facts.unanswered == ()
     assert [f"{path} is a pipe"] == [name for found in facts.folders for name in found.odd]
@@ -336,7 +336,7 @@ def test_where_there_is_no_temporary_folder_the_events_are_not_counted(
 def test_another_program_that_has_the_database_open_is_named(folder: Path) -> None:
     database = folder / "storage" / data_folders.DATABASE
     with plyvel.DB(str(database)):
-        found = database_of(gather(Found(settings_of(folder)), seconds=60))
+        found = database_of(gather(LoadedSettings(settings_of(folder)), seconds=60))
     assert found.holder == f"the process {os.getpid()}"
 
 
@@ -366,7 +366,7 @@ def test_what_does_not_answer_in_time_is_named_and_the_rest_is_there(
     monkeypatch.setattr(module, "look_at_backups", lambda settings: end.wait(60))
     wait_for_the_others(monkeypatch, hanging="backups")
     began = time.monotonic()
-    facts = gather(Found(settings_of(folder)), seconds=0.5)
+    facts = gather(LoadedSettings(settings_of(folder)), seconds=0.5)
     end.set()
     assert time.monotonic() - began < 30
     assert (facts.unanswered, facts.backups) == (("backups",), None)
@@ -378,7 +378,7 @@ def test_another_user_is_refused(folder: Path) -> None:
         raise Forbidden("not yours", hint="sudo")
 
     with pytest.raises(Forbidden):
-        gather(Found(settings_of(folder)), check_user=refuse)
+        gather(LoadedSettings(settings_of(folder)), check_user=refuse)
 
 
 @pytest.mark.parametrize(

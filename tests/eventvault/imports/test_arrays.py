@@ -62,7 +62,7 @@ def test_an_element_that_is_too_long_is_rejected_and_not_held(step: int, filling
     first, second, third = records(content, step=step)
     assert (first.json, third.json, third.line) == (b'{"type":"a"}', b'{"type":"b"}', 2)
     assert second.problem is not None
-    assert "at most 1,000 are taken" in second.problem.message
+    assert "at most 1,000 are allowed" in second.problem.message
     assert second.digest
 
 

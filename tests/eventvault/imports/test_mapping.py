@@ -34,9 +34,9 @@ def test_a_file_says_the_same() -> None:
         ("subject=x", "mapped to type"),
         ("type=a,type=b", "mapped twice"),
         ("type=a,data=b,data.x=c", "and so is a member"),
-        ("type=a,Order=b", "is no attribute"),
-        ("type=a,data.x:integer=b", "is no attribute"),
-        ("type=a,data.=b", "is no attribute"),
+        ("type=a,Order=b", "is not an attribute"),
+        ("type=a,data.x:integer=b", "is not an attribute"),
+        ("type=a,data.=b", "is not an attribute"),
     ],
 )
 def test_a_mapping_that_makes_no_sense_is_refused(text: str, why: str) -> None:

@@ -87,9 +87,9 @@ def test_cells_that_are_not_what_the_mapping_says_are_rejected() -> None:
     content = b't,n,b,j\na,1e3,yes,"{""x"": [1]}"\nb,007,no,\nc,,maybe,\nd,,,"1},""type"":""evil"""\n'
     assert events(content, mapping=mapping) == [{"type": "a", "data": {"n": 1000, "b": True, "j": {"x": [1]}}}]
     assert problems(content, mapping=mapping) == {
-        3: "n: '007' is no number",
-        4: "b: 'maybe' is no boolean: true, false, yes, no, 1 or 0",
-        5: 'j: \'1},"type":"evil"\' is no JSON',
+        3: "n: '007' is not a number",
+        4: "b: 'maybe' is not a boolean: true, false, yes, no, 1 or 0",
+        5: 'j: \'1},"type":"evil"\' is not JSON',
     }
 
 
@@ -103,10 +103,10 @@ def test_a_row_that_is_no_utf_8_is_rejected() -> None:
     ("content", "why"),
     [
         (b"kind,id\na,1\n", "'kind'|no column is called type"),
-        (b"type,order_id\na,1\n", "'order_id' is no attribute"),
+        (b"type,order_id\na,1\n", "'order_id' is not an attribute"),
         (b"type,type\na,1\n", "two columns"),
         (b'type,"id\na,1\n', "header"),
-        (b"\x00\x01\x02JPEG", "is no attribute"),
+        (b"\x00\x01\x02JPEG", "is not an attribute"),
     ],
 )
 def test_a_header_that_names_no_attributes_is_refused_before_anything_is_read(content: bytes, why: str) -> None:
