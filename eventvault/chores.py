@@ -195,7 +195,7 @@ def work_of(process: int) -> tuple[int, ...]:
         times = (folder / "stat").read_bytes().rpartition(b")")[2].split()[11:13]
         calls = (folder / "io").read_bytes().split()
         work = (sum(map(int, times)), int(calls[5]) + int(calls[7]))
-    with contextlib.suppress(OSError):  # it may end at any time, and so may each of its threads
+    with contextlib.suppress(OSError):  # the process and each of its threads may end at any time
         for task in (folder / "task").iterdir():
             with contextlib.suppress(OSError):
                 for child in (task / "children").read_bytes().split():

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 Clock = Callable[[], int]
-"""Returns the present instant in microseconds since 1970-01-01T00:00:00Z."""
+"""Returns the current instant in microseconds since 1970-01-01T00:00:00Z."""
 
 YEAR_10000 = 253_402_300_800_000_000
 """The first instant that RFC 3339 cannot express, in microseconds since the epoch."""
@@ -30,7 +30,7 @@ _now: Clock = system_now
 
 
 def now() -> int:
-    """Return the present instant in microseconds since the epoch: the system clock's, unless `use` chose another."""
+    """Return the current instant in microseconds since the epoch: the system clock's, unless `use` chose another."""
     return _now()
 
 

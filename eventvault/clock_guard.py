@@ -105,7 +105,7 @@ class ClockGuard:
         return ClockNote(1, boot, uptime, saved.instant, confirmed=False)
 
     def now(self) -> int:
-        """Return the present instant in microseconds since the epoch: the witness's while the clock is not believed."""
+        """Return the current instant in microseconds since the epoch: the witness's while the clock is not believed."""
         with self._lock:
             wall, uptime = self._read()
             expected = self._note.instant + uptime - self._note.uptime

@@ -129,7 +129,7 @@ class SessionNotFound(EventVaultError):
 
 
 class TlsNeeded(EventVaultError):
-    """A browser would not keep the cookie of a session, as the page came over plain HTTP."""
+    """A browser would not keep the cookie of a session, because the page came over plain HTTP."""
 
     code = "tls_needed"
 

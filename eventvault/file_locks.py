@@ -33,7 +33,7 @@ _RANGE = struct.Struct("@hhqqi0q")
 def lock_handle(handle: int, *, exclusive: bool, seconds: float = LOCK_SECONDS) -> bool:
     """Lock an open file. Returns False if another program holds a lock on it for `seconds`.
 
-    On a file system without `flock` it returns True, as nobody can hold one there. Raises OSError.
+    On a file system without `flock` it returns True, because nobody can hold one there. Raises OSError.
     """
     how = fcntl.LOCK_NB | (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
     deadline = time.monotonic() + seconds

@@ -211,7 +211,7 @@ def _read(text: bytes, what: str, *, any_number: bool, max_depth: int) -> tuple[
 
 
 def _names_are_unique(text: bytes, encoded: bytes) -> bool:
-    """Return True if no object in `text` has a repeated name. False: one may have. encoded: its value, encoded anew.
+    """Return True if no object in `text` has a repeated name. False: one may have. encoded: its value, encoded again.
 
     A parser drops a member whose name is repeated, and with it at least one colon. The encoded value has all other
     colons, also those in strings, unless they were escaped. Counting is several times faster than examining each

@@ -26,12 +26,12 @@ log = logging.getLogger("BackupManager")
 MAX_ACCEPTED = 1000
 """Beyond this number, the oldest accepted problems are forgotten."""
 
-_KAFKA_LOSS = "the partition is read from its present first offset; the messages before it are lost"
+_KAFKA_LOSS = "the partition is read from the first offset that it has now; the messages before it are lost"
 CONSEQUENCES: dict[str, str] = {
     "rolled_back": "the events stay in the archives and the journal, and health no longer names them",
     "backups_changed": "from now on BACKUP_DIR as it is now belongs to this installation, and backups go there",
     "recovery_incomplete": "the database is recovered without these events; what holds them stays as it is",
-    "clock_ahead": "the present time of the clock is believed, and events are recorded with it",
+    "clock_ahead": "the current time of the clock is believed, and events are recorded with it",
     "kafka_topic_recreated": _KAFKA_LOSS,
     "kafka_cluster_changed": _KAFKA_LOSS,
     "kafka_topic_truncated": _KAFKA_LOSS,

@@ -2,7 +2,7 @@
 
 Work with a name is an activity. It makes a step when its code calls `step`, when its thread uses the processor or reads
 and writes files, and while what it waits for makes steps. Health names the activities that made none for STUCK_SECONDS.
-A wait has no fixed end, as a backup may take an hour; it ends once what is waited for makes no step any more.
+A wait has no fixed end, because a backup may take an hour; it ends once the awaited work makes no further step.
 """
 
 from __future__ import annotations

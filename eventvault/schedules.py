@@ -123,7 +123,7 @@ class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which firings are over: those in `spans` (first and last instant), in the order in which the spans began.
 
     A span begins where the schedule is first used, after missed firings, and where the clock is set back to a time
-    before all spans. So a clock that is set back repeats no firing, and one that was far ahead and returns holds up
+    before all spans. So a clock that is set back repeats no firing, and a clock that was far ahead and returns delays
     none.
     """
 

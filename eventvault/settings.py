@@ -32,7 +32,7 @@ _BOOLEANS = {
 class Kind:
     """Converts a setting's text to a value; `parse` raises ValueError for a text that is not allowed.
 
-    show: how an error shows the text; that of a secret hides what is secret in it.
+    show: returns the text for an error, without what is secret in it.
     """
 
     parse: Callable[[str], Any]

@@ -44,7 +44,7 @@ def number_of(error: BaseException) -> int | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the system's words, with the path where there is one that a user knows."""
+    """Return the system's text, with the path if it has one that a user knows."""
     if isinstance(error, OSError) and error.errno is not None:
         reason = os.strerror(error.errno)
         return f"{reason}: {_lasting(error.filename)}" if isinstance(error.filename, str | os.PathLike) else reason

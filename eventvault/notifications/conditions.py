@@ -16,7 +16,7 @@ BACKUP_FAILED = "backup_failed"
 DISK_FULL_SOON = "disk_full_soon"
 FULL_SOON_DAYS = 7
 ENOUGH_DAYS = 8
-"""Once told, the problem ends only at this forecast, so that one that changes between two days tells nothing."""
+"""Once told, the problem ends only with this forecast, so that a forecast that changes by a day sends no message."""
 OVER_SECONDS = 60.0
 """A problem that was absent for this long is over. A store that takes over finds existing problems much earlier."""
 _UNREPORTED = frozenset({"notify_failing", "store_starting"})

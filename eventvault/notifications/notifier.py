@@ -153,7 +153,7 @@ class Notifier:
         return changes
 
     def _restores(self, last: Mapping[str, Any] | None, now: int, *, is_first: bool) -> list[Change]:
-        """Return the change of a restore. is_first: none was told before, so an old one is not told now either."""
+        """Return the change of a restore. is_first: none was told before, so one before this store is not told."""
         if last is None:
             return []
         made = clock.parse(last["at"])

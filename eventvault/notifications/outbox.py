@@ -1,7 +1,7 @@
-"""What is to be told, on disk: `STORAGE_DIR/notifications.json`, so that a store that takes over goes on with it.
+"""The undelivered messages and changes in `STORAGE_DIR/notifications.json`, so that the next store goes on with them.
 
-A change is written before it is forgotten elsewhere, and a message is removed after its delivery: each is told at least
-once. If the disk refuses, the outbox goes on in memory and says so.
+A change is written before it is forgotten elsewhere, and a message is removed after its delivery, so each is delivered
+at least once. If the disk cannot be written, the outbox goes on in memory, and health says so.
 """
 
 from __future__ import annotations

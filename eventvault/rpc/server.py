@@ -126,7 +126,7 @@ class ConnectionServer:
             is_ours = False
         except (OSError, msgspec.MsgspecError, KeyError) as error:
             if not isinstance(error, OSError):
-                log.warning("a connection was closed, as it sent no valid request: %s", error)
+                log.warning("a connection was closed, because its request was invalid: %s", error)
         finally:
             self._on_closed(holder)
             with self._lock:

@@ -53,7 +53,7 @@ class Dispatch:
             return self._change(method, arguments[:count], arguments[count].hex(), caller)
 
     def answer_here(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """Answer a call from this process, by the present caller."""
+        """Answer a call from this process, for the caller in its context."""
         method = methods.ALL[name]
         if not method.marks.has_caller:
             return self._call(name, arguments)

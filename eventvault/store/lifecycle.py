@@ -171,7 +171,7 @@ class Lifecycle:
                             self.try_to_open()
 
     def _do_each_second(self) -> None:
-        """No error ends the ticker; one that repeats is logged once."""
+        """Do the periodic work. No error ends the ticker; an error that repeats is logged once."""
         try:
             self._each_second()
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The port to the people who are told of problems."""
+"""The port to the notifications of problems."""
 
 from __future__ import annotations
 
