@@ -11,7 +11,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,14 +72,12 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("The command line")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
-        with serving.eventvault(folder, 1) as service:
-            copy_archive(service, service.post("/api/backup/create").json()["name"], options.archives)
-            measure(results, service, options.runs)
-        report.write(options.page, INTRODUCTION, results, folder)
-    print(f"written: {options.page}")
+    with (
+        report.measuring(options, "The command line", INTRODUCTION) as (folder, results),
+        serving.eventvault(folder, 1) as service,
+    ):
+        copy_archive(service, service.post("/api/backup/create").json()["name"], options.archives)
+        measure(results, service, options.runs)
 
 
 if __name__ == "__main__":

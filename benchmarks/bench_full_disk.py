@@ -9,7 +9,6 @@ import argparse
 import os
 import signal
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -102,9 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if os.geteuid() != 0:
         print("nothing is measured: only root may mount disks")
         return
-    results = report.Report("Full disks")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
+    with report.measuring(options, "Full disks", INTRODUCTION) as (folder, results):
         for number, (cause, rounds_of) in enumerate(CAUSES.items()):
             part = folder / str(number)
             part.mkdir()
@@ -112,8 +109,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             times = f"{max(seconds):.2f} s, median {statistics.median(seconds):.2f} s"
             what = f"a disk that was {cause}, {options.rounds} times: the longest until a post is acknowledged"
             results.add(report.Row(what, times, f"{TARGET_SECONDS:g} s", max(seconds) <= TARGET_SECONDS))
-        report.write(options.page, INTRODUCTION, results, folder)
-    print(f"written: {options.page}")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from benchmarks import report, serving
 from benchmarks.bench_past import timed_post
@@ -132,15 +130,13 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("Health")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
-        with serving.eventvault(folder, options.workers, {"JOURNAL_INTERVAL": "200"}) as service:
-            prepare(service, options.archives, options.restores)
-            what = f"{options.archives:,} archives, {options.restores} restores"
-            measure(results, service, options.seconds, what)
-        report.write(options.page, INTRODUCTION, results, folder)
-    print(f"written: {options.page}")
+    with (
+        report.measuring(options, "Health", INTRODUCTION) as (folder, results),
+        serving.eventvault(folder, options.workers, {"JOURNAL_INTERVAL": "200"}) as service,
+    ):
+        prepare(service, options.archives, options.restores)
+        what = f"{options.archives:,} archives, {options.restores} restores"
+        measure(results, service, options.seconds, what)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,14 +128,12 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("Imports and exports")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
-        with serving.eventvault(folder, options.workers) as service:
-            measure_import(options, service, folder, results)
-            measure_export(service, folder, results)
-        report.write(options.page, INTRODUCTION, results, folder)
-    print(f"written: {options.page}")
+    with (
+        report.measuring(options, "Imports and exports", INTRODUCTION) as (folder, results),
+        serving.eventvault(folder, options.workers) as service,
+    ):
+        measure_import(options, service, folder, results)
+        measure_export(service, folder, results)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import statistics
-import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -274,16 +273,12 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("Jobs")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
+    beside = f"\n{options.beside}\n" if options.beside else ""
+    with report.measuring(options, "Jobs", f"{INTRODUCTION}{beside}") as (folder, results):
         if set(options.only) - {"waiting"}:
             measure_jobs(folder, options, results)
         if "waiting" in options.only:
             measure_waiting(folder / "alone", options.waiting, results)
-        beside = f"\n{options.beside}\n" if options.beside else ""
-        report.write(options.page, f"{INTRODUCTION}{beside}", results, folder)
-    print(f"written: {options.page}")
 
 
 if __name__ == "__main__":

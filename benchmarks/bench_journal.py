@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import tempfile
 import threading
 import time
 from contextlib import AbstractContextManager
@@ -40,13 +39,10 @@ second under a constant load.
 
 def main() -> None:
     options = _options()
-    results = report.Report("The journal")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-journal-") as folder:
-        compare_posts(options, Path(folder), results)
-        replay(options, Path(folder), results)
-        at_risk(options, Path(folder), results)
-        report.write(options.page, INTRODUCTION, results, Path(folder))
-    print(f"written: {options.page}")
+    with report.measuring(options, "The journal", INTRODUCTION) as (folder, results):
+        compare_posts(options, folder, results)
+        replay(options, folder, results)
+        at_risk(options, folder, results)
 
 
 def compare_posts(options: argparse.Namespace, folder: Path, results: report.Report) -> None:

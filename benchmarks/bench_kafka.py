@@ -11,7 +11,6 @@ import json
 import os
 import random
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -307,16 +306,11 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("Kafka")
     collect_seldom()
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
-        with broker(folder) as kafka:
-            for part, measured in (("intake", measure_intake), ("posts", measure_posts), ("backlog", measure_backlog)):
-                if part in options.only.split(","):
-                    measured(options, kafka, folder, results)
-        report.write(options.page, INTRODUCTION, results, folder)
-    print(f"written: {options.page}")
+    with report.measuring(options, "Kafka", INTRODUCTION) as (folder, results), broker(folder) as kafka:
+        for part, measured in (("intake", measure_intake), ("posts", measure_posts), ("backlog", measure_backlog)):
+            if part in options.only.split(","):
+                measured(options, kafka, folder, results)
 
 
 if __name__ == "__main__":

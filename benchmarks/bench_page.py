@@ -8,11 +8,9 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from playwright.sync_api import sync_playwright
@@ -204,23 +202,19 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("The page")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
-        with (
-            serving.eventvault(folder, options.workers) as vault,
-            serving.bare_flask(folder, options.workers) as hello,
-            sync_playwright() as playwright,
-        ):
-            prepare(vault, options.archives, options.restores)
-            fill(vault, options.megabytes)
-            chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            measure(results, chromium, vault, hello, options.rounds)
-            measure_posts(results, chromium, vault, options.seconds)
-            chromium.close()
-        what = f"{options.archives:,} archives, {options.restores} restores, {options.megabytes:,} MB of events"
-        report.write(options.page, f"{INTRODUCTION}\nThis run: {what}.\n", results, folder)
-    print(f"written: {options.page}")
+    what = f"{options.archives:,} archives, {options.restores} restores, {options.megabytes:,} MB of events"
+    with (
+        report.measuring(options, "The page", f"{INTRODUCTION}\nThis run: {what}.\n") as (folder, results),
+        serving.eventvault(folder, options.workers) as vault,
+        serving.bare_flask(folder, options.workers) as hello,
+        sync_playwright() as playwright,
+    ):
+        prepare(vault, options.archives, options.restores)
+        fill(vault, options.megabytes)
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        measure(results, chromium, vault, hello, options.rounds)
+        measure_posts(results, chromium, vault, options.seconds)
+        chromium.close()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -108,9 +107,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("The past")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
+    with report.measuring(options, "The past", INTRODUCTION) as (folder, results):
         with serving.eventvault(folder, options.workers) as service:
             fill(service, options.size)
             moment = moment_in_the_middle(service)
@@ -133,8 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             measure(results, subject, lambda: read(service, previous), lambda: read(service, previous))
         held = sum(path.stat().st_size for path in folder.rglob("*.ldb")) // MEGABYTE
         results.add(report.Row("tables on disk at the end, hard links counted each time", f"{held:,} MB"))
-        report.write(options.page, INTRODUCTION, results, folder)
-    print(f"written: {options.page}")
 
 
 if __name__ == "__main__":

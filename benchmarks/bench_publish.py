@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -34,9 +33,7 @@ PATIENCE_SECONDS = 600.0
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    results = report.Report("Publishing to Kafka")
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
+    with report.measuring(options, "Publishing to Kafka", INTRODUCTION) as (folder, results):
         broker = KafkaBroker(folder / "kafka", os.getpid())
         broker.prepare()
         broker.start()
@@ -44,7 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _compare(options, folder, Kafka(broker.bootstrap), results)
         finally:
             broker.stop()
-        report.write(options.page, INTRODUCTION, results, folder)
 
 
 def _compare(options: argparse.Namespace, folder: Path, kafka: Kafka, results: report.Report) -> None:

@@ -6,10 +6,8 @@ BENCH_OPTIONS='--size 100 --rounds 1' makes it short; `--help` lists all options
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -102,9 +100,8 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("Rehearsals")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
+    introduction = INTRODUCTION.format(size=options.size, rounds=options.rounds, seconds=f"{options.seconds:.0f}")
+    with report.measuring(options, "Rehearsals", introduction) as (folder, results):
         database = folder / "STORAGE_DIR" / DATABASE
         events.fill(database, options.size * MEGABYTE)
         events.settle(database)
@@ -113,9 +110,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             backup = service.get("/api/backup/list").json()["backups"][0]["name"]
             measure(service, backup, options.rounds, results)
             measure_delay(service, backup, options.seconds, results)
-        introduction = INTRODUCTION.format(size=options.size, rounds=options.rounds, seconds=f"{options.seconds:.0f}")
-        report.write(options.page, introduction, results, folder)
-    print(f"written: {options.page}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -192,20 +191,17 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0, help="seconds of one round")
     parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=2, help="number of gunicorn workers")
     parser.add_argument("--pace", type=float, default=50, help="posts per second during a backup")
     parser.add_argument(
         "--size", type=int, default=2048, help="size of the events for the backup and the restore in MB"
     )
-    report.add_options(parser)
+    report.add_options(parser, workers=2)
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("Serving")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
+    with report.measuring(options, "Serving", INTRODUCTION) as (folder, results):
         (folder / "posts").mkdir()
         compare_single_posts(options, folder / "posts", results)
         with serving.eventvault(folder, options.workers, {"MAX_BACKUPS": "1000"}) as service:
@@ -213,8 +209,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             measure_cost_of_a_backup(options, service, results)
             measure_kills(options, service, results)
             measure_memory(service, results)
-        report.write(options.page, INTRODUCTION, results, folder)
-    print(f"written: {options.page}")
 
 
 if __name__ == "__main__":

@@ -10,13 +10,11 @@ import re
 import selectors
 import socket
 import statistics
-import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.parse import urlencode
 
 from benchmarks import report, serving
@@ -136,9 +134,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("Streams and overviews")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
-        folder = Path(name)
+    with report.measuring(options, "Streams and overviews", INTRODUCTION) as (folder, results):
         with serving.eventvault(folder, options.workers) as service:
             measure_delay(options, service, results)
             fill(service, options.size)
@@ -150,8 +146,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with serving.eventvault(folder, options.workers) as service:
             slow = ask(service, HISTOGRAM, **same)
             results.add(report.Row(f"{subject}, from the disk", f"{slow * 1e3:.0f} ms"))
-        report.write(options.page, INTRODUCTION, results, folder)
-    print(f"written: {options.page}")
 
 
 if __name__ == "__main__":

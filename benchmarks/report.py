@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -66,6 +69,16 @@ def file_system(folder: Path) -> str:
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     above = [(point, kind) for point, kind in mounts if folder.resolve().is_relative_to(point)]
     return max(above, key=lambda mount: len(mount[0]), default=("", "an unknown file system"))[1]
+
+
+@contextmanager
+def measuring(options: argparse.Namespace, title: str, introduction: str) -> Iterator[tuple[Path, Report]]:
+    """Yield a folder for the data and a report, then write the report's section of the page; none after an error."""
+    results = Report(title)
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
+        yield Path(name), results
+        write(options.page, introduction, results, Path(name))
+    print(f"written: {options.page}")
 
 
 def write(path: Path, introduction: str, report: Report, folder: Path) -> None:

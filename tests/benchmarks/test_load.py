@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 import threading
 from collections.abc import Iterator
@@ -95,3 +96,24 @@ def test_the_page_has_the_machine_and_every_row(tmp_path: Path) -> None:
     page = (tmp_path / "page.md").read_text()
     assert "| posts | 12 events/s | 10 | yes |\n| hello | 20 requests/s |  |  |\n" in page
     assert f"data on {report.file_system(tmp_path)}" in page
+
+
+def test_the_page_is_written_once_all_is_measured_and_not_after_an_error(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    report.add_options(parser)
+    page = tmp_path / "page.md"
+    options = parser.parse_args(["--folder", str(tmp_path), "--page", str(page)])
+
+    def refused() -> None:
+        with report.measuring(options, "Title", "Words.\n") as (folder, _):
+            assert folder.parent == tmp_path
+            raise SystemExit("it was refused")
+
+    with pytest.raises(SystemExit):
+        refused()
+    assert list(tmp_path.iterdir()) == []
+    with report.measuring(options, "Title", "Words.\n") as (_, results):
+        results.add(report.Row("hello", "20 requests/s"))
+        assert not page.exists()
+    assert "\n## Title\n\nWords.\n" in page.read_text()
+    assert list(tmp_path.iterdir()) == [page]
