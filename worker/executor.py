@@ -68,7 +68,6 @@ class Executor:
         return self._inbox.popleft()
 
     def _decode(self, received: bytes) -> None:
-        """Put the messages in received bytes into the inbox."""
         for message in self._frames.feed(received):
             work = decode_work(message)
             if isinstance(work, Run | Stop):

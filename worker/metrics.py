@@ -12,8 +12,6 @@ from worker.supervisor import Supervisor
 
 
 class SupervisorCollector:
-    """Makes the metrics when somebody asks."""
-
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 

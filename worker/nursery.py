@@ -60,7 +60,6 @@ class Nursery:
         """Processes that the modules have started; they are not ended."""
 
     def run(self) -> None:
-        """Fork executors until the supervisor closes the socket."""
         while True:
             for key, _ in self._selector.select(_WAIT_SECONDS):
                 if key.fileobj is not self._control:

@@ -164,7 +164,6 @@ class Pool:
         return min(due, default=None)
 
     def start(self, slot: Slot, run: Run, now: float) -> None:
-        """Give an attempt to a free executor."""
         slot.run, slot.began = run, now
         slot.stop, slot.kill_at, slot.is_started_reported = None, None, False
         self._send(slot, encode(run))
@@ -189,7 +188,6 @@ class Pool:
         slot.kill_at = None
 
     def close(self) -> None:
-        """End the executors and the nursery."""
         self._closed = True
         self._end_nursery()
 

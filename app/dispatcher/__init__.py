@@ -7,4 +7,3 @@ The store starts it. It runs no handlers of jobs, opens no event database, serve
 import sys
 
 COMMAND = (sys.executable, "-m", "app.dispatcher")
-"""Starts a dispatcher process."""

@@ -39,11 +39,11 @@ from eventvault.unforeseen import Unforeseen
 log = logging.getLogger("jobs")
 
 STOP_SECONDS = 20.0
-"""How long a dispatcher that was asked to end has for that."""
+"""How long a dispatcher may take to end once it is asked to."""
 FOLLOW_SECONDS = 1.0
 """Seconds between two checks whether the store believes the system clock again."""
 CLOSE_SECONDS = 5.0
-"""What closing the transport and the database has of it: for them a writing of the unfinished jobs gives up."""
+"""The part of STOP_SECONDS for closing transport and database: before, a write of unfinished jobs is given up."""
 
 
 def main() -> int:

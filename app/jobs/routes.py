@@ -112,9 +112,7 @@ def cancel_jobs() -> Response:
 @blueprint.response(200, ChangedSchema)
 @accepts_parameters(body=True)
 def retry_jobs() -> Response:
-    """Makes these jobs wait for a worker again, with all their tries; earlier attempts stay listed. 404 if there is
-    none of these jobs.
-    """
+    """Makes these jobs wait again, with all their tries; earlier attempts stay listed. 404 if there is none of them."""
     return _changed(current_jobs().retry(validated_body(_ids)["ids"]))
 
 

@@ -17,7 +17,6 @@ IDLE_SECONDS = 1.0
 
 
 def dispatch(queue: JobQueue) -> None:
-    """Send due jobs to the sessions that have room."""
     free = [session for session in queue.sessions.values() if session.free > 0]
     if free:
         _send_due(queue, free)

@@ -82,7 +82,6 @@ class Dispatcher:
         self._unfinished = unfinished
         self._machine: Machine | None = None
         self._loaded = 0
-        """How many machines were loaded."""
         self._calls: deque[QueueCall[Any]] = deque()
         self._calls_changed = threading.Lock()
         self._is_open = False

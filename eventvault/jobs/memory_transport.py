@@ -75,8 +75,6 @@ class MemoryTransport(WithoutTopics):
 
 
 class MemoryWorkerTransport:
-    """The worker's end."""
-
     def __init__(self, transport: MemoryTransport) -> None:
         self._transport = transport
         self._session = ""

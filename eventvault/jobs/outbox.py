@@ -23,8 +23,6 @@ _message = msgspec.msgpack.Decoder(OutboxMessage)
 
 
 class JobsOutbox:
-    """The messages that were not sent yet."""
-
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._waiting: dict[int, OutboxMessage] = {}

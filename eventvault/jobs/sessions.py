@@ -27,7 +27,7 @@ class StoredSession(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(slots=True)
 class Active:
-    """A job that a session has. sent, stopped, asked_back: the tick at which the session was last asked to do that."""
+    """A job that a session has. sent, stopped, asked_back: ticks of the last messages to run, stop or return it."""
 
     job: Job
     sent: int
@@ -82,7 +82,6 @@ class WorkerSession:
         return MAX_PREFETCH if self._seconds * MAX_PREFETCH <= room else int(room / self._seconds)
 
     def note_run(self, seconds: float) -> None:
-        """Note how long a job ran."""
         seconds = min(max(seconds, 0.0), 1e9)
         if len(self._runs) == RUNS:
             self._seconds -= self._runs[0]

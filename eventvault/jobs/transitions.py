@@ -97,7 +97,6 @@ def end(queue: JobQueue, before: Job, job: Job, state: State) -> None:
 
 
 def update(queue: JobQueue, active: Active, **members: object) -> None:
-    """Change members of a job that a session has."""
     before = active.job
     active.job = msgspec.structs.replace(before, **members)
     queue.ledger.replace(before, active.job)

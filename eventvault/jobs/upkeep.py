@@ -91,10 +91,7 @@ class Upkeep:
         return removed
 
     def _find_unknown(self, queue: JobQueue) -> bool:
-        """Find waiting types that no present worker runs; jobs of types that no worker ever named die.
-
-        Returns whether there may be more of them.
-        """
+        """Find waiting types without a present worker; jobs of unnamed types die. Returns whether there may be more."""
         unknown: dict[str, int] = {}
         oldest: int | None = None
         died = 0

@@ -49,7 +49,6 @@ class PartitionBatch:
         return [(offset, draft) for offset, draft in pairs if draft is not None]
 
     def cut_before(self, offset: int) -> None:
-        """Drop the messages from `offset` on."""
         count = sum(number < offset for number in self._offsets())
         self.last = self._messages[count - 1] if count else None
         self.letters = [(message, reason) for message, reason in self.letters if message.offset < offset]

@@ -47,10 +47,7 @@ def client(settings: Settings) -> dict[str, Any]:
 
 
 def events_consumer(settings: Settings) -> dict[str, Any]:
-    """Return the configuration of a consumer that assigns itself partitions and commits no offsets.
-
-    The offsets are stored with the events.
-    """
+    """Return the configuration of a consumer that assigns itself partitions and commits no offsets."""
     return {
         **client(settings),
         **_CONSUMER,
@@ -70,10 +67,7 @@ def jobs_reader(settings: Settings) -> dict[str, Any]:
 
 
 def session_reader(settings: Settings) -> dict[str, Any]:
-    """Return the configuration of a worker's consumer, which assigns itself one partition.
-
-    Messages that it misses are sent again.
-    """
+    """Return the configuration of a worker's consumer of one partition. Messages that it misses are sent again."""
     return {**client(settings), **_CONSUMER, "group.id": "eventvault-sessions", "auto.offset.reset": "latest"}
 
 

@@ -137,7 +137,6 @@ class FollowedTopics:
         return self._positions[topic].topic_info
 
     def consumed(self, topic: str, partition: int, stored: StoredOffset) -> None:
-        """Note the partition's stored offset."""
         self._positions[topic].by_partition[partition].next = stored.next
 
     def settle(self, topic: str, partition: int) -> None:

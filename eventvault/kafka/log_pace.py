@@ -24,7 +24,6 @@ class LogPace(Generic[Key]):
         self._monotonic = monotonic
 
     def is_due(self, key: Key, text: str = "") -> bool:
-        """Return True if the caller should log the text now."""
         now = self._monotonic()
         before, at = self.logged.get(key, ("", float("-inf")))
         if text == before and now - at < self._seconds:

@@ -86,7 +86,6 @@ class KafkaMonitor:
         self._counts = {"consumed": 0, "duplicates": 0, "differing": 0, "deadLetters": 0}
 
     def connected(self, brokers: Mapping[int, str]) -> None:
-        """Record that brokers answered just now."""
         with self._lock:
             was, self._connected, self._brokers, self._refusal = self._connected, True, dict(brokers), None
         if not was:
@@ -117,7 +116,6 @@ class KafkaMonitor:
             log.error("%s; it is retried until the broker accepts it: %s", reason, hint)
 
     def accepted_by_all(self) -> None:
-        """Record that no broker refuses the consumer any more."""
         with self._lock:
             was, self._refused_by_a_broker = self._refused_by_a_broker, None
         if was is not None:

@@ -16,7 +16,6 @@ _GONE, _OUT_OF_RANGE = "kafka_messages_gone", "kafka_offset_out_of_range"
 
 
 def accept_loss_hint(topic: str, partition: int) -> str:
-    """Return the hint for a stopped partition."""
     return (
         "restore the topic as it was, or accept the loss with "
         f"POST /api/kafka/partitions/{topic}/{partition}/accept-loss: "

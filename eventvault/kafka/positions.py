@@ -91,11 +91,9 @@ class Positions:
         self.by_partition[partition] = position
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        """Ask the broker for the partition's first offset and its end. Raises KafkaUnreachable."""
         return topics.bounds(self._admin, self._topic, partition)
 
     def stop(self, partition: int, problem: Problem) -> None:
-        """Consume nothing more from a partition."""
         self._unassign(partition)
         self.by_partition[partition].problem = problem
 
@@ -114,7 +112,6 @@ class Positions:
         return waited
 
     def resume_due(self) -> None:
-        """Assign the partitions whose wait is over."""
         now = time.monotonic()
         for partition, position in self.by_partition.items():
             if position.problem is None and position.waits_until is not None and position.waits_until <= now:

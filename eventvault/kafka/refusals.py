@@ -133,7 +133,6 @@ def token_probe_of(properties: Mapping[str, str]) -> Callable[[], str]:
 
 
 def no_token(problem: str) -> Refusal:
-    """Return the refusal of a login for which a token server gives no token."""
     return Refusal(f"the login fails: no token was acquired: {problem}", _TOKEN, by_login=True)
 
 

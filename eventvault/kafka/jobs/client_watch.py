@@ -37,7 +37,6 @@ class ClientWatch:
         self.due = time.monotonic() + seconds
 
     def note(self, error: KafkaError) -> None:
-        """Note an error of the client."""
         if error.code() in client_errors.CONNECTION_BROKEN:
             self._on_broken()
             self.check_soon()

@@ -33,7 +33,7 @@ class JobsReader:
     """Reads the messages of `jobs`.
 
     A job that is read twice is recognised by its id. So after a loss a partition goes on automatically, at its present
-    first message; health names the loss. Only if other messages are at offsets that were read, the partition stays
+    first message; health names lost messages. Only if other messages are at offsets that were read, the partition stays
     stopped until somebody accepts that: the queue may no longer have the ids of the jobs that ran before.
     """
 

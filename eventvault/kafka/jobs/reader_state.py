@@ -34,15 +34,12 @@ class ReaderState:
     may_take: whether messages of `jobs` may be read.
     written: partition of `jobs` → the offset before which everything is on disk.
     accepted: stopped partitions whose loss was accepted. The reader removes an entry once it has taken effect.
-
     Set by a reading thread:
     reports: the position after the last report that was read.
     is_late: as in CaughtUp. has_caught_up: whether a CaughtUp was passed on.
-    jobs: partition of `jobs` → its next message.
-    is_connected: whether brokers answered the newest request.
+    jobs: partition of `jobs` → its next message. is_connected: whether brokers answered the newest request.
     work_partitions: how many partitions `jobs.work` has, as far as is known.
-    invalid: how many messages of `jobs.reports` were not reports.
-    problems: by their subject.
+    invalid: how many messages of `jobs.reports` were not reports. problems: by their subject.
     stopped: the problems of partitions of `jobs` that wait until somebody accepts their loss.
     losses: by place, of partitions that go on. A loss stays here until somebody accepts it.
     """

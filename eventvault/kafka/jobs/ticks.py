@@ -28,10 +28,7 @@ ACTS_AFTER = 3
 
 @dataclass
 class _Other:
-    """Another dispatcher. heard: this dispatcher's tick when the other's newest tick was read.
-
-    together: how many of its ticks were read while both acted.
-    """
+    """Another dispatcher. heard: our tick when its newest one was read. together: its ticks read while both acted."""
 
     heard: int = 0
     stands_by: bool = False
@@ -93,7 +90,6 @@ class Ticks:
         return max(0.0, wait - self._monotonic())
 
     def next(self) -> Tick:
-        """Return the tick to write now."""
         now = self._monotonic()
         self._asked = self.number + 1
         self._due, self._lost_at = now + self._seconds, now + self._seconds + LOST_SECONDS

@@ -100,7 +100,6 @@ class _Sent:
         self.error: KafkaError | None = None
 
     def report(self, error: KafkaError | None, _: Message) -> None:
-        """Note the brokers' answer."""
         self.is_delivered, self.error = error is None, error
 
 
