@@ -1,4 +1,4 @@
-"""BACKUP_DIR/.annotations.json: what people and rehearsals noted about archives, which no archive can tell again.
+"""BACKUP_DIR/.annotations.json: what people and rehearsals noted about archives. The archives do not hold it.
 
 The catalogue notes too which archives are pinned, so the loss of either file loses no pin; the reason and the end of a
 pin are here alone. An annotation belongs to a name. Only the store's process writes the file, and only while it holds
@@ -57,14 +57,14 @@ class Annotations:
 
     def refresh(self) -> None:
         """Read the file again if it was changed. A damaged one is quarantined. Raises OSError."""
-        known = self.loaded
-        while FileIdentity.at(self._path) != known:
+        before = self.loaded
+        while FileIdentity.at(self._path) != before:
             document = small_files.read_or_quarantine(self._path, _Document)
             identity = FileIdentity.at(self._path)
             with self._lock:
-                if self.loaded == known:  # else it was written, or read by another thread, meanwhile
+                if self.loaded == before:  # else it was written, or read by another thread, meanwhile
                     self._archives, self.loaded = document.archives if document else {}, identity
-                known = self.loaded
+                before = self.loaded
 
     def change(self, name: str, **change: object) -> None:
         """Note something about an archive, durably. Raises NoSpace or OSError; then nothing was changed."""
@@ -96,6 +96,6 @@ class Annotations:
             self._archives, self.loaded = needed, FileIdentity.at(self._path)
 
     def _is_needed(self, name: str, annotation: Annotation) -> bool:
-        """A pin outlasts its archive: one that was moved away by hand may be moved back."""
+        """Return True for any note about an archive that exists, and for a pin: its archive may be moved back."""
         is_noted = annotation != _NOTHING and is_there(self._folder / name)
         return annotation.pin is not None or is_noted

@@ -1,7 +1,7 @@
-"""What health says of all archives together. Listing them takes longer the more there are, so health does not wait.
+"""What health says about all archives together. Listing many archives takes long, so health does not wait for it.
 
-`current` returns what the newest listing found. With few archives that is a new one; with many, one is made now and
-then, so that it takes at most a twentieth of the time, whoever asks and how often.
+`current` returns the totals of the newest listing. Few archives are listed for each call. Many are listed now and then,
+so that listing takes at most a twentieth of the time, however often it is called.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from eventvault.problems import Problem
 from eventvault.shared_answer import SharedAnswer
 
 FEW_ARCHIVES = 300
-"""So many are listed in some milliseconds."""
+"""Listing this many takes some milliseconds."""
 PAUSE_PER_SECOND = 19.0
 """Seconds without a listing for each second that one took."""
 UNCHANGED_SECONDS = 20.0
-"""After that, many archives are listed again although nothing tells of a change, such as of one that was written to."""
+"""Seconds after which many archives are listed again without a sign of a change: a write to an archive gives none."""
 WAIT_SECONDS = 0.7
-"""The longest that anybody waits: for the first listing, for one of few archives, and after a change that was asked
-for. A client waits a second for health as a whole."""
+"""The longest that anybody waits: for the first listing, for one of few archives, and after a requested change.
+A client waits a second for health as a whole."""
 LIST_SECONDS = 30.0
-"""The longest that a list of the archives waits for these."""
+"""How long a request for the list of archives waits for a listing."""
 OLD_SECONDS = 30.0
-"""A listing older than this is waited for, as after an hour in which nobody asked."""
+"""If the newest listing is older, for example after an hour without a request, callers wait for a new one."""
 MOST_NAMED = 20
-"""How many archives of a kind health names with what is wrong with them; of the others it says how many they are."""
+"""How many archives with the same kind of problem health names; it counts the others."""
 MOST_LISTED = 100
 _MAX_SHOWN = 5
-"""So many names one problem shows."""
+"""How many names one problem shows."""
 
 
 class ArchiveTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """count: None until the archives were listed for the first time; 0 if they cannot be.
+    """count: None until the archives were listed for the first time; 0 if they cannot be listed.
 
     damaged: the names of the newest damaged archives. not_proven: how many archives claim to be made here and are not
     proven. retained_by: rule → how many archives it keeps. oldest_verified: microseconds; None if one was never
@@ -70,7 +70,7 @@ class ArchiveTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Listed(NamedTuple):
-    """began, seconds: when the archives were listed (monotonic), and how long that took. changes, mark: before."""
+    """began, seconds: when the archives were listed (monotonic), and how long that took. changes, mark: before it."""
 
     totals: ArchiveTotals
     began: float
@@ -104,7 +104,7 @@ class TotalsKeeper:
         return self._totals.running_since is not None
 
     def invalidate(self) -> None:
-        """Something was changed on request: whoever asked for it sees it next."""
+        """Have the next call of `current` see what a request just changed."""
         self._changes += 1
         self._totals.invalidate()
 
@@ -118,7 +118,7 @@ class TotalsKeeper:
         return totals.entries
 
     def current(self, patience: float = WAIT_SECONDS) -> ArchiveTotals:
-        """Return what the newest listing found, or a new one if that costs little. Waits at most `patience` seconds."""
+        """Return the totals of the newest listing, or of a new one if that costs little. Waits at most `patience` s."""
         waits = self._is_few or not self._totals.is_valid or self._totals.age > OLD_SECONDS
         max_age = 0.0 if self._is_few or self._listed is None else PAUSE_PER_SECOND * self._listed.seconds
         totals = self._totals.get(max_age=max_age, patience=patience if waits else 0.0) or ArchiveTotals()
@@ -126,7 +126,7 @@ class TotalsKeeper:
         return totals
 
     def _list(self) -> ArchiveTotals:
-        """List the archives, or return the newest list if they are many and nothing tells that they changed."""
+        """List the archives, or return the newest totals if there are many and no sign of a change."""
         began, changes, mark, listed = self._clock(), self._changes, self._mark(), self._listed
         if listed is not None and not self._is_few and mark is not None:
             is_recent = began - listed.began < UNCHANGED_SECONDS
@@ -169,7 +169,7 @@ def list_totals(catalogue: Catalogue, list_entries: Callable[[], list[BackupEntr
 
 
 def _refused_names(refused: Sequence[str]) -> list[Problem]:
-    """One problem for all files that are not listed because of their names, however many there are."""
+    """Return one problem for all files that are not listed because of their names, however many there are."""
     if not refused:
         return []
     shown = ", ".join(f"{name} {names.file_problem(name)}" for name in refused[:_MAX_SHOWN])
@@ -179,7 +179,7 @@ def _refused_names(refused: Sequence[str]) -> list[Problem]:
 
 
 def _problems(entries: Iterable[BackupEntry]) -> Iterator[Problem]:
-    """One problem for each of MOST_NAMED archives of a kind, and one for all others of that kind."""
+    """Yield one problem for each of MOST_NAMED archives of a kind, and one for all others of that kind."""
     kinds: dict[str, list[BackupEntry]] = {}
     for entry in entries:
         if entry.problem and entry.origin == "created":

@@ -90,7 +90,7 @@ class Archiver:
     def _reusable_archives(self) -> tuple[Earlier, dict[str, FileIdentity]]:
         """Return the archives that members may be copied from, newest first.
 
-        They come as the chore takes them, and with the files that they are now.
+        They come as the chore's argument `earlier`, and as the identity of each file.
         """
         earlier: Earlier = []
         reusable = {}
@@ -130,8 +130,8 @@ def _may_be_copied_from(entry: BackupEntry) -> bool:
 def _remove_named(path: Path, manifest: Manifest) -> None:
     """Remove the archive that a cancelled chore named at its end, but none that came from elsewhere meanwhile."""
     with suppress(EventVaultError, OSError):
-        there = read_manifest(path)
-        if (there.store_id, there.created, there.last_sequence) == (
+        named = read_manifest(path)
+        if (named.store_id, named.created, named.last_sequence) == (
             manifest.store_id, manifest.created, manifest.last_sequence,
         ):  # fmt: skip
             remove_durably(path)

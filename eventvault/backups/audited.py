@@ -1,4 +1,4 @@
-"""The audit of this installation, for a process that writes to it by itself."""
+"""The audit of this installation, for the store and for commands that work without a store."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def audit_of(settings: Settings) -> AuditLog:
 
 
 def deeds_of(settings: Settings) -> Deeds:
-    """Return what a command begins deeds by that it does without a store, such as changes of tokens."""
+    """Return the deeds of a command that works without a store, such as changes of tokens."""
     return Deeds(audit_of(settings).write)

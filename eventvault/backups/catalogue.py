@@ -2,9 +2,9 @@
 
 The folder decides which archives exist. The catalogue adds origin, pin, time of the last verification, digest,
 problem, and the manifest's summary; `annotations` has the reason and the end of a pin. A record is valid for one
-`FileIdentity`: if the file is replaced or changed, only the pin stays, the checksum with which the archive was made
-here, and the origin if the new file cannot be read. An archive is written before its record. A record is removed before
-its archive. Only the store's process writes the catalogue.
+`FileIdentity`. If the file is replaced or changed, its pin stays, and so does the checksum with which it was made here;
+the origin stays only if the new file cannot be read. An archive is written before its record. A record is removed
+before its archive. Only the store's process writes the catalogue.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ log = logging.getLogger("BackupManager")
 Records = dict[str, ArchiveRecord]
 CATALOGUE = "catalogue"
 MANY_NEW = 100
-"""More archives that must be read are read by one thread alone."""
+"""If more archives must be read, one thread alone reads them."""
 
 
 class _Making(TypedDict, total=False):
@@ -83,7 +83,7 @@ class Catalogue:
 
     installation: the id of this installation, as the manifests of its archives have it. read_manifest, read_seal,
     kind: how to read an archive (`eventvault.archive.reader`). key: returns the key of this installation; if it cannot
-    be read, no seal proves anything meanwhile. trust: returns what an operator trusts besides. generations: returns
+    be read, no seal proves anything meanwhile. trust: returns what else an operator trusts. generations: returns
     those of the open database, oldest first. check_folder: raises BackupsChanged if nothing may be written to
     `backup_dir`. Every method may raise BackupsUnavailable, or what the system says (`as_answer`).
     """
@@ -115,9 +115,9 @@ class Catalogue:
         self.shared_runs = SharedRuns(backup_dir, now, check_folder)
         self.annotations = Annotations(backup_dir)
         self._settled: object = None
-        """The files of catalogue and annotations that were found to name the same pins."""
+        """The identities that the files of catalogue and annotations had when both named the same pins."""
         self.refused_names: list[str] = []
-        """Files that end as an archive does and have a name that none may have, when the folder was read last."""
+        """Files with an archive's suffix and a name that no archive may have, at the newest reading of the folder."""
         self._records: Records = {}
         self._loaded: FileIdentity | None = None
         """The identity of the catalogue file that matches `_records`; None if there is none yet."""
@@ -146,12 +146,12 @@ class Catalogue:
             records = self._probe_all(files)
         self._settle_pins()
         self._refresh_shared_runs(records)
-        return self._listed(records, self.proof(), self._generations())
+        return self._make_list(records, self.proof(), self._generations())
 
     def _count_new(self, files: Mapping[str, FileIdentity]) -> int:
         """Return how many archives must be read."""
-        known = self._remembered()
-        return sum(name not in known or known[name].identity != identity for name, identity in files.items())
+        records = self._remembered()
+        return sum(name not in records or records[name].identity != identity for name, identity in files.items())
 
     def _probe_all(self, files: Mapping[str, FileIdentity]) -> Records:
         remembered, proof = self._remembered(), self.proof()
@@ -160,26 +160,26 @@ class Catalogue:
         self._remember(remembered, records)
         return records
 
-    def _listed(self, records: Records, proof: Proof, generations: Sequence[str]) -> list[BackupEntry]:
-        """Return the entries of `records`, newest first; what is as in the list before is not made again."""
+    def _make_list(self, records: Records, proof: Proof, generations: Sequence[str]) -> list[BackupEntry]:
+        """Return the entries of `records`, newest first. Entries that did not change are used again."""
         before = self._list if self._list.proof == proof else _List(proof)
         entries: dict[str, _Listed] = {}
         for name, record in records.items():
             use = self.shared_runs.use_of(name, record.identity)
             listed = before.entries.get(name)
             is_listed = listed is not None and listed.record is record and listed.use == use
-            if listed is None or not is_listed or not self._is_annotated_so(listed.entry, record):
+            if listed is None or not is_listed or not self._has_same_annotations(listed.entry, record):
                 listed = _Listed(record, use, self._entry(name, record, proof))
             entries[name] = listed
         is_same = before.generations == generations and _are_same(before.entries, entries)
-        ordered = before.ordered if is_same else newest_first([one.entry for one in entries.values()], generations)
+        ordered = before.ordered if is_same else newest_first([new.entry for new in entries.values()], generations)
         self._list = _List(proof, entries, generations, ordered)
         return list(ordered)
 
     def mark(self) -> object:
-        """Return what differs once an archive was added or removed, or more is known of one; None if unknown.
+        """Return a value that changes with the archives and with what is known of them; None if that cannot be read.
 
-        A file that is written to without another name shows only in `entries`.
+        It does not change if a file is only written to.
         """
         try:
             return self._folder.stat().st_mtime_ns, self._records
@@ -187,7 +187,7 @@ class Catalogue:
             return None
 
     def reread(self) -> None:
-        """Read the manifest of every archive again, once: in a recovery, what was noted of them does not count.
+        """Read the manifest of every archive again, once: a recovery does not rely on what was noted of them.
 
         What a manifest does not tell stays: pins, verifications, known problems, and what was made here.
         """
@@ -199,7 +199,7 @@ class Catalogue:
             record = None if before is None else self._probe(name, identity, _without_summary(before), proof)
             if record is not None and before is not None and not record.probe_failed and before.identity == identity:
                 with self._lock:
-                    self._records = {**self._records, name: _attributed(name, _with_facts_of(before, record), proof)}
+                    self._records = {**self._records, name: _attribute(name, _with_facts_of(before, record), proof)}
         self._is_reread = True
 
     def unattributed(self) -> list[BackupEntry]:
@@ -209,7 +209,7 @@ class Catalogue:
         return [entry for entry in unknown if entry.origin == "found" and self._is_marked(entry.name)]
 
     def proof(self) -> Proof:
-        """Return what proves an archive now, wherever it is: that it was made here, or what an operator trusts."""
+        """Return what proves an archive, wherever it lies: that it was made here, or that an operator trusts it."""
         key = self._key()
         made = frozenset(record.made for record in self._remembered().values() if record.made is not None)
         return Proof(installation=self.installation, made=made, keys=() if key is None else (key.hex(),),
@@ -220,13 +220,13 @@ class Catalogue:
         return self._entry(name, self._record(name), self.proof())
 
     def offsets_of(self, name: str) -> ArchivedOffsets | None:
-        """Return how far an archive goes in Kafka, as far as is known without a look at its file."""
+        """Return how far an archive goes in Kafka; None if the catalogue does not know. Does not read the file."""
         with self._lock:
             record = self._records.get(name)
         return None if record is None or record.summary is None else record.summary.kafka
 
     def identity(self, name: str) -> FileIdentity:
-        """Return which file has this name now, to be passed on as `read`. Raises BackupNotFound."""
+        """Return the identity of the file with this name, for the parameter `read`. Raises BackupNotFound."""
         return self._record(name).identity
 
     def record_created(
@@ -239,7 +239,7 @@ class Catalogue:
         checked: Check = "digests",
         **made: Unpack[_Making],
     ) -> BackupEntry:
-        """Add an archive that was made here and read back. verified: when, in microseconds, with all its tables."""
+        """Add an archive that was made here and read back. verified: when its tables were checked, in microseconds."""
         return self._record_good(
             name,
             origin="created",
@@ -310,7 +310,7 @@ class Catalogue:
     def note_made(self) -> int:
         """Note the checksum of each archive that is proven to be made here, so that no key is needed to prove it.
 
-        Returns how many they are.
+        Returns their number.
         """
         self.entries()
         with self._saving.held():
@@ -361,7 +361,7 @@ class Catalogue:
         return [name for name in names if name not in failed]
 
     def _remove(self, names: Sequence[str]) -> dict[str, EventVaultError]:
-        """Remove archives and all that is known of them. Returns why others stay. `_saving` is held."""
+        """Remove archives and all that is known of them. Returns the errors of those that stay. `_saving` is held."""
         records = {name: self._record(name) for name in names}
         noted = {name: self.annotations.of(name) for name in names}
         failed: dict[str, EventVaultError] = {}
@@ -403,12 +403,12 @@ class Catalogue:
                 raise ArchiveIncomplete(
                     f"{name} was replaced or changed while it was read", hint="check it again once its copy is complete"
                 )
-            record = _attributed(name, msgspec.structs.replace(present, **change), self.proof())
+            record = _attribute(name, msgspec.structs.replace(present, **change), self.proof())
             self._store({name: record})
         return self._entry(name, record, self.proof())
 
     def _store(self, changed: Mapping[str, ArchiveRecord | None]) -> None:
-        """Write the catalogue with some records changed, then show it. None: without that one. `_saving` is held."""
+        """Write the catalogue with some records changed, then use it. None: a removed record. `_saving` is held."""
         self._save(_with(self._remembered(), changed))
         with self._lock:
             self._records = _with(self._records, changed)
@@ -427,15 +427,15 @@ class Catalogue:
         path = self._folder / data_folders.CATALOGUE
         try:
             with self._lock:
-                known, records = self._loaded, self._records
-            while FileIdentity.at(path) != known:
+                before, records = self._loaded, self._records
+            while FileIdentity.at(path) != before:
                 loaded = catalogue_file.load(self._folder)
                 present = {name: loaded[name] for name in loaded if (self._folder / name).exists()}
                 identity = FileIdentity.at(path)
                 with self._lock:
-                    if self._loaded == known:  # else it was written, or read by another thread, meanwhile
+                    if self._loaded == before:  # else it was written, or read by another thread, meanwhile
                         self._loaded, self._records = identity, present
-                    known, records = self._loaded, self._records
+                    before, records = self._loaded, self._records
         except OSError as error:
             raise self._unavailable(f"reading {path.name}", error) from error
         return records
@@ -478,9 +478,9 @@ class Catalogue:
                     self._records = {**self._records, **pinned}
             self._settled = (self._loaded, self.annotations.loaded)
 
-    def _is_annotated_so(self, entry: BackupEntry, record: ArchiveRecord) -> bool:
-        is_rehearsed_so = entry.rehearsal == self.annotations.of(entry.name).rehearsal
-        return is_rehearsed_so and entry.pin == self._pin(entry.name, record)
+    def _has_same_annotations(self, entry: BackupEntry, record: ArchiveRecord) -> bool:
+        rehearsal = self.annotations.of(entry.name).rehearsal
+        return entry.rehearsal == rehearsal and entry.pin == self._pin(entry.name, record)
 
     def _pin(self, name: str, record: ArchiveRecord) -> Pin | None:
         """Return the pin of an archive, if it is not over."""
@@ -535,7 +535,7 @@ class Catalogue:
     ) -> ArchiveRecord | None:
         """Return the record of the file as it is now; None if it has just vanished. before: the record so far."""
         if before is not None and before.identity == identity and not before.probe_failed:
-            return _attributed(name, before, proof)
+            return _attribute(name, before, proof)
         pinned, made = (before.pinned, before.made) if before is not None else (False, None)
         try:
             summary = Summary.of(self._read_manifest(self._folder / name))
@@ -559,7 +559,7 @@ class Catalogue:
         digest = f"blake3:{sealed.root}" if sealed is not None else None
         record = ArchiveRecord(identity, summary, pinned=pinned, digest=digest, sealed=sealed, made=made)
         # Rotation must not take an upload for an archive that was made here.
-        return msgspec.structs.replace(record, origin="uploaded") if uploaded else _attributed(name, record, proof)
+        return msgspec.structs.replace(record, origin="uploaded") if uploaded else _attribute(name, record, proof)
 
     def _is_foreign(self, name: str, error: Exception) -> bool:
         """Return True for a foreign archive, which needs no manifest."""
@@ -630,12 +630,12 @@ def _are_same(one: Mapping[str, _Listed], other: Mapping[str, _Listed]) -> bool:
 
 
 def _without_summary(record: ArchiveRecord) -> ArchiveRecord:
-    """Return the record so that its archive is read again. An upload is one still: no manifest tells."""
+    """Return the record without what the manifest tells, so that its archive is read again."""
     return msgspec.structs.replace(record, summary=None, sealed=None, digest=None, probe_failed=True)
 
 
 def _with_facts_of(before: ArchiveRecord, record: ArchiveRecord) -> ArchiveRecord:
-    """Return the record with what `before` knows of the same file and its manifest does not tell."""
+    """Return the record with what `before` has of the same file and its manifest does not tell."""
     return msgspec.structs.replace(
         before,
         summary=record.summary,
@@ -645,10 +645,10 @@ def _with_facts_of(before: ArchiveRecord, record: ArchiveRecord) -> ArchiveRecor
     )
 
 
-def _attributed(name: str, record: ArchiveRecord, proof: Proof) -> ArchiveRecord:
+def _attribute(name: str, record: ArchiveRecord, proof: Proof) -> ArchiveRecord:
     """Return the record as `created` if its archive is proven to be made here, under the name that it has.
 
-    The catalogue was lost, or the file was copied: a copy under another name does not count in rotation.
+    It may be `found`, because the catalogue was lost. A copy under another name does not count in rotation.
     """
     has_its_name = record.summary is not None and record.summary.name == name
     if record.origin == "found" and has_its_name and _is_made_here(record, proof):

@@ -1,4 +1,4 @@
-"""BACKUP_DIR/.catalogue.json: what is known about the archives and the folder itself does not show.
+"""BACKUP_DIR/.catalogue.json: what is known about the archives besides what the folder shows.
 
 Losing it costs no archive, no event and no pin (`annotations` has those too). So a damaged file is quarantined, and a
 new one begins.
@@ -22,7 +22,7 @@ from eventvault.kafka.replayable import ArchivedOffsets
 class Summary(msgspec.Struct, frozen=True):
     """The part of a manifest that lists show. created: microseconds. name: the archive's name when it was made.
 
-    kafka: None too if an earlier version entered it.
+    kafka: None also in a record of an earlier version.
     """
 
     installation: str
@@ -55,8 +55,8 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     every record or every table of the bytes with this `checksum` was read. probe_failed: `problem` comes from a probe,
     and the next probe may succeed, because the file was still being copied or the disk answers again. unreadable: that
     probe met an error of the system, and no damage. sealed: the root and the seal of an archive that has them.
-    seal_found: what the newest check found there. made: the checksum with which it was made here. trigger, duration: as
-    in `BackupEntry`.
+    seal_found: what the newest check found there. made: the checksum that it had when it was made here. trigger,
+    duration: as in `BackupEntry`.
     """
 
     identity: FileIdentity
@@ -96,7 +96,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _EarlierDocument(_Document, frozen=True, forbid_unknown_fields=True):
-    """The catalogue of EventVault 0.1.0, which has no checksum and does not tell what was made here from claims."""
+    """The catalogue of EventVault 0.1.0. It has no checksum, and mixes what was made here with what only claims so."""
 
 
 def load(folder: Path) -> dict[str, ArchiveRecord]:
@@ -106,12 +106,12 @@ def load(folder: Path) -> dict[str, ArchiveRecord]:
     if document is None:
         return {}
     if isinstance(document, _EarlierDocument):
-        return {name: _of_earlier(record) for name, record in document.archives.items()}
+        return {name: _complete_earlier(record) for name, record in document.archives.items()}
     return dict(document.archives)
 
 
-def _of_earlier(record: ArchiveRecord) -> ArchiveRecord:
-    """Add what 0.1.0 did not know. It forgets the digest of an archive of format 2, which is then read again."""
+def _complete_earlier(record: ArchiveRecord) -> ArchiveRecord:
+    """Add what 0.1.0 did not note. It drops the digest of an archive of format 2, so that archive is read again."""
     if record.summary is not None and record.sha256 is None:
         return msgspec.structs.replace(record, probe_failed=True)
     return msgspec.structs.replace(record, made=record.sha256) if record.origin == "created" else record

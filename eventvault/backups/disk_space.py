@@ -11,7 +11,7 @@ from eventvault.settings import Settings
 
 
 def describe_disks(settings: Settings, totals: ArchiveTotals, database_growth: int | None) -> dict[str, Any]:
-    """Return sizes in bytes; None for a folder that cannot be looked at.
+    """Return sizes in bytes; None for a folder that cannot be read.
 
     database_growth: by how much the database grows a day; None if that is not known. Two folders on one disk fill it
     together.

@@ -59,7 +59,7 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     """`created` by this installation, `uploaded`, or `found` in the folder."""
     origin_proven: bool = False
     """The archive is proven: the catalogue says that these bytes were made here, or the seal fits the key of this
-    installation or one that an operator trusts. Only such an archive is used by itself."""
+    installation or one that an operator trusts. No other archive is used unless a request names it."""
     trigger: Trigger | None = None
     """Who asked for it; None for an archive that was not made here, or by an earlier version."""
     duration: int | None = None
@@ -85,7 +85,7 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_ours(self) -> bool:
-        """Return True for an archive that is proven to be made here, and for one that was and is damaged now."""
+        """Return True for an archive that is proven to be made here, and for one that was so and is damaged now."""
         proven = self.origin_proven and not self.trusted
         return proven or (self.origin == "created" and self.problem is not None)
 

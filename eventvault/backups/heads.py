@@ -1,7 +1,7 @@
-"""BACKUP_DIR/.heads.json: how far the archives of each generation go, so that a start need not look at every archive.
+"""BACKUP_DIR/.heads.json: how far the archives of each generation go, so that a start need not read every archive.
 
 It is a cache, valid while the folder has archives of the same names, the catalogue is the same file and the same keys
-and archives are trusted. Anything else is found out from the catalogue.
+and archives are trusted. Otherwise the catalogue is asked.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +52,7 @@ class ArchiveHeads:
     def by_generation(self, *, may_read_archives: bool = True) -> dict[str, ArchiveHead]:
         """Return the furthest proven archive of each generation.
 
-        may_read_archives: False to leave out archives that came since the newest look at all of them.
+        may_read_archives: False: leave out archives that came since all of them were read last.
         """
         with suppress(SmallFileDamaged, FileNotFoundError):
             document = small_files.read(self._folder / data_folders.HEADS, _Document)
@@ -75,10 +76,10 @@ class ArchiveHeads:
         return entries
 
     def _digest_names(self) -> str:
-        found = sorted(path.name for path in self._folder.iterdir() if names.is_name(path.name))
+        parts = sorted(path.name for path in self._folder.iterdir() if names.is_name(path.name))
         proof = self._catalogue.proof()
-        found += [*proof.keys, *proof.trust.keys, *sorted(proof.trust.checksums)]
-        return hashlib.sha256("\n".join(found).encode(errors="surrogateescape")).hexdigest()
+        parts += [*proof.keys, *proof.trust.keys, *sorted(proof.trust.checksums)]
+        return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
 
     def _catalogue_identity(self) -> FileIdentity | None:
         return FileIdentity.at(self._folder / data_folders.CATALOGUE)
@@ -89,5 +90,5 @@ def _heads_of(entries: Iterable[BackupEntry]) -> dict[str, ArchiveHead]:
     for entry in entries:
         if (entry.is_ours or entry.trusted) and entry.generation is not None:
             head = ArchiveHead(entry.sequence or 0, entry.name)
-            heads[entry.generation] = max(head, heads.get(entry.generation, head), key=lambda found: found.sequence)
+            heads[entry.generation] = max(head, heads.get(entry.generation, head), key=attrgetter("sequence"))
     return heads

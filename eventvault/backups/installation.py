@@ -75,7 +75,7 @@ def _write_id(folder: Path, identity: str) -> None:
 
 
 def _present_id(settings: Settings) -> str | None:
-    """Return the id that counts, None if there is none. A file that cannot be read is passed over."""
+    """Return the id that counts; None if there is none. Raises if a file cannot be read and no other one has an id."""
     folders = [settings.backup_dir, settings.storage_dir]
     if installation_key.has_foreign_backups(settings) or is_changed(settings):
         folders.reverse()

@@ -30,7 +30,7 @@ from eventvault.settings import Settings
 from eventvault.small_files import SmallFileDamaged
 
 MAX_EXAMINED = 100
-"""How many archives of an unknown folder are examined for whose they are."""
+"""How many archives of an unknown folder are examined to find out whose they are."""
 
 _binding = Turn("check of BACKUP_DIR")
 """Held while the files are written: a backup and the journal may do so at the same time."""
@@ -87,7 +87,7 @@ def is_changed(settings: Settings) -> bool:
 def has_lost_backups(settings: Settings) -> bool:
     """Return True if this installation had another BACKUP_DIR, whatever there is of the database. Raises OSError."""
     bound = _read(settings.storage_dir)
-    return bound is not None and _differs(settings, bound) is not None
+    return bound is not None and _find_difference(settings, bound) is not None
 
 
 class FolderSource:
@@ -134,10 +134,11 @@ def _find_change(settings: Settings) -> str | None:
     elif bound is not None and bound.folder and not is_there(settings.backup_dir):
         moved = _device_above(settings.backup_dir) != bound.device
         return f"{settings.backup_dir} is gone" + (", and so is the file system that it was on" if moved else "")
-    return _differs(settings, bound)
+    return _find_difference(settings, bound)
 
 
-def _differs(settings: Settings, bound: _FolderFile | None) -> str | None:
+def _find_difference(settings: Settings, bound: _FolderFile | None) -> str | None:
+    """Return why BACKUP_DIR is not the folder that STORAGE_DIR is bound to; None if it is."""
     backups = settings.backup_dir
     if bound is not None and not bound.folder:
         return None
@@ -155,9 +156,9 @@ def _differs(settings: Settings, bound: _FolderFile | None) -> str | None:
 
 
 def _is_replaced(backups: Path) -> bool:
-    """Whether this process saw the id in another folder of this name.
+    """Return True if this process saw the id in another folder of this name.
 
-    Then what is ours in this one is no sign: a write that began before the disk went may have ended in it.
+    Then our files in this one prove nothing: a write that began before the disk was unmounted may have ended here.
     """
     confirmed = _confirmed.get(backups)
     return confirmed is not None and _identity(backups) != confirmed
@@ -203,8 +204,8 @@ def _bind_if_needed(settings: Settings) -> None:
 def _bind(settings: Settings, *, accepted: bool = False) -> None:
     """Write the same id into both folders, BACKUP_DIR first. Raises OSError or NoSpace.
 
-    The id that BACKUP_DIR has counts; else the one in STORAGE_DIR, as its file was deleted. accepted: it is another
-    folder, so without an id it gets a new one.
+    The id in BACKUP_DIR counts, or the one in STORAGE_DIR if the other file was deleted. accepted: an operator accepted
+    another folder, so it gets a new id if it has none.
     """
     with _binding.held():
         bound = _read(settings.storage_dir)
@@ -227,7 +228,7 @@ def _bind(settings: Settings, *, accepted: bool = False) -> None:
 def _make_marked(backups: Path, folder: str) -> str:
     """Make sure that BACKUP_DIR exists and has an id, by default `folder`. Returns the id.
 
-    A new folder gets its name with its id in it, so that a kill leaves no folder without an id.
+    A new folder gets its id before its name, so that a kill leaves no folder without an id.
     """
     if not backups.is_dir():
         make_folder(backups.parent)
@@ -275,7 +276,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 
 def _confirm(backups: Path, examined: tuple[int, int] | None) -> None:
-    """Note the folder that has the id. examined: the one before it was compared; None: it was made since."""
+    """Note the folder that has the id. examined: its identity before the ids were compared; None: it was made since."""
     present = _identity(backups)
     if present is not None and examined in (None, present):
         _confirmed[backups] = present

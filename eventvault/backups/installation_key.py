@@ -1,8 +1,8 @@
 """The secret key of this installation, which proves the origin of its archives. BACKUP_DIR and STORAGE_DIR have it.
 
 The key in STORAGE_DIR counts. The one in BACKUP_DIR counts if STORAGE_DIR has none, or if its database is lost; but if
-STORAGE_DIR has a database and the id of another installation, BACKUP_DIR is not ours. A key
-is never overwritten, unless an operator asks for a new one. A new one is made only if both files are surely missing.
+STORAGE_DIR has a database and the id of another installation, BACKUP_DIR is not ours. A key is never overwritten
+unless an operator asks for a new one. Otherwise a new key is made only if both files are surely missing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def ensure_key(settings: Settings) -> bytes:
 
 
 def renew_key(settings: Settings) -> None:
-    """Make a new key in place of the present one, which goes to a file beside it. Raises as `ensure_key` does.
+    """Make a new key in place of the old one, which goes to a file beside it. Raises as `ensure_key` does.
 
     At no instant do the folders have different keys: BACKUP_DIR has none until STORAGE_DIR has the new one.
     """
@@ -74,9 +74,9 @@ def renew_key(settings: Settings) -> None:
 
 
 def load_keys(settings: Settings) -> tuple[bytes | None, bytes | None]:
-    """Return the keys in STORAGE_DIR and BACKUP_DIR; None if there is none. Raises as `ensure_key` does, but NoSpace.
+    """Return the keys in STORAGE_DIR and BACKUP_DIR; None if there is none.
 
-    None also for a damaged copy in BACKUP_DIR, if STORAGE_DIR has the key.
+    None also for a damaged copy in BACKUP_DIR, if STORAGE_DIR has the key. Raises as `ensure_key` does, except NoSpace.
     """
     in_storage, in_backups = _paths(settings)
     try:

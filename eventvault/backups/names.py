@@ -54,7 +54,7 @@ def instant_of(name: str) -> int | None:
 
 
 def looks_like_archive(name: str) -> bool:
-    """Return True if a file name has an archive's suffix and is not hidden, as the files of copying programs are."""
+    """Return True if a file name has an archive's suffix and is not hidden. Copying programs use hidden names."""
     return name.endswith(SUFFIX) and not name.startswith(".")
 
 
@@ -75,7 +75,7 @@ def check_name(name: object) -> str:
 
 
 def file_problem(name: str) -> str | None:
-    """Why no visible file of the backup folder may have this name; None if one may. The suffix does not matter."""
+    """Return why no visible file of BACKUP_DIR may have this name; None if one may. The suffix does not matter."""
     if "/" in name or "\\" in name:
         return "holds a path"
     if not is_utf8(name):

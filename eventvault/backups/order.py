@@ -1,4 +1,4 @@
-"""Which archive is newer: by generation and sequence, as the clock may have been set meanwhile."""
+"""Sorts archives by generation and sequence, not by time, as the clock may have been set meanwhile."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _BEFORE_ALL = (-1, 0, 0, 0)
 def newest_first(entries: Iterable[BackupEntry], generations: Sequence[str]) -> list[BackupEntry]:
     """Sort archives, newest first.
 
-    generations: those of the open database, oldest first. Archives of an unknown generation stay together, by sequence.
-    They stand by the arrival of the last of them: after the archives of known generations that were there before.
-    Without `generations` the times in the manifests decide between generations.
+    generations: those of the open database, oldest first. Archives of an unknown generation stay together, by sequence;
+    they come after the archives of known generations that arrived before the last of them. Without `generations` the
+    times in the manifests decide between generations.
     """
-    everything = list(entries)
+    archives = list(entries)
     numbers = {generation: number for number, generation in enumerate(generations)}
     ranks = {
         entry.name: (numbers[entry.generation], entry.sequence or 0, 0, 0)
-        for entry in everything
+        for entry in archives
         if entry.generation in numbers
     }
-    arrived = sorted((entry.arrived, ranks[entry.name]) for entry in everything if entry.name in ranks)
+    arrived = sorted((entry.arrived, ranks[entry.name]) for entry in archives if entry.name in ranks)
     instants, newest = [instant for instant, _ in arrived], list(accumulate((rank for _, rank in arrived), max))
-    for group in _by_generation(entry for entry in everything if entry.name not in ranks):
+    for group in _by_generation(entry for entry in archives if entry.name not in ranks):
         instant = max(entry.arrived if numbers else entry.created for entry in group)
         earlier = bisect_right(instants, instant)
         number, sequence, *_ = newest[earlier - 1] if earlier else _BEFORE_ALL
         ranks |= {entry.name: (number, sequence, instant, entry.sequence or 0) for entry in group}
-    return sorted(everything, key=lambda entry: (*ranks[entry.name], entry.created, entry.name), reverse=True)
+    return sorted(archives, key=lambda entry: (*ranks[entry.name], entry.created, entry.name), reverse=True)
 
 
 def page_of(entries: Sequence[BackupEntry], limit: int | None, before: str | None) -> list[BackupEntry]:

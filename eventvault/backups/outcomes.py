@@ -1,4 +1,4 @@
-"""Tells listeners how backups end. Whatever a listener does, the backup is not touched by it."""
+"""Tells listeners how backups end. A listener that fails does not make the backup fail."""
 
 from __future__ import annotations
 

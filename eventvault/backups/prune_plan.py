@@ -16,7 +16,7 @@ _IN_DOUBT = (
 
 
 def describe_plan(plan: RetentionPlan, entries: Sequence[BackupEntry], frees: Mapping[str, int]) -> dict[str, Any]:
-    """entries: all archives, newest first. frees: name of an archive that goes → bytes that become free."""
+    """Return the plan. entries: all archives, newest first. frees: name of one that goes → bytes that become free."""
     staying = [entry for entry in entries if entry.name not in frees]
     return {
         "keep": [{**_describe(entry), "keptBy": list(plan.retained[entry.name])} for entry in staying],

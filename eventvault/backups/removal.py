@@ -30,7 +30,7 @@ LOCK_PATIENCE_SECONDS = 0.5
 """How long a removal waits for a reader of the archive. Reading its manifest takes less."""
 ROTATE = "rotate"
 MAX_NAMES = 100
-"""How many archives the audit names that one rotation removes."""
+"""How many of the archives that one rotation removes are named in the audit."""
 BATCH = 100
 """How many archives are removed in one change of the catalogue."""
 
@@ -47,8 +47,8 @@ class _Labelled(NamedTuple):
 class ArchiveRemover:
     """Removes archives from BACKUP_DIR. Safe to use from many threads.
 
-    is_clock_held: the system clock is not believed. covering: gets the names of archives, and returns the context in
-    which they are removed; it refuses by raising an error.
+    is_clock_held: the system clock is not believed. covering: called with names of archives; returns the context in
+    which they are removed, or raises why they must stay.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ArchiveRemover:
         self._deeds = deeds or Deeds()
         self._covering = covering
         self._turn = Turn("removal of archives")
-        """Held while archives are removed, so that one removal does not take another one for a reader."""
+        """Held while archives are removed, so that one removal does not mistake another one for a reader."""
         self._labelled = _Labelled([], None, [], 0)
 
     def entries(self) -> list[BackupEntry]:
@@ -98,15 +98,15 @@ class ArchiveRemover:
     def remove_planned(self, plan: RetentionPlan) -> Iterator[list[str]]:
         """Remove the archives that go by the plan, step by step. Yields the names that each step removed.
 
-        Raises what `covering` does, before anything was removed.
-        An archive that was pinned, or is read, or has become the last good one since then stays.
+        Raises what `covering` does, before anything was removed. An archive stays if it is read, or if it was pinned or
+        became the last good one since the plan.
         """
         with self._turn.held():
             yield from self._remove_planned(plan)
 
     def frees(self, entries: Sequence[BackupEntry], removed: Sequence[str]) -> dict[str, int]:
-        """Return how many bytes become free with each of `removed` if they go in this order, blocks that another
-        archive shares not counted. entries: all archives."""
+        """Return how many bytes become free with each of `removed` if they go in this order, without blocks that
+        another archive shares. entries: all archives."""
         present = {entry.name: entry for entry in entries}
         size = SharedSize(entries, self._catalogue.shared_runs.runs_of_archives())
         return {name: size.remove(present[name]) for name in removed}

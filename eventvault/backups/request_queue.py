@@ -41,7 +41,7 @@ class RequestQueue:
     def run(self, label: str | None, caller: Operation, create: Callable[[BackupRequest], Created]) -> Created:
         """Wait for the turn of this request and return what `create` returns, or raise what it raises.
 
-        A request with the label of one that waits shares its backup. `create` calls `close` before its checkpoint.
+        If one with the same label waits, this one shares its backup. `create` calls `close` before its checkpoint.
         """
         request, is_new = self._join(label, caller)
         with caller.on_cancel(request.cancel_if_unwanted):
@@ -50,10 +50,10 @@ class RequestQueue:
             try:
                 return self._result_of(request, caller)
             finally:
-                caller.check_cancelled()  # also where the others wanted it
+                caller.check_cancelled()  # even if other callers want the backup
 
     def close(self, request: BackupRequest) -> None:
-        """Let nobody share this backup any more: its checkpoint would not hold what was acknowledged before."""
+        """Let no further request share this backup: its checkpoint may lack what was acknowledged before that."""
         with self._lock:
             if request in self._waiting:
                 self._waiting.remove(request)

@@ -6,7 +6,7 @@ Where the two disagree, or the clock is not believed, age and calendar remove no
 
 An archive is good if it is proven and no problem of it is known. Three are never removed: the newest good archive made
 here, the last good one, and the last one that was verified. An archive that was only copied in may be unreadable, and
-one that is not proven gives its events only.
+of an archive that is not proven a restore uses only the events.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def plan_retention(
 
     entries: all archives, in any order. now: microseconds. generations: those of the open database, oldest first; they
     decide which archive is newer, whatever the clock was. runs: what archives share; None: nothing. is_clock_held: the
-    clock is not believed. is_read: called once for each archive that would go, and one that is read stays. just_made:
-    stays, although it looks like the oldest if the clock was set back.
+    clock is not believed. is_read: called once for each archive that would go; True: it stays. just_made: this archive
+    stays, although it looks like the oldest one if the clock was set back.
     """
     present, removed, read = newest_first(entries, generations), list[str](), dict[str, bool]()
 
@@ -130,20 +130,20 @@ class _Pass:
         return tuple(reasons)
 
     def remove(self, runs: RunsOfArchives, is_busy: Callable[[str], bool]) -> list[str]:
-        """Return the names of those that go, oldest first. One that is read stays, and none goes in its place."""
+        """Return the archives that go, oldest first. If one stays because it is read, no other one goes instead."""
         size, going = SharedSize(self._good, runs), list[str]()
         oldest_first = self._good[::-1]
         unneeded = [entry for entry in oldest_first if not self.reasons[entry.name]]
         others = [entry for entry in oldest_first[:-1] if self.reasons[entry.name] and self._yields_to_size(entry)]
         for entry in unneeded:
-            going += self._take_away(entry, size, is_busy)
+            going += self._remove(entry, size, is_busy)
         for entry in others:
             if self._excess(size) > 0:
-                going += self._take_away(entry, size, is_busy)
+                going += self._remove(entry, size, is_busy)
         self.excess = self._excess(size)
         return going
 
-    def _take_away(self, entry: BackupEntry, size: SharedSize, is_busy: Callable[[str], bool]) -> list[str]:
+    def _remove(self, entry: BackupEntry, size: SharedSize, is_busy: Callable[[str], bool]) -> list[str]:
         if self._count.is_last(entry):
             return []
         size.remove(entry)
@@ -190,7 +190,7 @@ def still_removable(entries: Sequence[BackupEntry], names: Sequence[str]) -> lis
 def _rules_that_keep(
     good: Sequence[BackupEntry], dated: Sequence[BackupEntry], rules: Rules, now: int
 ) -> dict[str, tuple[str, ...]]:
-    """Return by which rules archives stay. good: newest first. dated: those of them whose time is certain."""
+    """Return the rules by which archives stay. good: newest first. dated: those of them whose time is certain."""
     retained: dict[str, tuple[str, ...]] = {entry.name: (NEWEST,) for entry in good[: rules.newest]}
     for period in (period for period in PERIODS if rules.calendar.get(period)):
         for entry in _newest_of_each(dated, PERIODS[period], rules.zone, rules.calendar[period]):
@@ -229,7 +229,7 @@ def _with_certain_time(good: Sequence[BackupEntry]) -> list[BackupEntry]:
 
 
 def _was_made_here(entry: BackupEntry) -> bool:
-    # What the catalogue once attributed to this installation may be proven no longer, as after another key.
+    # The catalogue may call an archive `created` that is not proven any more, for example after a change of the key.
     return entry.origin == "created" and entry.is_ours
 
 

@@ -1,4 +1,4 @@
-"""The scheduled backups: every AUTO_BACKUP_INTERVAL, first by the age of the newest backup, and at BACKUP_CRON."""
+"""Scheduled backups: at BACKUP_CRON, and every AUTO_BACKUP_INTERVAL, at a start counted from the newest backup."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Scheduler(Protocol):
 class AutoBackup:
     """Makes the scheduled backups and remembers the outcome of the newest one.
 
-    outcomes: has the listeners to each scheduled backup. They do not hear the end of one that the end of the store
-    interrupts: the next store makes up for it.
+    outcomes: has the listeners to each scheduled backup. They do not hear the end of a backup that a stop of the store
+    interrupts: the next store repeats it.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class AutoBackup:
         self._turn = Turn("scheduled backup")
         self._is_stopped = False
         self._repeats = False
-        """Whether the next run every AUTO_BACKUP_INTERVAL repeats one that ended with its store."""
+        """True if the next run of AUTO_BACKUP_INTERVAL repeats one that ended with its store."""
         interval = settings.auto_backup_interval
         self._interval = DueRun(settings.storage_dir / data_folders.INTERVAL_SCHEDULE, f"every {interval} ms")
         self._cron = CronJob(
@@ -109,13 +109,13 @@ class AutoBackup:
 
     def describe(self) -> dict[str, Any]:
         every, cron = self._settings.auto_backup_enabled, self._settings.backup_cron
-        following = self._next_runs() if self._scheduler is not None else []
+        next_runs = self._next_runs() if self._scheduler is not None else []
         return {
             "enabled": self._scheduler is not None and (every or cron.is_on),
             "intervalMs": self._settings.auto_backup_interval if every else None,
             "cron": str(cron) if cron.is_on else None,
             "timeZone": str(self._settings.schedule_time_zone),
-            "nextRun": clock.format_milliseconds(min(following)) if following else None,
+            "nextRun": clock.format_milliseconds(min(next_runs)) if next_runs else None,
             **self._last,
         }
 
@@ -129,7 +129,7 @@ class AutoBackup:
         self._repeats = self._interval.load()
         if newest is not None and newest > (self._interval.since or newest):
             self._interval.end()  # made on request, after a scheduled one was interrupted
-        elif self._interval.since is not None:  # one that ended the store twice shall not do so again and again
+        elif self._interval.since is not None:  # a run that ended the store twice is not repeated at once
             delay = 0 if self._repeats else interval
         log.info("backing up every %s ms, the first time in %s ms", interval, delay)
         scheduler.every(INTERVAL_JOB, interval, delay, self._run_interval)
@@ -148,7 +148,7 @@ class AutoBackup:
         self._interval.run(lambda: self._back_up(self._interval.save), lambda: self._is_stopped)
 
     def _back_up(self, on_begin: Callable[[], None] = lambda: None) -> None:
-        """on_begin: called once it is known that a backup is needed. Raises Cancelled."""
+        """Back up if something changed. on_begin: called before the backup. Raises Cancelled."""
         self._last["lastRun"] = clock.format_milliseconds(self._now())
         self.outcomes.begun()
         try:
@@ -167,10 +167,8 @@ class AutoBackup:
     def _fail(self, error: EventVaultError) -> None:
         message = f"the scheduled backup failed: {error.message}"
         log.error("%s", message)
-        for outcomes in (
-            self.outcomes,
-            self._backups.outcomes,
-        ):  # before health names it; it may not have been requested yet
+        # Before health names the problem. `_backups` tells its own listeners only if the run came as far as a request.
+        for outcomes in (self.outcomes, self._backups.outcomes):
             outcomes.failed(error)
         self._failed_at = time.monotonic()
         self._problem = None if isinstance(error, DatabaseDamaged) else type(error)(message, hint=error.hint)

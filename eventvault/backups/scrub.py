@@ -70,11 +70,11 @@ class ArchiveScrub:
             self._last["lastOutcome"] = self._describe_failure(name, error)
 
     def describe(self) -> dict[str, Any]:
-        following = self._scheduler.next_run("scrub") if self._scheduler is not None else None
+        next_run = self._scheduler.next_run("scrub") if self._scheduler is not None else None
         return {
             "enabled": self._enabled,
             "intervalMs": self._settings.scrub_interval,
-            "nextRun": clock.optional_milliseconds(following),
+            "nextRun": clock.optional_milliseconds(next_run),
             **self._last,
         }
 
@@ -107,8 +107,8 @@ def choose(
 ) -> BackupEntry | None:
     """Return the archive that was verified longest ago, or never; None if all are known to be damaged.
 
-    failed: archive → when its check could not be made, in microseconds, which counts as its turn. now: a turn
-    after it was dated by a clock that was ahead, so it counts as none.
+    failed: archive → when its check could not be made, in microseconds, which counts as its turn. now: a later
+    instant comes from a clock that was ahead, and counts as none.
     """
     good = [entry for entry in entries if entry.problem is None]
     instants = {entry.name: (entry.verified or 0, failed.get(entry.name, 0)) for entry in good}

@@ -14,8 +14,8 @@ log = logging.getLogger("BackupManager")
 def mark_sharing(catalogue: Catalogue, chores: Chores, name: str) -> list[str]:
     """Mark the archives that share damaged blocks with the archive `name`. Returns their names.
 
-    Each is marked only if its own reading finds the damage, as another program may have ended the sharing. One that
-    cannot be read stays unmarked, and its blocks are read before they are shared again.
+    Each is marked only if its own reading finds the damage, as another program may have ended the sharing. An
+    archive that cannot be read is not marked, and its blocks are read before they are shared again.
     """
     marked = []
     damaged = _damaged_runs(catalogue, chores, name)

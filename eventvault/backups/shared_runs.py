@@ -1,7 +1,7 @@
 """BACKUP_DIR/.shared_runs.json: which archives share blocks on the disk, and when these blocks were last read.
 
 A run is the data members of one file in an archive. Where the file system can clone, a new archive shares the whole
-blocks of an unchanged table's run with an earlier one. From that follows what an archive takes on the disk, what its
+blocks of an unchanged table's run with an earlier one. This file tells what an archive takes on the disk, what its
 deletion frees, and which archives one bad sector damages.
 
 Without the file, archives count as if they shared nothing, and runs are read before they are cloned. Sharing by other
@@ -204,7 +204,7 @@ class SharedRuns:
                 self._forget(gone)
 
     def recent_readings(self, own: Mapping[str, int]) -> Callable[[str, int], int | None]:
-        """Return the function that tells when the run at an offset of an archive was read, if it was lately.
+        """Return a function: name of an archive, offset of a run → when the run was read, None if that is long ago.
 
         own: archive → when the bytes that it shares with no other were read.
         """
@@ -219,25 +219,24 @@ class SharedRuns:
         return recent_reading
 
     def use_of(self, name: str, identity: FileIdentity) -> DiskUse:
-        of, use = self._uses.get(name, (None, None))
-        return use if use is not None and of == identity else DiskUse(None, None, identity.size, None)
+        file, use = self._uses.get(name, (None, None))
+        return use if use is not None and file == identity else DiskUse(None, None, identity.size, None)
 
     @property
     def shared_again(self) -> int:
-        """The bytes that the sizes of all archives count more than once."""
+        """The bytes by which the sizes of all archives exceed what they take on the disk."""
         return self._shared_again
 
     def growth_per_day(self) -> int | None:
-        """What the archives grew by a day in the last GROWTH_DAYS days; None if none was made since."""
+        """Return by how many bytes a day the archives grew in the last GROWTH_DAYS days; None if none was made then."""
         days = {day: count for day, count in self._document.added.items() if day > self._today - GROWTH_DAYS}
         # A clock that was set back may stand before the day on which the last archive was made.
         return sum(days.values()) // max(1, self._today - min(days) + 1) if days else None
 
     def has_data_of_a_day(self, oldest: int | None) -> bool:
-        """Return whether `growth_per_day` rests on 24 hours at least: less says nothing about a day.
+        """Return True if `growth_per_day` rests on at least 24 hours: less says nothing about a day.
 
-        oldest: when the oldest archive was made that is there, in microseconds. What was added on a day may have been
-        added at its end.
+        oldest: when the oldest present archive was made, in microseconds. What a day added may have come at its end.
         """
         ends = [(day + 1) * _DAY - 1 for day in self._document.added if day > self._today - GROWTH_DAYS]
         since = min(ends + ([] if oldest is None else [oldest]), default=None)
@@ -245,7 +244,7 @@ class SharedRuns:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Enter for a change. If the disk fails, what archives share is not known any more; that costs no archive."""
+        """Hold the turn for a change. A file that cannot be read is replaced; that costs no archive."""
         with self._turn.held():
             try:
                 self._load()
@@ -265,20 +264,20 @@ class SharedRuns:
         present = FileIdentity.at(self._path)
         if present != self._loaded:
             document = small_files.read_or_quarantine(self._path, _Document)
-            self._show(document or _Document(1, {}, {}, {}))
+            self._set_document(document or _Document(1, {}, {}, {}))
             self._loaded = FileIdentity.at(self._path)
 
     def _forget(self, names: Sequence[str]) -> None:
-        """In memory only: the next change is saved without them, and a start notices again that they are gone."""
+        """Forget archives in memory. The next change is saved without them, or a start notices again that they went."""
         archives, added = dict(self._document.archives), self._document.added
         for name in names:
             added = _added(added, self._today, -self._uses[name][1].unique)
             del archives[name]
-            self._show(msgspec.structs.replace(self._document, archives=archives, added=added))
+            self._set_document(msgspec.structs.replace(self._document, archives=archives, added=added))
 
     def _save(self, document: _Document) -> None:
-        """Show the document, and write it. If that fails, it stays in memory."""
-        self._show(document)
+        """Use the document, and write it. If the write fails, it stays in memory."""
+        self._set_document(document)
         try:
             self._check_folder()
             small_files.write(self._path, self._document)
@@ -286,8 +285,8 @@ class SharedRuns:
         except (EventVaultError, OSError) as error:
             log.warning("%s was not written: %s", self._path, error)
 
-    def _show(self, document: _Document) -> None:
-        """Take the document without runs that nobody holds, and count what each archive takes."""
+    def _set_document(self, document: _Document) -> None:
+        """Use the document without runs that no archive holds, and compute what each archive takes."""
         holders = Counter(number for holder in document.archives.values() for number in holder.runs.values())
         runs = {number: run for number, run in document.runs.items() if holders[number]}
         archives = document.archives.items()

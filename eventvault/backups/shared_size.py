@@ -19,16 +19,16 @@ class SharedSize:
         self._runs = runs
         self._holders: Counter[int] = Counter()
         for entry in entries:
-            self.bytes += entry.size - self._counted(entry)
+            self.bytes += entry.size - self._shared_with_others(entry)
             self._holders.update(runs.get(entry.name, {}).keys())
 
     def remove(self, entry: BackupEntry) -> int:
-        """Take an archive away. Returns how many bytes become free."""
+        """Remove an archive from the sum. Returns how many bytes become free."""
         self._holders.subtract(self._runs.get(entry.name, {}).keys())
-        freed = entry.size - self._counted(entry)
+        freed = entry.size - self._shared_with_others(entry)
         self.bytes -= freed
         return freed
 
-    def _counted(self, entry: BackupEntry) -> int:
-        """Return the bytes of this archive that another one holds."""
+    def _shared_with_others(self, entry: BackupEntry) -> int:
+        """Return the bytes of this archive that another one holds too."""
         return sum(size for number, size in self._runs.get(entry.name, {}).items() if self._holders[number] > 0)

@@ -31,7 +31,7 @@ class _StorageFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def note_mount(settings: Settings) -> None:
-    """Note where STORAGE_DIR is mounted now, because its database is there. If that fails, a later start does it."""
+    """Note where STORAGE_DIR is mounted, now that its database is open. If that fails, a later start does it."""
     try:
         present = str(_mount_point(settings))
         noted = small_files.read_or_quarantine(_path(settings), _StorageFile)
@@ -44,7 +44,7 @@ def note_mount(settings: Settings) -> None:
 
 def check_mounted(settings: Settings) -> None:
     """Raise DatabaseMissing if there is no database and nothing is mounted any more where STORAGE_DIR was."""
-    noted = _noted(settings) if has_no_database(settings) else None
+    noted = _read_mount(settings) if has_no_database(settings) else None
     if noted is None or _is_mount(Path(noted)) or not _storage(settings).is_relative_to(noted):
         return
     raise DatabaseMissing(
@@ -55,8 +55,8 @@ def check_mounted(settings: Settings) -> None:
     )
 
 
-def _noted(settings: Settings) -> str | None:
-    """Raises OSError. Changes nothing in BACKUP_DIR, which may be another installation's."""
+def _read_mount(settings: Settings) -> str | None:
+    """Return what was noted. Changes nothing in BACKUP_DIR, which may be another installation's. Raises OSError."""
     try:
         return small_files.read(_path(settings), _StorageFile).mount
     except (FileNotFoundError, NotADirectoryError, SmallFileDamaged):
@@ -77,7 +77,7 @@ def _mount_point(settings: Settings) -> Path:
 
 
 def _is_mount(folder: Path) -> bool:
-    """As `os.path.ismount`, which says no where the system refuses to tell. Raises OSError."""
+    """Return True for a mount point. Raises OSError, where `os.path.ismount` returns False."""
     try:
         status, above = folder.lstat(), (folder / "..").stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,7 +1,7 @@
 """Checks the tables of a checkpoint: every byte of each, and their sizes as the MANIFEST has them.
 
-Few are checked beside the writing of their archive, which gets its name only if they are whole. The check of 1 GB takes
-1.2 s of CPU time, which made a first backup 20 % slower. So many are checked after it (`late_check`).
+A few tables are checked while their archive is written, which gets its name only if they are whole. The check of 1 GB
+takes 1.2 s of CPU time, which made a first backup 20 % slower. So many tables are checked after it (`late_check`).
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def check_now(folder: Path, names: Collection[str]) -> None:
 def check_all_tables(folder: Path, processes: int | None = None) -> None:
     """Check every table that the MANIFEST in `folder` names. Raises DatabaseDamaged, DatabaseError.
 
-    Nobody has the database open. A file that is missing is left to its opening. processes: None: one for each core, as
-    the check does not release the interpreter lock.
+    Nobody has the database open. A missing file is no error here: LevelDB reports it at the opening. processes: None:
+    one for each core, as the check does not release the interpreter lock.
     """
     with suppress(FileNotFoundError):
         sizes = _sizes_by_manifest(folder)
@@ -73,7 +73,7 @@ def check_all_tables(folder: Path, processes: int | None = None) -> None:
 
 
 def _check_together(folder: Path, tables: Mapping[str, int], processes: int) -> None:
-    """Check each share of the tables in a process of its own, the first one in this; the first error ends them all."""
+    """Check each share of the tables in a process of its own, the first one in this one. The first error ends all."""
     count = max(1, min(processes, sum(tables.values()) // _SHARE_BYTES))
     in_turn = sorted(tables, key=lambda name: tables[name])
     first, *others = (in_turn[number::count] for number in range(count))

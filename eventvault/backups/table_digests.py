@@ -89,7 +89,7 @@ def load_digests(storage_dir: Path, about: Manifest, tables: Mapping[str, TableF
 
 
 def noted_digest(storage_dir: Path, generation: str | None, table: Path) -> str | None:
-    """Return the BLAKE3 that a table of the present generation had when it was archived; None if it is not known."""
+    """Return the BLAKE3 that a table of the current generation had when it was archived; None if it is not known."""
     document = _load(storage_dir)
     noted = document.tables.get(table.name) if document is not None and document.generation == generation else None
     return noted.blake3 if noted is not None and noted.table.size == table.stat().st_size else None

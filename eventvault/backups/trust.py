@@ -31,7 +31,6 @@ log = logging.getLogger("BackupManager")
 
 Result = TypeVar("Result")
 
-
 LOCK_SECONDS = 5.0
 """How long a change waits for another one."""
 
@@ -97,16 +96,18 @@ class TrustList:
         return self._add(Trusted(checksum, clock.now(), installation, name))
 
     def remove(self, prefix: str) -> Trusted:
-        """Trust it no longer. prefix: of its id. Raises BackupNotFound; InvalidInput if several begin so."""
+        """Remove the entry whose id begins with `prefix`. Raises BackupNotFound; InvalidInput if several ids do."""
         with self._changing() as entries:
-            found = [entry for entry in entries if prefix and _begins(entry.id, prefix)]
-            if not found:
+            chosen = [entry for entry in entries if prefix and _begins_with(entry.id, prefix)]
+            if not chosen:
                 raise BackupNotFound(f"nothing that is trusted has the id {prefix}", hint="flask backup trust --list")
-            if len(found) > 1:
-                raise InvalidInput(f"{len(found)} ids begin with {prefix}; nothing was changed", hint="type more of it")
-            entries.remove(found[0])
-        log.info("%s is trusted no longer", found[0].id)
-        return found[0]
+            if len(chosen) > 1:
+                raise InvalidInput(
+                    f"{len(chosen)} ids begin with {prefix}; nothing was changed", hint="type more of it"
+                )
+            entries.remove(chosen[0])
+        log.info("%s is trusted no longer", chosen[0].id)
+        return chosen[0]
 
     def _add(self, added: Trusted) -> Trusted:
         with self._changing() as entries:
@@ -117,10 +118,10 @@ class TrustList:
     @contextmanager
     def _changing(self) -> Iterator[list[Trusted]]:
         """Yield the list to change and write it then; another command that changes it waits until this one is done."""
-        self._doing("written", lambda: make_folder(self._path.parent))
-        handle = self._doing("locked", lambda: os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY))
+        self._doing("writing", lambda: make_folder(self._path.parent))
+        handle = self._doing("locking", lambda: os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY))
         try:
-            self._doing("locked", lambda: _lock(handle))
+            self._doing("locking", lambda: _lock(handle))
             entries = self.entries()
             yield entries
             self._write(entries)
@@ -165,6 +166,6 @@ def _digits(checksum: str) -> str:
     return checksum.removeprefix("blake3:")
 
 
-def _begins(entry: str, prefix: str) -> bool:
-    """Whether an id begins so; the prefix of a root may be missing in one of the two."""
-    return entry.startswith(prefix) or (bool(_digits(prefix)) and _digits(entry).startswith(_digits(prefix)))
+def _begins_with(checksum: str, prefix: str) -> bool:
+    """Return True if `checksum` begins with `prefix`; either may lack the `blake3:`."""
+    return checksum.startswith(prefix) or (bool(_digits(prefix)) and _digits(checksum).startswith(_digits(prefix)))

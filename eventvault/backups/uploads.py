@@ -32,7 +32,7 @@ NAMED = "named"
 
 
 def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: Path, name: str) -> BackupEntry:
-    """See `eventvault.store.ports.backups.Backups.adopt_upload`."""
+    """Check an upload and give it its name. See `eventvault.store.ports.backups.Backups.adopt_upload`."""
     names.check_name(name)
     target = settings.backup_dir / name
     operation = current()
@@ -115,12 +115,12 @@ class AbandonedUploads:
     def __init__(self, backup_dir: Path, check_folder: Callable[[], None]) -> None:
         self._backup_dir = backup_dir
         self._check_folder = check_folder
-        self._looked = -math.inf
+        self._checked_at = -math.inf
 
     def each_second(self) -> None:
-        if time.monotonic() - self._looked < ABANDONED_SECONDS:
+        if time.monotonic() - self._checked_at < ABANDONED_SECONDS:
             return
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
         with suppress(EventVaultError, OSError):  # it is tried again in an hour
             self._check_folder()
             for file in matching(self._backup_dir, f"{data_folders.UPLOAD_PREFIX}*{data_folders.TEMPORARY_SUFFIX}"):
@@ -130,5 +130,5 @@ class AbandonedUploads:
 
 
 def is_abandoned(upload: Path) -> bool:
-    """Return whether nobody has written to the temporary file of an upload for ABANDONED_SECONDS. Raises OSError."""
+    """Return True if nobody has written to the temporary file of an upload for ABANDONED_SECONDS. Raises OSError."""
     return time.time() - upload.stat().st_mtime > ABANDONED_SECONDS

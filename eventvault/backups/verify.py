@@ -51,10 +51,10 @@ class Verifier:
             return self._check(name, "records" if by_records else "digests", rate=0)
 
     def scrub(self, name: str) -> BackupEntry:
-        """Check an archive slowly, in any case its bytes; its content only if that was not done before.
+        """Check the bytes of an archive slowly, and its content if that was never checked.
 
-        Blocks that were read in another archive since this one was checked are not read again: they are the same ones.
-        The records are also skipped if they do not fit on the disk. The archive's checksums need no space and find rot.
+        Shared blocks that were read in another archive since are not read again. The records are also skipped if they
+        do not fit on the disk: the archive's checksums need no space and find rot.
         """
         if self._catalogue.entry(name).content_checked:
             return self._check(name, "digests", rate=BYTES_PER_SECOND, share=True)
@@ -65,7 +65,7 @@ class Verifier:
             return self._check(name, "members", rate=BYTES_PER_SECOND)
 
     def _check(self, name: str, depth: str, *, rate: int, share: bool = False) -> BackupEntry:
-        """share: skip the shared blocks that were read in another archive since."""
+        """Check an archive and record the result. share: skip shared blocks that were read in another archive since."""
         read, entry = self._catalogue.identity(name), self._catalogue.entry(name)
         runs = self._catalogue.shared_runs
         skipped = runs.read_since(name, entry.own_verified) if share and entry.own_verified else {}
