@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.certificates import make_certificate
-from tests.nginx import Front
+from tests.nginx import Front, listening_proxy
 from tests.ports import free_port
-from tests.processes import wait_until
 from tests.service import PROJECT
 
 CONFIGURATION = PROJECT / "deploy" / "Caddyfile"
@@ -47,24 +43,7 @@ def running_caddy(folder: Path, upstream: int) -> Iterator[Front]:
     make_certificate(front.certificates)
     configuration = folder / "Caddyfile"
     configuration.write_text(rewritten(CONFIGURATION.read_text(), front, upstream))
-    with front.log.open("wb") as log:
-        process = subprocess.Popen(
-            [CADDY, "run", "--config", str(configuration), "--adapter", "caddyfile"],
-            env={**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)},
-            cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
-
-    def listening() -> bool:
-        assert process.poll() is None, front.log.read_text()
-        with suppress(OSError):
-            socket.create_connection(("127.0.0.1", front.tls), timeout=5).close()
-            return True
-        return False
-
-    try:
-        wait_until(listening, "Caddy does not listen")
+    command = [CADDY, "run", "--config", str(configuration), "--adapter", "caddyfile"]
+    home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    with listening_proxy("Caddy", command, front.tls, front.log, home):
         yield front
-    finally:
-        process.terminate()
-        process.wait(90)
-        print(f"--- Caddy\n{front.log.read_text(errors='replace')[-4_000:]}")

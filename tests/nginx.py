@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,25 +65,37 @@ def running_nginx(folder: Path, upstreams: list[int], *, certificate: bool = Fal
         make_certificate(front.certificates)
     configuration = folder / "nginx.conf"
     configuration.write_text(rewritten(CONFIGURATION.read_text(), front, upstreams, folder))
-    with front.log.open("wb") as log:
-        options = "daemon off;" if os.geteuid() else "daemon off; user root;"  # only root may enter `folder`
-        command = [str(NGINX), "-c", str(configuration), "-p", str(folder), "-g", options]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    options = "daemon off;" if os.geteuid() else "daemon off; user root;"  # only root may enter `folder`
+    command = [str(NGINX), "-c", str(configuration), "-p", str(folder), "-g", options]
+    with listening_proxy("nginx", command, front.plain, front.log):
+        yield front
+
+
+@contextmanager
+def listening_proxy(
+    name: str, command: Sequence[str], port: int, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Run a proxy in the folder of its log, once it listens on this port. Prints the end of its log at the end."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, **(environment or {})}, cwd=log.parent,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
 
     def listening() -> bool:
-        assert process.poll() is None, front.log.read_text()
+        assert process.poll() is None, log.read_text()
         with suppress(OSError):
-            socket.create_connection(("127.0.0.1", front.plain), timeout=5).close()
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
             return True
         return False
 
     try:
-        wait_until(listening, "nginx does not listen")
-        yield front
+        wait_until(listening, f"{name} does not listen")
+        yield
     finally:
         process.terminate()
         process.wait(90)
-        print(f"--- nginx\n{front.log.read_text(errors='replace')[-4_000:]}")
+        print(f"--- {name}\n{log.read_text(errors='replace')[-4_000:]}")
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests import processes
 from tests.held_chores import HeldChores
 from tests.restoring import make_archive, make_text_archive
@@ -58,9 +60,11 @@ def test_only_a_start_of_the_service_takes_what_lies_there(
     assert not archive.exists()
 
 
-def test_while_it_restores_http_says_so(
+@pytest.fixture
+def restoring(
     service: Callable[..., Service], settings_environment: dict[str, str], tmp_path: Path
-) -> None:
+) -> tuple[Service, HeldChores]:
+    """A service that is held while it restores the 200 events of an archive in `restore/`."""
     restore = Path(settings_environment["RESTORE_DIR"])
     restore.mkdir(parents=True)
     make_archive(restore / "a.tar.gz", events=200)
@@ -68,6 +72,11 @@ def test_while_it_restores_http_says_so(
     chores.hold("prepare_restore")
     running = service(workers=1, environment=chores.environment, command=chores.command, wait=False)
     chores.wait_for_one(running)
+    return running, chores
+
+
+def test_while_it_restores_http_says_so(restoring: tuple[Service, HeldChores]) -> None:
+    running, chores = restoring
 
     def answers() -> bool:
         with suppress(OSError):
@@ -91,15 +100,9 @@ def test_while_it_restores_http_says_so(
 
 
 def test_a_store_that_is_killed_while_it_restores_is_followed_by_one_that_restores(
-    service: Callable[..., Service], settings_environment: dict[str, str], tmp_path: Path
+    restoring: tuple[Service, HeldChores], settings_environment: dict[str, str]
 ) -> None:
-    restore = Path(settings_environment["RESTORE_DIR"])
-    restore.mkdir(parents=True)
-    make_archive(restore / "a.tar.gz", events=200)
-    chores = HeldChores(tmp_path)
-    chores.hold("prepare_restore")
-    running = service(workers=1, environment=chores.environment, command=chores.command, wait=False)
-    chores.wait_for_one(running)
+    running, chores = restoring
     stores = running.stores()
     chores.hold_no_more()  # the next store restores at once
     processes.kill(stores)
@@ -108,7 +111,8 @@ def test_a_store_that_is_killed_while_it_restores_is_followed_by_one_that_restor
 
     assert events(running) == 200
     assert running.stores() != stores
-    assert [path.name for path in (restore / "restored").iterdir()] == ["a.tar.gz"]
+    restored = Path(settings_environment["RESTORE_DIR"]) / "restored"
+    assert [path.name for path in restored.iterdir()] == ["a.tar.gz"]
     assert not list(Path(settings_environment["STORAGE_DIR"]).glob(".restoring-*"))
 
 

@@ -182,9 +182,8 @@ def test_a_pin_that_cannot_be_noted_changes_nothing(
     assert pins(folder.catalogue()) == before
 
 
-def test_an_archive_that_cannot_be_removed_has_its_pin_still(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    catalogue = folder.catalogue()
-    pin(catalogue)
+def unlink_all_but_a(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system refuse to remove `a.tar.gz`."""
     real = Path.unlink
 
     def unlink(path: Path, missing_ok: bool = False) -> None:
@@ -192,8 +191,14 @@ def test_an_archive_that_cannot_be_removed_has_its_pin_still(folder: Folder, mon
             raise OSError(errno.EPERM, "Operation not permitted", str(path))
         real(path, missing_ok=missing_ok)
 
+    monkeypatch.setattr(Path, "unlink", unlink)
+
+
+def test_an_archive_that_cannot_be_removed_has_its_pin_still(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = folder.catalogue()
+    pin(catalogue)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", unlink)
+        unlink_all_but_a(patch)
         with pytest.raises(BackupsUnavailable, match=r"removing a\.tar\.gz"):
             catalogue.remove("a.tar.gz")
     assert pins(catalogue) == pins(folder.catalogue()) == {"a.tar.gz": AUDIT}
@@ -202,15 +207,8 @@ def test_an_archive_that_cannot_be_removed_has_its_pin_still(folder: Folder, mon
 def test_of_several_archives_those_that_can_be_removed_are(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = folder.catalogue()
     pin(catalogue)
-    real = Path.unlink
-
-    def unlink(path: Path, missing_ok: bool = False) -> None:
-        if path.name == "a.tar.gz":
-            raise OSError(errno.EPERM, "Operation not permitted", str(path))
-        real(path, missing_ok=missing_ok)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", unlink)
+        unlink_all_but_a(patch)
         assert catalogue.remove_all(lambda entries: sorted(entry.name for entry in entries)) == ["b.tar.gz"]
     assert [entry.name for entry in catalogue.entries()] == ["a.tar.gz"]
     assert pins(folder.catalogue()) == {"a.tar.gz": AUDIT}

@@ -140,16 +140,22 @@ def test_a_topic_that_is_deleted_and_recreated_stops_alone(kafka: Kafka, consume
     assert nexts(one, stays) == {0: 7}
 
 
-def test_a_loss_is_accepted_for_one_topic_alone(kafka: Kafka, consume: Consume) -> None:
-    one_topic, other = kafka.topic(), kafka.topic()
-    for topic in (one_topic, other):
+def stopped_before_gaps(kafka: Kafka, consume: Consume, *topics: str) -> Any:
+    """Consume two events of each topic, stop, and let Kafka lose the two that follow before two more."""
+    for topic in topics:
         kafka.send(topic, events(topic, 1, 2))
-    one = consume(kafka.bootstrap, f"{one_topic},{other}")
-    until(lambda: len(one.registry.drafts) == 4, "the events do not come")
+    one = consume(kafka.bootstrap, ",".join(topics))
+    until(lambda: len(one.registry.drafts) == 2 * len(topics), "the events do not come")
     one.consumer.stop()
-    for topic in (one_topic, other):
+    for topic in topics:
         kafka.send(topic, events(topic, 3, 6))
         kafka.remove_before(topic, 4)
+    return one
+
+
+def test_a_loss_is_accepted_for_one_topic_alone(kafka: Kafka, consume: Consume) -> None:
+    one_topic, other = kafka.topic(), kafka.topic()
+    one = stopped_before_gaps(kafka, consume, one_topic, other)
     one.consumer.start()
     until(lambda: one.codes() == ["kafka_messages_gone"] * 2, "the gaps are not noticed")
     one.accept_loss(one_topic, 0)
@@ -233,14 +239,7 @@ def test_a_topic_without_dead_letters_is_named_alone(kafka: Kafka, consume: Cons
 
 def test_an_accepted_loss_is_not_one_of_another_reason(kafka: Kafka, consume: Consume) -> None:
     topic, other = kafka.topic(), kafka.topic()
-    for each in (topic, other):
-        kafka.send(each, events(each, 1, 2))
-    one = consume(kafka.bootstrap, f"{topic},{other}")
-    until(lambda: len(one.registry.drafts) == 4, "the events do not come")
-    one.consumer.stop()
-    for each in (topic, other):
-        kafka.send(each, events(each, 3, 6))
-        kafka.remove_before(each, 4)
+    one = stopped_before_gaps(kafka, consume, topic, other)
     one.consumer.accept_loss(topic, 0, f"another reason, such as that {topic} was recreated")
     one.consumer.start()
     until(lambda: one.codes() == ["kafka_messages_gone"] * 2, "the gaps are not noticed")
