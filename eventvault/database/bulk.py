@@ -1,4 +1,4 @@
-"""Writes events that have their sequence already into a new database, in bulk and without syncs.
+"""Writes events that already have a sequence into a new database, in bulk and without syncs.
 
 It writes the keys that `EventRegistry.append` writes (docs/format.md); the nonce of each event is all zeros. For
 private databases only: the caller syncs the result.
@@ -22,12 +22,12 @@ from eventvault.progress import JOB_SECONDS
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 2 * 2**20
 WAITING_BYTES = 64 * 2**20
-"""Twice the write buffer: what waits fills whole memtables."""
+"""Twice the write buffer, so that waiting keys fill whole memtables."""
 _LARGE_BYTES = 16 * 2**20
-"""After a write of this size LevelDB writes its memtable: it would have two of them in memory, and the next batch."""
+"""After a write of this size the memtable is written first: otherwise two of them and a batch would be in memory."""
 _BATCH_KEYS = 20_000
 _SEQUENCE_BYTES = 9
-"""A sequence takes about this much in an array that grows."""
+"""A sequence takes about this many bytes in a growing array."""
 _PREFIX_BYTES = 250
 _NO_KEYS = b"\xff\xff"
 _CACHED = 10_000
@@ -50,8 +50,8 @@ class BulkWriter:
 
     LevelDB does not merge a table if its memtable overlapped no other one (`Version::PickLevelForMemTableOutput`).
     Events come in the order of their keys, so their memtables do not overlap unless keys of other kinds are in them.
-    Those of each kind are put together, in memtables of their own, whenever `waiting` bytes of them wait, and at the
-    end. Index keys wait as sequences by their prefix, and are put in their order.
+    The keys of each other kind are put into memtables of their own, at the end and whenever `waiting` bytes of them
+    wait. Index keys wait as prefix → sequences, and are put in order.
 
     Another thread writes the batches: LevelDB releases the interpreter lock meanwhile.
     """
@@ -68,7 +68,7 @@ class BulkWriter:
         self._index: defaultdict[bytes, array[int]] = defaultdict(_sequences)
         self._index_entries = 0
         self._is_large = False
-        """Some keys were put before the end, so there are several memtables."""
+        """True if some keys were put before the end, so that there are several memtables."""
         self._begin()
 
     def put(self, sequence: int, value: bytes, event: IndexedMembers) -> None:
@@ -133,7 +133,7 @@ class BulkWriter:
         self._begin_memtable()
 
     def _put_index(self) -> None:
-        """Put the index keys that wait, in their order."""
+        """Put the waiting index keys, in order."""
         self._begin_memtable()
         batch, count = self._db.write_batch(), 0
         for prefix in sorted(self._index):
@@ -150,24 +150,24 @@ class BulkWriter:
         self._begin_memtable()
 
     def _begin_memtable(self) -> None:
-        """Let LevelDB begin another memtable; there is no need while one holds everything."""
+        """Make LevelDB begin another memtable; not needed while one holds everything."""
         if self._is_large:
             self._submit(_write_memtable, self._db)
 
     def _submit(self, work: Callable[[Any], None], of: Any) -> None:
-        """Have it done after what is under way: at most one call is."""
+        """Run `work(of)` in the pool once the previous call has ended: at most one runs."""
         self._wait()
         self._writing = self._pool.submit(work, of)
 
     def _wait(self) -> None:
-        """Raises plyvel.Error if the write under way failed."""
+        """Wait for the call in the pool. Raises plyvel.Error if its write failed."""
         if self._writing is not None:
             self._writing.result(JOB_SECONDS)
 
 
 @contextmanager
 def bulk_writer(db: Any, *, waiting: int = WAITING_BYTES) -> Iterator[BulkWriter]:
-    """Yield a writer, and put what waits at the end. Raises plyvel.Error if a write failed.
+    """Yield a writer, and write its waiting keys at the end. Raises plyvel.Error if a write failed.
 
     waiting: bytes of keys; up to twice as many are in memory.
     """
@@ -178,7 +178,7 @@ def bulk_writer(db: Any, *, waiting: int = WAITING_BYTES) -> Iterator[BulkWriter
 
 
 def keys_of(event: IndexedMembers, sequence: int) -> list[bytes]:
-    """Return an event's own key, its identity, and its indexes."""
+    """Return an event's own key, its identity key, and its index keys."""
     texts = ((keys.TYPE, event.type), (keys.SOURCE, event.source), (keys.SUBJECT, event.subject))
     indexes = [keys.index_key(index, text, sequence) for index, text in texts if text is not None]
     return [keys.event_key(sequence), keys.identity_key(event.id, event.source), *indexes]
@@ -189,7 +189,7 @@ def _sequences() -> array[int]:
 
 
 def _write_memtable(db: Any) -> None:
-    """LevelDB writes its memtable to a table before it compacts any range, here one without keys."""
+    """Make LevelDB write its memtable to a table, which it does before it compacts a range; this range has no keys."""
     db.compact_range(start=_NO_KEYS, stop=_NO_KEYS + b"\xff")
 
 
@@ -200,7 +200,7 @@ def _write_all(batches: list[Any]) -> None:
 
 
 class _Prefixes:
-    """The index keys of an event's type and source without its sequence. They repeat, so they are cached."""
+    """The index prefixes of an event's type and source. They repeat, so they are cached."""
 
     def __init__(self) -> None:
         self._types: dict[str, bytes] = {}

@@ -39,7 +39,7 @@ from eventvault.system_errors import text_of
 log = logging.getLogger("EventBus")
 
 REOPEN_TIMEOUT_SECONDS = 20.0
-"""How long a user waits for a database that is being swapped or reopened."""
+"""How long a reader or writer waits for a database that is being swapped or reopened."""
 USERS_SECONDS = 20.0
 """How long the closing of the database waits for its users: pages of events are short."""
 
@@ -48,7 +48,7 @@ Check = Callable[[EventRegistry, Head | None], None]
 
 
 def _no_check(registry: EventRegistry, before: Head | None) -> None:
-    """The check of a database that nobody appends to."""
+    """Check nothing: for a database that nobody appends to."""
 
 
 class Consumer(Protocol):
@@ -73,8 +73,8 @@ class EventBus:
     ) -> None:
         """retain_in: the folder for the torn end of a log; None: it is not retained.
 
-        view: for reading while the disk refuses to open the database; None: nothing can be read then. publishes: as for
-        `EventRegistry`.
+        view: for reading while the disk keeps the database from being opened; None: then nothing can be read.
+        publishes: as for `EventRegistry`.
         """
         self.database = database
         self.heads = HeadWatch(lambda: self.head)
@@ -83,16 +83,16 @@ class EventBus:
         self.swap_lock = Turn("swap of the database")
         """Hold it to keep the database from being swapped. Acquired before any other lock of the bus."""
         self.before_swap: Callable[[], None] = lambda: None
-        """Called by a swap while the database is still open and nothing is written to it any more."""
+        """Called by a swap, after the last write and while the database is still open."""
         self.repair: Callable[[], bool] = lambda: False
-        """Called while a damaged database is closed; returns whether it may be whole now."""
+        """Called while a damaged database is closed; returns whether it may have been repaired."""
         self.on_writes_stopped: Callable[[], None] = lambda: None
-        """Called once a merge has met damage, from the thread of the committer."""
+        """Called in the committer's thread once a merge has met damage."""
         self.on_damage_read: Callable[[], None] = lambda: None
-        """Called when a read meets damage for the first time since the opening, from the reader's thread."""
+        """Called in the reader's thread when a read meets damage for the first time since the opening."""
         self.check: Check = _no_check
-        """Called at each opening before anything is appended, with the head at which the database was closed before, if
-        this process had it open. Raises why the database cannot be used."""
+        """Called at each opening before anything is appended, with the head at the process's previous closing, if
+        there was one. Raises why the database cannot be used."""
         self._before: Head | None = None
         self._retain_in = retain_in
         self._view = view
@@ -106,11 +106,11 @@ class EventBus:
         self._closer: progress.Activity | None = None
         self._damage_was_read = False
         self._remedy: str | None = None
-        """What an operator can do about the damage of the open database, once that is known."""
+        """What an operator can do about the damage of the open database; None: not known."""
         self._writes_stopped: DatabaseDamaged | None = None
-        """Why LevelDB refuses every write: a merge met damage. It would again soon after a reopening."""
+        """Why LevelDB refuses every write: a merge met damage, and would meet it again soon after a reopening."""
         self._writable = False
-        """Whether events may be appended: the database itself is open, and no write failed since."""
+        """True while events may be appended: the database itself is open, and no write failed since."""
         self._db: Any = None
         self._registry: EventRegistry | None = None
 
@@ -122,7 +122,7 @@ class EventBus:
         if not self._writable:
             with self._exclusive():
                 if not self._writable:  # a reopening may have opened it meanwhile
-                    self._open_anew()
+                    self._close_and_open()
         if not self._started:
             self._started = True
             self.committer.start()
@@ -132,22 +132,22 @@ class EventBus:
 
     @property
     def registry(self) -> EventRegistry | None:
-        """The registry for reading its counters only, None while it is closed. Database access goes through `using`."""
+        """The registry, None while it is closed. For its counters only: database access goes through `using`."""
         return self._registry
 
     @property
     def head(self) -> Head | None:
-        """How far the open database got; None while it is closed."""
+        """Generation and last sequence of the open database; None while it is closed."""
         registry = self._registry
         return Head(registry.identity.generation, registry.last_sequence) if registry is not None else None
 
     def backlog(self) -> int | None:
-        """How many events wait to be published; None if that is not known."""
+        """Return how many events wait to be published; None if that is not known."""
         registry = self._registry
         return None if registry is None else registry.outbox.backlog
 
     def generations(self) -> list[str]:
-        """The ids of the open database's generations, oldest first; none while it is closed."""
+        """Return the ids of the open database's generations, oldest first; an empty list while it is closed."""
         registry = self._registry
         return [generation.id for generation in registry.identity.generations] if registry is not None else []
 
@@ -163,7 +163,7 @@ class EventBus:
 
     @property
     def is_closing(self) -> bool:
-        """Whether `using` would wait, as the database is being closed or opened again."""
+        """Whether `using` would wait, because the database is being closed or opened again."""
         return self._closing
 
     @contextmanager
@@ -171,21 +171,23 @@ class EventBus:
         """Yield the registry and keep it open until the context is left.
 
         Raises the reason why it is not open. A read that finds damage raises DatabaseDamaged, which is also set as
-        `problem` until another database is opened. A read that the system refuses raises what `as_answer` makes of it.
+        `problem` until another database is opened. If the system fails a read, the error comes from `as_answer`.
         """
         try:
             with self._in_use() as registry:
                 yield registry
         except plyvel.Error as error:
             if self._view is not None and self._view.has_holes and self.problem is not None:
-                raise self.problem.with_traceback(None) from error  # the zeros in place of what the disk cannot read
+                raise self.problem.with_traceback(
+                    None
+                ) from error  # it met the zeros of a view, in place of unreadable pages
             if not is_damage(error):
                 raise as_answer(f"reading {self.database}", error) from error
             raise self.report_damage(error) from error
 
     @contextmanager
     def writing(self) -> Iterator[EventRegistry]:
-        """Like `using`, but pass plyvel's errors on as they are, as the committer needs them.
+        """Yield the registry like `using`, but raise plyvel's errors unchanged, as the committer needs them.
 
         Raises `problem` while nothing can be appended, and DatabaseDamaged after a merge has met damage, until the
         database is opened again.
@@ -197,7 +199,7 @@ class EventBus:
             yield registry
 
     def report_damage(self, error: plyvel.Error, *, stops_writes: bool = False) -> DatabaseDamaged:
-        """Let health name the damage that LevelDB met. stops_writes: it refuses every write from now on."""
+        """Report damage that LevelDB met to health. stops_writes: LevelDB refuses every write from now on."""
         damage = opening.damaged(self.database, text_of(error))
         if self._remedy is not None:
             damage = DatabaseDamaged(damage.message, hint=self._remedy)
@@ -213,7 +215,7 @@ class EventBus:
         return damage
 
     def check_writable(self) -> None:
-        """Raise why nothing can be appended. Call it within `using`, for what needs the database itself."""
+        """Raise the reason if nothing can be appended. Call it within `using`, before work that a view cannot serve."""
         if not self._writable:
             problem = self.problem or StoreUnavailable("the database cannot be written now", hint="try again")
             raise problem.with_traceback(None)
@@ -239,13 +241,13 @@ class EventBus:
     def reopen(self) -> None:
         """Close the database and open it again, as a failed write requires. Raises the reason if that fails.
 
-        Then reads go on: with the present handle if the disk has no room for an opening, else with a view. Raises
-        WriteFailed if another generation began because events are missing: a Kafka consumer must not go on from offsets
-        behind them.
+        Reads continue after a failure: with the same handle if the disk lacks room for an opening, else with a view.
+        Raises WriteFailed if another generation began because events are missing: a Kafka consumer must not continue
+        from offsets after those events.
         """
-        self._writable = False  # also if its users do not let it be closed
+        self._writable = False  # also if users keep the database from being closed
         with self._exclusive():
-            registry = self._open_anew()
+            registry = self._close_and_open()
         if self._before is not None and registry.identity.generation != self._before.generation:
             raise WriteFailed(
                 "the database lacks events that were acknowledged; a new generation began",
@@ -262,7 +264,7 @@ class EventBus:
                 self._open()
 
     def hint_at_remedy(self, hint: str) -> None:
-        """Say with the damage of the open database what an operator can do."""
+        """Set the hint of the open database's damage: what an operator can do."""
         self._remedy = hint
         if self._writes_stopped is not None:
             self.problem = self._writes_stopped = DatabaseDamaged(self._writes_stopped.message, hint=hint)
@@ -310,22 +312,22 @@ class EventBus:
     def stop(self, seconds: float = WAIT_SECONDS) -> None:
         """Stop the consumers and commit the queue. The handle stays open until the process ends.
 
-        Raises TooBusy if the committer makes no step for `seconds`.
+        Raises TooBusy if the committer makes no progress for `seconds`.
         """
         for consumer in self._consumers:
-            with suppress(TooBusy):  # what it has read and not stored is read again
+            with suppress(TooBusy):  # messages that it has read and not stored are read again
                 consumer.stop()
         self.committer.stop(seconds)
 
     def close(self) -> None:
-        """Stop, and close the handle: for a process that goes on, such as a test."""
+        """Stop, and close the handle: for a process that continues, such as a test."""
         self.stop()
         with self._exclusive():
             self._close()
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Wait until nobody uses the database, and let nobody begin to. Raises TooBusy if a user does not end."""
+        """Keep new users out and wait for the present ones to end. Raises TooBusy if one does not end."""
         wait_for(self._begin_closing, "the opening of the database", lambda: self._closer)
         try:
             wait_for(self._is_unused, "the reads of the database that are under way", seconds=USERS_SECONDS)
@@ -361,12 +363,12 @@ class EventBus:
         self.remove_view()
 
     def remove_view(self) -> None:
-        """Remove the folder of a view, and what killed processes left of theirs. Nobody may read any more."""
+        """Remove the folder of a view, and those that killed processes left. Nobody may read the view any more."""
         if self._view is not None:
             self._view.remove()
 
-    def _open_anew(self) -> EventRegistry:
-        """Open the database. A handle that LevelDB refuses to write through is closed first, if there is room."""
+    def _close_and_open(self) -> EventRegistry:
+        """Open the database. A handle that cannot write is closed first, if the disk has room for an opening."""
         if self._db is not None and not self._is_view_open:
             try:
                 opening.check_room(self.database)
@@ -376,7 +378,7 @@ class EventBus:
         return self._open()
 
     def _open(self) -> EventRegistry:
-        """Open the database, repaired first if it is damaged and can be. Raises why it cannot be opened."""
+        """Open the database, after a repair if it is damaged and can be repaired. Raises why it cannot be opened."""
         try:
             return self._open_as_it_is()
         except DatabaseDamaged:
@@ -385,10 +387,10 @@ class EventBus:
         return self._open_as_it_is()
 
     def _open_as_it_is(self) -> EventRegistry:
-        """Open the database in place of a view, or if the disk refuses that, make sure of a view. Raises the reason."""
+        """Open the database in place of a view. If the system fails that, open a view for reads and raise why."""
         self._writes_stopped, self._remedy, self._damage_was_read = None, None, False
         try:
-            db, registry = self._opened(self._open_leveldb, self.check)
+            db, registry = self._open_with(self._open_leveldb, self.check)
         except (*SYSTEM_ERRORS, EventVaultError) as error:
             problem = self._note(opening.opening_error(self.database, error))
             if self._db is None and not isinstance(problem, DatabaseError):
@@ -406,14 +408,14 @@ class EventBus:
         if self._view is None:
             return
         try:
-            self._db, self._registry = self._opened(self._view.open)
+            self._db, self._registry = self._open_with(self._view.open)
         except (*SYSTEM_ERRORS, EventVaultError) as error:
             log.warning("the events cannot be read either: %s", text_of(error))
             self._view.remove()
             return
         log.warning("events can be read, but none can be appended")
 
-    def _opened(self, open_leveldb: Callable[[], Any], check: Check = _no_check) -> tuple[Any, EventRegistry]:
+    def _open_with(self, open_leveldb: Callable[[], Any], check: Check = _no_check) -> tuple[Any, EventRegistry]:
         db = open_leveldb()
         try:
             registry = EventRegistry(db, self.database, self._now, publishes=self._publishes)

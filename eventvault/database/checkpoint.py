@@ -1,13 +1,13 @@
-"""The checkpoint: a consistent copy of a LevelDB database while it is being written, made of hard links.
+"""Takes checkpoints: consistent copies, made of hard links, of a LevelDB database that is being written.
 
-Its cost grows with the number of files, not with their bytes. Any other order of the steps loses events unnoticed:
+The cost grows with the number of files, not with their bytes. Any other order of the steps loses events unnoticed:
 
 1. Link every table, so that the next steps are short. LevelDB may remove some meanwhile.
 2. Pause the writers (`pause_writes`).
 3. List the folder. Open the logs in ascending order and note their sizes. If one has vanished, drop those before it.
 4. After the logs, read CURRENT, open that MANIFEST and note its size. Let the writers continue.
 5. Read the MANIFEST up to that size. It ends at a torn tail.
-6. Link the tables it names that are not linked yet. If one is gone, start again. Their sizes must be as it says.
+6. Link the tables that it names and that are not linked yet. If one is gone, start again. Their sizes must match.
 7. Remove linked tables that it does not name, and drop logs that it no longer needs.
 8. Copy the noted bytes of the logs, and write MANIFEST and CURRENT.
 
@@ -36,7 +36,7 @@ from eventvault.regular_files import open_file
 from eventvault.system_errors import name_of, reporting_no_space
 
 MAX_TRIES = 20
-"""Tries before a checkpoint fails; each of them met a compaction that removed a table in between."""
+"""Tries before a checkpoint fails, if in each of them a compaction removed a table in between."""
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class CheckpointFile:
 class Checkpoint(Generic[T]):
     """A copy in `folder` that LevelDB may open; its tables share their bytes with the original.
 
-    context: what `pause_writes` yielded while nothing was written: it describes exactly what is inside.
+    context: the value that `pause_writes` yielded while nothing was written: it describes exactly this content.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ class Checkpoint(Generic[T]):
 
 
 class _Vanished(Exception):
-    """A file that MANIFEST or CURRENT names is not there, because a compaction or an opening came in between."""
+    """A file that MANIFEST or CURRENT names is missing, because a compaction or an opening came in between."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,10 @@ def take_checkpoint(
 def _retry_until_complete(
     database: Path, staging: Path, pause_writes: Callable[[], AbstractContextManager[T]], max_tries: int
 ) -> Checkpoint[T]:
-    """LevelDB records that a file is obsolete before it removes it: a file missed twice in a row is really missing."""
+    """Try until a checkpoint is complete.
+
+    LevelDB records that a file is obsolete before it removes it: a file missed twice in a row is really missing.
+    """
     missed = ""
     for _ in range(max_tries):
         try:
@@ -174,7 +177,7 @@ def _open(path: Path, opened: ExitStack) -> _Open:
 
 
 def _link_named_tables(database: Path, staging: Path, version: Version) -> None:
-    """Do step 6. A table of another size was copied half-written, or its number was used again: link it once more."""
+    """Do step 6. A linked table of another size was incomplete, or its number was used again: link it once more."""
     linked = file_numbers(_names(staging), "ldb", "sst")
     live: dict[int, str] | None = None
     for number, table in version.files.items():

@@ -1,6 +1,6 @@
-"""Tells health where the system clock and the times of the events differ.
+"""Reports to health when the system clock and the times of the events differ.
 
-`clock_ahead`: the clock leapt ahead and is not believed; an operator sets it right, or accepts it. `clock_behind`: the
+`clock_ahead`: the clock leapt ahead and is not trusted; an operator corrects or accepts it. `clock_behind`: the
 clock is behind the newest event, so new events get the same time until the clock has passed it.
 """
 
@@ -22,8 +22,11 @@ log = logging.getLogger("EventBus")
 AHEAD = "clock_ahead"
 
 
-class _Behind(NamedTuple):
-    """first: the first sequence that was recorded later than the clock. newest, since: in microseconds."""
+class _ClockBehind(NamedTuple):
+    """first: the first sequence with a time after the clock's. newest: time of the newest event. since: when noticed.
+
+    Both times are in microseconds.
+    """
 
     generation: str
     first: int
@@ -37,15 +40,15 @@ class ClockWatch:
     def __init__(self, guard: ClockGuard, bus: EventBus) -> None:
         self._guard = guard
         self._bus = bus
-        self._behind: _Behind | None = None
+        self._behind: _ClockBehind | None = None
         self._failure = ""
 
     def each_second(self) -> None:
-        """Never raises an error of the disk or of the database: others report those."""
+        """Compare once. Raises no error of the disk or the database, because others report those."""
         registry = self._bus.registry
         self._guard.settle(registry.last_recorded if registry else 0)
         try:
-            self._find_first_ahead()
+            self._compare_with_events()
             self._guard.save()
             self._failure = ""
         except (EventVaultError, OSError, plyvel.Error) as error:
@@ -54,7 +57,7 @@ class ClockWatch:
             self._failure = str(error)
 
     def waiting(self) -> list[Problem]:
-        """The problem that waits for a decision: a clock that is ahead."""
+        """Return the problem that waits for a decision: a clock that is ahead."""
         since = self._guard.held_since
         if since is None:
             return []
@@ -76,7 +79,7 @@ class ClockWatch:
             self._guard.save()
 
     def problems(self) -> list[Problem]:
-        """The problem that ends with its cause: a clock that is behind the newest event."""
+        """Return the problem that ends with its cause: a clock that is behind the newest event."""
         behind = self._behind
         if behind is None:
             return []
@@ -95,8 +98,8 @@ class ClockWatch:
             )
         ]
 
-    def _find_first_ahead(self) -> None:
-        """Search when the clock falls behind, and again only for another database: the events do not change."""
+    def _compare_with_events(self) -> None:
+        """Search once when the clock falls behind, and again only in another generation: the events do not change."""
         now, registry = self._guard.now(), self._bus.registry
         if registry is None or registry.last_recorded - now <= MAX_LEAD:
             self._behind = None
@@ -106,7 +109,7 @@ class ClockWatch:
             newest = registry.last_recorded
             if self._behind is None or self._behind.generation != generation:
                 first = registry.first_recorded_at_or_after(now + 1, last)
-                self._behind = _Behind(generation, first, newest, now)
+                self._behind = _ClockBehind(generation, first, newest, now)
 
 
 def _text(instant: int) -> str:

@@ -1,10 +1,10 @@
 """Group commit: one thread collects the appends of all callers into one synced write.
 
-A caller gets its result once its events are on disk. The next group collects while the disk syncs the present one, so
+A caller gets its result once its events are on disk. The next group gathers while the disk syncs the current one, so
 many callers cost hardly more syncs than one.
 
-A caller does not wait without end. What is not begun within QUEUE_SECONDS is taken out of the queue and will not land
-(TooBusy). What is being written is awaited; after ANSWER_SECONDS nobody can say whether it lands (OutcomeUnknown).
+No caller waits forever. A batch that is not begun within QUEUE_SECONDS is removed from the queue and never written
+(TooBusy). A batch that is being written is waited for; after ANSWER_SECONDS its outcome is unknown (OutcomeUnknown).
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ GROUP_BYTES = 8 * 2**20
 GROUP_BATCHES = 256
 COMMITTER = "committer"
 IDLE_SECONDS = 60.0
-"""How long an idle committer sleeps at once."""
+"""The longest sleep of an idle committer."""
 LONGEST_TURN_SECONDS = 3600.0
-"""How long the committer waits for its turn: the store ends much earlier if nobody makes a step."""
+"""How long the committer waits for its turn: the store ends much earlier if no thread makes progress."""
 
 QUEUE_SECONDS = 10.0
 ANSWER_SECONDS = 25.0
-_LOOK_SECONDS = 0.5
+_CHECK_SECONDS = 0.5
 """Seconds between two checks of the deadlines."""
 
 Done = Callable[[AppendResult | EventVaultError], None]
 
 
 class _Submission:
-    """A batch, its size in bytes, when it was submitted (monotonic), and the callback for its result."""
+    """A batch, its size in bytes, the (monotonic) time of its submission, and the callback for its result."""
 
     __slots__ = ("_answered", "_done", "at", "batch", "size")
 
@@ -77,15 +77,15 @@ class _Submission:
 
 
 class DatabaseHandle(Protocol):
-    """The part of the bus that the committer uses."""
+    """The methods of the bus that the committer uses."""
 
     def writing(self) -> AbstractContextManager[EventRegistry]:
-        """Yield the registry to append to and keep it open. Raises EventVaultError if it is not open."""
+        """Yield the registry for appends and keep it open. Raises EventVaultError if it is not open."""
 
     def reopen(self) -> None: ...
 
     def report_damage(self, error: plyvel.Error, *, stops_writes: bool = False) -> DatabaseDamaged:
-        """Let health name the damage that LevelDB met. stops_writes: it refuses every write from now on."""
+        """Report damage that LevelDB met to health. stops_writes: LevelDB refuses every write from now on."""
 
 
 class CommitStats:
@@ -110,7 +110,7 @@ class Committer:
         self._on_answered = on_answered
         self._queue: deque[_Submission] = deque()
         self._group: list[_Submission] = []
-        """What is being written."""
+        """The submissions that are being written."""
         self._queue_changed = threading.Condition()
         self._writing = Turn("write of events")
         self._stopping = False
@@ -137,7 +137,7 @@ class Committer:
         return self.answer_to(lambda done: self.submit(batch, done))
 
     def answer_to(self, submit: Callable[[Done], None]) -> AppendResult:
-        """Wait for the answer to what `submit` submits. Raises it if it is an error."""
+        """Call `submit` and wait for the answer that `done` receives. Raises the answer if it is an error."""
         answered = threading.Event()
         answers: list[AppendResult | EventVaultError] = []
 
@@ -154,14 +154,14 @@ class Committer:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Wait for the present write and allow no other until the context is left. Appends wait in the queue."""
+        """Wait for the current write and allow no other until the context is left. Appends wait in the queue."""
         with self._writing.held():
             yield
 
     def stop(self, seconds: float = WAIT_SECONDS) -> None:
         """Commit the queue, refuse later appends, and end the thread.
 
-        Raises TooBusy if it makes no step for `seconds`; then what is in the queue was not acknowledged.
+        Raises TooBusy if the thread makes no progress for `seconds`; queued appends are not acknowledged then.
         """
         with self._queue_changed:
             self._stopping = True
@@ -172,7 +172,7 @@ class Committer:
     def _run(self) -> None:
         with running(COMMITTER) as self._activity:
             while self._run_once(self._activity):
-                pass  # a group's memory is free while the thread waits for the next one
+                pass  # its locals are free now: no group occupies memory while the thread waits for the next one
         self._ended.set()
 
     def _run_once(self, activity: Activity) -> bool:
@@ -185,9 +185,9 @@ class Committer:
                 return False
         activity.step("writes appends")
         answers: list[tuple[_Submission, AppendResult | EventVaultError]] = []
-        # The turn comes before the group leaves the queue: what waits for a pause can still be taken out of it.
+        # The turn comes first: while this thread waits for it, the deadline can still remove appends from the queue.
         with suppress(TooBusy), self._writing.held(LONGEST_TURN_SECONDS):
-            answers = list(self._answers(self._gather()))
+            answers = list(self._commit_and_answer(self._gather()))
         activity.step("answers appends")
         for submission, answer in answers:
             submission.answer(answer)
@@ -197,11 +197,11 @@ class Committer:
         return True
 
     def _watch(self) -> None:
-        while not self._ended.wait(_LOOK_SECONDS):
+        while not self._ended.wait(_CHECK_SECONDS):
             self._answer_late(time.monotonic())
 
     def _answer_late(self, now: float) -> None:
-        """Answer what has passed its deadline. now: monotonic."""
+        """Answer the submissions that have passed their deadline. now: monotonic."""
         with self._queue_changed:
             refused: list[_Submission] = []
             while self._queue and self._queue[0].at + QUEUE_SECONDS <= now:
@@ -212,7 +212,9 @@ class Committer:
         for submission in unknown:
             submission.answer(_outcome_unknown())
 
-    def _answers(self, group: list[_Submission]) -> Iterator[tuple[_Submission, AppendResult | EventVaultError]]:
+    def _commit_and_answer(
+        self, group: list[_Submission]
+    ) -> Iterator[tuple[_Submission, AppendResult | EventVaultError]]:
         """Commit a group and yield each caller's answer. Raises nothing: no error may end the committer's thread."""
         answers: Sequence[AppendResult | EventVaultError]
         if not group:
@@ -235,9 +237,9 @@ class Committer:
         yield from zip(group, answers, strict=True)
 
     def _one_by_one(self, group: list[_Submission]) -> Iterator[tuple[_Submission, AppendResult | EventVaultError]]:
-        """Commit each batch alone, so that all but the one that is the cause succeed."""
+        """Commit each batch alone, so that all succeed except the one that caused the failure."""
         for submission in group:
-            yield from self._answers([submission])
+            yield from self._commit_and_answer([submission])
 
     def _gather(self) -> list[_Submission]:
         with self._queue_changed:
@@ -252,10 +254,10 @@ class Committer:
     def _commit(self, batches: Sequence[AppendBatch]) -> list[AppendResult]:
         """Write one group. A failed write is tried once more, after the database was closed and opened again.
 
-        LevelDB continues after a failed write and loses later writes at the next open. After the reopening it shows
-        whether the failed write is on disk, and the nonce tells its events from duplicates.
+        LevelDB continues after a failed write and loses later writes at the next opening. After the reopening the
+        database shows whether the failed write is on disk, and the nonce tells its events from duplicates.
 
-        Damage that a look-up or a merge met is no failed write: nothing was written, and a reopening repairs nothing.
+        Damage that a look-up or a merge met is not a failed write: nothing was written, and reopening repairs nothing.
         """
         began = time.monotonic()
         try:
@@ -271,7 +273,7 @@ class Committer:
                 self._raise_damage(again)
                 self._reopen_after(again)
                 raise write_error(again) from again
-        self._count(results, time.monotonic() - began)
+        self._count_results(results, time.monotonic() - began)
         return [AppendResult(result, last) for result in results]
 
     def _write(self, batches: Sequence[AppendBatch]) -> tuple[list[list[Appended]], int]:
@@ -290,7 +292,7 @@ class Committer:
             raise self._handle.report_damage(error, stops_writes=True) from error
 
     def _reopen_after(self, error: Exception) -> None:
-        """Reopen the database. If that fails, the answer is that of the write, which may be on disk or not."""
+        """Reopen the database. If that fails, raise the error of the write, which may be on disk or not."""
         try:
             self._handle.reopen()
         except DatabaseError:
@@ -298,7 +300,7 @@ class Committer:
         except EventVaultError as reason:
             raise write_error(error) from reason
 
-    def _count(self, results: list[list[Appended]], seconds: float) -> None:
+    def _count_results(self, results: list[list[Appended]], seconds: float) -> None:
         self.stats.groups += 1
         self.stats.batches += len(results)
         self.stats.seconds += seconds

@@ -1,7 +1,7 @@
-"""Cuts off the torn end of a log, which LevelDB refuses to open with paranoid checks.
+"""Cuts off the torn end of a log: LevelDB with paranoid checks refuses to open a log with one.
 
-A database's bytes that are cut off stay in a folder of their own (`STORAGE_DIR/cut_off`) for 30 days. A record that is
-there in full length may have been acknowledged: the name of its file ends in `.changed` until it is known what is lost.
+The bytes that are cut off stay in `STORAGE_DIR/cut_off` for 30 days. A record that has its full length may have been
+acknowledged: the name of its file ends in `.changed` until it is known which events are lost.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ def cut_torn_ends(database: Path, logs: Iterable[LogState], retain_in: Path | No
 
 
 def last_changed_event(folder: Path) -> int:
-    """Return the last event of the changed records in `folder`; 0: there is none, NO_BOUND: they do not tell it."""
+    """Return the last sequence in the changed records of `folder`; 0: no event, NO_BOUND: they cannot be read."""
     return max((_last_event(file) for file in _changed(folder)), default=0)
 
 
 def has_changed(folder: Path) -> bool:
-    """Return whether there are changed records in `folder` of which it is not known what is lost with them."""
+    """Return whether `folder` has changed records for which it is not known yet which events are lost."""
     return bool(_changed(folder))
 
 
 def settle_changed(folder: Path) -> None:
-    """Note that it is known of all changed records in `folder` what is lost with them."""
+    """Note for all changed records in `folder` that it is known which events are lost."""
     for file in _changed(folder):
         rename_durably(file, file.with_suffix(".log"))
 
 
 def remove_expired(folder: Path) -> None:
-    """Remove the files in `folder` that were retained for long enough."""
+    """Remove the files in `folder` that are older than RETENTION_SECONDS."""
     with suppress(OSError):
         for file in folder.iterdir():
             if time.time() - file.stat().st_mtime > RETENTION_SECONDS:
@@ -71,8 +71,8 @@ def _changed(folder: Path) -> list[Path]:
 def _last_event(file: Path) -> int:
     offset = int(file.name.split("-")[1])
     try:
-        found = [key for key in put_keys(read_unchecked(read_file(file), offset)) if key.startswith(keys.EVENT)]
-        sequences = [keys.sequence_of(key) for key in found]
+        event_keys = [key for key in put_keys(read_unchecked(read_file(file), offset)) if key.startswith(keys.EVENT)]
+        sequences = [keys.sequence_of(key) for key in event_keys]
     except (ValueError, IndexError, struct.error):
         return NO_BOUND
     in_order = sequences == list(range(sequences[0], sequences[0] + len(sequences))) if sequences else True

@@ -1,4 +1,4 @@
-"""Lists the types of events, and counts the events of each, by the index of types."""
+"""Lists the types of events, and counts the events of each type, with the index of types."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from eventvault.events.event import recorded_of
 MAX_COUNTED = 200_000
 """The newest events that are counted: each event has one key in the index."""
 MAX_TYPES = 10_000
-"""Types that are looked at, in the order of their names."""
+"""Types that are counted, the first ones by name."""
 
 
 def count_types(registry: EventRegistry, query: TypesQuery) -> EventTypes:
-    """Return the most frequent types among the newest MAX_COUNTED of the events that `query` asks for."""
+    """Return the most frequent types among the newest MAX_COUNTED events of the query's range."""
     last = registry.last_sequence
     upto = last if query.upto is None else min(query.upto, last)
     begin = max(query.after, upto - MAX_COUNTED)
-    found: list[tuple[int, int, str]] = []
+    counts: list[tuple[int, int, str]] = []
     with registry.index_cursor(keys.TYPE) as cursor:
         complete = begin == query.after or upto <= query.after
         for number, name in enumerate(_names(cursor)):
@@ -31,10 +31,10 @@ def count_types(registry: EventRegistry, query: TypesQuery) -> EventTypes:
                 break
             newest = _newest(cursor, name, upto)
             if newest > query.after:
-                found.append((_count(cursor, name, begin, upto), newest, name))
-    top = heapq.nlargest(query.limit, found)
+                counts.append((_count(cursor, name, begin, upto), newest, name))
+    top = heapq.nlargest(query.limit, counts)
     types = [TypeCount(name, count, last, recorded_of(registry.at(last))) for count, last, name in top]
-    return EventTypes(types, sum(count for count, _, _ in found), complete, registry.identity.generation)
+    return EventTypes(types, sum(count for count, _, _ in counts), complete, registry.identity.generation)
 
 
 def _names(cursor: Any) -> Iterator[str]:
@@ -43,7 +43,7 @@ def _names(cursor: Any) -> Iterator[str]:
     while key is not None:
         name = keys.text_of(key)
         yield name
-        cursor.seek(keys.behind_index(keys.TYPE, name))
+        cursor.seek(keys.after_index_entry(keys.TYPE, name))
         key = next(cursor, None)
 
 

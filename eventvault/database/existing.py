@@ -1,4 +1,4 @@
-"""Opening a LevelDB that is there."""
+"""Opens a LevelDB that exists, and tells a missing one from an error of the disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MISSING = "does not exist (create_if_missing is false)"
 
 
 def open_existing(folder: Path, **options: Any) -> Any:
-    """Open the database in `folder` with these options of plyvel.DB. Raises plyvel.Error, also if there is none.
+    """Open the database in `folder` with these options of plyvel.DB. Raises plyvel.Error, also if it does not exist.
 
-    LevelDB takes each error of its look for CURRENT for a missing database, and so it would be called damaged. Here the
-    system is asked again: OSError is what it says of CURRENT, unless it is missing.
+    LevelDB looks for CURRENT and takes every error for a missing database, which would then be reported as damaged. So
+    the system is asked about CURRENT again, and its error, unless CURRENT is missing, is raised as OSError.
     """
     try:
         return plyvel.DB(str(folder), create_if_missing=False, **options)

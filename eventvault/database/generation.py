@@ -20,9 +20,9 @@ REASONS_WITHOUT_RESTORE = frozenset({ROLLED_BACK, UNCHECKED, LOG_DAMAGED})
 """Reasons of generations that a start began in the database as it was, without restoring it."""
 MAX_GENERATIONS = 100_000
 REMEMBERED_BYTES = 512 * 1024
-"""Of the generations of a registry, as JSON; about 3,000. Of more, those that nothing refers to are forgotten."""
+"""Limit for all generations of a registry, as JSON (about 3,000). Beyond it, unreferenced ones are forgotten."""
 MOST_BYTES = 2**20
-"""Of those that something refers to: an archive's manifest has room for four times as much."""
+"""Limit for the referenced generations, as JSON: an archive's manifest has room for four times as much."""
 _MAX_REASON = 200
 _ID = re.compile("[0-9a-f]{16}")
 
@@ -31,9 +31,9 @@ class Generation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     """parent: the generation it forks from, None for the first. fork_sequence: the last sequence they share.
 
     reason: why it began (`created`, `restored`, `imported`, …). at: microseconds since the epoch. Decoding checks the
-    limits, because a foreign archive may contain any number. replay: Kafka's topics were read again from the fork on; a
-    restore to a moment without that went on where the parent was, in the offsets that it carried over. later_than: 0,
-    unless the clock was behind when it began; then the largest `order` of the generations before it.
+    limits, because a foreign archive may contain any number. replay: Kafka's topics were read again from the fork on;
+    otherwise a restore to a moment took the offsets over from the parent. later_than: 0, unless the clock was behind
+    when it began; then the largest `order` of the generations before it.
     """
 
     id: str
@@ -46,15 +46,15 @@ class Generation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 
     @property
     def order(self) -> int:
-        """What generations are ordered by: `at`, or later if the clock was set back before they began."""
+        """The sort key of generations: `at`, or later if the clock was set back before this one began."""
         return clock.order_of(self.at, self.later_than)
 
 
 class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
     """The identity of a database, stored under one meta key so that it changes atomically.
 
-    store_id: the registry's id, the same through all restores. generation: id of the present generation.
-    generations: all generations of the registry, superseded ones included, oldest first.
+    store_id: the registry's id, the same through all restores. generation: id of the current generation.
+    generations: all generations of the registry, earlier ones included, oldest first.
     """
 
     store_id: str
@@ -78,7 +78,7 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         replay: bool = False,
         begun_before: Iterable[Generation] = (),
     ) -> StoreIdentity:
-        """Return this identity in a new generation that forks from the present one.
+        """Return this identity in a new generation that forks from the current one.
 
         previous: the identity of the database that is replaced; its generations are added. begun_before: further
         generations that began before the new one; they are not added.
@@ -90,15 +90,15 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         return StoreIdentity(self.store_id, fork.id, (*earlier.values(), fork))
 
     def continuing(self) -> StoreIdentity:
-        """Return this identity with a present generation that goes on in Kafka where its parent was."""
+        """Return this identity with a current generation that continues in Kafka at its parent's offsets."""
         generations = self.by_id()
         generations[self.generation] = msgspec.structs.replace(self.present, replay=False)
         return msgspec.structs.replace(self, generations=tuple(generations.values()))
 
     def bound_in_lineage(self, generation: str) -> int | None:
-        """Return the last sequence of the present lineage that `generation` or one of its ancestors recorded.
+        """Return the last sequence of the current lineage that `generation` or one of its ancestors recorded.
 
-        None if the present generation does not descend from it; NO_BOUND for the present generation itself.
+        None if the current generation does not descend from it; NO_BOUND for the current generation itself.
         """
         return dict(lineage(self.by_id(), self.generation)).get(generation)
 
@@ -110,16 +110,15 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         )
 
     def origin_time(self, generation: str) -> int:
-        """Return when the lineage of `generation` (of the present one if it is unknown) began, in microseconds."""
+        """Return when the lineage of `generation` (if unknown: of the current one) began, in microseconds."""
         generations = self.by_id()
         root = lineage(generations, generation if generation in generations else self.generation)[-1][0]
         return generations[root].at
 
     def last_common(self, generation: str, other: str | None = None) -> int | None:
-        """Return the last sequence that `generation` shares with `other` (default: the present one); None if unknown.
+        """Return the last sequence that `generation` shares with `other` (default: the current one); None if unknown.
 
-        An ancestor of the present generation shares everything up to the fork. The present one itself has no bound and
-        gives NO_BOUND.
+        An ancestor of the current generation shares everything up to the fork. The current one itself gives NO_BOUND.
         """
         generations = self.by_id()
         other = self.generation if other is None else other
@@ -127,15 +126,15 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def first_identity(instant: int, reason: str = "created", begun_before: Iterable[Generation] = ()) -> StoreIdentity:
-    """Return the identity of a new registry. begun_before: generations of other ones that began before its own."""
+    """Return the identity of a new registry. begun_before: generations of other registries that began before."""
     generation = Generation(new_id(), None, 0, reason, instant, later_than=_later_than(begun_before, instant))
     return StoreIdentity(new_id(), generation.id, (generation,))
 
 
-def begun_anew(previous: StoreIdentity | None, instant: int, reason: str) -> StoreIdentity:
-    """Return the identity of a database that continues no other one: its generation has no parent.
+def identity_without_parent(previous: StoreIdentity | None, instant: int, reason: str) -> StoreIdentity:
+    """Return the identity of a database whose generation has no parent, because it continues no other database.
 
-    previous: the identity of the database that it replaces; the registry and its generations stay.
+    previous: the identity of the database that it replaces; the registry's id and its generations stay.
     """
     fresh = first_identity(instant, reason, () if previous is None else previous.generations)
     if previous is None:
@@ -150,11 +149,11 @@ def _later_than(earlier: Iterable[Generation], instant: int) -> int:
 def oldest_first(generations: Iterable[Generation]) -> list[Generation]:
     """Return the generations in the order in which they began, whatever the clock said.
 
-    A parent comes before its children, also where an earlier version began them while the clock was set back.
+    A parent comes before its children, also if an earlier version began them while the clock was set back.
     """
     by_id = {generation.id: generation for generation in generations}
     ordered: dict[str, Generation] = {}
-    for generation in sorted(by_id.values(), key=lambda each: (each.order, each.at)):
+    for generation in sorted(by_id.values(), key=lambda begun: (begun.order, begun.at)):
         line: dict[str, Generation] = {}
         current: Generation | None = generation
         while current is not None and current.id not in ordered and current.id not in line:
@@ -172,14 +171,14 @@ def has_many_generations(identity: StoreIdentity) -> bool:
 def without_forgotten(
     identity: StoreIdentity, referenced: Collection[str], remembered: int = REMEMBERED_BYTES, most: int = MOST_BYTES
 ) -> StoreIdentity:
-    """Return the identity without the oldest generations, until what remains has about `remembered` bytes as JSON.
+    """Return the identity without the oldest generations, so that the others have about `remembered` bytes as JSON.
 
-    referenced: ids of those that something refers to. These go only beyond `most` bytes. The present generation, the
-    one with which its lineage began, and those from which two that stay have forked, stay too. One that forks from a
-    forgotten generation is given the nearest ancestor that stays, with the last sequence that both share.
+    referenced: ids that something refers to; these are removed only beyond `most` bytes. The current generation, the
+    first one of its lineage, and the common parents of generations that stay, stay too. A generation whose parent is
+    removed gets the nearest ancestor that stays as its parent, with the last sequence that both share.
     """
     by_id = identity.by_id()
-    sizes = {name: len(msgspec.json.encode(each)) + 1 for name, each in by_id.items()}
+    sizes = {name: len(msgspec.json.encode(generation)) + 1 for name, generation in by_id.items()}
     staying = {identity.generation, lineage(by_id, identity.generation)[-1][0]}
     used = [name for name in by_id if name in referenced or by_id[name].reason in REASONS_WITHOUT_RESTORE]
     total = sum(sizes[name] for name in staying)
@@ -189,12 +188,13 @@ def without_forgotten(
                 staying.add(name)
                 total += sizes[name]
     staying |= _forks_of(by_id, staying)
-    reattached = (_reattached(each, by_id, staying) for each in identity.generations if each.id in staying)
-    return msgspec.structs.replace(identity, generations=tuple(reattached))
+    remaining = [generation for generation in identity.generations if generation.id in staying]
+    reattached = tuple(_reattach(generation, by_id, staying) for generation in remaining)
+    return msgspec.structs.replace(identity, generations=reattached)
 
 
 def _forks_of(by_id: Mapping[str, Generation], names: Collection[str]) -> set[str]:
-    """Return the generations from which two lines fork that lead to some of `names`."""
+    """Return the generations at which the lines to some of `names` fork."""
     lines: Counter[str] = Counter()
     reached: set[str] = set()
     for name in names:
@@ -209,7 +209,7 @@ def _forks_of(by_id: Mapping[str, Generation], names: Collection[str]) -> set[st
     return {name for name, count in lines.items() if count > 1}
 
 
-def _reattached(generation: Generation, by_id: Mapping[str, Generation], staying: Collection[str]) -> Generation:
+def _reattach(generation: Generation, by_id: Mapping[str, Generation], staying: Collection[str]) -> Generation:
     """Return the generation with the nearest ancestor that stays as its parent."""
     parent, fork = generation.parent, generation.fork_sequence
     while parent is not None and parent in by_id and parent not in staying:
@@ -217,24 +217,24 @@ def _reattached(generation: Generation, by_id: Mapping[str, Generation], staying
         parent, fork = forgone.parent, min(fork, forgone.fork_sequence)
     if parent == generation.parent:
         return generation
-    reason = "restored" if generation.reason == "undone" else generation.reason  # it is no undo of that ancestor
-    # How far the forgotten one was in Kafka is not known, so its topics are read again from the fork on.
+    reason = "restored" if generation.reason == "undone" else generation.reason  # it does not undo to that ancestor
+    # The offsets of the forgotten generation are not known, so its topics are read again from the fork on.
     return msgspec.structs.replace(generation, parent=parent, fork_sequence=fork, reason=reason, replay=True)
 
 
 def check_generations(present: str, generations: Sequence[Generation]) -> None:
-    """Raise ValueError if these cannot be the generations of a registry, with `present` among them.
+    """Raise ValueError if these cannot be the generations of a registry, with `present` as the current one.
 
-    Ids name folders. Earlier versions wrote each of them in the form that `is_id` knows.
+    Ids are used as names of folders. Earlier versions wrote them in the form of `is_id`, too.
     """
     if len(generations) > MAX_GENERATIONS:
         raise ValueError(f"there are more than {MAX_GENERATIONS} generations")
     by_id = {generation.id: generation for generation in generations}
     ids = {*by_id, present, *(generation.parent for generation in generations if generation.parent is not None)}
     for unusable in [name for name in ids if not is_id(name)]:
-        raise ValueError(f"{unusable!r:.80} is no id of a generation")
+        raise ValueError(f"{unusable!r:.80} is not the id of a generation")
     if len(by_id) < len(generations) or present not in by_id:
-        raise ValueError("a generation is there twice, or the present one is missing")
+        raise ValueError("a generation is listed twice, or the current one is missing")
     if any(len(generation.reason) > _MAX_REASON for generation in generations):
         raise ValueError("the reason of a generation is too long")
     _check_circles(by_id)
@@ -259,13 +259,13 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Return whether a text has the form of a generation's id; the keys of past databases built for readers do not."""
+    """Return whether a text has the form of a generation's id. The ids of views do not have it."""
     return bool(_ID.fullmatch(text))
 
 
-def last_common(generations: Mapping[str, Generation], one: str, other: str) -> int:
+def last_common(generations: Mapping[str, Generation], generation: str, other: str) -> int:
     """Return the last sequence that two generations share, 0 if they have no common ancestor."""
-    bounds = dict(lineage(generations, one))
+    bounds = dict(lineage(generations, generation))
     for ancestor, bound in lineage(generations, other):
         if ancestor in bounds:
             return min(bound, bounds[ancestor])
@@ -273,7 +273,7 @@ def last_common(generations: Mapping[str, Generation], one: str, other: str) -> 
 
 
 def lineage(generations: Mapping[str, Generation], start: str) -> list[tuple[str, int]]:
-    """Return `start` and its ancestors, each with its last sequence that belongs to the lineage."""
+    """Return `start` and its ancestors, each with the last of its sequences that belongs to the lineage."""
     bounds: dict[str, int] = {}
     bound = NO_BOUND
     current: str | None = start

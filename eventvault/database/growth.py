@@ -1,6 +1,6 @@
-"""By how much the database grows a day: the events of the last days, times what an event takes on the disk.
+"""Estimates how much the database grows per day: the events of the last days, times the average bytes of an event.
 
-It costs a binary search, as `recordedtime` never decreases with the sequence, and a look at the database's files.
+It costs a binary search, because `recordedtime` never decreases with the sequence, and the sizes of the files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AGAIN_SECONDS = 60.0
 
 
 class DatabaseGrowth:
-    """Asked by one thread at a time. folder: of the database. now: microseconds. seconds: that never go back."""
+    """For one thread at a time. folder: the database. now: in microseconds. seconds: a monotonic clock."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class DatabaseGrowth:
         self._again = 0.0
 
     def per_day(self) -> int | None:
-        """Return bytes; None before there are events of 24 hours, and while the database cannot be read."""
+        """Return bytes per day; None while the events span less than 24 hours, or the database cannot be read."""
         if self._seconds() >= self._again:
             self._measured = self._measure()
             self._again = self._seconds() + AGAIN_SECONDS

@@ -9,7 +9,7 @@ from eventvault.database.values import Head
 
 
 class HeadWatch:
-    """head: returns how far the open database got, None while none is open."""
+    """head: returns the generation and last sequence of the open database, None while none is open."""
 
     def __init__(self, head: Callable[[], Head | None]) -> None:
         self._head = head
@@ -17,18 +17,18 @@ class HeadWatch:
         self._ended = False
 
     def announce(self) -> None:
-        """The head may be another one."""
+        """Wake the waiting threads, because the head may have changed."""
         with self._changed:
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Let nobody wait any more."""
+        """End all waits, also later ones."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def wait(self, seen: Head | None, seconds: float) -> Head | None:
-        """Return the head once it is not `seen`, or as it is after so many seconds; None while no database is open."""
+        """Return the head once it differs from `seen`, or after `seconds` as it is; None while no database is open."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._head() not in (seen, None), seconds)
         return self._head()

@@ -1,7 +1,7 @@
-"""Counts events by the time of their recording without reading them all.
+"""Counts events per bucket of recorded time without reading them all.
 
-`recordedtime` never decreases with the sequence. So a search finds the first event of each bucket, and the edges of the
-buckets are searched between those that are known. What is over never changes and is remembered.
+`recordedtime` never decreases with the sequence. So a search finds the first event of each bucket; it searches between
+the edges that are known already. An edge never changes once a later event exists, so edges are remembered.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from eventvault.database.values import EventHistogram, HistogramQuery
 from eventvault.events.event import recorded_of
 
 MAX_TYPE_KEYS = 100_000
-"""The newest keys of a type that are counted. What older ones take in tables is estimated."""
+"""How many of the newest keys of a type are counted. Older ones are estimated from their bytes in tables."""
 _SAMPLE_KEYS = 10_000
-"""The oldest keys of a type, from which it is known how many bytes one takes."""
+"""How many of the oldest keys of a type are read to learn how many bytes a key takes."""
 _MAX_EDGES = 50_000
 _MAX_DATABASES = 4
 
 
 _GUESSES = 4
-"""Steps of a search that assume an even rate of events; those that follow halve what remains."""
+"""Steps of a search that assume an even rate of events; later steps halve the range."""
 _NEAR = 16
-"""Events that are searched by halving: they lie side by side on the disk."""
+"""A range of this many events is searched by halving: they are neighbours on the disk."""
 
 
 class Edge(NamedTuple):
-    """An instant, and the first sequence recorded then or later."""
+    """An instant, and the first sequence recorded at it or later."""
 
     instant: int
     first: int
@@ -47,9 +47,9 @@ class Edges:
         self._lock = threading.Lock()
 
     def bounds(self, instant: int, oldest: Edge, newest: Edge) -> tuple[Edge, Edge]:
-        """Return between which edges that of an instant lies; both are that edge if it is known.
+        """Return the nearest edges below and above an instant; twice its own edge if it is known.
 
-        oldest, newest: of the first event and the last one; the instant lies between them.
+        oldest, newest: edges of the first and the last event; the instant lies between them.
         """
         with self._lock:
             at = bisect.bisect_left(self._instants, instant)
@@ -73,7 +73,7 @@ class Edges:
 
 
 class EdgeMemory:
-    """The edges of the databases that were asked for last, by the generation that was asked for."""
+    """Generation → edges, for the databases of the latest queries."""
 
     def __init__(self) -> None:
         self._edges: dict[str, Edges] = {}
@@ -89,7 +89,7 @@ class EdgeMemory:
 
 
 class _Range(NamedTuple):
-    """The instants that are asked for, inclusive, and the last event that counts."""
+    """The first and the last instant of a query, and the last event to count."""
 
     begin: int
     end: int
@@ -99,15 +99,20 @@ class _Range(NamedTuple):
 def count_by_time(
     registry: EventRegistry, query: HistogramQuery, edges: Edges, now: Callable[[], int]
 ) -> EventHistogram:
-    """Count the events that `query` asks for. edges: of this registry. now: the clock, in microseconds."""
-    asked = _range(registry, query, now)
-    instants = [asked.begin + (asked.end - asked.begin) * number // query.buckets for number in range(query.buckets)]
-    firsts = first_sequences(registry, [*instants, asked.end + 1], asked.upto, edges)
+    """Count the events of each bucket of `query`. edges: of this registry. now: the clock, in microseconds."""
+    query_range = _range(registry, query, now)
+    instants = [
+        query_range.begin + (query_range.end - query_range.begin) * number // query.buckets
+        for number in range(query.buckets)
+    ]
+    firsts = first_sequences(registry, [*instants, query_range.end + 1], query_range.upto, edges)
     counts = [end - first for first, end in pairwise(firsts)]
     exact = True
     if query.type is not None:
         counts, exact = _count_type(registry, query.type, firsts)
-    return EventHistogram(asked.begin, asked.end, counts, firsts[0] - 1, exact, registry.identity.generation)
+    return EventHistogram(
+        query_range.begin, query_range.end, counts, firsts[0] - 1, exact, registry.identity.generation
+    )
 
 
 def _range(registry: EventRegistry, query: HistogramQuery, now: Callable[[], int]) -> _Range:
@@ -124,7 +129,7 @@ def _range(registry: EventRegistry, query: HistogramQuery, now: Callable[[], int
 
 
 def first_sequences(registry: EventRegistry, instants: Sequence[int], upto: int, edges: Edges) -> list[int]:
-    """Return for each instant the first sequence recorded then or later, at most `upto` + 1."""
+    """Return for each instant the first sequence recorded at it or later, at most `upto` + 1."""
     last = registry.last_sequence
     if not last:
         return [1] * len(instants)
@@ -134,7 +139,7 @@ def first_sequences(registry: EventRegistry, instants: Sequence[int], upto: int,
         instant = instants[position]
         if instant <= oldest.instant:
             firsts[position] = 1
-        elif instant <= newest.instant:  # else an event that is recorded later may be the first
+        elif instant <= newest.instant:  # otherwise a future event may be the first
             low, high = edges.bounds(instant, oldest, newest)
             edge = low if low == high else Edge(instant, _search(registry, instant, low, high))
             edges.remember(edge)
@@ -145,9 +150,9 @@ def first_sequences(registry: EventRegistry, instants: Sequence[int], upto: int,
 def _search(registry: EventRegistry, instant: int, low: Edge, high: Edge) -> int:
     """Return the first sequence recorded at an instant or later, which lies between two edges.
 
-    The first steps guess that events came at an even rate, a little too far, so that the next one has bounds on both
-    sides. Far fewer blocks are read from a disk than by halving, which the last steps do: at 500,000 events and 400
-    edges 970 instead of 2,700.
+    The first steps assume an even rate of events, and guess a little too far, so that the next step has bounds on both
+    sides. The last steps halve. This reads far fewer blocks than halving alone: 970 instead of 2,700 for 400
+    edges among 500,000 events.
     """
     beyond, is_before = 0, False
     for number in count():
@@ -169,13 +174,13 @@ def _search(registry: EventRegistry, instant: int, low: Edge, high: Edge) -> int
 
 
 def _even(instant: int, low: Edge, high: Edge) -> int:
-    """Return where an instant lies between two edges if the events between them came at an even rate."""
+    """Return the sequence of an instant between two edges, assuming an even rate of events."""
     duration = high.instant - low.instant
     return low.first + (high.first - low.first) * (instant - low.instant) // duration if duration else low.first
 
 
 def _middle_first(count: int) -> Iterator[int]:
-    """Yield the numbers below `count` so that each halves what lies between two earlier ones."""
+    """Yield the numbers below `count` in an order in which each lies halfway between two earlier ones."""
     step = 1 << count.bit_length()
     while step:
         yield from range(step - 1, count, 2 * step)
@@ -183,7 +188,7 @@ def _middle_first(count: int) -> Iterator[int]:
 
 
 def _count_type(registry: EventRegistry, name: str, firsts: Sequence[int]) -> tuple[list[int], bool]:
-    """Return how many events of a type each bucket has, and whether that is exact. firsts: the buckets' edges."""
+    """Return the number of events of a type in each bucket, and whether it is exact. firsts: the buckets' edges."""
     counts = [0] * (len(firsts) - 1)
     bucket = len(counts) - 1
     newest_first = registry.indexed(keys.TYPE, name, firsts[0] - 1, firsts[-1] - 1, reverse=True)
@@ -198,7 +203,7 @@ def _count_type(registry: EventRegistry, name: str, firsts: Sequence[int]) -> tu
 
 
 def _add_estimates(registry: EventRegistry, name: str, firsts: Sequence[int], counts: list[int], counted: int) -> None:
-    """Add how many events of a type below the sequence `counted` each bucket probably has."""
+    """Add to each bucket the estimated number of events of a type below the sequence `counted`."""
     ranges = [(first, min(end, counted)) for first, end in pairwise(firsts) if first < counted]
     sizes = registry.index_sizes(keys.TYPE, name, ranges)
     per_byte = _keys_per_byte(registry, name, firsts[0], counted)
@@ -207,7 +212,7 @@ def _add_estimates(registry: EventRegistry, name: str, firsts: Sequence[int], co
 
 
 def _keys_per_byte(registry: EventRegistry, name: str, first: int, end: int) -> float:
-    """Return how many keys of a type one byte of a table holds, from the oldest ones of a range of sequences."""
+    """Return how many keys of a type there are per byte of a table, measured at the oldest keys of a range."""
     sample = list(islice(registry.indexed(keys.TYPE, name, first - 1, end - 1), _SAMPLE_KEYS))
     size = sum(registry.index_sizes(keys.TYPE, name, [(first, sample[-1] + 1)])) if sample else 0
     return len(sample) / size if size else 0.0

@@ -1,8 +1,8 @@
-"""Requests with an `Idempotency-Key`: the database has what each was answered, written with its events in one write.
+"""Answers to requests with an `Idempotency-Key`: an answer is stored in the same write as the request's events.
 
-So a restore rewinds the answers with the events: a request whose events are gone takes effect again when it is
-repeated, and one whose events are there does not. A record refers to the events, which are there as long as it is.
-The journal's segments carry the answers to requests that stored events, so that a replay brings them too.
+So a restore rewinds the answers with the events: a repeated request takes effect again if its events are gone, and not
+if they are there. A record refers to events, which are there as long as the record.
+The journal's segments carry the answers to requests that stored events, so that a replay restores them too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LAST_INSTANT = 2**63 - 1
 class KeyedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer to a request, as JSON in the database.
 
-    at: when it was recorded, in microseconds. content: as in KeyedRequest. last_sequence: the registry's in the answer.
+    at: when it was recorded, in microseconds. content: as in KeyedRequest. last_sequence: as in AppendResult.
     results: runs of consecutive sequences, each as first sequence, count and flags. refusal: as in KeyedRequest.
     """
 
@@ -40,7 +40,7 @@ class KeyedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Answered(NamedTuple):
-    """A request of the present write. sequence: the registry's last one after its events."""
+    """A request of the current write. sequence: the registry's last one after the events of the request."""
 
     request: KeyedRequest
     results: Sequence[Appended]
@@ -48,7 +48,7 @@ class Answered(NamedTuple):
 
 
 class StoredAnswer(NamedTuple):
-    """The answer to a request that stored events. sequence: of the last of them. record: as in the database."""
+    """The answer to a request that stored events. sequence: of its last event. record: as in the database."""
 
     sequence: int
     request_id: bytes
@@ -68,9 +68,9 @@ def read_record(value: bytes | None) -> KeyedRecord | None:
 
 
 def puts_of_stored(answer: StoredAnswer, since: int = 0) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of an answer; none for what EventVault does not record: that costs no event.
+    """Yield the keys and values of an answer; none if EventVault cannot have recorded it, as that costs no event.
 
-    since: what was recorded before this instant (microseconds) has expired, so it yields none either.
+    since: an answer from before this instant (microseconds) has expired and yields none either.
     """
     with suppress(msgspec.MsgspecError):
         record = msgspec.json.decode(answer.record, type=KeyedRecord)
@@ -80,7 +80,7 @@ def puts_of_stored(answer: StoredAnswer, since: int = 0) -> Iterator[tuple[bytes
 
 
 def is_of_events(value: bytes, at: int) -> bool:
-    """Return whether a record is that of `at` and its request stored an event that was not there before.
+    """Return whether a record was made at `at` and its request stored an event that was not there before.
 
     The key may have been used again after its first answer had expired.
     """
@@ -117,7 +117,7 @@ class Expiry:
     def __init__(self) -> None:
         self._from = keys.REQUEST_ORDER
         self._next = 0
-        """Before this instant (microseconds) none expires."""
+        """No record expires before this instant (microseconds)."""
 
     def remove_expired(self, db: Any, batch: Any, now: int, limit: int) -> None:
         """Delete at most `limit` records in `batch`. Raises plyvel.Error."""
@@ -134,12 +134,12 @@ class Expiry:
                 batch.delete(key)
                 self._from = key
                 record = read_record(db.get(keys.request_key(request_id), verify_checksums=True))
-                if record is not None and record.at == at:  # else the key was used again after it had expired
+                if record is not None and record.at == at:  # otherwise the key was used again after it had expired
                     batch.delete(keys.request_key(request_id))
 
 
 def remove_after(db: Any, batch: Any, upto: int) -> None:
-    """Delete in `batch` every record whose request was answered when there were events after `upto`."""
+    """Delete in `batch` each record of a request that was answered when the last sequence was beyond `upto`."""
     start = keys.request_order_key(upto + 1)
     with db.iterator(start=start, stop=keys.AFTER_REQUESTS, include_value=False, verify_checksums=True) as rows:
         for key in rows:
@@ -148,7 +148,7 @@ def remove_after(db: Any, batch: Any, upto: int) -> None:
 
 
 def _is_sound(record: KeyedRecord, sequence: int) -> bool:
-    """Return whether it can be the record of a request that stored `sequence` as its last event."""
+    """Return whether the record can be of a request whose last stored event is `sequence`."""
     runs = record.results
     return (
         0 <= record.at <= _LAST_INSTANT

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
 SCHEMA_VERSION = 1
-"""Increase it when earlier versions cannot read what this version writes."""
+"""Increase it when earlier versions cannot read the databases that this version writes."""
 
 EVENT = b"e"
 IDENTITY = b"i"
@@ -46,8 +46,8 @@ def event_key(sequence: int) -> bytes:
 
 
 def identity_key(event_id: str, source: str) -> bytes:
-    """The id comes first, so that an event can be found by its id alone."""
-    return identity_prefix(event_id) + _escaped(source) + _END
+    """Return the key of an identity. The id comes first, so that an event can be found by its id alone."""
+    return identity_prefix(event_id) + _escape(source) + _END
 
 
 def identity_keys(event_ids: Sequence[str], sources: Sequence[str]) -> list[bytes]:
@@ -59,12 +59,12 @@ def identity_keys(event_ids: Sequence[str], sources: Sequence[str]) -> list[byte
 
 
 def identity_prefix(event_id: str) -> bytes:
-    return IDENTITY + _escaped(event_id) + _END
+    return IDENTITY + _escape(event_id) + _END
 
 
 def identity_beginning(text: str) -> bytes:
-    """Return how the identity keys of all ids begin that begin with the text."""
-    return IDENTITY + _escaped(text)
+    """Return the prefix of the identity keys of all ids that begin with `text`."""
+    return IDENTITY + _escape(text)
 
 
 def id_of_identity(key: bytes) -> str:
@@ -73,7 +73,7 @@ def id_of_identity(key: bytes) -> str:
 
 
 def identity_value(sequence: int, nonce: bytes) -> bytes:
-    """nonce: 8 bytes that name the append, so that a retry recognises its own events."""
+    """Return an identity's value. nonce: 8 bytes that name the append, so that a retry recognises its own events."""
     return _IDENTITY_VALUE.pack(sequence, nonce)
 
 
@@ -82,14 +82,14 @@ def read_identity_value(value: bytes) -> tuple[int, bytes]:
 
 
 def first_two_sequences(identity_values: Iterable[bytes], upto: int) -> list[int]:
-    """Return the sequences up to `upto`, at most two: enough to see that there are several."""
+    """Return at most two of the sequences up to `upto`: enough to see that there are several."""
     sequences = (read_identity_value(value)[0] for value in identity_values)
     return list(islice((sequence for sequence in sequences if sequence <= upto), 2))
 
 
 def index_prefix(index: bytes, text: str) -> bytes:
-    """index: TYPE, SUBJECT or SOURCE. The sequence follows the prefix in each key."""
-    return index + _escaped(text) + _END
+    """Return how the keys of an index entry begin, before the sequence. index: TYPE, SUBJECT or SOURCE."""
+    return index + _escape(text) + _END
 
 
 def index_prefixes(index: bytes, texts: Collection[str]) -> list[bytes]:
@@ -104,23 +104,20 @@ def index_key(index: bytes, text: str, sequence: int) -> bytes:
     return index_prefix(index, text) + _SEQUENCE.pack(sequence)
 
 
-class Parts(dict[str, bytes]):
-    """Text → a part of a key: made once for each text, for a write of many events with few of them.
+class IndexPrefixes(dict[str, bytes]):
+    """Text → its `index_prefix`, built once per text: for a write of many events with few different texts."""
 
-    beginning: what comes before the text: an index, for `index_prefix`.
-    """
-
-    def __init__(self, beginning: bytes) -> None:
+    def __init__(self, index: bytes) -> None:
         super().__init__()
-        self._beginning = beginning
+        self._index = index
 
     def __missing__(self, text: str) -> bytes:
-        part = self[text] = index_prefix(self._beginning, text)
-        return part
+        prefix = self[text] = index_prefix(self._index, text)
+        return prefix
 
 
-packed = _SEQUENCE.pack
-"""Returns a sequence as keys end in it, and as `identity_value` begins."""
+pack_sequence = _SEQUENCE.pack
+"""Returns the bytes of a sequence at the end of a key and at the start of an `identity_value`."""
 
 
 def request_key(request_id: bytes) -> bytes:
@@ -129,7 +126,7 @@ def request_key(request_id: bytes) -> bytes:
 
 
 def request_order_key(sequence: int, recorded: int = 0, request_id: bytes = b"") -> bytes:
-    """The key that puts requests in the order of their appends. sequence: the last one after the append."""
+    """Return a key that sorts requests by their appends. sequence: the last one after the append."""
     return REQUEST_ORDER + _REQUEST_ORDER.pack(sequence, recorded, request_id)
 
 
@@ -139,7 +136,7 @@ def read_request_order(key: bytes) -> tuple[int, int, bytes]:
 
 
 def outbox_key(last: int) -> bytes:
-    """The key of consecutive events that are to be published, of which this is the last one."""
+    """Return the key of consecutive events that are to be published. last: the last one's sequence."""
     return OUTBOX + _SEQUENCE.pack(last)
 
 
@@ -149,13 +146,13 @@ def outbox_put(first: int, last: int) -> tuple[bytes, bytes]:
 
 
 def run_of_outbox(key: bytes, value: bytes) -> tuple[int, int]:
-    """Return the first and the last of the events of a key in the outbox."""
+    """Return the first and the last sequence of a key in the outbox."""
     last = sequence_of(key)
     return min(last, int.from_bytes(value, "big") if value else last), last
 
 
 def message_key(recorded: int, sequence: int) -> bytes:
-    """The key of a message that is to be published and is no event of this database. recorded: in microseconds."""
+    """Return the key of a message to publish that is not an event of this database. recorded: in microseconds."""
     return MESSAGE + _SEQUENCE.pack(recorded) + _SEQUENCE.pack(sequence)
 
 
@@ -165,7 +162,7 @@ def recorded_of_message(key: bytes) -> int:
 
 
 def sequence_of(key: bytes) -> int:
-    """Return the sequence at the end of an event's key or an index key."""
+    """Return the sequence at the end of an event's key, an index key or an outbox key."""
     return int.from_bytes(key[-8:], "big")
 
 
@@ -174,8 +171,8 @@ def text_of(key: bytes) -> str:
     return key[1:-10].replace(b"\x00\xff", b"\x00").decode()
 
 
-def behind_index(index: bytes, text: str) -> bytes:
-    """Return a key behind all of an index entry, and before the next text's."""
+def after_index_entry(index: bytes, text: str) -> bytes:
+    """Return a key that sorts after all keys of an index entry and before the next text's keys."""
     return index_prefix(index, text) + b"\xff" * 9
 
 
@@ -183,5 +180,5 @@ def _has_zero(texts: Iterable[str]) -> bool:
     return "\0" in "".join(texts)
 
 
-def _escaped(text: str) -> bytes:
+def _escape(text: str) -> bytes:
     return text.encode().replace(ZERO, ESCAPED_ZERO)

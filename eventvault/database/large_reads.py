@@ -1,7 +1,7 @@
-"""Lets only one thread at a time read events once a large one was met: reading it takes much memory.
+"""Lets only one thread at a time read events once a large event was read: that takes several times its size in memory.
 
-That is several times the event: LevelDB holds the block with it, Python the value, and an answer is one more copy. The
-answer alone is left once a turn has ended, until the client has taken it.
+LevelDB holds the event's block, Python the value, and the answer is one more copy. After the turn only the answer
+remains in memory, until the client has received it.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ _NOTHING = nullcontext()
 
 
 class LargeReads:
-    """Safe to use from many threads. Nobody waits before a large event was met."""
+    """Safe to use from many threads. Nobody waits until a large event was read."""
 
     def __init__(self) -> None:
         self._turn = Turn("reading of large events")
-        self._were_met = False
+        self._were_read = False
         self._of_thread = threading.local()
 
     def note(self, size: int) -> None:
-        """Say how large an event is that was read."""
+        """Note the size of an event that was read."""
         if size >= LARGE_BYTES:
-            self._were_met = True
+            self._were_read = True
 
     def turn(self) -> AbstractContextManager[None]:
-        """Wait until nobody else reads large events, if there are any. Raises TooBusy if that reader makes no step.
+        """Wait until no other thread reads large events. Raises TooBusy if that thread makes no progress.
 
-        A thread takes one turn at a time. Do not wait for it while the database is in use: its closing waits for its
-        users.
+        A thread holds one turn at a time. Do not wait for a turn within `EventBus.using`, because closing the database
+        waits for its users.
         """
-        return self._held() if self._were_met else _NOTHING
+        return self._held() if self._were_read else _NOTHING
 
     def answering(self) -> AbstractContextManager[None]:
-        """Let the turn of this thread, if it takes one, last until the context is left: until there is an answer."""
-        return self._lasting() if self._were_met else _NOTHING
+        """Let this thread keep its turn, if it takes one, until the context is left: until the answer is built."""
+        return self._keeping_turn() if self._were_read else _NOTHING
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -52,7 +52,7 @@ class LargeReads:
             yield
 
     @contextmanager
-    def _lasting(self) -> Iterator[None]:
+    def _keeping_turn(self) -> Iterator[None]:
         with ExitStack() as stack:
             self._of_thread.answering = stack
             try:
@@ -62,4 +62,4 @@ class LargeReads:
 
 
 LARGE_READS = LargeReads()
-"""Those of this process: the memory that they share is its own."""
+"""The large reads of this process: they share its memory."""

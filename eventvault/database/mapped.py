@@ -1,7 +1,7 @@
-"""Tables that the disk cannot read: LevelDB maps them into memory, where a bad sector ends the process with SIGBUS.
+"""Finds tables that the disk cannot read: LevelDB maps tables into memory, so a bad sector kills the process (SIGBUS).
 
-A process that follows one that died so (`distrust_tables`) reads the tables of each database with `pread` before it is
-opened. So it names the one that fails, and does not die of it again.
+After such a death, the next process calls `distrust_tables`. From then on it reads the tables of each database with
+`pread` before it opens the database. So it names the table that fails, and is not killed again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PAGE = 4096
 
 _distrusted = False
 _failed: dict[Path, str] = {}
-"""The table of each folder that could not be read. It is tried first: then a database is not read whole each second."""
+"""Folder → its table that could not be read. It is tried first, so that not all tables are read each second."""
 
 
 class UnreadableRange(NamedTuple):
@@ -51,10 +51,10 @@ def check_if_distrusted(folder: Path) -> None:
 
 
 def check_readable(folder: Path) -> None:
-    """Raise DiskFailed that names a table of the database in `folder` of which a byte cannot be read."""
-    first = _failed.get(folder)
+    """Raise DiskFailed, which names the table, if a byte of a table of the database in `folder` cannot be read."""
+    failed_before = _failed.get(folder)
     tables = file_numbers((path.name for path in folder.iterdir()), "ldb", "sst")
-    for name in sorted(tables.values(), key=lambda name: (name != first, name)):
+    for name in sorted(tables.values(), key=lambda name: (name != failed_before, name)):
         with closing(unreadable_ranges(folder / name)) as ranges:
             unreadable = next(ranges, None)
         if unreadable is not None:
@@ -68,19 +68,19 @@ def check_readable(folder: Path) -> None:
 
 
 def unreadable_ranges(table: Path) -> Generator[UnreadableRange]:
-    """Yield the parts of a table that cannot be read, in pages. Raises OSError if it cannot even be opened."""
+    """Yield the pages of a table that cannot be read. Raises OSError if the table cannot be opened."""
     handle = open_handle(table)
     try:
         size = os.fstat(handle).st_size
         for offset in range(0, size, _PIECE):
-            if _error_at(handle, offset, _PIECE) is not None:
+            if _read_error_at(handle, offset, _PIECE) is not None:
                 yield from _unreadable_pages(handle, offset, min(size, offset + _PIECE))
     finally:
         os.close(handle)
 
 
 def copy_readable(table: Path, target: Path) -> bool:
-    """Copy what can be read of a table, with zeros in place of the rest. Returns False, and copies nothing, if all can.
+    """Copy the readable pages of a table, with zeros for the others. Returns False, without a copy, if all can be read.
 
     LevelDB finds a wrong checksum where the zeros are.
     """
@@ -99,12 +99,12 @@ def copy_readable(table: Path, target: Path) -> bool:
 
 def _unreadable_pages(handle: int, start: int, end: int) -> Iterator[UnreadableRange]:
     for offset in range(start, end, _PAGE):
-        error = _error_at(handle, offset, _PAGE)
+        error = _read_error_at(handle, offset, _PAGE)
         if error is not None:
             yield UnreadableRange(offset, min(_PAGE, end - offset), os.strerror(error.errno or errno.EIO))
 
 
-def _error_at(handle: int, offset: int, count: int) -> OSError | None:
+def _read_error_at(handle: int, offset: int, count: int) -> OSError | None:
     try:
         read_at(handle, offset, count)
     except OSError as error:

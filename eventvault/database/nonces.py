@@ -1,4 +1,4 @@
-"""Nonces name operations, so that one that is sent again is recognised: by the database, or by the registry."""
+"""Nonces name operations, so that the database or the registry recognises an operation that is sent again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 
 
 class Nonces:
-    """Gives 8 bytes that no other operation has: a random start per process, and a count. Safe for many threads."""
+    """Returns 8 bytes that no other operation has: a random start per process plus a count. Safe for many threads."""
 
     def __init__(self) -> None:
         self._begin()

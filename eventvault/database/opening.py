@@ -1,10 +1,10 @@
-"""Opening the event database: damage that LevelDB would hide, and a LOCK file that another process holds.
+"""Opens the event database: finds damage that LevelDB would hide, and waits for another process that holds LOCK.
 
-LevelDB checks what it reads, and what it merges, only with paranoid checks. These refuse the torn end of a log too, so
-it is cut off first; a log that is damaged elsewhere is not opened. A plain opening before a paranoid one would write
-unchecked bytes into new tables with right checksums. The LOCK file is
-locked with fcntl, and the kernel releases the lock when its holder ends: a leftover LOCK file is harmless. A held one
-is never touched. Which process may open the live database: `eventvault.store.process.ownership`.
+LevelDB checks the bytes that it reads and merges only with paranoid checks. These refuse the torn end of a log too, so
+it is cut off first; a log that is damaged elsewhere is not opened. An opening without paranoid checks would write
+unchecked bytes into new tables with right checksums. LOCK is locked with fcntl, and the kernel releases the lock when
+its holder ends: a leftover LOCK file is harmless. A held one is never touched. Which process may open the live
+database: `eventvault.store.process.ownership`.
 """
 
 from __future__ import annotations
@@ -38,35 +38,34 @@ from eventvault.system_errors import is_lock_held_here, is_lock_refused, lock_ho
 
 log = logging.getLogger("EventBus")
 
-LISTINGS = 3
-"""How often LevelDB may list the folder of a database in part, until that counts as an error of the disk."""
+MAX_OPENINGS = 3
+"""Openings in which LevelDB may miss a log, before that counts as an error of the disk."""
 ROOM_BYTES = 256 * 1024
-"""Room for an opening beyond the size of the files that LevelDB writes anew."""
+"""Room for an opening, in addition to the size of the files that LevelDB rewrites."""
 _WRITTEN = ("LOCK", "LOG", "LOG.old")
 LOCK_TIMEOUT_SECONDS = 3.0
-"""How long to wait for a held lock: the kernel may need a moment to release that of a killed process."""
+"""How long to wait for a held lock: the kernel may need a moment to release the lock of a killed process."""
 
 _end: Callable[[str], None] | None = None
 
 
 def end_by(end: Callable[[str], None]) -> None:
-    """Let `end` end this process if LevelDB does not let it open a database again. It gets the reason.
+    """Let this process be ended by `end(reason)` if LevelDB does not let it open a database again.
 
-    Where the system refuses to unlock LOCK as a database is closed, LevelDB takes it for open until the process ends.
+    If the system refuses to unlock LOCK when a database is closed, LevelDB treats it as open until the process ends.
     """
-    global _end  # the process as a whole ends
+    global _end  # one per process
     _end = end
 
 
 def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: int | None = None) -> Any:
     """Examine the database in `folder`, cut off the torn end of its log, and open it with plyvel.
 
-    retain_in: the folder for what is cut off; None: it is not retained, as of a copy. write_buffer: as for
-    `open_leveldb`. Raises DatabaseDamaged,
-    DatabaseLocked (it names the holder's process id), or plyvel.Error and OSError as they come.
-    Call it for the live database only in the process that holds `owner.lock`.
+    retain_in: the folder for the bytes that are cut off; None (for copies): they are not retained. write_buffer: as for
+    `open_leveldb`. Raises DatabaseDamaged, DatabaseLocked (which names the holder's process id), plyvel.Error, or
+    OSError. Call it for the live database only in the process that holds `owner.lock`.
     """
-    _clear_places(folder)
+    _rename_non_files(folder)
     _wait_until_free(folder)  # the files of a database that another process writes change at any time
     examination = _examine(folder)
     check_if_distrusted(folder)
@@ -92,8 +91,8 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
             examination = _examine(folder)
 
 
-def _clear_places(folder: Path) -> None:
-    """Rename a pipe, a folder or the like that has the name of a file of LevelDB: LevelDB would wait for a pipe."""
+def _rename_non_files(folder: Path) -> None:
+    """Rename a pipe, folder or similar that has the name of a file of LevelDB: LevelDB would wait for a pipe."""
     for name in _WRITTEN:
         with suppress(FileNotFoundError):
             if not stat.S_ISREG((folder / name).stat().st_mode):
@@ -102,16 +101,16 @@ def _clear_places(folder: Path) -> None:
 
 
 def _open_examined(folder: Path, examination: Examination, write_buffer: int | None) -> Any:
-    """Open it, and again if LevelDB passed over a log: it looks at no error of `readdir`, but the examination does."""
+    """Open the database, and again if LevelDB missed a log: unlike the examination, it ignores errors of `readdir`."""
     if unread_logs.put_back_leftovers(folder, examination):
         examination = _examine(folder)
-    for _ in range(LISTINGS):
-        unread_logs.name_twice(folder, examination)
+    for _ in range(MAX_OPENINGS):
+        unread_logs.add_second_names(folder, examination)
         db = _open_listed(folder, write_buffer)
         try:
-            missing = unread_logs.unread(folder, examination)
+            missing = unread_logs.names_of_unread(folder, examination)
             if not missing:
-                unread_logs.name_once(folder, examination)
+                unread_logs.remove_second_names(folder, examination)
                 return db
         except BaseException:
             db.close()
@@ -124,7 +123,7 @@ def _open_examined(folder: Path, examination: Examination, write_buffer: int | N
 
 
 def _open_listed(folder: Path, write_buffer: int | None) -> Any:
-    """Open it; damage is what LevelDB finds twice, as it takes a folder that it lists in part for a damaged one."""
+    """Open the database. Only damage that LevelDB reports twice counts: it also reports it after a partial listing."""
     try:
         return open_leveldb(folder, write_buffer=write_buffer)
     except plyvel.CorruptionError:
@@ -143,7 +142,7 @@ def _examine(folder: Path) -> Examination:
 
 
 def _wait_until_free(folder: Path) -> None:
-    """Wait for another process that has the database open. Raises DatabaseLocked if it goes on for too long."""
+    """Wait until no other process has the database open. Raises DatabaseLocked after LOCK_TIMEOUT_SECONDS."""
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while lock_holder(folder / "LOCK") not in (None, os.getpid()):
         if time.monotonic() > deadline:
@@ -156,16 +155,16 @@ def damaged(folder: Path, what: str) -> DatabaseDamaged:
 
 
 def opening_error(folder: Path, error: Exception) -> EventVaultError:
-    """Return why the database in `folder` cannot be opened: damage, what the system says, or the error itself."""
+    """Return why the database in `folder` cannot be opened: damage, or the system's error."""
     if isinstance(error, EventVaultError):
         return error
     return damaged(folder, reason_of(error)) if is_damage(error) else as_answer(f"opening {name_of(folder)}", error)
 
 
 def check_room(database: Path) -> None:
-    """Raise OSError unless the disk takes what LevelDB writes and syncs when it opens `database`.
+    """Raise OSError unless the disk has room for the files that LevelDB writes when it opens `database`.
 
-    It writes a table of what the logs hold, a MANIFEST, CURRENT and a log. So as many files are made beside it.
+    LevelDB writes a table with the logs' content, a MANIFEST, CURRENT and a log. So four files are tried beside it.
     """
     needed = sum(file.stat().st_size for file in database.iterdir() if file.suffix not in (".ldb", ".sst"))
     with ExitStack() as probes:
@@ -187,7 +186,7 @@ def check_syncs_folders(folder: Path) -> None:
 
 
 def check_free(folder: Path, then: str = "the service continues once the database is free") -> None:
-    """Raise DatabaseLocked if a process has the database in `folder` open. then: what follows once it has ended."""
+    """Raise DatabaseLocked if a process has the database in `folder` open. then: the hint's second half."""
     holder = lock_holder(folder / "LOCK")
     if holder is not None:
         raise DatabaseLocked(

@@ -1,4 +1,4 @@
-"""One page of events: the sequences that can be on it, then an index for one filter, then the other filters."""
+"""Reads one page of events: narrows the range of sequences, uses an index for one filter, then applies the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eventvault.events.event import indexed_of
 PAGE_BYTES = 8 * 2**20
 """A page ends at this size, so that large events never exceed a frame of the store's protocol."""
 MAX_CANDIDATES = 20_000
-"""A page ends after so many candidates: a rare combination of filters takes more pages, not one long call."""
+"""A page ends after this many candidates: a rare combination of filters takes more pages, not one long call."""
 
 _INDEXES = (("subject", keys.SUBJECT), ("type", keys.TYPE), ("source", keys.SOURCE))
 """The most selective index first."""
@@ -36,7 +36,7 @@ def scan(registry: EventRegistry, query: ScanQuery) -> Page:
             room -= len(value)
             if room <= 0:
                 LARGE_READS.note(len(value))
-                if position != end:  # without reading on, as the next event may be as large
+                if position != end:  # do not read on: the next event may be as large
                     return Page(events, position, last, registry.identity.generation)
     return Page(events, None, last, registry.identity.generation)
 
@@ -64,8 +64,8 @@ def _candidates(registry: EventRegistry, query: ScanQuery, after: int, upto: int
 
 
 def _matches(query: ScanQuery, value: bytes) -> bool:
-    wanted = [(name, text) for name, _ in _INDEXES if (text := getattr(query, name)) is not None]
-    if len(wanted) < 2:
+    filters = [(name, text) for name, _ in _INDEXES if (text := getattr(query, name)) is not None]
+    if len(filters) < 2:
         return True
     attributes = indexed_of(value)
-    return all(getattr(attributes, name) == text for name, text in wanted)
+    return all(getattr(attributes, name) == text for name, text in filters)

@@ -32,17 +32,18 @@ WRITE_BUFFER_BYTES = 32 * 2**20
 CACHE_BYTES = 32 * 2**20
 BLOOM_BITS = 10
 _MOST_ROWS = 1000
-"""Ids that are looked at for them, as those of later events do not count."""
+"""How many identities are read for candidates, because those of later events do not count."""
 
 
 class AppendBatch(msgspec.Struct, frozen=True, gc=False):
-    """One append, all or nothing. nonce: 8 bytes, the same if it is sent again. metadata: put in the same write; None:
-    the key is deleted.
+    """One append, all or nothing.
 
-    generation: the append is refused in any other one; None: any will do. request: one with an `Idempotency-Key`, whose
-    answer is put in the same write; the append is refused if it was answered before (`EventRegistry.answer_of`).
-    from_kafka: the events are not published. delivered: what the brokers have, so that it leaves the outbox.
-    leaving: for each draft keys that are deleted in the same write, unless its event is there with other content.
+    nonce: 8 bytes, the same if the append is sent again. metadata: keys and values to put in the same write; None: the
+    key is deleted. generation: the append is refused in any other generation; None: it is accepted in all. request: a
+    request with an `Idempotency-Key`, whose answer is put in the same write; the append is refused if the request was
+    answered before (`EventRegistry.answer_of`). from_kafka: the events are not published. delivered: what leaves the
+    outbox, because the brokers have it. leaving: for each draft, keys that are deleted in the same write, unless the
+    event is stored with other content.
     """
 
     drafts: Sequence[EventDraft]
@@ -77,7 +78,7 @@ def open_leveldb(folder: Path, *, create: bool = False, write_buffer: int | None
 
 
 def create_database(folder: Path, identity: StoreIdentity | None = None) -> StoreIdentity:
-    """Create an empty registry at `folder`. It is created under another name, synced and renamed, so it is complete."""
+    """Create an empty registry at `folder`. It is created under another name, synced, and then renamed."""
     identity = identity or first_identity(clock.now())
     make_folder(folder.parent)
     staging = folder.with_name(f".{folder.name}.creating")
@@ -94,7 +95,7 @@ def create_database(folder: Path, identity: StoreIdentity | None = None) -> Stor
 
 
 class LookupFailed(plyvel.Error):  # type: ignore[misc]  # plyvel has no types
-    """An append could not look an identity up, so it wrote nothing. error: LevelDB's."""
+    """An append could not look up an identity, so it wrote nothing. error: LevelDB's error."""
 
     def __init__(self, error: plyvel.Error) -> None:
         super().__init__(str(error))
@@ -104,11 +105,11 @@ class LookupFailed(plyvel.Error):  # type: ignore[misc]  # plyvel has no types
 class EventRegistry:
     """The events on a LevelDB handle, which the caller opens and closes.
 
-    One thread appends (the committer), any number read. A read that finds damage in a table raises
+    One thread appends (the committer), any number of threads read. A read that finds damage in a table raises
     plyvel.CorruptionError. After an append that raised, close the handle and open it again before the next append:
     LevelDB loses later writes otherwise.
 
-    publishes: what is appended and does not come from Kafka gets a key in the outbox.
+    publishes: appended events that do not come from Kafka get a key in the outbox.
     """
 
     def __init__(self, db: Any, folder: Path, now: clock.Clock = clock.now, *, publishes: bool = False) -> None:
@@ -137,8 +138,8 @@ class EventRegistry:
         """Append all batches in one synced write, which is on disk when this returns.
 
         An identity that is stored already, or comes twice, is stored once. Raises LookupFailed or BatchOutdated if
-        nothing was written, and plyvel.Error if the write failed; it may be on disk or not, which shows once the handle
-        has been opened again.
+        nothing was written. Raises plyvel.Error if the write failed: whether it is on disk shows once the handle has
+        been opened again.
         """
         if any(batch.generation not in (None, self.identity.generation) for batch in batches):
             raise BatchOutdated(
@@ -163,15 +164,15 @@ class EventRegistry:
         write.put_answers()
         waiting = write.put_outgoing()
         write.batch.write()
-        self._identities.added(write.pending)
+        self._identities.add(write.pending)
         self._sync_names()
         self.last_sequence = write.sequence
         if write.pending:
             self.last_recorded, self._encoded_upto = recorded, encoded_upto
             self.first_recorded = self.first_recorded or recorded
-        self.outbox.appended(write.sequence, waiting)
+        self.outbox.note_appended(write.sequence, waiting)
         if removed is not None:
-            self.outbox.note(removed)
+            self.outbox.note_removed(removed)
         return results
 
     def _remove_delivered(self, write: Any, batches: Sequence[AppendBatch]) -> Removed | None:
@@ -181,7 +182,7 @@ class EventRegistry:
     def answer_of(self, request: KeyedRequest) -> AppendResult | None:
         """Return the answer to an earlier request with this key; None if there was none in the last 24 hours.
 
-        Raises IdempotencyKeyReused if that one had another content.
+        Raises IdempotencyKeyReused if the earlier request had another content.
         """
         record = self._record_of(request, max(self._now(), self.last_recorded))
         return None if record is None else keyed_requests.answer_of(record, request, self.at)
@@ -191,22 +192,23 @@ class EventRegistry:
         return None if record is None or is_expired(record.at, now) else record
 
     def _refuse_answered(self, answered: Sequence[Answered], now: int) -> None:
-        """Raise if an append whose outcome was unknown landed or is in the group, or a restore brought its answer."""
-        ids = {each.request.id for each in answered}
-        if len(ids) < len(answered) or any(self._record_of(each.request, now) is not None for each in answered):
+        """Raise BatchOutdated if a request is repeated, or was answered by its earlier append or by a restore."""
+        requests = [answer.request for answer in answered]
+        is_repeated = len({request.id for request in requests}) < len(requests)
+        if is_repeated or any(self._record_of(request, now) is not None for request in requests):
             raise BatchOutdated(
                 "the request was answered meanwhile; nothing was written", hint="send it again to get the answer"
             )
 
     @property
     def encoded_upto(self) -> int:
-        """The last sequence that an earlier version may have stored, which encoded `data` anew."""
+        """The last sequence that an earlier version, which re-encoded `data`, may have stored."""
         return self.last_sequence if self._encoded_upto is None else self._encoded_upto
 
     def append_recorded(self, puts: Iterable[tuple[bytes, bytes]], last: int, recorded: int) -> None:
         """Put events as an archive or the journal has them, up to the event `last`, in one synced write.
 
-        puts: all keys and values. recorded: when that event was recorded. Call it only while nothing is appended.
+        puts: all keys and values. recorded: when the event `last` was recorded. Call it only while nothing is appended.
         """
         with self._db.write_batch(transaction=True, sync=True) as batch:
             for key, value in puts:
@@ -214,11 +216,11 @@ class EventRegistry:
         self._identities = Identities(self._db)
         self._sync_names()
         self.last_sequence, self.last_recorded = last, recorded
-        self.outbox.replayed(last)
+        self.outbox.note_replayed(last)
         self.first_recorded = self.first_recorded or self._read_first()
 
     def change_beside(self, change: Callable[[Any], None]) -> None:
-        """Let `change` write keys that are no events. Call it only while nothing is appended."""
+        """Let `change` write keys that are not of events. Call it only while nothing is appended."""
         change(self._db)
         self._sync_names()
 
@@ -230,7 +232,8 @@ class EventRegistry:
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
         """Return the JSON of the event, if it was recorded up to `recorded_to` (microseconds, None: no limit).
 
-        Raises EventNotFound, whose `candidates` are ids that begin so, or InvalidInput if several sources share the id.
+        Raises EventNotFound, with `candidates` (ids that begin with `event_id`), or InvalidInput if several sources
+        have an event with this id.
         """
         upto = NO_BOUND
         if recorded_to is not None:
@@ -243,21 +246,21 @@ class EventRegistry:
             raise
 
     def _ids_that_begin(self, beginning: str, upto: int) -> list[str]:
-        """Return a few ids that begin so, in their order, of events up to `upto`; none for an empty beginning."""
-        found: dict[str, None] = {}
+        """Return the first few ids of events up to `upto` that begin with `beginning`; none if that is empty."""
+        ids: dict[str, None] = {}
         if not beginning:
             return []
         with self._rows(prefix=keys.identity_beginning(beginning)) as rows:
             for key, value in islice(rows, _MOST_ROWS):
                 if keys.read_identity_value(value)[0] <= upto:
-                    found[keys.id_of_identity(key)] = None
-                    found.pop(beginning, None)
-                if len(found) == MOST_CANDIDATES:
+                    ids[keys.id_of_identity(key)] = None
+                    ids.pop(beginning, None)
+                if len(ids) == MOST_CANDIDATES:
                     break
-        return list(found)
+        return list(ids)
 
     def find(self, event_id: str, source: str | None = None, upto: int = NO_BOUND) -> int:
-        """Return the sequence of an identity if it is at most `upto`; raises as `get` does."""
+        """Return the sequence of an identity if it is at most `upto`. Raises the errors of `get`."""
         if source is not None:
             value = self.get_value(keys.identity_key(event_id, source))
             sequences = keys.first_two_sequences([] if value is None else [value], upto)
@@ -291,7 +294,7 @@ class EventRegistry:
                 yield keys.sequence_of(key), value
 
     def event_values(self, after: int, upto: int) -> Any:
-        """Return a context manager: an iterator over the JSON of the same events, which is faster."""
+        """Return a context manager: an iterator over the JSON of the same events as `events`, which is faster."""
         start, stop = keys.event_key(after + 1), keys.event_key(upto + 1)
         return self._rows(start=start, stop=stop, fill_cache=False, include_key=False)
 
@@ -317,7 +320,7 @@ class EventRegistry:
                 yield keys.sequence_of(key)
 
     def index_sizes(self, index: bytes, text: str, ranges: Sequence[tuple[int, int]]) -> list[int]:
-        """Return about how many bytes an index entry takes in tables, for each range of sequences [first, end)."""
+        """Return for each range of sequences [first, end) about how many bytes an index entry takes in tables."""
         spans = [(keys.index_key(index, text, first), keys.index_key(index, text, end)) for first, end in ranges]
         return list(self._db.approximate_sizes(*spans)) if spans else []
 
@@ -412,7 +415,7 @@ class EventRegistry:
             ) from error
 
     def _read_encoded_upto(self) -> int | None:
-        """Return what the first append of this version noted; None if there was none, or it was cut off again."""
+        """Return the sequence that the first append of this version noted; None if unknown, or a restore went back."""
         digits = self.get_value(keys.META_ENCODED)
         if digits is None or not digits.isdigit() or int(digits) > self.last_sequence:
             return None
@@ -432,7 +435,7 @@ class EventRegistry:
 
 
 class _GroupWrite:
-    """pending: identity → sequence of the new events."""
+    """Collects the batches of a group in one LevelDB write. pending: identity → sequence of the new events."""
 
     def __init__(
         self, db: Any, identities: Identities, sequence: int, recorded: int, encoded_upto: int, *, publishes: bool
@@ -443,17 +446,17 @@ class _GroupWrite:
         self.answered: list[Answered] = []
         self._new: list[EventDraft] = []
         self._first = sequence + 1
-        """Sequence of the first of `_new`."""
+        """Sequence of the first event in `_new`."""
         self._retried: set[bytes] = set()
-        self._types = keys.Parts(keys.TYPE)
-        self._sources = keys.Parts(keys.SOURCE)
+        self._types = keys.IndexPrefixes(keys.TYPE)
+        self._sources = keys.IndexPrefixes(keys.SOURCE)
         self._identities = identities
         self._db = db
         self._recorded = recorded
         self._encoded_upto = encoded_upto
         self._publishes = publishes
         self._outgoing: list[Run] = []
-        """The events that are to be published."""
+        """The events to publish."""
 
     def add(self, batch: AppendBatch) -> list[Appended]:
         before = self.sequence
@@ -473,22 +476,22 @@ class _GroupWrite:
         return results
 
     def put_answers(self) -> None:
-        """Put the answers to requests with a key. Every answer has the last sequence of the whole group."""
+        """Put the answers to requests with a key. Each answer has the last sequence of the whole group."""
         for answered in self.answered:
             for key, value in keyed_requests.puts_of(answered, self._recorded, self.sequence):
                 self.batch.put(key, value)
 
     def put_outgoing(self) -> int:
-        """Put the keys of what is to be published: one for consecutive events. Returns how many events it is."""
+        """Put the outbox keys, one for consecutive events. Returns how many events are to be published."""
         runs = outbox.joined(self._outgoing)
         for key, value in outbox.puts_of(runs, 0, self.sequence):
             self.batch.put(key, value)
         return outbox.count_of(runs)
 
     def _append(self, drafts: Sequence[EventDraft], nonce: bytes) -> list[Appended]:
-        """Put each event whose identity is not there yet. It calls little for an event, as it runs for every one."""
+        """Put each event whose identity is not stored yet. Few calls per event, because every append runs this."""
         identities = keys.identity_keys([draft.id for draft in drafts], [draft.source for draft in drafts])
-        stored = self._identities.stored(identities)
+        stored = self._identities.look_up(identities)
         if stored.count(None) == len(set(identities)) == len(drafts) and self.pending.keys().isdisjoint(identities):
             sequences = range(self.sequence + 1, self.sequence + len(drafts) + 1)
             self.pending.update(zip(identities, sequences, strict=True))
@@ -500,15 +503,15 @@ class _GroupWrite:
     def _append_missing(
         self, drafts: Sequence[EventDraft], identities: Sequence[bytes], stored: Sequence[bytes | None], nonce: bytes
     ) -> list[Appended]:
-        """`_append` where some of the events are there. stored: the values of their identities, None if it has none."""
+        """Put the events that are not stored yet. stored: the value of each identity, None if it is not stored."""
         results: list[Appended] = []
         new: list[EventDraft] = []
         new_identities: list[bytes] = []
         for draft, identity, value in zip(drafts, identities, stored, strict=True):
             if identity in self.pending:
-                results.append(self._repeated(draft, self.pending[identity]))
+                results.append(self._repeated_result(draft, self.pending[identity]))
             elif value is not None:
-                results.append(self._duplicate(draft, identity, value, nonce))
+                results.append(self._duplicate_result(draft, identity, value, nonce))
             else:
                 new.append(draft)
                 self.pending[identity] = sequence = self.sequence + len(new)
@@ -519,10 +522,10 @@ class _GroupWrite:
         return results
 
     def _put(self, drafts: Sequence[EventDraft], identities: Sequence[bytes], nonce: bytes) -> None:
-        """Put the keys of new events. Those of one kind come together, so that LevelDB finds their places sooner."""
+        """Put the keys of new events, grouped by kind, so that LevelDB finds their positions faster."""
         put, types, sources = self.batch.put, self._types, self._sources
         sequences = range(self.sequence + 1, self.sequence + len(drafts) + 1)
-        ends = list(map(keys.packed, sequences))
+        ends = list(map(keys.pack_sequence, sequences))
         value_end = event.recorded_end(self._recorded)
         for draft, sequence, end in zip(drafts, sequences, ends, strict=True):
             put(keys.EVENT + end, draft.body[:-1] + value_end % sequence)
@@ -537,12 +540,12 @@ class _GroupWrite:
             put(prefix + end, b"")
         self.sequence += len(drafts)
 
-    def _repeated(self, draft: EventDraft, sequence: int) -> Appended:
-        """Return the result of an event whose identity came before in this write, with that sequence."""
+    def _repeated_result(self, draft: EventDraft, sequence: int) -> Appended:
+        """Return the result of an event whose identity came earlier in this write. sequence: of the earlier event."""
         value = event.recorded_body(self._new[sequence - self._first].body, sequence, self._recorded)
         return Appended(sequence, self._recorded, True, event.differs(value, draft.body, draft.filled))
 
-    def _duplicate(self, draft: EventDraft, identity: bytes, stored: bytes, nonce: bytes) -> Appended:
+    def _duplicate_result(self, draft: EventDraft, identity: bytes, stored: bytes, nonce: bytes) -> Appended:
         sequence, nonce_then = keys.read_identity_value(stored)
         value = self._db.get(keys.event_key(sequence), verify_checksums=True, fill_cache=False)
         if value is None:

@@ -1,9 +1,9 @@
 """Gives each log of a database a second name while LevelDB opens it: LevelDB removes a log that it does not see.
 
-LevelDB lists the folder with `readdir` and looks at no error of it (`PosixEnv::GetChildren` in `util/env_posix.cc`). A
-log that is missing in the list is not read, and then removed as obsolete, with its records. So each log has a second
-name until LevelDB's own LOG says that it was read. What was not read gets a new number, with all logs after it: LevelDB
-reads them, in this order, at its next opening. A log that is read twice changes nothing, if nothing was written since.
+LevelDB lists the folder with `readdir` and ignores its errors (`PosixEnv::GetChildren` in `util/env_posix.cc`). If a
+log is missing in the list, LevelDB does not read it, and then removes it as obsolete, with its records. So each log has
+a second name until LevelDB's own LOG says that it was read. If one was not read, all logs get new numbers: LevelDB
+reads them, in this order, at its next opening. Reading a log twice changes nothing if nothing was written since.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eventvault.regular_files import open_file, read_file
 _READ = re.compile(rb"Recovering log #([0-9]+)")
 
 
-def name_twice(folder: Path, examination: Examination) -> None:
+def add_second_names(folder: Path, examination: Examination) -> None:
     """Give each log that LevelDB has to read a second name. Raises OSError."""
     for log in _with_records(examination):
         path, second = folder / log.name, _second(folder, log.name)
@@ -37,10 +37,10 @@ def name_twice(folder: Path, examination: Examination) -> None:
                 os.fsync(copy.fileno())
 
 
-def unread(folder: Path, examination: Examination) -> list[str]:
+def names_of_unread(folder: Path, examination: Examination) -> list[str]:
     """Return the names of the logs that LevelDB did not read when it opened the database. Raises OSError.
 
-    examination: from before the opening. An empty LOG could not be written, and tells nothing.
+    examination: from before the opening. If LOG is empty, the disk refused its lines, and every log counts as read.
     """
     written = read_file(folder / "LOG") if (folder / "LOG").exists() else b""
     read = {int(number) for number in _READ.findall(written)}
@@ -48,10 +48,10 @@ def unread(folder: Path, examination: Examination) -> list[str]:
 
 
 def put_back_leftovers(folder: Path, examination: Examination) -> bool:
-    """Put back what an opening left that was cut short. Nobody has the database open.
+    """Put back the second names that an interrupted opening left. Nobody has the database open.
 
-    Returns whether there was any. If the database was written to since, another program has opened it and read the
-    logs; else to read them twice changes nothing.
+    Returns whether logs were put back. If the database was written to since, another program has opened it and read the
+    logs, and the second names are removed; otherwise LevelDB may read the logs twice, which changes nothing.
     """
     needed = {log.name for log in examination.logs}
     leftovers = _second_names(folder)
@@ -66,11 +66,11 @@ def put_back_leftovers(folder: Path, examination: Examination) -> bool:
 
 
 def put_back(folder: Path) -> None:
-    """Let LevelDB read all logs with second names at its next opening, as it did not read one of them."""
+    """Let LevelDB read all logs with second names at its next opening, because it did not read one of them."""
     _renumber(folder, _second_names(folder))
 
 
-def name_once(folder: Path, examination: Examination) -> None:
+def remove_second_names(folder: Path, examination: Examination) -> None:
     """Remove the second names durably: LevelDB has read the logs, and from now on may write. Raises OSError."""
     logs = _with_records(examination)
     for log in logs:
@@ -82,7 +82,7 @@ def name_once(folder: Path, examination: Examination) -> None:
 def _renumber(folder: Path, seconds: Sequence[Path]) -> None:
     """Give the logs numbers that LevelDB reads next, in order.
 
-    MANIFEST names the empty log that LevelDB has begun as the first to be read. So the first log takes its number.
+    MANIFEST says that LevelDB reads from the empty log on that it has begun. So the first log takes that log's number.
     """
     if not seconds:
         return

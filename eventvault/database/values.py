@@ -9,18 +9,18 @@ import msgspec
 from eventvault.events.event import Appended, indexed_of, recorded_of
 
 MOST_CANDIDATES = 6
-"""How many ids are named that begin as one that no event has."""
+"""How many ids an error suggests that begin with an id that no event has."""
 
 
 class Head(NamedTuple):
-    """How far a database or a reader got: a generation, and the last sequence of it."""
+    """The position of a database or a reader: a generation, and the last sequence in it."""
 
     generation: str
     sequence: int
 
 
 class Published(NamedTuple):
-    """How far publishing to Kafka got in a generation. refused: the newest events until there that it never takes."""
+    """How far publishing to Kafka got in a generation. refused: the newest events up to there that Kafka refuses."""
 
     generation: str
     sequence: int
@@ -30,8 +30,8 @@ class Published(NamedTuple):
 class AppendResult(msgspec.Struct, array_like=True, frozen=True):
     """results: one per draft, in order. last_sequence: of the registry, after this append.
 
-    ids: those of the events if this is the answer to an earlier request with the same `Idempotency-Key`, which is
-    given again; None: the events were appended now. refusal: what that request was refused with, if it was.
+    ids: None: the events were appended now. Otherwise this repeats the answer to an earlier request with the same
+    `Idempotency-Key`, and these are the ids of its events. refusal: why that request was refused, if it was.
     """
 
     results: list[Appended]
@@ -43,10 +43,10 @@ class AppendResult(msgspec.Struct, array_like=True, frozen=True):
 class ScanQuery(msgspec.Struct, frozen=True, kw_only=True):
     """A request for a page of events, oldest first, or newest first.
 
-    after, before: events beyond this sequence, and those below that one (None: no limit). generation: the one that
-    these and `upto` belong to (None: the present one); events of a superseded generation are served as long as its
-    previous database is there, if `upto` fixes the end.
-    upto: the last sequence (None: no limit). recorded_from, recorded_to: inclusive, microseconds.
+    after, before: only events beyond the first and below the second sequence (None: no limit). upto: the last sequence
+    (None: no limit). generation: the one that these belong to (None: the current one); events of an earlier generation
+    are served as long as its previous database is there, if `upto` fixes the end.
+    recorded_from, recorded_to: inclusive, microseconds.
     limit: 1 to 1,000 events. A page may be shorter and still have a `next`, so that no call takes long.
     """
 
@@ -64,7 +64,7 @@ class ScanQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reach(self) -> int:
-        """The last sequence for which it matters that it is one of `generation`."""
+        """The last sequence that has to belong to `generation`."""
         below = self.before - 1 if self.before is not None else None
         if self.upto is None:
             return max(self.after, below or 0)
@@ -89,9 +89,7 @@ class ScanQuery(msgspec.Struct, frozen=True, kw_only=True):
 class Page(msgspec.Struct, frozen=True):
     """events: UTF-8 JSON objects. next: the `after` of the next page, or its `before` if the newest come first.
 
-    It is None at the end.
-
-    generation: id of the generation that was read. last_sequence: its last sequence.
+    next is None at the end. generation: id of the generation that was read. last_sequence: its last sequence.
     """
 
     events: list[bytes]
@@ -101,10 +99,11 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class HistogramQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks how many events were recorded in each of `buckets` equal parts of a time.
+    """Asks how many events were recorded in each of `buckets` equal parts of a time range.
 
-    recorded_from, recorded_to: inclusive, microseconds; None: the first event; now, or the newest event if that is
-    later. generation, upto: as in a `ScanQuery`. type: count events of this type only.
+    recorded_from, recorded_to: inclusive, microseconds. If None, the range begins at the first event
+    and ends now, or at the newest event if that is later. generation, upto: as in a `ScanQuery`. type: count events of
+    this type only.
     """
 
     buckets: int
@@ -116,7 +115,7 @@ class HistogramQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventHistogram(msgspec.Struct, frozen=True):
-    """counts: one number for each bucket. before: the events before the first one, of any type.
+    """counts: one number for each bucket. before: number of events, of any type, before the first bucket.
 
     exact: False if counts of a type are estimated. generation: id of the generation that was read.
     """
@@ -151,7 +150,7 @@ class TypeCount(msgspec.Struct, array_like=True, frozen=True):
 
 
 class EventTypes(msgspec.Struct, frozen=True):
-    """types: the most frequent first. counted: how many events were counted, the newest ones.
+    """types: the most frequent first. counted: number of the newest events that were counted.
 
     complete: False if there are more events or more types than are counted.
     """
@@ -163,10 +162,10 @@ class EventTypes(msgspec.Struct, frozen=True):
 
 
 class Resumption(msgspec.Struct, frozen=True):
-    """Where a reader goes on: behind `sequence` of `generation`, the present one.
+    """Where a reader continues: after `sequence` of `generation`, the current one.
 
-    fork_sequence: the last sequence that the reader's generation shares with the present one; None if that is its own.
-    kind: what began the present generation: `backup`, `moment`, `undo`, `recovered` or `rolled_back`.
+    fork_sequence: the last sequence that the reader's generation shares with the current one; None if it is current.
+    kind: what began the current generation: `backup`, `moment`, `undo`, `recovered` or `rolled_back`.
     """
 
     generation: str

@@ -1,9 +1,9 @@
-"""A view of the database, for reading while the disk refuses to open the database itself.
+"""A database view, for reading while the disk keeps the database itself from being opened.
 
-LevelDB writes whenever it opens a database. So a view is a folder elsewhere, in the system's temporary folder, with
-links to the tables and copies of CURRENT, the MANIFEST and the logs: LevelDB writes there, and changes nothing here.
-Of a table that the disk cannot read whole (`eventvault.database.mapped`) it has a copy of what can be read.
-Nobody else may open the database meanwhile, and no folder of it may be renamed: LevelDB opens tables by path.
+LevelDB writes whenever it opens a database. So a view is a folder in the system's temporary folder, with links to the
+tables and copies of CURRENT, the MANIFEST and the logs: LevelDB writes there and does not change the database.
+For a table that the disk cannot read whole (`eventvault.database.mapped`) the view has a copy of the readable parts.
+Nobody else may open the database meanwhile, and its folder may not be renamed: LevelDB opens tables by path.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class DatabaseView:
         self.folder: Path | None = None
         """The view's folder, once `open` was called."""
         self.has_holes = False
-        """Whether a table could not be read whole, and the view has zeros there."""
+        """True if a table could not be read whole: the view has zeros in its place."""
         self._database = database
         owner = hashlib.sha256(str(database.absolute()).encode()).hexdigest()[:16]
         self._prefix = f"eventvault-view-{owner}-"
         self._parent = temporary_folder()
 
     def open(self) -> Any:
-        """Make the view and open it with plyvel. After an error, of the system or DatabaseDamaged, there is none."""
+        """Make the view and open it with plyvel. Raises OSError, plyvel.Error or DatabaseDamaged, without a view."""
         self.remove()
         self.folder = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._parent))
         try:
@@ -51,7 +51,7 @@ class DatabaseView:
             raise
 
     def remove(self) -> None:
-        """Remove the view, and those of killed processes. It must be closed."""
+        """Remove the view, which must be closed, and the views that killed processes left."""
         self.folder, self.has_holes = None, False
         with suppress(OSError):
             for folder in matching(self._parent, f"{self._prefix}*"):
@@ -59,7 +59,7 @@ class DatabaseView:
 
 
 def fill_view(database: Path, folder: Path, examination: Examination) -> bool:
-    """Make `folder` a view of an examined database that nobody has open. Returns whether a table has holes in it."""
+    """Make `folder` a view of an examined database that nobody has open. Returns whether a table in it has holes."""
     has_holes = False
     for file in database.absolute().iterdir():
         if file.suffix in (".ldb", ".sst"):

@@ -17,7 +17,7 @@ from eventvault import clock, data_folders
 from eventvault.archive import any_tar, reader
 from eventvault.archive.manifest import Manifest
 from eventvault.database.clone import check_holds, copy_database
-from eventvault.database.generation import UNDONE, StoreIdentity, begun_anew
+from eventvault.database.generation import UNDONE, StoreIdentity, identity_without_parent
 from eventvault.database.mapped import check_readable
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, write_identity
@@ -132,7 +132,7 @@ def _replay(
 ) -> dict[str, Any]:
     """Replace the database that was unpacked to `folder` by a fresh one with its events."""
     with unproven_database(folder, path, about) as unproven:
-        identity = begun_anew(replaced.identity if replaced else None, clock.now(), "restored")
+        identity = identity_without_parent(replaced.identity if replaced else None, clock.now(), "restored")
         events = unproven.replay(identity, replaced.kafka if replaced else {})
     answer = {"events": events, "notJson": 0, "notes": notes, "generation": identity.generation}
     return {**answer, "checked": "records", "proven": False}
@@ -170,7 +170,7 @@ def _import(copy: Path, folder: Path, name: str, live: StoreIdentity | None, not
 
     database = folder / data_folders.DATABASE
     folder.mkdir(exist_ok=True)
-    identity = begun_anew(live, clock.now(), "imported")
+    identity = identity_without_parent(live, clock.now(), "imported")
     report = import_foreign(copy, database, name=name, identity=identity)
     remove_durably(copy)
     return {

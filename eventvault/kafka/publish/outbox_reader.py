@@ -80,7 +80,7 @@ class OutboxReader:
             outbox, (last, added), removed = registry.outbox, registry.outbox.reached, registry.outbox.removed
         count = self._count(lambda registry, after: registry.outbox.message_keys(after), b"")
         count += self._count(lambda registry, after: registry.outbox.pending(after, last), 0)
-        outbox.counted(count, added, removed)
+        outbox.note_count(count, added, removed)
 
     def _count(self, list_after: Callable[[EventRegistry, _T], Iterator[_T]], after: _T) -> int:
         """Count in parts, because the closing of the database waits for its users."""

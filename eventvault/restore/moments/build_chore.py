@@ -12,7 +12,7 @@ from eventvault import clock, data_folders
 from eventvault.archive import reader
 from eventvault.archive.verified import VerifiedArchive
 from eventvault.backups.entry import Check
-from eventvault.database.generation import Generation, StoreIdentity, begun_anew, new_id
+from eventvault.database.generation import Generation, StoreIdentity, identity_without_parent, new_id
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, create_database, write_identity
 from eventvault.errors import ArchiveAlien, JournalDamaged
@@ -179,4 +179,4 @@ def _identity_of_unproven(wanted: Order, store_id: str) -> StoreIdentity:
     if wanted.reason is None:
         return StoreIdentity(store_id, wanted.generation, tuple(wanted.generations))
     own = tuple(generation for generation in wanted.generations if generation.id not in wanted.claimed)
-    return begun_anew(StoreIdentity(store_id, "", own), clock.now(), wanted.reason)
+    return identity_without_parent(StoreIdentity(store_id, "", own), clock.now(), wanted.reason)

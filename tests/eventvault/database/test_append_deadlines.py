@@ -43,7 +43,7 @@ def be_hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventBus]:
     """A bus whose deadlines come once a test has called `be_hasty`."""
     be_patient(monkeypatch)
-    monkeypatch.setattr(commit, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(commit, "_CHECK_SECONDS", 0.02)
     create_database(tmp_path / "event_registry_db")
     bus = EventBus(tmp_path / "event_registry_db")
     bus.init([])

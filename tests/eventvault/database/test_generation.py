@@ -10,10 +10,10 @@ from eventvault.database.generation import (
     NO_BOUND,
     Generation,
     StoreIdentity,
-    begun_anew,
     check_generations,
     first_identity,
     has_many_generations,
+    identity_without_parent,
     last_common,
     oldest_first,
     without_forgotten,
@@ -80,7 +80,7 @@ def test_generations_are_in_the_order_in_which_they_began_whatever_the_clock_say
 
 def test_a_database_that_continues_no_other_one_is_later_than_those_of_the_one_that_it_replaces() -> None:
     replaced = restored(first_identity(500), 900)
-    present = begun_anew(replaced, 7, "imported")
+    present = identity_without_parent(replaced, 7, "imported")
 
     assert oldest_first(reversed(present.generations)) == list(present.generations)
 

@@ -88,13 +88,13 @@ def test_the_answer_is_that_of_the_database(
         found, put = Identities(db), set[bytes]()
         for batch in batches:
             names = keys.identity_keys(numbered(*batch), [""] * len(batch))
-            answer = found.stored(names)
+            answer = found.look_up(names)
             assert answer == [db.get(name) for name in names]
             new = {name: b"v" for name, value in zip(names, answer, strict=True) if value is None}
             for name, value in new.items():
                 db.put(name, value)
             put.update(new)
-            found.added(new)
+            found.add(new)
             if opened_anew:
                 found = Identities(db)
         for name in put:

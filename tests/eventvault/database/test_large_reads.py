@@ -110,7 +110,7 @@ def test_every_read_of_a_large_event_is_noted(
     with closing(open_leveldb(tmp_path / "db")) as db:
         events = EventRegistry(db, tmp_path / "db")
         if read is not open_it:
-            monkeypatch.setattr(reads, "_were_met", False)
+            monkeypatch.setattr(reads, "_were_read", False)
         read(events)
     check(reads, in_turns=size == LARGE_BYTES)
 

@@ -76,7 +76,7 @@ def test_a_key_goes_once_its_last_event_is_published(registry: EventRegistry) ->
 
 def test_how_many_wait_is_exact_though_the_same_is_removed_twice(registry: EventRegistry) -> None:
     """A publisher that ends does not hear of a removal that takes long, so the next one begins it again."""
-    registry.outbox.counted(0, 0, 0)
+    registry.outbox.note_count(0, 0, 0)
     registry.append([batch(registry, 4), batch(registry, 3)])
     again = Delivered([], 4)
     registry.append([batch(registry, 0, delivered=again), batch(registry, 0, delivered=again)])
@@ -90,7 +90,7 @@ def test_a_message_that_is_removed_twice_counts_once(folder: Path) -> None:
         registry = EventRegistry(db, folder, publishes=True)
         registry.append([batch(registry, 2)])
         unpublished.put(db, [outbox.message_of(registry.at(1))])
-        registry.outbox.counted(3, 2, 0)
+        registry.outbox.note_count(3, 2, 0)
         (message,) = registry.outbox.message_keys(b"")
         for _ in range(2):
             registry.append([batch(registry, 0, delivered=Delivered([message], 1))])
@@ -110,7 +110,7 @@ class Model:
     def open(self) -> None:
         self.db = open_leveldb(self._folder)
         self.registry = EventRegistry(self.db, self._folder, publishes=True)
-        self.registry.outbox.counted(len(self.waiting), 0, 0)
+        self.registry.outbox.note_count(len(self.waiting), 0, 0)
 
     def reopen(self) -> None:
         self.db.close()
@@ -190,8 +190,9 @@ def test_whatever_happens_to_it_the_outbox_has_what_waits(folder: Path, steps: i
 def test_keys_that_no_program_wrote_are_read_without_an_error_and_name_each_event_once(folder: Path) -> None:
     with closing(open_leveldb(folder)) as db:
         for key, value in (
-            (keys.outbox_key(3), keys.packed(9)), (keys.outbox_key(6), keys.packed(2)), (keys.outbox_key(8), b"x" * 99),
-            (keys.outbox_key(9), b"\x00"), (keys.OUTBOX + b"x", b""), (keys.outbox_key(2**64 - 1), b""),
+            (keys.outbox_key(3), keys.pack_sequence(9)), (keys.outbox_key(6), keys.pack_sequence(2)),
+            (keys.outbox_key(8), b"x" * 99), (keys.outbox_key(9), b"\x00"),
+            (keys.OUTBOX + b"x", b""), (keys.outbox_key(2**64 - 1), b""),
         ):  # fmt: skip
             db.put(key, value)
         registry = EventRegistry(db, folder)

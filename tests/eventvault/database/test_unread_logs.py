@@ -184,7 +184,7 @@ def test_a_process_that_ends_before_it_notices_leaves_what_the_next_one_needs(
     original: Path, content: dict[bytes, bytes], data: Path
 ) -> None:
     folder = Path(shutil.copytree(original, data / "db"))
-    unread_logs.name_twice(folder, examine_database(folder))
+    unread_logs.add_second_names(folder, examine_database(folder))
     assert forget(folder)
     assert content_of(folder) == content
     assert content_of(folder) == content
@@ -193,7 +193,7 @@ def test_a_process_that_ends_before_it_notices_leaves_what_the_next_one_needs(
 def test_a_second_name_that_is_no_longer_needed_changes_nothing(original: Path, data: Path) -> None:
     """Whoever opened the database without a look at it has read the logs, and has written since."""
     folder = Path(shutil.copytree(original, data / "db"))
-    unread_logs.name_twice(folder, examine_database(folder))
+    unread_logs.add_second_names(folder, examine_database(folder))
     with closing(plyvel.DB(str(folder))) as db:
         for key in KEYS:
             db.put(key, b"newest")
@@ -210,8 +210,8 @@ def test_without_links_the_logs_are_copied(
 
     monkeypatch.setattr(os, "link", refuse)
     folder = Path(shutil.copytree(original, data / "db"))
-    unread_logs.name_twice(folder, examine_database(folder))
-    unread_logs.name_twice(folder, examine_database(folder))
+    unread_logs.add_second_names(folder, examine_database(folder))
+    unread_logs.add_second_names(folder, examine_database(folder))
     assert forget(folder)
     assert content_of(folder) == content
     assert {path.suffix for path in folder.iterdir()} <= {"", ".log", ".ldb", ".old"}
@@ -228,7 +228,7 @@ def test_an_earlier_log_that_was_not_read_is_put_back_though_a_later_one_was_rea
     original: Path, content: dict[bytes, bytes], data: Path
 ) -> None:
     folder = Path(shutil.copytree(original, data / "db"))
-    unread_logs.name_twice(folder, examine_database(folder))
+    unread_logs.add_second_names(folder, examine_database(folder))
     forget(folder, examine_database(folder).logs[0].name)
     assert content_of(folder) == content
 

@@ -377,9 +377,9 @@ def test_what_is_removed_while_it_is_counted_makes_no_wrong_number(bus: EventBus
     post(bus, "a1", "a2")
     with bus.using() as registry:
         outbox = registry.outbox
-    outbox.counted(2, 2, removed=1)
+    outbox.note_count(2, 2, removed=1)
     assert bus.backlog() is None
-    outbox.counted(2, 2, removed=0)
+    outbox.note_count(2, 2, removed=0)
     assert bus.backlog() == 2
 
 
