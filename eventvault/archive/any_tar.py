@@ -35,7 +35,7 @@ _BESIDE_OURS = (
     data_folders.REHEARSAL_PREFIX,
     *data_folders.STORAGE_TEMPORARY_PREFIXES,
 )
-"""Databases that lie beside ours in STORAGE_DIR: an archive of that folder means ours."""
+"""Other databases in STORAGE_DIR. If an archive holds that folder, the main database is meant."""
 _MAX_IGNORED_NAMES = 50
 _MAX_CANDIDATES = 1000
 _MAX_SHOWN_CANDIDATES = 5
@@ -46,8 +46,9 @@ _MAX_SHOWN_CHARS = 200
 class ForeignFiles:
     """The files that were unpacked from a foreign archive.
 
-    files: names of the database's files. ignored: names of the others; of many, the first ones and how many more there
-    are. sha256: of the whole archive, in hex. manifest: if it is a repacked archive of ours, whose files match it.
+    files: names of the database's files. ignored: names of the other files; if there are many, the first ones and the
+    number of the rest. sha256: of the whole archive, in hex. manifest: of a repacked archive of ours, which its files
+    match; None otherwise.
     """
 
     files: list[str]
@@ -61,7 +62,7 @@ def unpack_foreign(path: Path, target: Path, *, progress: Progress | None = None
 
     target: a folder that does not exist (FileExistsError); on any error it is removed again. progress: in bytes of the
     archive. Raises ArchiveAlien (no gzip, no tar, no database, several databases), ArchiveIncomplete, ArchiveUnsafe,
-    NoSpace, BackupNotFound, and ArchiveDamaged, also for an archive of ours.
+    NoSpace, BackupNotFound, or ArchiveDamaged, also if EventVault wrote the archive.
     """
     with open_archive(path, past_cache=True) as archive:
         if archive_origin(archive) == "own":
@@ -90,7 +91,7 @@ class _Candidate:
         return "CURRENT" in self.records and self.has_manifest
 
     def is_beside(self, folders: Collection[tuple[str, ...]]) -> bool:
-        """Return whether one of `folders` is a database of ours that this one lies beside in STORAGE_DIR."""
+        """Return whether this lies in a STORAGE_DIR of which the main database is one of `folders`."""
         return any(
             part.startswith(_BESIDE_OURS) and (*self.folder[:depth], data_folders.DATABASE) in folders
             for depth, part in enumerate(self.folder)
@@ -184,7 +185,10 @@ class _DatabaseExtractor:
             named = " and ".join(map(str, meant[:_MAX_SHOWN_CANDIDATES]))
             raise self._archive.alien(f"it holds {len(meant)} databases, in {named}: which one is meant?")
         if not meant:
-            partial = [one for one in self._candidates.values() if "CURRENT" in one.records or one.has_manifest]
+            candidates = self._candidates.values()
+            partial = [
+                candidate for candidate in candidates if "CURRENT" in candidate.records or candidate.has_manifest
+            ]
             where = f"; in {partial[0]} there are files of one, but not both CURRENT and a MANIFEST" if partial else ""
             raise self._archive.alien(f"there is no LevelDB in it{where}")
         return meant[0]
@@ -200,14 +204,14 @@ class _DatabaseExtractor:
             )
 
     def _check_manifest(self, about: Manifest, database: _Candidate) -> None:
-        """Check that a repacked archive of ours holds the files that its manifest describes."""
+        """Raise ArchiveDamaged unless a repacked archive of ours holds the files that its manifest describes."""
         listed = {record.name: record for record in about.files if _DATABASE_FILE.fullmatch(record.name)}
         for name in sorted(listed.keys() | database.records.keys()):
             if name not in database.records or not _describes(listed.get(name), database.records[name]):
                 raise self._archive.damaged(f"{name} is not the file that {layout.MANIFEST_NAME} describes", 0)
 
     def _move_up(self, database: _Candidate) -> None:
-        """Move the files of the database to the top of the target and remove those of the other candidates."""
+        """Move the files of the database to the top of the target, and remove the files of the other candidates."""
         for candidate in self._candidates.values():
             if candidate is not database:
                 for name in candidate.records:
@@ -219,7 +223,7 @@ class _DatabaseExtractor:
 
 
 def _describes(listed: FileRecord | None, unpacked: FileRecord) -> bool:
-    """Return whether a manifest of either format, with one of the two digests, lists the file that was unpacked."""
+    """Return whether a manifest's record, with the digest of either format, describes the unpacked file."""
     if listed is None:
         return False
     same = listed.blake3 == unpacked.blake3 if listed.blake3 else listed.sha256 == unpacked.sha256

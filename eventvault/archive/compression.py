@@ -1,4 +1,4 @@
-"""Compresses the members of an archive by the setting ARCHIVE_COMPRESSION: `fast`, `small` or `store`.
+"""Compresses the members of an archive as the setting ARCHIVE_COMPRESSION says: `fast`, `small` or `store`.
 
 All three write deflate data (RFC 1951) and release the interpreter lock. On tables of JSON events: `fast` is ISA-L's
 level 2, as fast as its level 1 and 2 % smaller. `small` is zlib-ng's level 8, 0.8 % smaller than gzip's level 6 at
@@ -34,6 +34,6 @@ def deflate(content: bytes | memoryview, compression: Compression) -> bytes:
     return packed
 
 
-def at_least(actual: Compression, wanted: Compression) -> bool:
-    """Return True if a member compressed as `actual` may be copied into an archive that shall be `wanted`."""
-    return _RANKS[actual] >= _RANKS[wanted]
+def at_least(actual: Compression, required: Compression) -> bool:
+    """Return True if a member compressed as `actual` may be copied into an archive of the level `required`."""
+    return _RANKS[actual] >= _RANKS[required]

@@ -1,4 +1,4 @@
-"""Reads the tar entries of an archive of ours strictly: every byte must be the one that `writer` writes."""
+"""Reads the tar entries of our archives strictly: every byte must be as `writer` writes it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from eventvault.archive.source import ArchiveBytes
 
 
 class IndexEntry(msgspec.Struct, frozen=True, gc=False):
-    """Where a tar entry lies, as format 1's index has it. name, size: as in its header. header: offset of that member.
+    """The location of a tar entry, as in the index of format 1.
 
-    data: offset, length and CRC-32 of each data member; the CRC is that of the compressed bytes.
+    name, size: as in the tar header. header: offset of the header's member. data: offset, length and CRC-32 of each
+    data member; the CRC is of the compressed bytes.
     """
 
     name: Annotated[str, msgspec.Meta(max_length=100)]
@@ -26,7 +27,7 @@ class IndexEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class EntryReader:
-    """Reads entries one after the other and records in `seen` where they lie.
+    """Reads entries one after the other and records their locations in `seen`.
 
     modified: the time in all tar headers; None before the first one.
     """
@@ -37,7 +38,7 @@ class EntryReader:
         self.seen: list[IndexEntry] = []
 
     def begin(self, gzip_header: bytes = layout.PLAIN_HEADER) -> IndexEntry:
-        """Read the next tar header. Read its content before the next `begin`. Raises ArchiveDamaged."""
+        """Read the next tar header. Its content must be read before the next `begin`. Raises ArchiveDamaged."""
         offset = self.source.position
         self._gzip_header(gzip_header)
         block = b"".join(inflate_exactly(self.source, layout.BLOCK))
@@ -54,12 +55,12 @@ class EntryReader:
         return entry
 
     def content(self) -> Iterator[bytes]:
-        """Yield the content of the present entry, without its padding, in pieces of any size."""
+        """Yield the content of the current entry, without its padding, in pieces of any size."""
         for member in self.members():
             yield from member
 
     def members(self) -> Iterator[Iterator[bytes]]:
-        """Yield the content of each member of the present entry, which must be read to its end."""
+        """Yield the content of each member of the current entry. Each must be read to its end."""
         entry = self.seen[-1]
         ranges = []
         for count, zeros in layout.pieces(entry.size):
@@ -71,7 +72,7 @@ class EntryReader:
         self.seen[-1] = IndexEntry(entry.name, entry.size, entry.header, tuple(ranges))
 
     def text(self, name: str, most: int = MAX_MANIFEST_BYTES) -> bytearray:
-        """Return the content of the present entry, which must have this name and at most so many bytes."""
+        """Return the content of the current entry, which must have this name and at most `most` bytes."""
         entry = self.seen[-1]
         if entry.name != name:
             raise self.source.damaged(f"{name} should be here, not {entry.name!r}", entry.header)

@@ -36,7 +36,7 @@ def inflate_member(source: ArchiveBytes) -> Iterator[bytes]:
 
 
 def inflate_exactly(source: ArchiveBytes, size: int) -> Iterator[bytes]:
-    """As `inflate_member`, for a member that must hold exactly `size` bytes. Never yields more."""
+    """Yield as `inflate_member`, for a member that must hold exactly `size` bytes. Never yields more."""
     start = source.position
     remaining = size
     for piece in inflate_member(source):
@@ -49,9 +49,9 @@ def inflate_exactly(source: ArchiveBytes, size: int) -> Iterator[bytes]:
 
 
 def inflate_members(source: ArchiveBytes) -> Iterator[bytes]:
-    """Yield the content of all gzip members up to the end, as `gzip -d` does. Zeros after the last one are padding.
+    """Yield the content of all gzip members up to the end, as `gzip -d` does. Zeros after the last member are padding.
 
-    Raises the `truncated` error of `source` if the bytes end inside a member, ArchiveDamaged for anything else.
+    Raises the `truncated` error of `source` if the bytes end inside a member, ArchiveDamaged for all other faults.
     """
     while True:
         _read_header(source)

@@ -1,4 +1,4 @@
-"""Defines the layout of an archive: its gzip members, their order, and the marks in the first and the last of them.
+"""Defines the layout of an archive: its gzip members, their order, and the marks in the first and the last member.
 
 Implements "What is in it", "gzip members" and "INDEX.json" of `docs/format.md`. Sources: RFC 1952 (gzip: members,
 FEXTRA), POSIX.1-2017 pax, "ustar Interchange Format".
@@ -23,7 +23,7 @@ INDEX_NAME = "INDEX.json"
 
 BLOCK = 512
 CHUNK = 4 * 2**20
-"""Bytes of a file in one gzip member. Only the last member of a file has fewer; it holds the padding too."""
+"""Bytes of a file in one gzip member. Only the last member of a file has fewer; it also holds the padding."""
 
 MAX_MEMBER_BYTES = CHUNK + BLOCK + 2048
 """The longest gzip member: deflate stores what it cannot compress and adds 5 bytes for each 64 KiB."""
@@ -39,7 +39,7 @@ MARK = b"EV"
 
 ALIGNMENT = 4096
 ALIGNED_FROM = 64 * 1024
-"""In format 2 the data members of a database file begin at a multiple of ALIGNMENT if they have so many bytes."""
+"""In format 2 the data members of a database file begin at a multiple of ALIGNMENT from this many bytes on."""
 
 _OPENING = struct.Struct("<10sH2sHcH")
 _CLOSING = struct.Struct("<10sH2sHcHQ32s")
@@ -72,7 +72,7 @@ def member(content: bytes | memoryview, header: bytes = PLAIN_HEADER, compressio
 
 
 def opening_header(version: int = FORMAT_VERSION) -> bytes:
-    """Return the gzip header of the first member. Its mark tells a truncated archive of ours from a foreign file."""
+    """Return the gzip header of the first member. Its mark distinguishes our truncated archives from foreign files."""
     return _OPENING.pack(_MARKED_HEADER, _OPENING.size - 12, MARK, _OPENING.size - 16, b"A", version)
 
 
@@ -94,7 +94,7 @@ CLOSING_PREFIX = closing_member(Closing(FORMAT_VERSION, 0, bytes(32)))[:17]
 
 
 def parse_closing(tail: bytes) -> Closing | None:
-    """Return the closing member that `tail` is; None if it is none."""
+    """Return the content of the closing member `tail`; None if `tail` is not a closing member."""
     if len(tail) != CLOSING_SIZE:
         return None
     closing = Closing(*_CLOSING.unpack_from(tail)[-3:])
@@ -107,7 +107,7 @@ def seal_member(seal: bytes, version: int = FORMAT_VERSION) -> bytes:
 
 
 def parse_seal(packed: bytes) -> bytes | None:
-    """Return the seal in the member `packed`; None if it is no such member."""
+    """Return the seal in the member `packed`; None if it is not a seal member."""
     if len(packed) != SEAL_SIZE:
         return None
     seal: bytes = _SEAL.unpack_from(packed)[-1]
@@ -115,7 +115,7 @@ def parse_seal(packed: bytes) -> bytes | None:
 
 
 def padded_header(zeros: int, version: int = FORMAT_VERSION) -> bytes:
-    """Return a gzip header with so many zeros in its extra field, after our mark."""
+    """Return a gzip header with our mark and this many zeros in its extra field."""
     sizes = (_OPENING.size - 12 + zeros, _OPENING.size - 16 + zeros)
     return _OPENING.pack(_MARKED_HEADER, sizes[0], MARK, sizes[1], b"P", version) + bytes(zeros)
 
@@ -130,7 +130,7 @@ def aligned_header_member(block: bytes, offset: int) -> bytes:
 
 
 def header_of_aligned(packed: bytes | memoryview) -> bytes | None:
-    """Return the gzip header that a header member made by `aligned_header_member` begins with; None if it has none."""
+    """Return the gzip header of a member that `aligned_header_member` made; None if another function made it."""
     zeros = int.from_bytes(packed[10:12], "little") - (_OPENING.size - 12)
     if not 0 <= zeros < ALIGNMENT:
         return None

@@ -1,4 +1,4 @@
-"""Reads and writes `manifest.json`: which store and moment an archive holds, and the checksum of each file.
+"""Reads and writes `manifest.json`: the store and the moment of an archive, and the digest of each file.
 
 Implements "manifest.json" of `docs/format.md`.
 """
@@ -50,11 +50,11 @@ class FileRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The content of `manifest.json`. In JSON the names are in camelCase; readers ignore names that they do not know.
 
-    store_id: of the registry, the same through all its restores. installation: of the `storage/` that made it.
-    generation: the one at the checkpoint. generations: all of the registry's, oldest first.
-    first_sequence, last_sequence: None and 0 if there is no event. first_time, last_time: `recordedtime` of those two
+    store_id: of the registry, the same through all restores. installation: the one that made the archive.
+    generation: the current one at the checkpoint. generations: all of the registry, oldest first.
+    first_sequence, last_sequence: None and 0 if there is no event. first_time, last_time: `recordedtime` of these two
     events, as text; None if there is no event. events: their number.
-    kafka: the offsets up to which events were consumed. kafka_topics: the ids of these topics. label: the user's.
+    kafka: the offsets up to which events were consumed. kafka_topics: the ids of these topics. label: from the user.
     name: of the archive when it was made.
     created: ISO 8601 with milliseconds; also the modification time of every tar entry.
     files: in the order of the archive; `write_archive` sets it. compression: of the members that were compressed for
@@ -82,7 +82,7 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
     @property
     def modified(self) -> int:
-        """`created` in whole seconds since the epoch. Raises ValueError if it is no time since then."""
+        """`created` in whole seconds since the epoch. Raises ValueError if it is not a time after 1970."""
         seconds = clock.parse(self.created) // 1_000_000
         if seconds < 0:
             raise ValueError(f"{self.created!r} lies before 1970")
@@ -103,7 +103,7 @@ class _CommonMembers(msgspec.Struct, rename="camel"):
 _files = msgspec.json.Decoder(Annotated[list[FileRecord], msgspec.Meta(max_length=MAX_FILES)])
 _NAMES = tuple(member.encode_name for member in msgspec.structs.fields(Manifest))
 _Members = msgspec.defstruct("_Members", [(name, msgspec.Raw, msgspec.Raw()) for name in _NAMES])
-"""The members of a `Manifest` as JSON text; of a name that comes twice, only the last."""
+"""The members of a `Manifest` as JSON text; if a name comes twice, only the last one."""
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -112,7 +112,7 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def encode_in_parts(manifest: Manifest) -> Iterator[bytes]:
-    """Yield the text of `encode` in parts, as that of 100,000 files is long."""
+    """Yield the text of `encode` in parts, because the text of 100,000 files is long."""
     head, files, tail = _indented(msgspec.structs.replace(manifest, files=[])).partition(b'\n "files": []')
     if not manifest.files:
         yield head + files + tail + b"\n"
@@ -131,8 +131,8 @@ def _indented(value: Manifest | list[FileRecord]) -> bytes:
 def decode(content: bytes | bytearray, path: Path, version: int | None = None) -> Manifest:
     """Return the manifest in `content`, which was read from the archive `path`.
 
-    version: of the archive's marks, which the manifest must have too; None: the archive has no marks. Raises
-    ArchiveTooNew for a later format, ArchiveDamaged for anything else that is no manifest of this version.
+    version: in the archive's marks; the manifest must have the same one. None: the archive has no marks. Raises
+    ArchiveTooNew for a later format, and ArchiveDamaged if the content is not a manifest of this version.
     """
     try:
         common = msgspec.json.decode(content, type=_CommonMembers)
@@ -171,7 +171,7 @@ def check_length(manifest: Manifest) -> None:
 
 
 def _split_files(content: bytes | bytearray) -> tuple[bytes, msgspec.Raw]:
-    """Return the members of a `Manifest` in `content` as JSON without `files`, and `files` as text.
+    """Return the members of the `Manifest` in `content` as JSON without `files`, and the text of `files`.
 
     Decoded JSON takes many times the memory of its text, above all `kafka`, which may hold anything. So the length of
     each member is checked first. `files` may be long and is not copied. Raises ValueError.

@@ -1,4 +1,4 @@
-"""Tells archives of ours from foreign ones by the marks in the first and the last gzip member.
+"""Distinguishes our archives from foreign ones by the marks in the first and the last gzip member.
 
 Implements the opening mark and the closing member of `docs/format.md`.
 """
@@ -27,7 +27,7 @@ def archive_origin(archive: OpenArchive) -> Literal["own", "foreign"]:
     """Return `own` if either end bears our mark, `foreign` for any other gzip file. Reads only the two ends.
 
     Raises ArchiveIncomplete if the file ends too early, ArchiveDamaged if bytes follow the closing member, ArchiveAlien
-    if it is no gzip file, ArchiveTooNew.
+    if it is not a gzip file, or ArchiveTooNew.
     """
     head = archive.read_at(0, _HEAD)
     if layout.opening_version(head) is not None or _closing(archive) is not None:

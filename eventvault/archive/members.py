@@ -1,4 +1,4 @@
-"""Reads whole gzip members of an archive of ours into memory and inflates them strictly. Source: RFC 1952 (gzip)."""
+"""Reads whole gzip members of our archives into memory and inflates them strictly. Source: RFC 1952 (gzip)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TRAILER = struct.Struct("<II")
 
 
 def read_member(archive: OpenArchive, offset: int, length: int) -> memoryview:
-    """Return the bytes of a member in this thread's buffer. length: at most that of the longest member."""
+    """Return the bytes of a member in this thread's buffer. length: at most MAX_MEMBER_BYTES."""
     packed = read_buffer()[:length]
     if archive.read_into(packed, offset) != length:
         raise archive.damaged("a member ends after the file", offset)

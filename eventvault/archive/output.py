@@ -1,4 +1,4 @@
-"""Writes the archive file in order, copies members into it and checks them, and flushes it to the disk bit by bit."""
+"""Writes the archive file in order, copies members into it and checks them, and flushes it step by step."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from eventvault.files import SourceUnreadable, clone_range, copy_range, read_at,
 from eventvault.progress import JOB_SECONDS
 
 _UNCHECKED = 8
-"""Copied members that wait for their check; each thread that checks has one in memory."""
+"""How many copied members may wait for their check; each checking thread has one in memory."""
 
 _FLUSH = 2 * 2**20
-"""Bytes between two flushes, because the sync of an append waits for everything on its way to the disk. With 700 MB of
+"""Bytes between two flushes. Few, because an append's sync waits for all bytes on their way to the disk. With 700 MB of
 events, 8 clients at 50 posts/s and backups back to back, the posts' p99 was 14 ms; 19 to 21 ms with 8 MiB; and 50 to
-86 ms if the kernel was merely told to begin, every 16 MiB. A backup took the same time in all three cases."""
+86 ms if the kernel was only told to begin writing, every 16 MiB. A backup took the same time in all three cases."""
 
 
 class CopyFailed(Exception):
-    """Bytes copied from another archive are missing or wrong. number: of that archive, as passed to `copy`.
+    """Bytes copied from another archive are missing or wrong. number: the archive's, as passed to `copy`.
 
     damaged: False if the disk failed, so that the archive may be good.
     """
@@ -54,8 +54,8 @@ class CopiedRun(NamedTuple):
 class ArchiveOutput:
     """Appends to the file `handle`. Other threads read copied members back from it and check them. End with `close`.
 
-    clones: the runs that the file shares with earlier archives on the disk. Every method may raise CopyFailed for an
-    earlier copy.
+    clones: the runs that the file shares with earlier archives on the disk. Every method may raise CopyFailed because
+    of an earlier copy.
     """
 
     def __init__(self, handle: int) -> None:
@@ -64,7 +64,7 @@ class ArchiveOutput:
         self._handle = handle
         self._pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="archive-check")
         self._waiting: deque[tuple[int, Future[str] | None]] = deque()
-        """Ends of what was appended, with the check of a copied member."""
+        """The end of each appended part, with its check if it is a copied member."""
         self._checked = 0
         self._flushed = 0
 
@@ -75,9 +75,9 @@ class ArchiveOutput:
     def copy(self, run: MemberRun, content: str) -> CopiedRun:
         """Append the members of a file in another archive. content: BLAKE3 of the file, in hex.
 
-        Members of format 1 are inflated and compared with it; those of format 2 were inflated when they were made.
-        Whole blocks are shared where the file system can. Those of a run that was read lately are not read again.
-        Digests that the other archive has are returned unchecked: `finish` raises CopyFailed if they are wrong. Raises
+        Members of format 1 are inflated and compared with it; members of format 2 were inflated when they were made.
+        Whole blocks are shared if the file system can do that. A shared run that was read recently is not read again.
+        Digests of the other archive are returned unchecked: `finish` raises CopyFailed if they are wrong. Raises
         CopyFailed if bytes are missing or unreadable.
         """
         start = self.offset
@@ -110,7 +110,7 @@ class ArchiveOutput:
         self._pool.shutdown(cancel_futures=True)
 
     def _clone(self, run: MemberRun) -> tuple[Clone | None, bytes]:
-        """Share the whole blocks of a run and copy its last bytes, which are returned. None if that is not possible."""
+        """Share the whole blocks of a run and copy its last bytes. Returns both; None if no blocks can be shared."""
         size = clone_range(run.handle, run.file.offset, self._handle, self.offset, run.file.length)
         if not size:
             return None, b""
@@ -139,7 +139,7 @@ class ArchiveOutput:
             self._flush(self._checked)
 
     def _settle(self, most: int) -> None:
-        """Take note of the checks that ended, and wait until at most so many are to come."""
+        """Remove the checks that ended, and wait until at most `most` remain."""
         while self._waiting:
             end, check = self._waiting[0]
             if check is not None and len(self._waiting) <= most and not check.done():
@@ -158,7 +158,7 @@ class ArchiveOutput:
 
 
 class _InflatedFile:
-    """Compares the content of copied members with that of their file. content: its BLAKE3 in hex."""
+    """Compares copied members with the content of their file. content: the file's BLAKE3 in hex."""
 
     def __init__(self, run: MemberRun, content: str) -> None:
         self._run = run
@@ -193,8 +193,8 @@ class _InflatedFile:
 class _Copied(NamedTuple):
     """The member `number` of a run, at `offset` of the new file, copied from `position` of the run.
 
-    shared: how many of its bytes, from the first, are in blocks of the earlier archive; the others are only in the new
-    file. inflated: what its content is compared with; None: with nothing.
+    shared: how many of its first bytes are in blocks of the earlier archive; the others are only in the new file.
+    inflated: compares its content; None: the content is not compared.
     """
 
     offset: int
@@ -211,7 +211,7 @@ def _has_digests(run: MemberRun) -> bool:
 
 
 def _check_copy(handle: int, copied: _Copied) -> str:
-    """Check a copied member. Returns its BLAKE3. Raises as `_check_bytes` does, and CopyFailed for wrong content."""
+    """Check a copied member and return its BLAKE3. Raises as `_check_bytes`, and CopyFailed for wrong content."""
     try:
         packed, digest = _check_bytes(handle, copied)
         if copied.inflated is not None:
@@ -224,7 +224,7 @@ def _check_copy(handle: int, copied: _Copied) -> str:
 
 
 def _check_bytes(handle: int, copied: _Copied) -> tuple[memoryview, str]:
-    """Read a copied member from the new file and compare it with what the earlier archive has. Returns its BLAKE3 too.
+    """Read a copied member from the new file and compare its checksum. Returns its bytes and their BLAKE3.
 
     Raises CopyFailed if the earlier archive is wrong, OSError if the new file is.
     """

@@ -1,4 +1,4 @@
-"""The files that an archive is unpacked into: several threads write the pieces of one file."""
+"""Writes the files of an archive that is unpacked: several threads write the pieces of one file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eventvault.regular_files import open_handle
 
 
 class OutputFiles:
-    """The files in `folder`. folder=None: writes nothing. flush: the kernel begins to write each complete file."""
+    """Files in `folder`. None: nothing is written. flush: let the kernel write each complete file."""
 
     def __init__(self, folder: Path | None, *, flush: bool = True) -> None:
         self._folder = folder
@@ -22,7 +22,7 @@ class OutputFiles:
         self._lock = threading.Lock()
 
     def begin(self, name: str, size: int, pieces: int) -> None:
-        """Make the file `name` of `size` bytes, which `write` fills with so many pieces."""
+        """Create the file `name` of `size` bytes, which `pieces` calls of `write` will fill."""
         if self._folder is None:
             return
         handle = open_handle(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -52,7 +52,7 @@ class OutputFiles:
         os.close(handle)
 
     def close(self) -> None:
-        """Close all files. No thread may be writing any more."""
+        """Close all files, once no thread writes any more."""
         for handle, _ in self._open.values():
             with suppress(OSError):
                 os.close(handle)

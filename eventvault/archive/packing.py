@@ -36,7 +36,7 @@ class PackedPiece(NamedTuple):
 
 
 class PackedText:
-    """A text that is compressed while it comes, as it may be long. members: its data members, after `finish`."""
+    """A text that is compressed part by part, because it may be long. members: its data members, after `finish`."""
 
     def __init__(self, compression: Compression) -> None:
         self.members: list[bytes] = []
@@ -63,7 +63,7 @@ class PackedText:
 
 
 class FileDigests(NamedTuple):
-    """The digests of a file's content, in hex. sha256: None if it was not asked for."""
+    """The digests of a file's content, in hex. sha256: None if it was not requested."""
 
     blake3: str
     sha256: str | None
@@ -72,8 +72,8 @@ class FileDigests(NamedTuple):
 def pack(path: Path, size: int, compression: Compression, compare: bool) -> Iterator[Callable[[], PackedPiece]]:
     """Yield one job for each piece of a file of `size` bytes, in order; none for an empty file.
 
-    compare: inflate each piece again, and compare. A job raises DatabaseError if the file has another size,
-    ArchiveDamaged if a piece does not come back.
+    compare: inflate each piece again, and compare. A job raises DatabaseError if the file has another size, and
+    ArchiveDamaged if a piece does not inflate to its content.
     """
     file_hash = OrderedHash()
     pieces = list(layout.pieces(size))
@@ -115,7 +115,7 @@ def _pack(
 
 
 def _check_inflated(path: Path, member: bytes, size: int) -> None:
-    """Inflate a member, which compares its content with the CRC-32 that it had before it was compressed."""
+    """Inflate a member: zlib compares the result with the CRC-32 that was computed before compression."""
     try:
         whole = len(isal_zlib.decompress(member, WBITS)) == size
     except _IsalError:

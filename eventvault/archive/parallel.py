@@ -1,4 +1,4 @@
-"""Runs jobs on several cores, in order and in bounded memory; their heavy calls release the interpreter lock."""
+"""Runs jobs on several cores, in order and in bounded memory. Their heavy calls release the interpreter lock."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def thread_count() -> int:
 
 
 def in_order(jobs: Iterable[Callable[[], T]], threads: int | None = None) -> Generator[T, None, None]:
-    """Yield the results of `jobs` in order. Gets a job from the iterable only when a thread is free.
+    """Yield the results of `jobs` in order. A job is fetched from the iterable only when a thread is free.
 
-    The first exception, or `close`, ends it after the running jobs have ended.
+    The first exception, or `close`, stops the generator once the running jobs have ended.
     """
     count = thread_count() if threads is None else threads
     waiting: deque[Future[T]] = deque()
@@ -57,9 +57,9 @@ def read_buffer() -> memoryview:
 
 
 class OrderedHash:
-    """Computes the BLAKE3 of a file whose pieces are in several threads: each piece waits for the one before it.
+    """Computes the BLAKE3 of a file whose pieces several threads have: each piece waits for the previous one.
 
-    Jobs begin in order, so a job with the earlier piece is always running.
+    Jobs begin in order, so the job with the previous piece is always running.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class OrderedHash:
             self._condition.notify_all()
 
     def give_up(self) -> None:
-        """End all waits because a piece will not come. The hash is not used then."""
+        """End all waits because a piece will not come. The hash must not be used then."""
         with self._condition:
             self._broken = True
             self._condition.notify_all()

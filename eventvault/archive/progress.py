@@ -7,13 +7,13 @@ from collections.abc import Callable
 from eventvault.operations.operation import current
 
 Progress = Callable[[int, int], None]
-"""Called now and then with the bytes done and the bytes in all."""
+"""Called from time to time with the bytes done and the total bytes."""
 
 
 class ProgressCounter:
-    """Adds up the bytes done, for the operation that this thread works on, and for `report` if there is one.
+    """Adds up the bytes done, and reports them to this thread's operation and to `report`.
 
-    step: the step of the operation that begins.
+    step: the name of the step that begins in the operation.
     """
 
     def __init__(self, step: str, total: int, report: Progress | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What proves where an archive comes from, as plain data that a chore can get."""
+"""Decides whether an archive is proven. Plain data, so that it can be passed to a chore."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from eventvault.archive.seal import SealedRoot
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator trusts besides the archives of this installation.
+    """What an operator trusts, in addition to the archives of this installation.
 
-    keys: of other installations, in hex. checksums: of single archives, `blake3:…`, or hex digits alone: a SHA-256, or
-    a root that was typed without its prefix.
+    keys: of other installations, in hex. checksums: of single archives. Each is `blake3:…` or only hex digits: a
+    SHA-256, or a root without its prefix.
     """
 
     keys: tuple[str, ...] = ()
@@ -27,11 +27,10 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """installation: the id of this one. made: the checksums of the archives that the catalogue has as made here.
 
-    keys: of this installation, in hex; none if no key can be read. trust: what counts besides.
+    keys: of this installation, in hex; empty if no key can be read. trust: what an operator trusts.
 
-    In all methods, installation is the one that the archive's manifest has. checksum: None if the archive was not read
-    yet; then the root counts that it has at its end, and a restore compares that root with the bytes. sealed: None if
-    it is not sealed.
+    In all methods, installation is the one in the archive's manifest. checksum: None if the archive was not read yet;
+    then the root at its end is used, which a restore compares with the bytes. sealed: None if it is not sealed.
     """
 
     installation: str
@@ -58,7 +57,7 @@ def _checksum(checksum: str | None, sealed: SealedRoot | None) -> str | None:
 
 
 def _fits(keys: Iterable[str], checksum: str | None, sealed: SealedRoot | None) -> bool:
-    # An archive that was read to its end has the root in its checksum: that root is the one that must be sealed.
+    # If the archive was read, its checksum is the root of its bytes: the seal must be of that root.
     if sealed is None or _checksum(checksum, sealed) != f"blake3:{sealed.root}":
         return False
     return any(seal.fits(bytes.fromhex(key), sealed) for key in keys)

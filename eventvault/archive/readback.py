@@ -1,4 +1,4 @@
-"""Reads a new archive back from the disk before it gets its name, and compares it with what was written."""
+"""Reads a new archive back from the disk before it gets its name, and compares it with the bytes that were written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eventvault.errors import ArchiveDamaged
 
 
 class WrittenRange(NamedTuple):
-    """A part of the file that was written, and the BLAKE3 of its bytes."""
+    """A written part of the file, and the BLAKE3 of its bytes."""
 
     offset: int
     length: int
@@ -34,13 +34,13 @@ class WrittenRanges:
 
     def __init__(self) -> None:
         self.total = 0
-        """Bytes of all of them."""
+        """Bytes of all ranges."""
         self._packed = bytearray()
         self._start = self._end = 0
         self._digest = blake3()
 
     def add(self, offset: int, content: bytes, digest: bytes | None = None) -> None:
-        """Add what was written at `offset`. digest: the BLAKE3 of `content`, if it is known."""
+        """Add `content`, which was written at `offset`. digest: its BLAKE3, if it is known."""
         self.total += len(content)
         if len(content) >= self._SMALL and digest is not None:
             self._packed += self._FORM.pack(offset, len(content), digest)
@@ -66,7 +66,7 @@ class WrittenRanges:
 def read_back(handle: int, path: Path, ranges: WrittenRanges) -> None:
     """Read all ranges of the synced file from the disk, past the kernel's cache if possible, and compare them.
 
-    Raises ArchiveDamaged that names the first byte of a range that differs, or OSError.
+    Raises ArchiveDamaged, which names the first byte of a range that differs, or OSError.
     """
     with suppress(OSError):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -75,13 +75,13 @@ def read_back(handle: int, path: Path, ranges: WrittenRanges) -> None:
         counter.advance(length)
         if offset is not None:
             raise ArchiveDamaged(
-                f"reading back {path} failed at byte {offset}: it is not what was written",
+                f"reading back {path} failed at byte {offset}: its bytes are not those that were written",
                 hint="the archive was removed; the disk, its cable or the memory fails: read the system's log",
             )
 
 
 def _first_difference(handle: int, written: WrittenRange) -> tuple[int | None, int]:
-    """Return the first byte that differs, None if none does, and the length of the range."""
+    """Return the offset of the range if it differs (None if not; where the file ends, if too early), and its length."""
     buffer = read_buffer()[: written.length]
     done = 0
     while done < written.length:

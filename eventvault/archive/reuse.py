@@ -1,7 +1,7 @@
 """Finds compressed members in earlier archives of the same store, to copy them instead of compressing a file again.
 
-A file is found by its size and digest in the manifest of the earlier archive: by its BLAKE3 in one of format 2, by its
-SHA-256 in one of format 1. Copied bytes are checked after the copy. An earlier archive that is missing, cut off or
+A file is found by its size and digest in the manifest of the earlier archive: the BLAKE3 in format 2, the SHA-256 in
+format 1. Copied bytes are checked after the copy. An earlier archive that is missing, cut off or
 damaged is reported and not used.
 """
 
@@ -22,10 +22,10 @@ from eventvault.archive.stored import MemberRun, StoredFile
 from eventvault.errors import ArchiveError, ArchiveUnreadable, BackupNotFound
 
 MAX_ARCHIVES = 8
-"""Earlier archives that are open at once; each has part of its index in memory."""
+"""The most earlier archives that are open at once; each has part of its index in memory."""
 
 ReadingOf = Callable[[str, int], int | None]
-"""Called with an archive's name and the offset of a file's members: when they were last read (see `MemberRun`)."""
+"""(archive's name, offset of a file's members) → when these members were last read, as in `MemberRun`."""
 
 Content = tuple[int, str]
 """The content of a file: its size in bytes and its BLAKE3 or SHA-256 in hex."""
@@ -43,22 +43,22 @@ class ReusableMembers:
     """Opens earlier archives, newest first, and finds the members of files in them."""
 
     def __init__(
-        self, stack: ExitStack, paths: Sequence[Path], store_id: str, wanted: Compression, read: ReadingOf
+        self, stack: ExitStack, paths: Sequence[Path], store_id: str, required: Compression, read: ReadingOf
     ) -> None:
         self.unusable: list[UnusableArchive] = []
         self._stack = stack
         self._paths = list(paths)
         self._store_id = store_id
-        self._wanted = wanted
+        self._required = required
         self._read = read
         self._opened: dict[int, OpenArchive] = {}
         self._files: dict[int, dict[Content, StoredFile]] = {}
         self._formats: dict[int, int] = {}
 
     def open_for(self, contents: Collection[Content], sizes: Collection[int]) -> None:
-        """Open archives until each of `contents` is found. contents: sizes and BLAKE3. sizes: of files not read yet.
+        """Open archives until each of `contents` is found. contents: sizes and BLAKE3. sizes: of files not hashed yet.
 
-        `find` later finds only these contents and files of these sizes.
+        `find` then finds only these contents and files of these sizes.
         """
         missing = set(contents)
         for number, path in enumerate(self._paths):
@@ -84,29 +84,29 @@ class ReusableMembers:
         return None
 
     def exclude(self, number: int, why: str, *, damaged: bool) -> None:
-        """Find no more members in this archive, and report it as unusable."""
+        """Use no more members of this archive, and report it as unusable."""
         self._files[number] = {}
         self.unusable.append(UnusableArchive(self._paths[number].name, why, damaged))
 
     def _search(
         self, number: int, path: Path, contents: Collection[Content], sizes: Collection[int]
     ) -> dict[Content, StoredFile]:
-        """Return the files of an archive that have one of these contents, or may have it, or one of these sizes."""
+        """Return the files of an archive that have, or may have, one of these contents or sizes."""
         try:
             with ExitStack() as closing:
                 archive = closing.enter_context(open_archive(path))
                 about, stored = reader.peek_files(archive)
-                if about.store_id != self._store_id or not compression.at_least(about.compression, self._wanted):
+                if about.store_id != self._store_id or not compression.at_least(about.compression, self._required):
                     return {}
                 version = about.format_version
                 maybe = {*sizes, *(size for size, _ in contents)} if version == 1 else sizes
-                wanted = {
+                candidates = {
                     file.name: _content_of(file)
                     for file in about.files
                     if file.size in maybe or _content_of(file) in contents
                 }
                 del about
-                matches = ((wanted.get(file.name), file) for file in stored)
+                matches = ((candidates.get(file.name), file) for file in stored)
                 files = {content: file for content, file in matches if content and content[0] == file.size}
                 self._stack.enter_context(closing.pop_all())
         except (BackupNotFound, ArchiveUnreadable):
@@ -120,11 +120,11 @@ class ReusableMembers:
 
 @contextmanager
 def reusable_members(
-    paths: Sequence[Path], store_id: str, wanted: Compression, read: ReadingOf = lambda _name, _offset: None
+    paths: Sequence[Path], store_id: str, required: Compression, read: ReadingOf = lambda _name, _offset: None
 ) -> Iterator[ReusableMembers]:
     """Yield the members of verified archives, newest first. Archives in use are not removed before this exits."""
     with ExitStack() as stack:
-        yield ReusableMembers(stack, paths, store_id, wanted, read)
+        yield ReusableMembers(stack, paths, store_id, required, read)
 
 
 def _content_of(file: FileRecord) -> Content:

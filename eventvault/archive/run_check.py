@@ -1,4 +1,4 @@
-"""Checks single runs of an archive: the data members of one file, wherever the archive is damaged elsewhere."""
+"""Checks single runs of an archive (the data members of one file), even if the archive is damaged elsewhere."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from eventvault.errors import ArchiveDamaged
 def check_runs(*, archive: str, offsets: list[int]) -> dict[str, Any]:
     """Read the runs that begin at these offsets from the disk; a chore. Returns {damaged: [offset…]}.
 
-    Raises ArchiveError if the end of the archive, which says where runs lie, cannot be read, or the disk fails.
+    Raises ArchiveError if the disk fails, or if the index, which says where runs lie, cannot be read.
     """
-    wanted = frozenset(offsets)
+    to_check = frozenset(offsets)
     with open_archive(Path(archive), past_cache=True) as opened:
         _, files = reader.peek_files(opened)
-        checks = in_order(partial(_damaged_at, opened, file) for file in files if file.offset in wanted)
+        checks = in_order(partial(_damaged_at, opened, file) for file in files if file.offset in to_check)
         return {"damaged": [offset for offset in checks if offset is not None]}
 
 
 def check_content(*, archive: str, names: list[str]) -> dict[str, Any]:
     """Inflate the members of these files and compare them with the files' digests, at the lowest priority; a chore.
 
-    Raises ArchiveDamaged that names the file, ArchiveUnreadable.
+    Raises ArchiveDamaged, which names the file, or ArchiveUnreadable.
     """
     os.nice(19)
     with open_archive(Path(archive)) as opened:
         about, stored = reader.peek_files(opened)
-        wanted, digests = frozenset(names), {file.name: file.blake3 for file in about.files}
-        files = (file for file in stored if file.name in wanted)
+        to_check, digests = frozenset(names), {file.name: file.blake3 for file in about.files}
+        files = (file for file in stored if file.name in to_check)
         for _ in in_order(partial(_check_content, opened, file, digests[file.name]) for file in files):
             pass
     return {}

@@ -12,7 +12,7 @@ import msgspec
 
 
 class SealedRoot(msgspec.Struct, frozen=True):
-    """What an archive says at its end: its root and its seal, in hex."""
+    """The root and the seal at the end of an archive, in hex."""
 
     root: str
     seal: str

@@ -1,4 +1,4 @@
-"""Extracts one file of an archive of ours without reading the rest."""
+"""Extracts one file from one of our archives without reading the rest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IsalError = cast(type[Exception], isal_zlib.error)
 def extract(path: Path, name: str, size: int, target: Path) -> bool:
     """Write the file `name` of the database in an archive to the new file `target`; it is not synced.
 
-    Returns False if the archive has no such file of this size. Raises an ArchiveError if its digest is wrong, OSError.
+    Returns False if the archive has no such file of this size. Raises ArchiveError if its digest is wrong, or OSError.
     """
     with open_archive(path, wait=False) as archive:
         about, stored = reader.peek_files(archive)
@@ -45,7 +45,7 @@ def extract(path: Path, name: str, size: int, target: Path) -> bool:
 
 
 def _inflated(archive: OpenArchive, file: StoredFile) -> Iterator[bytes]:
-    """Yield the content of the data members of a file; the last one has the zeros after it, too."""
+    """Yield the content of a file's data members, with the zeros that pad the last one."""
     position, end = file.offset, file.offset + file.length
     inflater = isal_zlib.decompressobj(WBITS)
     while position < end:

@@ -60,7 +60,7 @@ class OpenArchive:
         return crc
 
     def unreadable(self, error: OSError, offset: int) -> ArchiveUnreadable:
-        """The error for bytes that the system cannot read now: they may be good."""
+        """Return the error for bytes that the system cannot read now, although they may be good."""
         return ArchiveUnreadable(
             f"reading {self.path} failed at byte {offset}: {os.strerror(error.errno or 0)}",
             hint="check that disk and try again; restore another archive if the disk has a bad sector there",
@@ -87,8 +87,8 @@ def open_archive(path: Path, *, past_cache: bool = False, wait: bool = True) -> 
     """Open an archive, or a symbolic link to one, for reading under a shared lock.
 
     past_cache: ask the kernel to drop its cached pages first, so that the bytes come from the disk. wait: as for
-    `shared_lock`. Raises BackupNotFound if there is none, ArchiveAlien if it is not a regular file, ArchiveUnreadable
-    if the system refuses to open it.
+    `shared_lock`. Raises BackupNotFound if it does not exist, ArchiveAlien if it is not a regular file, or
+    ArchiveUnreadable if the system refuses to open it.
     """
     with ExitStack() as stack:
         try:
@@ -112,7 +112,7 @@ def open_archive(path: Path, *, past_cache: bool = False, wait: bool = True) -> 
 class ArchiveBytes:
     """Reads the bytes of an archive from `start` up to `end` in order and computes their SHA-256.
 
-    truncated: the error if content goes on beyond `end`. It is ArchiveIncomplete if the right size is not known.
+    truncated: the error if the content does not end before `end`: ArchiveIncomplete if the right size is not known.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class ArchiveBytes:
         return self._buffer_offset + self._next
 
     def read_some(self, limit: int = _READ) -> memoryview:
-        """Return up to `limit` of the next bytes; none only at the end."""
+        """Return up to `limit` of the next bytes; an empty view only at the end."""
         if self._next == len(self._buffer):
             self._load()
         piece = self._buffer[self._next : self._next + limit]
@@ -177,7 +177,7 @@ class ArchiveBytes:
         return self.archive.damaged(why, self.position if offset is None else offset)
 
     def ended(self) -> ArchiveError:
-        why = f"it ends at byte {self._end}, before what it holds does"
+        why = f"it ends at byte {self._end}, before the end of its content"
         if self._truncated is ArchiveIncomplete:
             return self.archive.incomplete(why)
         return self.damaged(why)

@@ -1,4 +1,4 @@
-"""Sparse files in a tar: which parts of a file are stored, and the file with zeros in place of its holes.
+"""Reads sparse files in a tar: the map of the stored parts, and the content with zeros in place of the holes.
 
 Sources: GNU tar manual, "Storing Sparse Files" (the old GNU format, and pax 0.0, 0.1 and 1.0, which libarchive writes).
 """
@@ -13,7 +13,7 @@ from eventvault.archive import tar
 PAX_PREFIX = b"GNU.sparse."
 MAX_PARTS = 10_000
 MAX_HOLE_BYTES = 2**30
-"""Of all sparse files of an archive: zeros cost nothing in it, but time to write."""
+"""Limit for the holes of an archive's sparse files: they cost nothing in the archive, but time to write."""
 
 _ZEROS = bytes(256 * 1024)
 _OLD_MAP, _OLD_EXTENDED, _OLD_SIZE = slice(386, 482), 482, slice(483, 495)
@@ -91,12 +91,12 @@ def stored_map(size: int, read_block: ReadBlock) -> SparseMap:
 def decimal(text: bytes) -> int:
     """Return a number of a pax header or of a map. Raises ValueError."""
     if not text.isdigit() or len(text) > _MAX_DIGITS:
-        raise ValueError("a number of a sparse file is none")
+        raise ValueError("a number of a sparse file is not a number")
     return int(text)
 
 
 def check_count(parts: int) -> None:
-    """Raise ValueError if a file has more parts than are read."""
+    """Raise ValueError if a file has more than MAX_PARTS parts."""
     if parts > MAX_PARTS:
         raise ValueError(f"a sparse file has more than {MAX_PARTS} parts")
 

@@ -1,4 +1,4 @@
-"""Where the compressed content of a file lies in an archive, so that a new archive can take it over."""
+"""Locates the compressed content of a file in an archive, so that a new archive can reuse it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StoredFile(NamedTuple):
 class MemberRun(NamedTuple):
     """The data members of one file in the earlier archive `number`, which is open as `handle`.
 
-    read: when they were last read and found right, in microseconds, if that is recent enough to clone them unread.
+    read: when they were last read and found good, in microseconds; None if too long ago to clone them unread.
     """
 
     number: int
@@ -46,10 +46,10 @@ class MemberRun(NamedTuple):
 
 
 class Clone(NamedTuple):
-    """The data members of a file whose whole blocks a new archive shares with the earlier archive `number`.
+    """The data members of a file of which a new archive shares the whole blocks with the earlier archive `number`.
 
-    source_offset, offset: of the first one in both archives. size: of the shared blocks. tail: CRC-32 of the bytes
-    after them. read: as of `MemberRun`; None if the new archive's bytes are read.
+    source_offset, offset: of the first one in the earlier and in the new archive. size: of the shared blocks. tail:
+    CRC-32 of the bytes after them. read: as in `MemberRun`; None if the new archive's bytes are read.
     """
 
     number: int

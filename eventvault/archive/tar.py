@@ -1,4 +1,4 @@
-"""Builds and parses tar header blocks: builds ours, parses those of any tar.
+"""Builds the tar header blocks of our archives, and parses the header blocks of any tar file.
 
 Sources: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar Format" (base
 256 numbers). No size in a header decides how much memory is allocated here.
@@ -43,7 +43,7 @@ def build_header(name: str, size: int, modified: int) -> bytes:
 
 
 def parse_header(block: bytes) -> TarHeader:
-    """Return the header in a block of 512 bytes. Raises ValueError with the reason if it is none."""
+    """Return the header in a block of 512 bytes. Raises ValueError with the reason if the block is not a header."""
     fields = _FIELDS.unpack(block)
     if not _checksum_fits(_octal(fields[6], "checksum"), block):
         raise ValueError("the checksum of the tar header is wrong")
@@ -92,7 +92,7 @@ def _octal(field: bytes, what: str) -> int:
 
 
 def _checksum_fits(checksum: int, block: bytes) -> bool:
-    """Return True if the bytes add up to the checksum; its own field counts as blanks. Old tars add signed bytes."""
+    """Return True if the bytes, with blanks as checksum field, add up to the checksum. Old tars add signed bytes."""
     others = block[: _CHECKSUM.start] + b" " * 8 + block[_CHECKSUM.stop :]
     total = sum(others)
     return checksum == total or checksum == total - 256 * sum(byte > 127 for byte in others)

@@ -1,4 +1,4 @@
-"""Reads the entries of any plain tar file from a stream in bounded memory, and refuses what no database holds.
+"""Reads the entries of any plain tar file from a stream in bounded memory, and refuses entries that no database has.
 
 It knows ustar, GNU long names, sparse files and incremental archives, and pax headers. Sources: POSIX.1-2017 pax; GNU
 tar manual, "Basic Tar Format" and "Dumpdir".
@@ -32,8 +32,10 @@ _REFUSED = {
 
 
 class TarEntry(NamedTuple):
-    """A file or folder of the tar file. name: as the header has it. path: its parts, without `.`. size: of its content,
-    with the holes of a sparse file."""
+    """A file or folder of the tar file.
+
+    name: as in the header. path: its parts, without `.`. size: of the content, with the holes of a sparse file.
+    """
 
     name: str
     path: tuple[str, ...]
@@ -43,7 +45,7 @@ class TarEntry(NamedTuple):
 
 @dataclass
 class _Extended:
-    """What extended headers say of the next entry, instead of its own header. sparse: records of GNU's sparse files."""
+    """Values of extended headers, for the next entry. sparse: records of GNU's sparse files."""
 
     name: str | None = None
     size: int | None = None
@@ -57,7 +59,7 @@ class TarEntries:
     """Iterates over the entries of the tar file in `content`, the inflated bytes of `source`.
 
     Raises ArchiveUnsafe for entries that no plain tar of a database has, ArchiveIncomplete if the tar file ends too
-    early, ArchiveAlien if its first block is no header, ArchiveDamaged if a later one is none.
+    early, ArchiveAlien if its first block is not a header, ArchiveDamaged if a later header is damaged.
     """
 
     def __init__(self, source: ArchiveBytes, content: Iterator[bytes], budget: UnpackingBudget) -> None:
@@ -75,7 +77,7 @@ class TarEntries:
     def __iter__(self) -> Iterator[TarEntry]:
         extended = _Extended()
         while (block := self._next_header()) is not None:
-            header = self._parsed(block)
+            header = self._parse_header(block)
             kind = header.kind
             if kind in _PAX:
                 self._read_pax(header, extended)
@@ -95,14 +97,14 @@ class TarEntries:
                 self._skip_content()
 
     def content(self) -> Iterator[bytes]:
-        """Yield the content of the present entry, once."""
+        """Yield the content of the current entry; only once per entry."""
         if self._map is None:
             yield from self._stored(self._remaining)
         else:
             yield from self._map.expand(self._stored)
 
     def _stored(self, count: int) -> Iterator[bytes]:
-        """Yield the next `count` bytes that are stored of the present entry."""
+        """Yield the next `count` stored bytes of the current entry."""
         while count:
             piece = self._read_some(count)
             count -= len(piece)
@@ -119,7 +121,7 @@ class TarEntries:
             return None
         return block
 
-    def _parsed(self, block: bytes) -> tar.TarHeader:
+    def _parse_header(self, block: bytes) -> tar.TarHeader:
         try:
             return tar.parse_header(block)
         except ValueError as error:
@@ -147,7 +149,7 @@ class TarEntries:
         return TarEntry(shown, path, self._remaining if size is None else size, folder)
 
     def _begin_sparse(self, header: tar.TarHeader, block: bytes, extended: _Extended) -> int:
-        """Read the map of a sparse file and return the file's size, for which there must be room."""
+        """Read the map of a sparse file and return the size of the file. Raises NoSpace if it does not fit."""
         try:
             if header.kind == _SPARSE:
                 self._map = sparse.old_map(block, self._read_block)
@@ -232,7 +234,7 @@ class TarEntries:
         return block
 
     def _read_end(self) -> None:
-        """Read on to the end, so that every checksum is compared. Only zeros may follow."""
+        """Read to the end, so that every checksum is compared. Only zeros may follow."""
         if self._buffer.tobytes().strip(b"\0"):
             raise self._source.damaged("something follows the end of the tar file")
         for piece in self._content:

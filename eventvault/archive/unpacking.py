@@ -13,7 +13,7 @@ from eventvault.files import free_bytes, make_folder, sync_folder, sync_tree
 from eventvault.system_errors import name_of, reporting_no_space
 
 MAX_DEFLATE_RATIO = 1032
-"""Deflate makes at most 1032 bytes of one (zlib's technical notes, "Maximum Compression Factor")."""
+"""One byte inflates to at most 1032 bytes (zlib's technical notes, "Maximum Compression Factor")."""
 
 _BOMB = 100
 """An archive is a bomb if it unpacks to more than this many times its size and does not fit on the disk."""
@@ -21,11 +21,10 @@ _BOMB = 100
 
 @contextmanager
 def new_folder(target: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Make the folder `target` and its parents. On exit sync all of it to disk; on an exception remove it.
+    """Create the folder `target` and its parents. On exit sync it to disk; on an exception remove it.
 
-    durable=False: do not sync it, as it is removed soon.
-
-    Raises FileExistsError if `target` exists, which then does not change, and NoSpace if the disk is full.
+    durable=False: do not sync it, because it will be removed soon. Raises FileExistsError if `target` exists, without
+    changing it, and NoSpace if the disk is full.
     """
     with reporting_no_space(f"unpacking into {name_of(target)}"):
         make_folder(target.parent)
@@ -58,7 +57,7 @@ def unsafe(archive: OpenArchive, why: str) -> ArchiveUnsafe:
 def check_fits(archive: OpenArchive, needed: int, folder: Path) -> None:
     """Raise NoSpace if `folder` has no room for `needed` bytes, before anything is written.
 
-    Raises ArchiveUnsafe if no archive of this size can hold that many.
+    Raises ArchiveUnsafe if no archive of this size can hold that many bytes.
     """
     if needed > archive.size * MAX_DEFLATE_RATIO:
         raise unsafe(archive, f"it claims to hold {needed} bytes, more than its {archive.size} can")
@@ -72,7 +71,7 @@ def _free(folder: Path) -> int:
 
 
 class UnpackingBudget:
-    """Limits the bytes of all entries of an archive to what is free on the disk."""
+    """Limits the total bytes of an archive's entries to the free space of the disk."""
 
     def __init__(self, archive: OpenArchive, folder: Path) -> None:
         self._archive = archive

@@ -1,4 +1,4 @@
-"""What a full check of an archive of ours gives, whatever its format."""
+"""The result of a full check of one of our archives, in either format."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from eventvault.archive.seal import SealedRoot
 class VerifiedArchive(msgspec.Struct, frozen=True):
     """An archive whose every byte was checked.
 
-    sha256: of the whole file, in hex; of format 2 only if it was asked for. digest: `blake3:` and the root in hex; only
-    for format 2. sealed: the root and its seal, of an archive that is sealed.
+    sha256: of the whole file, in hex; in format 2 only on request. digest: `blake3:` and the root in hex; only in
+    format 2. sealed: the root and its seal; None if the archive is not sealed.
     """
 
     manifest: Manifest
@@ -23,7 +23,7 @@ class VerifiedArchive(msgspec.Struct, frozen=True):
 
     @property
     def checksum(self) -> str | None:
-        """The one of both that stands for the bytes of this archive."""
+        """The digest if there is one, otherwise the SHA-256: it stands for all bytes of the archive."""
         return self.digest or self.sha256
 
     def is_proven(self, proof: Proof) -> bool:

@@ -1,4 +1,4 @@
-"""Computes the SHA-256 of a whole archive right behind the threads that check it, while its pages are still cached."""
+"""Computes the SHA-256 of a whole archive just after other threads checked it, while its pages are still cached."""
 
 from __future__ import annotations
 

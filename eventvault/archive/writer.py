@@ -1,7 +1,7 @@
 """Writes an archive: a staging folder becomes one `.tar.gz`, durably and in constant memory.
 
-Writes what `layout` defines. Files are compressed on several cores, or their members copied from an earlier archive;
-neither changes the order of the bytes. All is read back from the disk before the archive gets its name.
+`layout` defines the bytes. Files are compressed on several cores, or their members are copied from an earlier archive;
+neither changes the order of the bytes. The archive is read back from the disk before it gets its name.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from eventvault.errors import ArchiveUnsafe, TooLarge
 from eventvault.files import durable_file
 
 Seal = Callable[[bytes], bytes]
-"""Returns the seal, 32 bytes, of a root."""
+"""root → its seal, 32 bytes."""
 
 
 class WrittenArchive(msgspec.Struct, frozen=True):
     """An archive that was written and read back. size: in bytes. digest: `blake3:` and its root in hex.
 
-    manifest: complete with `files`. copied: bytes that were copied from earlier archives. clones: of these, what the
-    archives share on the disk. compressed: the names of the files that were compressed.
+    manifest: complete with `files`. copied: bytes that were copied from earlier archives. clones: the copied runs that
+    share blocks on the disk. compressed: the names of the files that were compressed.
     """
 
     size: int
@@ -67,18 +67,18 @@ def unnamed_archive(
     compare: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[WrittenArchive]:
-    """Write the files of `folder` and the manifest `about` to an archive, and read it back: then yield it.
+    """Write the files of `folder` and the manifest `about` to an archive, read it back, and yield it.
 
     It gets its name `path` when the context is left; if an exception leaves the context, no file remains.
 
-    The folder holds plain files only, those of the database. digests: BLAKE3 in hex by file name, of files that need
-    not be read. reusable: members that may be copied; its `unusable` names the archives that failed. seal: None: the
-    archive is not sealed. compare: inflate what was compressed, and compare it with the file. progress: in bytes of the
-    files. The same folder and manifest give the same bytes, unless members are copied from an archive of another
-    version or of a harder compression.
+    The folder holds only the plain files of the database. digests: file name → BLAKE3 in hex, for files that need not
+    be read. reusable: members that may be copied; its `unusable` names the archives that failed. seal: None: the
+    archive is not sealed. compare: inflate the compressed members, and compare them with the file. progress: in bytes
+    of the files. The same folder and manifest give the same bytes, unless members are copied from an archive of
+    another version or with a stronger compression.
 
-    Raises FileExistsError if the name is in use, NoSpace, TooLarge, ArchiveDamaged if the disk gives back other bytes
-    than were written, DatabaseError if the folder changed meanwhile; then no file remains.
+    Raises FileExistsError if the name is in use, NoSpace, TooLarge, ArchiveDamaged if the disk returns other bytes than
+    were written, and DatabaseError if the folder changed meanwhile; then no file remains.
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -102,7 +102,7 @@ def _write(
     compare: bool,
     progress: Progress | None,
 ) -> tuple[WrittenArchive, WrittenRanges]:
-    """Write and sync the archive; begin again without an earlier archive whose members cannot be copied."""
+    """Write and sync the archive. If an earlier archive's members cannot be copied, begin again without it."""
     while True:
         counter = ProgressCounter("write", sum(sizes.values()), progress)
         try:
@@ -125,7 +125,7 @@ class _Reused(NamedTuple):
 def _find_members(
     folder: Path, sizes: Mapping[str, int], digests: Mapping[str, str], reusable: ReusableMembers | None
 ) -> dict[str, _Reused]:
-    """Return the files that need no compression. Reads a file whose content an earlier archive may have."""
+    """Return the files that need not be compressed. Hashes the files whose content an earlier archive may have."""
     if reusable is None:
         return {}
     unread = {size for name, size in sizes.items() if name not in digests and size}
@@ -188,11 +188,11 @@ def _add_file(
         archive.add_copy(name, size, reused.blake3, reused.run)
         counter.advance(size)
         return FileRecord(name, size, reused.blake3)
-    return FileRecord(name, size, archive.add_file(name, size, _counted(pieces, size, counter)))
+    return FileRecord(name, size, archive.add_file(name, size, _count_written(pieces, size, counter)))
 
 
-def _counted(pieces: Iterator[PackedPiece], size: int, counter: ProgressCounter) -> Iterator[PackedPiece]:
-    """Yield the pieces of the next file, and count them once they were written."""
+def _count_written(pieces: Iterator[PackedPiece], size: int, counter: ProgressCounter) -> Iterator[PackedPiece]:
+    """Yield the pieces of the next file, and count each once the caller has written it."""
     for _ in range(layout.piece_count(size)):
         piece = next(pieces)
         yield piece

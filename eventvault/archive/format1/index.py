@@ -1,4 +1,4 @@
-"""Reads `INDEX.json` of format 1 in bounded memory, whatever it holds. Implements "Reading" of `docs/format.md`.
+"""Reads `INDEX.json` of format 1 in bounded memory, even if it is hostile. Implements "Reading" of `docs/format.md`.
 
 Decoded JSON takes many times the memory of its text. So entries are decoded one by one where possible, and an index is
 refused if it lists more gzip members than an archive of this size can have.
@@ -20,16 +20,16 @@ from eventvault.archive.unpacking import MAX_DEFLATE_RATIO
 VERSION = 1
 
 _MAX_MEMBERS = 500_000
-"""All data members together: enough for 2 TB."""
+"""The most data members of an archive: enough for 2 TB."""
 
 _MIN_MEMBER_BYTES = 20
 
 _MIN_FULL_MEMBER_BYTES = layout.CHUNK // MAX_DEFLATE_RATIO
-"""The shortest member that holds 4 MiB, however well they compress."""
+"""The shortest member that can hold 4 MiB."""
 
 
 class Index(msgspec.Struct, frozen=True, rename="camel"):
-    """The content of INDEX.json: all entries before it. It only saves time, the checksums decide what is restored."""
+    """The content of INDEX.json: all entries before it. It only saves time: the checksums decide what is restored."""
 
     format_version: int
     entries: Annotated[tuple[IndexEntry, ...], msgspec.Meta(max_length=MAX_FILES + 2)]
@@ -43,7 +43,7 @@ class _Outline(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _EntryOffset(msgspec.Struct, frozen=True):
-    """The one member of an entry that `last_header` needs."""
+    """The field of an entry that `last_header` needs."""
 
     header: NonNegative
 
@@ -52,7 +52,7 @@ _entry = msgspec.json.Decoder(IndexEntry)
 
 
 def parse_index(content: bytes | bytearray, archive: OpenArchive, offset: int) -> Index:
-    """Return the whole index. content: of INDEX.json. offset: where it lies, for errors. Raises ArchiveDamaged."""
+    """Return the whole index. content, offset: of INDEX.json; the offset is for errors. Raises ArchiveDamaged."""
     try:
         outline = _outline(content, archive)
         return Index(outline.format_version, tuple(_entry.decode(text) for text in outline.entries))
@@ -61,7 +61,7 @@ def parse_index(content: bytes | bytearray, archive: OpenArchive, offset: int) -
 
 
 def index_entries(content: bytes | bytearray, archive: OpenArchive, offset: int) -> Iterator[IndexEntry]:
-    """Yield the entries, each decoded when it is needed. Raises ArchiveDamaged."""
+    """Yield the entries, decoded one by one. Raises ArchiveDamaged."""
     try:
         for text in _outline(content, archive).entries:
             yield _entry.decode(text)

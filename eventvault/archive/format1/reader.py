@@ -1,7 +1,7 @@
 """Reads archives of format 1: the manifest from the end of the file, the full check, and unpacking.
 
-The full check reads from the first byte to the last, and an error names the place. It relies on nothing in the index or
-the closing member, but compares both with what it read. Source: `docs/format.md`, "How it is read".
+The full check reads from the first byte to the last, and an error names the byte. The check does not rely on the index
+or the closing member, but compares both with the bytes that it read. Source: `docs/format.md`, "How it is read".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read_through(archive: OpenArchive, outputs: OutputFiles, counter: ProgressCo
     """Check every byte of the archive and write its files to `outputs`.
 
     Checks gzip, tar, the size and SHA-256 of each file, the index, and the SHA-256 of the whole file. Raises
-    ArchiveDamaged, ArchiveIncomplete, ArchiveTooNew, the OSError of a full disk.
+    ArchiveDamaged, ArchiveIncomplete, ArchiveTooNew, or the OSError of a full disk.
     """
     closing = find_closing(archive)
     about = peek_manifest(archive)
@@ -99,7 +99,7 @@ def peek_manifest(archive: OpenArchive) -> Manifest:
 
 
 def peek_files(archive: OpenArchive) -> tuple[Manifest, Iterator[StoredFile]]:
-    """Return the manifest and, for each file of the database, where its data members lie."""
+    """Return the manifest, and the location of the data members of each file of the database."""
     return peek_manifest(archive), _stored_files(archive)
 
 
@@ -112,7 +112,7 @@ def _stored_files(archive: OpenArchive) -> Iterator[StoredFile]:
 
 
 def _is_run(entry: IndexEntry) -> bool:
-    """Return whether the data members follow each other without a gap and are as many as the size needs."""
+    """Return whether the data members have no gaps between them, and their number fits the size of the file."""
     whole = all(first[0] + first[1] == second[0] for first, second in pairwise(entry.data))
     longest = max(length for _, length, _ in entry.data)
     return whole and longest <= layout.MAX_MEMBER_BYTES and len(entry.data) == layout.piece_count(entry.size)

@@ -1,4 +1,4 @@
-"""Format 2: the index with a digest of every member, its writer's part, and its reader.
+"""Reads and assembles archives of format 2: the index with a digest of every member, the reader, and the assembly.
 
-It uses what both formats share in `eventvault.archive`, and knows nothing of format 1.
+It uses the parts of `eventvault.archive` that both formats share, and knows nothing of format 1.
 """

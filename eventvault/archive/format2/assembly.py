@@ -1,4 +1,4 @@
-"""Puts the members of a new archive together in their order, with the digests that its index needs."""
+"""Puts the members of a new archive together, in order, with the digests for its index."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from eventvault.archive.stored import Clone, MemberRun
 class Assembly:
     """Appends tar entries to the file `handle`. End with `close`.
 
-    modified: the time in all tar headers. compression: of manifest and index. written: what was written and not copied,
-    to be read back. Methods may raise CopyFailed, as `ArchiveOutput` does.
+    modified: the time in all tar headers. compression: of manifest and index. written: the ranges that were not
+    copied, to be read back. Methods may raise CopyFailed, as `ArchiveOutput` does.
     """
 
     def __init__(self, handle: int, modified: int, compression: Compression) -> None:
@@ -31,7 +31,7 @@ class Assembly:
         self._index_text = PackedText(compression)
         self._index = IndexWriter(self._index_text.add)
         self._root: blake3 | None = None
-        """The digest of the end of the archive, once its index has begun."""
+        """The hash of the archive's bytes from the index on; None before the index begins."""
 
     @property
     def offset(self) -> int:
@@ -49,8 +49,8 @@ class Assembly:
     def add_file(self, name: str, size: int, pieces: Iterable[PackedPiece]) -> str:
         """Add a file of the database from its compressed pieces. Returns the BLAKE3 of its content, in hex.
 
-        The header member comes first and depends on the bytes of all pieces, so the first ones wait until these are
-        known to be many, or all.
+        The header member comes first, and whether it is aligned depends on the length of all pieces. So the first
+        pieces wait until they are long enough, or complete.
         """
         spans: list[Span] = []
         waiting: list[PackedPiece] = []
@@ -70,7 +70,7 @@ class Assembly:
         return digest
 
     def add_copy(self, name: str, size: int, digest: str, run: MemberRun) -> None:
-        """Add a file of the database with the members that another archive has. digest: BLAKE3 of its content."""
+        """Add a file of the database by copying its members from another archive. digest: BLAKE3 of its content."""
         spans = [self._header(name, size, run.file.length)]
         offset = self.offset
         copied = self._output.copy(run, digest)

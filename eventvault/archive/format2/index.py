@@ -1,4 +1,6 @@
-"""`INDEX.json` of format 2: every gzip member before it, each with its BLAKE3. Source: `docs/format.md`, "INDEX.json".
+"""Reads and writes `INDEX.json` of format 2: all gzip members before it, each with its BLAKE3.
+
+Source: `docs/format.md`, "INDEX.json".
 
 Decoded JSON takes many times the memory of its text. So an index is refused if it lists more members than an archive of
 this size can have, and its entries are decoded one by one.
@@ -23,17 +25,17 @@ MAX_INDEX_BYTES = 48 * 2**20
 """The longest index: 100,000 files of one data member each fit."""
 
 _MAX_MEMBERS = 500_000
-"""All data members together: enough for 2 TB."""
+"""The most data members of an archive: enough for 2 TB."""
 
 _MIN_MEMBER_BYTES = 20
 _MIN_FULL_MEMBER_BYTES = layout.CHUNK // MAX_DEFLATE_RATIO
-"""The shortest member that holds 4 MiB, however well they compress."""
+"""The shortest member that can hold 4 MiB."""
 
 _MAX_LAST_BYTES = 4096
 """The longest entry of the manifest, which has a few members."""
 
 _OTHERS = 16 * 1024
-"""More bytes than the folder, the manifest, head and tail take in the index."""
+"""An upper bound for the bytes of the folder, the manifest, the head and the tail in the index."""
 
 _ANY_DIGEST = 64 * "0"
 
@@ -42,7 +44,7 @@ _TAIL = b"]}\n"
 
 
 class Span(NamedTuple):
-    """A gzip member: its place in the file, and the BLAKE3 of its bytes in hex."""
+    """A gzip member: its location in the file, and the BLAKE3 of its bytes in hex."""
 
     offset: NonNegative
     length: NonNegative
@@ -113,7 +115,7 @@ class IndexWriter:
 
 
 def longest_index(files: Mapping[str, int]) -> int:
-    """Return the most bytes that the index of an archive of these files has, however well they compress."""
+    """Return an upper bound for the bytes of the index of an archive of these files. files: name → size."""
     members = sum(map(layout.piece_count, files.values()))
     archive_bytes = sum(files.values()) + (members + 2 * len(files)) * layout.ALIGNMENT
     longest_span = len(f'[{archive_bytes},{layout.MAX_MEMBER_BYTES},"{_ANY_DIGEST}"],')
@@ -122,7 +124,7 @@ def longest_index(files: Mapping[str, int]) -> int:
 
 
 def check_fits(files: Mapping[str, int]) -> None:
-    """Raise TooLarge if the index of an archive of these files, by name and size, may be longer than readers take."""
+    """Raise TooLarge if the index of an archive of these files is too long for readers. files: name → size."""
     members, index_bytes = sum(map(layout.piece_count, files.values())), longest_index(files)
     if members > _MAX_MEMBERS or index_bytes > MAX_INDEX_BYTES:
         raise TooLarge(
@@ -147,11 +149,11 @@ class ArchiveIndex:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[IndexEntry]:
-        """Yield the entries, each decoded when it is needed. Raises ArchiveDamaged."""
+        """Yield the entries, decoded one by one. Raises ArchiveDamaged."""
         return (self._decode(text) for text in self._entries)
 
     def last(self) -> IndexEntry:
-        """Return the entry of the manifest. Lists need it, so it is refused if it would take much memory."""
+        """Return the entry of the manifest. Each list of archives reads it, so a long one is refused."""
         text = self._entries[-1]
         if len(memoryview(text)) > _MAX_LAST_BYTES:
             raise self._not_valid(ValueError("the last entry lists too many members"))

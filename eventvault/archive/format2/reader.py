@@ -1,7 +1,7 @@
 """Verifies and unpacks an archive of format 2 on several cores: every member is checked on its own.
 
-Implements "Reading" of `docs/format.md`. The root proves the index, the index proves the members, and only what
-`eventvault.archive.writer` writes is accepted. So an error names the member that is damaged.
+Implements "Reading" of `docs/format.md`. The root proves the index, and the index proves the members, so
+an error names the damaged member. Only the exact bytes that `eventvault.archive.writer` writes are accepted.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from eventvault.files import IO_BYTES
 
 _MAX_HEADER_BYTES = 2 * layout.ALIGNMENT
 _MAX_END_BYTES = MAX_INDEX_BYTES + 2**20
-"""The most that the root covers: an index that deflate cannot compress, and the end of the tar file."""
+"""The most bytes that the root covers: an index that deflate cannot compress, and the end of the tar file."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the end of an archive tells, checked against its root."""
+    """The closing member, the index and the manifest of an archive, checked against its root."""
 
     closing: Closing
     index: ArchiveIndex
@@ -52,7 +52,7 @@ class Contents:
 
 
 class _CheckedSpan(NamedTuple):
-    """A checked member: where it ends and, if it is the last of its file, the file's entry and hash."""
+    """A checked member: its end and, if it is the last one of a file, the file's entry and hash."""
 
     end: int
     entry: IndexEntry | None = None
@@ -60,7 +60,7 @@ class _CheckedSpan(NamedTuple):
 
 
 def read_contents(archive: OpenArchive) -> Contents:
-    """Read the index and the manifest, and check both. Raises as `marks.find_closing` does, and ArchiveDamaged."""
+    """Read the index and the manifest, and check both. Raises ArchiveError."""
     closing = find_closing(archive)
     end = archive.size - layout.CLOSING_SIZE - layout.SEAL_SIZE
     if not 0 < end - closing.index_offset <= _MAX_END_BYTES:
@@ -97,7 +97,7 @@ def peek_manifest(archive: OpenArchive) -> Manifest:
 
 
 def peek_files(archive: OpenArchive) -> tuple[Manifest, Iterator[StoredFile]]:
-    """Return the manifest and, for each file of the database, where its data members lie."""
+    """Return the manifest, and the location of the data members of each file of the database."""
     contents = read_contents(archive)
     return contents.manifest, _stored_files(archive, contents)
 
@@ -113,9 +113,9 @@ def _stored_files(archive: OpenArchive, contents: Contents) -> Iterator[StoredFi
 def read_through(
     archive: OpenArchive, outputs: OutputFiles, counter: ProgressCounter, whole: WholeHash | None = None
 ) -> VerifiedArchive:
-    """Check every byte of the archive, and write its files to `outputs`. whole: gets all bytes.
+    """Check every byte of the archive, and write its files to `outputs`. whole: hashes all bytes.
 
-    Raises ArchiveDamaged and the like, the OSError of a full disk.
+    Raises ArchiveError, or the OSError of a full disk.
     """
     contents = read_contents(archive)
     with closing(in_order(_jobs(archive, contents, outputs))) as results:
@@ -130,8 +130,8 @@ def check_digests(
 ) -> VerifiedArchive:
     """Check the root, and that every member has the digest in the index. No member is inflated.
 
-    So the archive has the very bytes that its root stands for; whose root it is, the caller knows. whole: gets all
-    bytes. skipped: runs whose shared blocks need no reading. Raises as `read_through` does.
+    So the archive has exactly the bytes that its root stands for. The caller knows who made that root. whole: hashes
+    all bytes. skipped: runs whose shared blocks need not be read. Raises ArchiveError.
     """
     contents = read_contents(archive)
     with closing(in_order(_digest_jobs(archive, contents, skipped))) as ends:
@@ -149,7 +149,7 @@ def _pass_on(end: int, counter: ProgressCounter, whole: WholeHash | None) -> Non
 def _complete(
     archive: OpenArchive, contents: Contents, counter: ProgressCounter, whole: WholeHash | None
 ) -> VerifiedArchive:
-    """Finish a check of all members; nothing of the archive's end may have changed meanwhile."""
+    """Finish a check of all members. Raises ArchiveDamaged if the closing member changed meanwhile."""
     if find_closing(archive) != contents.closing:
         raise archive.damaged("it was changed while it was read", contents.index.offset)
     sha256 = None if whole is None else whole.of_all()
@@ -159,7 +159,7 @@ def _complete(
 
 def _digest_jobs(archive: OpenArchive, contents: Contents, skipped: SkippedRuns) -> Iterator[Callable[[], int]]:
     position = 0
-    for entry in _named(archive, contents):
+    for entry in _entries_of_manifest(archive, contents):
         _check_cover(archive, entry, position)
         position = entry.spans[-1].end
         run = skipped.get(entry.header.end) if entry.data else None
@@ -189,11 +189,11 @@ def _digest_of(archive: OpenArchive, start: int, end: int) -> bytes:
 
 
 def _read_manifest(archive: OpenArchive, index: ArchiveIndex, index_time: int | None) -> Manifest:
-    """Return the manifest, which must lie where the index has it, just before the index."""
+    """Return the manifest, which must lie directly before the index, where the index says."""
     entry = index.last()
     _check_cover(archive, entry, entry.header.offset)
     if entry.spans[-1].end != index.offset:
-        raise _untrue(archive, entry)
+        raise _untrue_error(archive, entry)
     for span in entry.spans:
         _read_span(archive, span)
     reader = EntryReader(ArchiveBytes(archive, entry.header.offset, index.offset))
@@ -201,17 +201,17 @@ def _read_manifest(archive: OpenArchive, index: ArchiveIndex, index_time: int | 
     text = reader.text(layout.MANIFEST_NAME)
     ranges = [(offset, length) for offset, length, _ in reader.seen[0].data]
     if entry.size != len(text) or ranges != [(span.offset, span.length) for span in entry.data]:
-        raise _untrue(archive, entry)
+        raise _untrue_error(archive, entry)
     about = manifest.decode(text, archive.path, VERSION)
     if blake3(text).hexdigest() != entry.blake3 or not reader.modified == index_time == about.modified:
-        raise _untrue(archive, entry)
+        raise _untrue_error(archive, entry)
     return about
 
 
 def _jobs(archive: OpenArchive, contents: Contents, outputs: OutputFiles) -> Iterator[Callable[[], _CheckedSpan]]:
     """Yield a job for each member before the manifest. Checks that the members cover the file without a gap."""
     position = 0
-    for entry in _named(archive, contents):
+    for entry in _entries_of_manifest(archive, contents):
         _check_cover(archive, entry, position)
         position = entry.spans[-1].end
         if entry.name == layout.MANIFEST_NAME:
@@ -226,7 +226,7 @@ def _jobs(archive: OpenArchive, contents: Contents, outputs: OutputFiles) -> Ite
             yield partial(_check_piece, archive, entry, number, span, piece, file_hash, outputs)
 
 
-def _named(archive: OpenArchive, contents: Contents) -> Iterator[IndexEntry]:
+def _entries_of_manifest(archive: OpenArchive, contents: Contents) -> Iterator[IndexEntry]:
     """Yield the entries, which must be the folder, the files of the manifest in their order, and the manifest."""
     files = contents.manifest.files
     names = [file.name for file in files]
@@ -250,7 +250,7 @@ def _named(archive: OpenArchive, contents: Contents) -> Iterator[IndexEntry]:
 
 
 def _check_cover(archive: OpenArchive, entry: IndexEntry, position: int) -> None:
-    """Check that the members of an entry begin at `position` and follow each other, and that a large run is aligned."""
+    """Check that an entry's members begin at `position` and have no gaps, and that a large run is aligned."""
     for span in entry.spans:
         if span.offset != position:
             raise archive.damaged(f"{layout.INDEX_NAME} leaves a gap or an overlap in {entry.name!r}", position)
@@ -258,13 +258,13 @@ def _check_cover(archive: OpenArchive, entry: IndexEntry, position: int) -> None
     fits = all(0 < span.length <= layout.MAX_MEMBER_BYTES for span in entry.data)
     fits = fits and 0 < entry.header.length <= _MAX_HEADER_BYTES
     if not fits or len(entry.data) != layout.piece_count(entry.size):
-        raise _untrue(archive, entry)
+        raise _untrue_error(archive, entry)
     if entry.is_aligned and entry.header.end % layout.ALIGNMENT:
         why = f"the data of {entry.name!r} does not begin at a multiple of {layout.ALIGNMENT}"
         raise archive.damaged(why, entry.header.end)
 
 
-def _untrue(archive: OpenArchive, entry: IndexEntry) -> Exception:
+def _untrue_error(archive: OpenArchive, entry: IndexEntry) -> Exception:
     return archive.damaged(f"{layout.INDEX_NAME} is not true for {entry.name!r}", entry.header.offset)
 
 
