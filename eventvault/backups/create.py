@@ -142,9 +142,9 @@ class BackupMaker:
         """
         ensure_installation(self._settings, self._catalogue.installation)
         with self._bus.using() as registry:
-            present = (registry.identity.generation, registry.last_sequence)
-        same = next((e.name for e in self._good() if present == (e.generation, e.sequence)), None)
-        if present[1] == 0 or same is not None:
+            generation, last = registry.identity.generation, registry.last_sequence
+        same = next((e.name for e in self._good() if (e.generation, e.sequence) == (generation, last)), None)
+        if last == 0 or same is not None:
             self.counts["skipped"] += 1
             self.outcomes.succeeded()
             log.info("no backup was made, as nothing changed since %s",

@@ -13,7 +13,7 @@ Trigger = Literal["schedule", "request"]
 
 
 class Pin(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Protects an archive from rotation. until: when that ends, in microseconds; None: it does not end by itself."""
+    """Protects an archive from rotation. until: when that ends, in microseconds; None: it does not end."""
 
     reason: str | None = None
     until: int | None = None

@@ -80,7 +80,7 @@ class ArchiveRemover:
         return next((listed for listed in self.entries() if listed.name == entry.name), entry)
 
     def plan(self, entries: Sequence[BackupEntry]) -> RetentionPlan:
-        """Return what the rules decide about all archives now; one that is read stays."""
+        """Return what the rules decide about all archives now. An archive that is read stays."""
         with self._turn.held():
             return self._plan(entries, self._is_busy)
 

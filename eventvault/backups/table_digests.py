@@ -88,7 +88,7 @@ def load_digests(storage_dir: Path, about: Manifest, tables: Mapping[str, TableF
     return {name: digest for name, digest in archived if digest is not None and digest.table == tables[name]}
 
 
-def noted_digest(storage_dir: Path, generation: str | None, table: Path) -> str | None:
+def find_digest(storage_dir: Path, generation: str | None, table: Path) -> str | None:
     """Return the BLAKE3 that a table of the current generation had when it was archived; None if it is not known."""
     document = _load(storage_dir)
     noted = document.tables.get(table.name) if document is not None and document.generation == generation else None

@@ -21,7 +21,7 @@ from blake3 import blake3
 from eventvault import data_folders
 from eventvault.archive.single_file import extract
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.table_digests import noted_digest
+from eventvault.backups.table_digests import find_digest
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.bus import EventBus
 from eventvault.errors import ArchiveDamaged, ArchiveError, BackupNotFound, DatabaseDamaged, EventVaultError, TooBusy
@@ -130,7 +130,7 @@ class TableRepair:
     def _find_copy(self, name: str, staging: Path) -> Path | None:
         """Return a whole copy of the damaged table, in `staging` or in a previous database; None if there is none."""
         damaged = self._database / name
-        size, digest = damaged.stat().st_size, noted_digest(self._storage_dir, self._generation(), damaged)
+        size, digest = damaged.stat().st_size, find_digest(self._storage_dir, self._generation(), damaged)
         for copy in self._copies(name, size, staging):
             if _is_whole(copy, size) and (_digest(copy) == digest or _is_same(copy, damaged, size)):
                 return copy
