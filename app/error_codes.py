@@ -42,7 +42,7 @@ class ErrorCode:
 ANSWERS: dict[str, ErrorCode] = {
     # The request.
     "malformed": ErrorCode(
-        "The body is no JSON, breaks off or has a wrong form, or the request is not valid HTTP.",
+        "The body is not JSON, ends too early or has a wrong form, or the request is not valid HTTP.",
         "the body is not JSON: JSON is malformed: invalid character (byte 19)",
         "Correct the request; `error` says where it is wrong.",
         400, INVALID,
@@ -62,7 +62,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "token_wrong": ErrorCode(
         "The token of the request is malformed, unknown, expired or revoked; `error` says which.",
         "the token 4fQ2mZ8k was revoked",
-        "Send a valid [token](access.md). `flask tokens list` shows those that there are.",
+        "Send a valid [token](access.md). `flask tokens list` shows the tokens of the service.",
         401, CONFLICT,
     ),
     "scope_missing": ErrorCode(
@@ -84,13 +84,13 @@ ANSWERS: dict[str, ErrorCode] = {
         409, CONFLICT,
     ),
     "tokens_too_new": ErrorCode(
-        "A later version of EventVault wrote the file of the tokens. It was not changed, and its tokens do not count.",
+        "A later version of EventVault wrote the file of the tokens. It was not changed, and its tokens are not valid.",
         "the tokens were not changed: /data/storage/tokens.json was written by a later version of EventVault",
         "Use that version again.",
         409, CONFLICT,
     ),
     "too_large": ErrorCode(
-        "The body, the number of events or the address is larger than is taken.",
+        "The body, the number of events or the address is too large.",
         "the body is larger than 33554432 bytes",
         "Send less in one request, or raise `MAX_BODY_BYTES`.",
         413, INVALID,
@@ -115,7 +115,7 @@ ANSWERS: dict[str, ErrorCode] = {
         429, TRY_AGAIN, 60,
     ),
     "session_ended": ErrorCode(
-        "The cookie is that of no session, or of one that is over.",
+        "The cookie belongs to no session, or to one that has ended.",
         "the session is over: it was not used for 12 hours, was ended, or its token is not valid any more",
         "[Sign in](sessions.md) again.",
         401, CONFLICT,
@@ -127,13 +127,13 @@ ANSWERS: dict[str, ErrorCode] = {
         401, CONFLICT,
     ),
     "session_not_found": ErrorCode(
-        "The request is not that of a session.",
+        "The request does not belong to a session.",
         "no session was ended: the request has none",
         "Send the session's cookie and its key. A token needs no session; `flask tokens revoke` ends it.",
         404, NOT_FOUND,
     ),
     "tls_needed": ErrorCode(
-        "Signing in over plain HTTP, under a name that is not of this machine.",
+        "A browser signs in over plain HTTP, and not under a name of its own machine such as `localhost`.",
         "signing in at vault.example needs TLS: a browser would send the session's cookie over TLS only",
         "Open the page by https, or as localhost (behind a [proxy](proxies.md): it must be in "
         "`TRUSTED_PROXIES` and set `X-Forwarded-Proto`).",
@@ -143,24 +143,24 @@ ANSWERS: dict[str, ErrorCode] = {
     "event_not_found": ErrorCode(
         "No event has this id.",
         "no event has the id 'order-4711'",
-        "`GET /api/events` lists the events; `candidates` are the first ids that begin so, if any do. With "
-        "`asOf` the event may have been recorded later.",
+        "`GET /api/events` lists the events; `candidates` are the first ids that begin with this text, if there are "
+        "any. With `asOf` the event may have been recorded later.",
         404, NOT_FOUND,
     ),
     "event_differs": ErrorCode(
-        "An event of this source and id is there, with other content. An import rejects such a line.",
+        "An event with this source and id is stored already, with other content. An import rejects such a line.",
         "an event of this source and id is there, with other content",
         "Compare both. If this is another event, give it an id of its own.",
         409, CONFLICT,
     ),
     "import_running": ErrorCode(
-        "Another process does the import of this name.",
+        "Another process is doing the import of this name.",
         "another process does the import 1f0c2a9b1d3e5f67, and nothing was imported",
         "Wait until it has ended, or give the import another `--name`.",
         409, CONFLICT,
     ),
     "output_exists": ErrorCode(
-        "The file that a command was to write is there already.",
+        "The file that a command was to write already exists.",
         "paid.ndjson.gz exists, and nothing was written",
         "Name another file, or remove that one.",
         409, CONFLICT,
@@ -172,16 +172,16 @@ ANSWERS: dict[str, ErrorCode] = {
         404, NOT_FOUND,
     ),
     "generation_left_behind": ErrorCode(
-        "The cursor is of a generation that a restore has left, and points beyond the fork.",
+        "The cursor belongs to a generation that a restore ended, and points beyond the fork.",
         "the cursor is of generation 86ad05ce70457cf8, which shares no event after 40 with 9b1c0a7d2e3f4a5b",
-        "Begin anew without `after`, or continue at `forkSequence`, as the hint says.",
+        "Begin again without `after`, or continue at `forkSequence`, as the hint says.",
         409, CONFLICT,
     ),
     "write_failed": ErrorCode(
         "The disk refused a write, twice. The events may be stored or not.",
         "the event database could not be written: IO error: /data/storage/event_registry_db/000012.log: Input/output "
         "error",
-        "Send the same request with the same ids again: what is stored is not stored twice. Then check the disk.",
+        "Send the same request with the same ids again: no event is stored twice. Then check the disk.",
         503, TRY_AGAIN, 1,
     ),
     # Backups.
@@ -192,7 +192,7 @@ ANSWERS: dict[str, ErrorCode] = {
         404, NOT_FOUND,
     ),
     "backup_exists": ErrorCode(
-        "An upload has the name of a backup that is there.",
+        "An upload has the name of an existing backup.",
         "a backup named backup_2026-01-31_120000.tar.gz already exists",
         "Choose another `?name=`, or delete that backup.",
         409, CONFLICT,
@@ -200,13 +200,13 @@ ANSWERS: dict[str, ErrorCode] = {
     "backup_protected": ErrorCode(
         "The backup is pinned, the last good one, or being read.",
         "backup_2026-01-31_120000.tar.gz was not deleted: it is pinned",
-        "Unpin it or make another backup, or delete it with `?force=true`. One that is being read: try again later.",
+        "Unpin it or make another backup, or delete it with `?force=true`. If it is being read, try again later.",
         409, CONFLICT,
     ),
     "backups_changed": ErrorCode(
         "`BACKUP_DIR` is not the folder that this installation wrote to: its disk may not be mounted.",
         "/data/backups has nothing of this installation, which has an event database in /data/storage",
-        "Mount the disk or correct `BACKUP_DIR`; it is used again automatically. If the folder is meant, "
+        "Mount the disk or correct `BACKUP_DIR`; it is used again automatically. If you mean this folder, "
         "[accept it](problems.md).",
         409, CONFLICT,
     ),
@@ -236,13 +236,13 @@ ANSWERS: dict[str, ErrorCode] = {
         422, INVALID,
     ),
     "archive_unsafe": ErrorCode(
-        "The archive has entries that none of ours has: links, devices, paths that lead outside, a bomb.",
+        "The archive has entries that no archive of EventVault has: links, devices, paths that lead outside, a bomb.",
         "reading /data/backups/a.tar.gz failed: the entry '../etc/passwd' leads outside",
         "Do not use it. Make the archive again with plain files only.",
         422, INVALID,
     ),
     "archive_alien": ErrorCode(
-        "The file is no `tar.gz`, or there is no event database in it that can be restored.",
+        "The file is not a `tar.gz`, or there is no event database in it that can be restored.",
         "reading /data/backups/photos.tar.gz failed: it has no database",
         "Use an archive of EventVault, or a `tar.gz` of a LevelDB folder named `event_registry_db`.",
         422, INVALID,
@@ -263,7 +263,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "restore_running": ErrorCode(
         "Another restore or undo is under way, or one replaced the database meanwhile.",
         "a restore of backup_2026-01-31_120000.tar.gz is running",
-        "Wait until it has ended; `jobs.restore` in health shows it. Look at what is there before you repeat yours.",
+        "Wait until it has ended; `jobs.restore` in health shows it. Look at the events before you send yours again.",
         409, CONFLICT,
     ),
     "rehearsal_running": ErrorCode(
@@ -273,7 +273,7 @@ ANSWERS: dict[str, ErrorCode] = {
         409, CONFLICT,
     ),
     "rehearsal_differs": ErrorCode(
-        "A rehearsal restored events that are not those of the live database. It is the `problem` of a "
+        "A rehearsal restored events that differ from those of the live database. It is the `problem` of a "
         "[rehearsal](rehearsals.md).",
         "1 of 42 events that were restored from backup_2026-01-31_120000.tar.gz are not those of the live database",
         "Keep both, and compare that event with `asOf`, until you know which is right. Make a new backup.",
@@ -304,10 +304,10 @@ ANSWERS: dict[str, ErrorCode] = {
         422, NOT_FOUND,
     ),
     "journal_damaged": ErrorCode(
-        "A segment of the journal is damaged, forged or missing, or an archive has other events than the journal or "
-        "the open database; and no other way leads to this moment.",
+        "A segment of the journal is damaged, forged or missing, or the events of an archive differ from those of the "
+        "journal or the open database; and no other file leads to this moment.",
         "/data/backups/journal/86ad05ce70457cf8/00000001-00000040.jsonl.gz is damaged: its checksum is wrong",
-        "Restore the moment in `nearest`, or put a good copy in the place of the file that the answer names.",
+        "Restore the moment in `nearest`, or replace the file that the answer names by a good copy.",
         422, INVALID,
     ),
     "journal_unreadable": ErrorCode(
@@ -350,7 +350,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "database_missing": ErrorCode(
         "There is no database, but there are archives or a journal of it.",
         "/data/storage/event_registry_db is gone, and /data/backups holds 3 archives and a journal of it",
-        "Recover it with `flask backup recover` or `AUTO_RECOVER=true`, or start anew with "
+        "Recover it with `flask backup recover` or `AUTO_RECOVER=true`, or begin with an empty registry: "
         "`AUTO_RECOVER=empty`.",
         503, NOT_FOUND, 30,
     ),
@@ -381,7 +381,7 @@ ANSWERS: dict[str, ErrorCode] = {
     ),
     # The store and its machine.
     "outcome_unknown": ErrorCode(
-        "The request was begun, and nobody can say whether it takes effect: the disk is slow, or the store or "
+        "The request was begun, and it is unknown whether it takes effect: the disk is slow, or the store or "
         "the proxy lost it.",
         "the store ended before it answered, and no other one answers: the request may have taken effect or not",
         "See whether it did before you send it again. Events are stored once if they are sent with the same `ids`, "
@@ -401,7 +401,7 @@ ANSWERS: dict[str, ErrorCode] = {
         503, TRY_AGAIN, 1,
     ),
     "cancelled": ErrorCode(
-        "The work was cancelled because the store is stopping. What was unfinished was removed.",
+        "The work was cancelled because the store is stopping. Unfinished files were removed.",
         "write archive was cancelled because the store is stopping",
         "Send the request again.",
         503, TRY_AGAIN, 5,
@@ -409,23 +409,23 @@ ANSWERS: dict[str, ErrorCode] = {
     "operation_not_found": ErrorCode(
         "There is no operation of this id, or it is older than 30 days, or 10,000 newer ones followed it.",
         "there is no operation '4f0c2a9b1d3e5f67'",
-        "`GET /api/operations` lists those that there are.",
+        "`GET /api/operations` lists the operations.",
         404, NOT_FOUND,
     ),
     "operation_cancelled": ErrorCode(
-        "A client cancelled the operation that this request waited for. What was unfinished was removed.",
+        "A client cancelled the operation that this request waited for. Unfinished files were removed.",
         "the operation 4f0c2a9b1d3e5f67 was cancelled",
-        "Nothing was changed. Start it again if it is wanted.",
+        "Nothing was changed. Start it again if you want it.",
         409, CONFLICT,
     ),
     "operation_ended": ErrorCode(
-        "The operation that was to be cancelled has ended.",
+        "The operation has already ended, so it cannot be cancelled.",
         "the operation 4f0c2a9b1d3e5f67 has ended: succeeded",
         "`GET /api/operations/<id>` has its result.",
         409, CONFLICT,
     ),
     "operation_decided": ErrorCode(
-        "The operation cannot be cancelled any more: a restore swaps the database, or an archive has its name.",
+        "It is too late to cancel the operation: a restore is swapping the database, or an archive has its final name.",
         "the operation 4f0c2a9b1d3e5f67 is decided and will be carried out",
         "Wait for its end: `GET /api/operations/<id>`.",
         409, CONFLICT,
@@ -438,7 +438,7 @@ ANSWERS: dict[str, ErrorCode] = {
     ),
     "disk_failed": ErrorCode(
         "The disk could not be read or written: input/output error, read-only, permission, stale handle and the like. "
-        "Nothing is taken for damaged.",
+        "No file is marked as damaged.",
         "opening /data/storage/event_registry_db failed: Read-only file system",
         "Do what the hint says to that disk. It is tried again each second; meanwhile [reads go on](failing-disks.md).",
         503, TRY_AGAIN, 5,
@@ -493,7 +493,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "job_not_found": ErrorCode(
         "There is no job of this id: it was never submitted, or it ended longer ago than `JOBS_KEEP`.",
         "there is no job 'report-4711'",
-        "`GET /api/jobs` lists those that there are.",
+        "`GET /api/jobs` lists the jobs.",
         404, NOT_FOUND,
     ),
     "job_failed": ErrorCode(
@@ -503,7 +503,7 @@ ANSWERS: dict[str, ErrorCode] = {
         409, FAILED,
     ),
     "job_type_unknown": ErrorCode(
-        "No worker has ever said that it runs this type. `known` has the types that there are.",
+        "No worker has ever said that it runs this type. `known` has the types that workers run.",
         "there is no job type 'exprt'",
         "Correct the type, or start a worker with the module that declares it: [jobs](jobs.md).",
         422, INVALID,
@@ -511,7 +511,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "job_schedule_not_found": ErrorCode(
         "There is no schedule of this name.",
         "there is no schedule 'nightly'",
-        "`GET /api/jobs/schedules` lists those that there are.",
+        "`GET /api/jobs/schedules` lists the schedules.",
         404, NOT_FOUND,
     ),
     "job_schedule_in_code": ErrorCode(
@@ -521,7 +521,7 @@ ANSWERS: dict[str, ErrorCode] = {
         409, CONFLICT,
     ),
     "job_queue_full": ErrorCode(
-        "As many jobs are unfinished as the queue takes: a million.",
+        "The queue is full: a million jobs are unfinished.",
         "1,000,000 jobs are unfinished; none of these was accepted",
         "Start more workers, or cancel jobs that are not needed, and send the request again.",
         503, TRY_AGAIN, 60,
@@ -533,9 +533,9 @@ ANSWERS: dict[str, ErrorCode] = {
         503, TRY_AGAIN, 1,
     ),
     "jobs_damaged": ErrorCode(
-        "The bytes of `jobs_db` have changed, or a file of it is missing. What is not damaged of it can be read.",
+        "The bytes of `jobs_db` have changed, or a file of it is missing. The undamaged part can be read.",
         "the database of jobs is damaged: Corruption: block checksum mismatch",
-        "Stop the service, move `STORAGE_DIR/jobs_db` away and start it: what is unfinished in `BACKUP_DIR/jobs` comes "
+        "Stop the service, move `STORAGE_DIR/jobs_db` away and start it: the unfinished jobs in `BACKUP_DIR/jobs` come "
         "back, [held](jobs.md#damage).",
         503, INVALID, 30,
     ),
@@ -559,17 +559,16 @@ ANSWERS: dict[str, ErrorCode] = {
         503, TRY_AGAIN, 5,
     ),
     "kafka_refused": ErrorCode(
-        "The brokers refuse the login, the certificate or the protocol; or a file that the settings name is not as it "
-        "was.",
+        "The brokers refuse the login, the certificate or the protocol; or a file that the settings name has changed.",
         "the Kafka brokers refuse EventVault: the login fails: sasl_ssl://kafka:9093/bootstrap: SASL authentication "
         "error: Authentication failed",
-        "The hint says which setting to correct. It is tried again automatically, with what the files have then.",
+        "The hint says which setting to correct. It is tried again automatically, and the files are read again.",
         503, TRY_AGAIN, 5,
     ),
     "partition_not_stopped": ErrorCode(
         "The partition is not stopped, so it has no loss to accept.",
         "partition 2 is not stopped",
-        "`kafka.stoppedPartitions` in health lists those that are.",
+        "`kafka.stoppedPartitions` in health lists the stopped ones.",
         409, CONFLICT,
     ),
     "topic_not_named": ErrorCode(
@@ -581,7 +580,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "quarantine_not_found": ErrorCode(
         "The [quarantine](kafka.md#quarantine) has no such message, or Kafka lost one that is too large for it.",
         "the quarantine has no message events/0@9912; nothing was changed",
-        "`flask kafka quarantine list` shows those that it has.",
+        "`flask kafka quarantine list` shows its messages.",
         404, NOT_FOUND,
     ),
     "quarantine_changed": ErrorCode(
@@ -639,7 +638,7 @@ REMOTE: dict[str, ErrorCode] = {
         exit_status=TRY_AGAIN,
     ),
     "certificate_refused": ErrorCode(
-        "The certificate of the service is not trusted, or is that of another name. Nothing was sent.",
+        "The certificate of the service is not trusted, or is for another name. Nothing was sent.",
         "the certificate of https://vault.example is not trusted: unable to get local issuer certificate",
         "Name the file of its authority with `--ca-file` or `SSL_CERT_FILE`, or correct the address.",
         exit_status=INVALID,
@@ -651,9 +650,9 @@ REMOTE: dict[str, ErrorCode] = {
         exit_status=INVALID,
     ),
     "answer_unreadable": ErrorCode(
-        "The answer is none of EventVault's, or lacks a member that this version of the command needs.",
+        "The answer does not come from EventVault, or lacks a member that this version of the command needs.",
         "the answer to GET /api/backup/list is not what this command expects: Object missing required field `name`",
-        "See whether the address is that of an EventVault, and whether both are of one version.",
+        "See whether EventVault runs at this address, and whether both have the same version.",
         exit_status=FAILED,
     ),
     "not_over_url": ErrorCode(
@@ -666,21 +665,21 @@ REMOTE: dict[str, ErrorCode] = {
 """The errors of a command with `--url`, besides those that the service answers."""
 
 _DAMAGED_FILE = "Check the disk, then remove the file that ends in `.damaged`."
-_KAFKA_LOSS = "Find out what is lost. [Accept it](problems.md) to continue at the present first message."
-_OF_JOBS = " Of the topic of [jobs](worker.md#with-kafka): `flask jobs resume`."
+_KAFKA_LOSS = "Find out what is lost. [Accept it](problems.md) to continue at the first message that there is now."
+_OF_JOBS = " For the topic of [jobs](worker.md#with-kafka): `flask jobs resume`."
 
 ATTEMPTS: dict[str, ErrorCode] = {
     "worker_lost": ErrorCode(
         "The dispatcher did not hear of the worker for a lease (15 s): it was killed, stopped, or cut off from the "
-        "network. That is a try; the job goes on elsewhere.",
+        "network. It counts as a try; another worker runs the job again.",
         "the worker on host-7 did not report any more",
-        "See what became of that machine and its worker. A handler must bear to run twice: the lost attempt may have "
-        "done its work.",
+        "See what happened to that machine and its worker. A handler must tolerate being run twice: the lost attempt "
+        "may have done its work.",
     ),
     "returned": ErrorCode(
-        "The worker handed the job back: it ends, or another one was idle. That is no try.",
+        "The worker handed the job back: it is ending, or another one was idle. It does not count as a try.",
         "the worker handed the job back",
-        "Nothing is to be done: the job goes on elsewhere.",
+        "You need not do anything: another worker runs the job.",
     ),
     "job_crashed": ErrorCode(
         "The handler ended its process, or crashed it, or the process that starts handlers ended or was stopped.",
@@ -693,7 +692,7 @@ ATTEMPTS: dict[str, ErrorCode] = {
         "Let it work in smaller parts, or raise the setting.",
     ),
     "job_killed": ErrorCode(
-        "The handler's process was killed, as by the kernel when the machine has no memory.",
+        "The handler's process was killed, for example by the kernel when the machine has no memory left.",
         "killed, probably out of memory: see WORKER_JOB_MEMORY and the machine's log",
         "Give the machine more memory, or the worker a smaller `WORKER_CONCURRENCY`.",
     ),
@@ -713,17 +712,17 @@ ATTEMPTS: dict[str, ErrorCode] = {
         "Let the handler wait for what it starts.",
     ),
     "result_not_json": ErrorCode(
-        "The handler returned NaN, what has no JSON form, or more than 500 levels.",
+        "The handler returned NaN, a value without a JSON form, or more than 500 levels.",
         "the result has no JSON form: Object of type set is not JSON serializable",
         "Return a JSON value.",
     ),
     "result_too_large": ErrorCode(
         "The handler returned more than 256 KiB, or more than the topic takes. The job is dead.",
         "the result has 300000 bytes, at most 262144 are possible",
-        "Write it to a file or an event, and return where it is.",
+        "Write the result to a file or an event, and return its place.",
     ),
     "job_differs": ErrorCode(
-        "Of a dead letter: another job has the id of this message. Nothing was added.",
+        "The code of a dead letter: another job has the id of this message. Nothing was added.",
         "there is a job with the id 'report-4711' already, and it differs; nothing was added",
         "Send it with an id of its own.",
     ),
@@ -740,10 +739,10 @@ PROBLEMS: dict[str, ErrorCode] = {
         "The service's own worker of [jobs](jobs.md) ends again and again. It is started again, after ever longer "
         "pauses of up to 30 s.",
         "the service's own worker of jobs keeps ending: the local worker ended with status 78",
-        "The log says why it ends, as for a module of `WORKER_JOBS` that cannot be imported.",
+        "The log says why it ends, for example because a module of `WORKER_JOBS` cannot be imported.",
     ),
     "unfinished_jobs_unwritten": ErrorCode(
-        "The copy of what is unfinished cannot be written to `BACKUP_DIR`. [Jobs](jobs.md) go on; they would be lost "
+        "The copy of the unfinished [jobs](jobs.md) cannot be written to `BACKUP_DIR`. Jobs go on, but would be lost "
         "with `STORAGE_DIR`.",
         "the copy of the unfinished jobs cannot be written to /backups/jobs/unfinished.jsonl.gz: Permission denied",
         "`hint` says what to do. It is written again within a minute.",
@@ -754,7 +753,7 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Start a worker whose `WORKER_JOBS` has handlers for these types.",
     ),
     "jobs_late": ErrorCode(
-        "A [job](jobs.md) that is due waits for a worker for longer than `JOBS_LATE_AFTER`.",
+        "A due [job](jobs.md) has waited for a worker for longer than `JOBS_LATE_AFTER`.",
         "1204 jobs wait, the oldest of them for 12 min",
         "Start more workers, or raise `WORKER_CONCURRENCY` or `JOBS_LOCAL_CONCURRENCY`.",
     ),
@@ -765,7 +764,7 @@ PROBLEMS: dict[str, ErrorCode] = {
         "says. [Schedules](schedules.md) says what counts as late.",
     ),
     "backup_damaged": ErrorCode(
-        "A check found an archive that was made here damaged. It no longer counts as good.",
+        "A check found damage in an archive that was made here. It no longer counts as good.",
         "backup_2026-01-31_120000.tar.gz: reading it failed at byte 81920: the checksum of a member is wrong",
         "Make a new backup, then delete this one.",
     ),
@@ -775,7 +774,7 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Check the disk of `BACKUP_DIR` and the permissions of the file.",
     ),
     "rehearsal_failed": ErrorCode(
-        "The newest [rehearsal](rehearsals.md) of a backup failed: it cannot be restored as it should.",
+        "The newest [rehearsal](rehearsals.md) of a backup failed: the backup cannot be restored as it should.",
         "the rehearsal of a restore from backup_2026-01-31_120000.tar.gz failed: reading it failed at byte 81920: the "
         "checksum of a member is wrong",
         "Make a new backup and rehearse again. `details.code` says what is wrong.",
@@ -786,7 +785,7 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Free some space there, or set `REHEARSAL_CRON=off`.",
     ),
     "seal_changed": ErrorCode(
-        "The seal of an archive is another one than it had; all else is right.",
+        "The seal of an archive has changed; everything else is right.",
         "backup_2026-01-31_120000.tar.gz: its seal is not the one that it had, all else is as it was made",
         "Check the disk. Make a new backup, then delete this one.",
     ),
@@ -801,9 +800,9 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Do what the hint says to that folder. The lines are then written automatically; other work goes on.",
     ),
     "jobs_held": ErrorCode(
-        "[Jobs](jobs.md) come from a copy, as `jobs_db` was lost, and may have run since. Nothing is sent.",
+        "[Jobs](jobs.md) come from a copy, because `jobs_db` was lost, and may have run since. Nothing is sent.",
         "12 jobs are held: jobs_db was lost, and a copy in BACKUP_DIR brought them back",
-        "Cancel those that have run, then `flask jobs resume`, or `POST /api/jobs/resume`.",
+        "Cancel the jobs that have run, then `flask jobs resume`, or `POST /api/jobs/resume`.",
     ),
     "two_dispatchers": ErrorCode(
         "Another service takes [jobs](worker.md#with-kafka) from the same topic, and both act.",
@@ -837,9 +836,9 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Do the restore that the hint names, or [accept it](problems.md).",
     ),
     "recovery_incomplete": ErrorCode(
-        "The database is lost, and not all that was recorded can be recovered.",
+        "The database is lost, and not all recorded events can be recovered.",
         "archives and journal hold events beyond 40 that cannot be recovered",
-        "Bring back what is missing, or [accept it](problems.md).",
+        "Put the missing files back, or [accept it](problems.md).",
     ),
     "clock_ahead": ErrorCode(
         "The system clock leapt ahead and is not believed.",
@@ -853,8 +852,8 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Set the clock right; [the clock](clock.md) says how the times of these events are mended.",
     ),
     "backups_too_large": ErrorCode(
-        "The archives made here take more than `MAX_BACKUP_BYTES`, and those that are left are pinned, the newest one, "
-        "or the last one that was verified.",
+        "The archives made here take more than `MAX_BACKUP_BYTES`. The remaining ones cannot be removed: they are "
+        "pinned, the newest one, or the last one that was verified.",
         "the archives made here take 1048576 bytes more than MAX_BACKUP_BYTES allows (10485760)",
         "Unpin or delete archives, or raise `MAX_BACKUP_BYTES`. [Retention](retention.md) says what it counts.",
     ),
@@ -872,7 +871,7 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Wait: requests are answered once it is open.",
     ),
     "stuck": ErrorCode(
-        "A part of the store made no step for ten seconds, or a disk does not answer.",
+        "A part of the store has made no progress for ten seconds, or a disk does not answer.",
         "the journal made no step for 12 s: it waits for /data/backups",
         "Check the disk that the message names. If a store cannot write for a minute, another one replaces it.",
     ),
@@ -909,7 +908,7 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Trust the keys and archives again, then remove the file that ends in `.damaged`.",
     ),
     "trust_unreadable": ErrorCode(
-        "The list of what you trust cannot be read now, so it counts as empty.",
+        "The list of what you trust cannot be read now, so it is treated as empty.",
         "reading /data/storage/.trusted.json failed: Permission denied",
         "Give it to the user of the service, and run `flask backup trust` as that user.",
     ),
@@ -929,7 +928,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     "restore_memory_damaged": ErrorCode(
         "It is not known which files in `RESTORE_DIR` were restored before; none is restored.",
         "nothing in /data/restore is restored",
-        "Move those out, then remove the file that the hint names and restart.",
+        "Move its files out, then remove the file that the hint names and restart.",
     ),
     "restore_folder": ErrorCode(
         "`RESTORE_DIR` cannot be read, so nothing in it was restored.",
@@ -985,7 +984,8 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Create it, or set `KAFKA_CREATE_TOPICS=true`. The events wait in the database until then.",
     ),
     "kafka_publish_late": ErrorCode(
-        "Events wait a minute to be published, or 15 seconds while that fails, or the brokers refuse EventVault.",
+        "Events have waited for a minute to be published, or for 15 seconds while publishing fails, or the brokers "
+        "refuse EventVault.",
         "events have been waiting for 75 s to be published to published",
         "Check whether the brokers answer. The events are published automatically once they do; none is lost.",
     ),
@@ -1017,7 +1017,7 @@ PROBLEMS: dict[str, ErrorCode] = {
         _KAFKA_LOSS + _OF_JOBS,
     ),
     "kafka_offset_out_of_range": ErrorCode(
-        "The broker says that the next offset is not there any more.",
+        "The broker says that the next offset no longer exists.",
         "partition 2 of the topic events no longer has the next offset", _KAFKA_LOSS,
     ),
 }  # fmt: skip
