@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from app import client_socket
 from app.client_socket import ClientSocket
@@ -151,7 +152,6 @@ class StreamWriter:
         while self._new:
             connection, stream = self._new.popleft()
             self._streams[connection] = stream
-            self._selector.register(connection, selectors.EVENT_READ, connection)
             self._guard(connection, self._begin)
         for connection in list(self._streams):
             if self._stopping:
@@ -160,6 +160,7 @@ class StreamWriter:
                 self._guard(connection, self._pump)
 
     def _begin(self, connection: ClientSocket) -> None:
+        self._selector.register(connection, selectors.EVENT_READ, connection)
         self._streams[connection].source.start(self.wake)
 
     def _attend(self, connection: ClientSocket) -> None:
@@ -226,7 +227,8 @@ class StreamWriter:
         stream = self._streams.pop(connection, None)
         if stream is None:
             return
-        self._selector.unregister(connection)
+        with suppress(KeyError, ValueError):  # it was not registered
+            self._selector.unregister(connection)
         try:
             stream.close()
         finally:

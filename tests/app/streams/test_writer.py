@@ -60,11 +60,11 @@ class Clients:
         self._open.callback(accepted.close)
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         connection = ClientSocket(accepted, Waits(1))
-        self.writer.add(connection, Stream(source, self._release, chunked=chunked))
+        self.writer.add(connection, Stream(source, self.release, chunked=chunked))
         assert source.started.wait(30)
         return client, connection
 
-    def _release(self) -> None:
+    def release(self) -> None:
         self.released += 1
 
     def wait_for_end(self, *connections: ClientSocket) -> None:
@@ -139,6 +139,21 @@ def test_a_stream_ends_with_its_client(clients: Clients) -> None:
     client.close()
     clients.wait_for_end(connection)
     assert (source.closed, clients.released, connection.is_broken) == (1, 1, False)
+
+
+def test_a_stream_whose_connection_cannot_be_watched_ends_alone(clients: Clients) -> None:
+    client, _ = clients.follow(source := Numbers(b"one"))
+    assert read(client, 3) == b"one"
+    closed, unread = socket.socket(), Numbers()
+    connection = ClientSocket(closed, Waits(1))
+    closed.close()
+
+    clients.writer.add(connection, Stream(unread, clients.release, chunked=False))
+
+    clients.wait_for_end(connection)
+    assert (unread.closed, clients.released, clients.ended) == (1, 1, [connection])
+    source.send(b"two")
+    assert read(client, 3) == b"two"
 
 
 @pytest.mark.slow
