@@ -77,7 +77,7 @@ def post_worker_init(worker: Any) -> None:
 
 
 def pre_request(worker: Any, req: Any) -> None:
-    worker.log.debug("%s %s", req.method, token_text.masked(req.path))
+    worker.log.debug("%s %s", req.method, token_text.mask_tokens(req.path))
     req.headers = serving.join_repeated_event_headers(req.headers)
 
 

@@ -10,7 +10,7 @@ from flask import Response, request
 from app.edge import current_edge
 from eventvault.audit.lines import DONE, INTERRUPTED
 from eventvault.database.values import ScanQuery
-from eventvault.operations.caller import present_caller
+from eventvault.operations.caller import current_caller
 from eventvault.store.audited import DOWNLOAD, EXPORT, STREAMED
 
 
@@ -31,7 +31,7 @@ def audit_export(response: Response, query: ScanQuery) -> Response:
 
 
 def _audit(response: Response, action: str, target: str, details: dict[str, Any]) -> Response:
-    deed = current_edge().deeds.begin(action, present_caller().started_by, target, details=details)
+    deed = current_edge().deeds.begin(action, current_caller().started_by, target, details=details)
     sent = _ByteCounter(cast(Iterable[bytes], response.response))
     response.response = sent
     length = response.content_length

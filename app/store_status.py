@@ -51,7 +51,7 @@ def current_status() -> Status:
             status = edge.store.status()
         except EventVaultError as error:
             return Status({}, error)
-        edge.away.dated([])
+        edge.away.with_since([])
         return Status(status)
 
     return shared_answer(Question("status", ask, Status.encode, Status.decode))

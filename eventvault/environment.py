@@ -41,7 +41,7 @@ def proxies() -> dict[str, str]:
 
 
 @contextmanager
-def handed_over(variables: Mapping[str, str]) -> Iterator[int]:
+def hand_over(variables: Mapping[str, str]) -> Iterator[int]:
     """Yield a descriptor that a child inherits, for `receive` there: the variables are not in its environment."""
     descriptor = os.memfd_create("secrets")
     try:

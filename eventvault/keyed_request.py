@@ -25,14 +25,14 @@ def is_expired(at: int, now: int) -> bool:
     return at + KEEP_MICROSECONDS <= now
 
 
-def in_use() -> IdempotencyKeyInUse:
+def key_in_use_error() -> IdempotencyKeyInUse:
     return IdempotencyKeyInUse(
         "the first request with this Idempotency-Key is still running",
         hint="send it again, with the same key, when it has ended",
     )
 
 
-def reused() -> IdempotencyKeyReused:
+def key_reused_error() -> IdempotencyKeyReused:
     return IdempotencyKeyReused(
         "another request with this Idempotency-Key had another content",
         hint="send a new key with each new request, and the same content when a request is repeated",

@@ -110,13 +110,13 @@ def damaged_file(path: Path, loss: str, hint: str = CHECK_DISK, code: str = "fil
 
 
 class ProblemTimes:
-    """Remembers since when each problem has been there without a break, as far as the callers of `dated` saw it."""
+    """Remembers since when each problem has been there without a break, as far as callers of `with_since` saw it."""
 
     def __init__(self, now: clock.Clock = clock.now) -> None:
         self._now = now
         self._since: dict[tuple[str, str | None], int] = {}
 
-    def dated(self, problems: Sequence[Problem]) -> list[Problem]:
+    def with_since(self, problems: Sequence[Problem]) -> list[Problem]:
         """Return these problems, each with `since`. problems: all that there are now; a missing one is over."""
         now = self._now()
         self._since = {_key(problem): self._since.get(_key(problem), problem.since or now) for problem in problems}

@@ -145,7 +145,7 @@ def paused_since(moment: float) -> float:
     return pause.seconds if pause.ended > moment else 0.0
 
 
-def stuck() -> list[Activity]:
+def stuck_activities() -> list[Activity]:
     """Return the activities that made no step for STUCK_SECONDS, longest without a step first."""
     working = [activity for activity in _all() if activity.stepped is not None]
     silent = [activity for activity in working if activity.seconds_without_step() >= STUCK_SECONDS]

@@ -80,7 +80,7 @@ def holds_token(text: str) -> bool:
     return any(is_whole(match[0]) for match in _INSIDE.finditer(text))
 
 
-def masked(text: str) -> str:
+def mask_tokens(text: str) -> str:
     """Return a text without what looks like a token, for a log."""
     return _INSIDE.sub(f"{PREFIX}…", text)
 

@@ -24,7 +24,7 @@ from eventvault import json_text
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_folder import check_unchanged
 from eventvault.errors import BackupExists, BackupNotFound, MalformedInput
-from eventvault.operations.caller import present_caller
+from eventvault.operations.caller import current_caller
 from eventvault.store.ports.store import Store
 
 _FORM = "multipart/form-data"
@@ -92,7 +92,7 @@ def _check_free_name(store: Store, name: str | None) -> str:
 
 def _adopt(store: Store, path: Path, name: str) -> BackupEntry:
     """Let the store check the file and add it to the catalogue. The store owns the file if the client does not wait."""
-    if not present_caller().asynchronous:
+    if not current_caller().asynchronous:
         return store.adopt_upload(str(path), name)
     with hand_over(path) as file:
         return store.adopt_upload(str(file), name)

@@ -41,7 +41,7 @@ def state_of(status: Status) -> str:
 
 def _status_without_store(error: EventVaultError, away: ProblemTimes) -> dict[str, Any]:
     restoring = isinstance(error, StoreRestoring)
-    problems = away.dated([Problem(error.code, error.message, error.hint)])
+    problems = away.with_since([Problem(error.code, error.message, error.hint)])
     return {
         "status": "restoring" if restoring else "degraded",
         "problems": [] if restoring else [problem.describe() for problem in problems],

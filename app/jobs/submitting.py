@@ -10,7 +10,7 @@ from app.access import current_credential
 from app.edge import current_jobs
 from eventvault.jobs import sent, submitting
 from eventvault.jobs.port import SubmitResult
-from eventvault.operations.caller import present_caller, take_operation_id
+from eventvault.operations.caller import current_caller, take_operation_id
 
 
 def submit(body: bytes) -> list[SubmitResult]:
@@ -24,4 +24,4 @@ def submit(body: bytes) -> list[SubmitResult]:
     operation_id, numbers = take_operation_id(), count()
     make_id = (lambda: f"{operation_id}-{next(numbers)}") if operation_id else sent.new_id
     scopes = sorted(current_credential().included)
-    return submitting.submit(current_jobs(), requests, present_caller().started_by, scopes, make_id)
+    return submitting.submit(current_jobs(), requests, current_caller().started_by, scopes, make_id)

@@ -14,7 +14,7 @@ from app.operations.answers import operation_json
 from app.operations.schemas import OneOperationSchema
 from app.replies import JSON, reply
 from eventvault.errors import InvalidInput
-from eventvault.operations.caller import Caller, OperationBegun, calling, present_caller
+from eventvault.operations.caller import Caller, OperationBegun, calling, current_caller
 
 Params = ParamSpec("Params")
 
@@ -44,7 +44,7 @@ def begins_operation(view: Callable[Params, Response]) -> Callable[Params, Respo
         preferred = _prefers_async()
         asynchronous = _parse_async() if ASYNC in request.args else preferred
         try:
-            with calling(Caller(present_caller().started_by, asynchronous=asynchronous)):
+            with calling(Caller(current_caller().started_by, asynchronous=asynchronous)):
                 return view(*args, **kwargs)
         except OperationBegun as begun:
             accepted = accepted_reply(begun.operation_id)

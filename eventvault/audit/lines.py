@@ -60,7 +60,7 @@ def entry_now(**members: Any) -> AuditEntry:
     details = encodable(entry.details)
     try:
         encoded = msgspec.json.encode(details)
-        size, details = len(encoded), msgspec.json.decode(token_text.masked(encoded.decode()))
+        size, details = len(encoded), msgspec.json.decode(token_text.mask_tokens(encoded.decode()))
     except (TypeError, ValueError, msgspec.MsgspecError):
         details, size = {"omitted": True}, 0
     return msgspec.structs.replace(entry, details=details if size <= MAX_BYTES else {"omittedBytes": size})
@@ -87,4 +87,4 @@ def digest_of(raw: bytes) -> str:
 
 
 def _text(text: str) -> str:
-    return printable(token_text.masked(str(encodable(text))))[:MAX_TEXT]
+    return printable(token_text.mask_tokens(str(encodable(text))))[:MAX_TEXT]

@@ -18,7 +18,7 @@ from eventvault.database import keys
 from eventvault.database.values import AppendResult
 from eventvault.events import event
 from eventvault.events.event import MAX_EVENTS, Appended
-from eventvault.keyed_request import KEEP_MICROSECONDS, KeyedRequest, is_expired, reused
+from eventvault.keyed_request import KEEP_MICROSECONDS, KeyedRequest, is_expired, key_reused_error
 
 _DUPLICATE = 1
 _DIFFERS = 2
@@ -100,7 +100,7 @@ def answer_of(record: KeyedRecord, request: KeyedRequest, read: Callable[[int], 
     Raises IdempotencyKeyReused if the first request sent something else, and what `read` raises.
     """
     if record.content != request.content:
-        raise reused()
+        raise key_reused_error()
     results, ids = [], []
     for first, count, flags in record.results:
         for sequence in range(first, first + count):

@@ -7,7 +7,7 @@ from typing import Any, cast
 from eventvault.audit.deeds import Deeds
 from eventvault.jobs.job import JobSchedule
 from eventvault.jobs.port import Changed, Jobs
-from eventvault.operations.caller import present_caller
+from eventvault.operations.caller import current_caller
 
 _MAX_IDS = 100
 """Most ids of jobs in one line of the audit; if there are more, it only has their number."""
@@ -53,7 +53,7 @@ class _AuditedJobs:
 
 
 def _who() -> str:
-    return present_caller().started_by
+    return current_caller().started_by
 
 
 def _named(ids: list[str]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class OperationBegun(Exception):
 _caller: ContextVar[Caller] = ContextVar("caller", default=Caller())  # noqa: B039 - it is frozen
 
 
-def present_caller() -> Caller:
+def current_caller() -> Caller:
     return _caller.get()
 
 

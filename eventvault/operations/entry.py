@@ -68,13 +68,13 @@ def entry_of(operation_id: str, record: OperationRecord) -> OperationEntry:
         ended_at=record.at if unfinished else record.ended_at,
         progress=Progress(fraction, record.step, record.bytes_done, record.bytes_total),
         result=bytes(record.answer) if record.state == SUCCEEDED else None,
-        error=lost(operation_id).to_wire() if unfinished else record.error,
+        error=lost_error(operation_id).to_wire() if unfinished else record.error,
         version=ENDED_VERSION,
         cancel_requested=record.state == CANCELLED,
     )
 
 
-def lost(operation_id: str) -> Cancelled:
+def lost_error(operation_id: str) -> Cancelled:
     """Return the error of an operation whose store was killed, and which no other store carries on."""
     return Cancelled(
         f"the operation {operation_id} was interrupted, because its store ended",

@@ -18,7 +18,7 @@ import msgspec
 from eventvault import clock, data_folders, small_files
 from eventvault.file_locks import lock_range, open_lock_file
 from eventvault.files import make_folder, matching
-from eventvault.keyed_request import KEEP_MICROSECONDS, in_use, is_expired, reused
+from eventvault.keyed_request import KEEP_MICROSECONDS, is_expired, key_in_use_error, key_reused_error
 
 _LOCKED_BITS = 62
 """Bits of a lock's offset, which is a positive number of 64 bits."""
@@ -54,7 +54,7 @@ class KeyedAnswers:
         handle = open_lock_file(self._folder / data_folders.KEYS_LOCK)
         try:
             if not lock_range(handle, 0.0, int.from_bytes(request_id[:8], "big") % 2**_LOCKED_BITS):
-                raise in_use()
+                raise key_in_use_error()
         except BaseException:
             os.close(handle)
             raise
@@ -106,7 +106,7 @@ class Claim:
             answer = self._answers.new_answer(content)
             self._answers.write(self._path, answer)
         if answer.content != content:
-            raise reused()
+            raise key_reused_error()
         return answer
 
     def end(self, answer: KeyedAnswer) -> None:

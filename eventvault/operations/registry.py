@@ -42,7 +42,7 @@ from eventvault.operations.entry import (
     OperationQuery,
     awaiting_entry,
     entry_of,
-    lost,
+    lost_error,
     running_entry,
     unknown_operation,
 )
@@ -494,7 +494,7 @@ class OperationRegistry:
         if answer is not None:
             record = _succeeded(record, answer)
         elif not was_noted:
-            error = lost(operation_id).to_wire()
+            error = lost_error(operation_id).to_wire()
             record = msgspec.structs.replace(record, state=INTERRUPTED, ended_at=record.at, error=error)
         if operation_id not in self._awaiting:
             return

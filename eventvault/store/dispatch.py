@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from eventvault import progress
-from eventvault.operations.caller import Caller, OperationBegun, present_caller
+from eventvault.operations.caller import Caller, OperationBegun, current_caller
 from eventvault.operations.operation import Operation
 from eventvault.operations.records import OperationRecord
 from eventvault.operations.registry import Call, OperationRegistry
@@ -57,7 +57,7 @@ class Dispatch:
         method = methods.ALL[name]
         if not method.marks.has_caller:
             return self._call(name, arguments)
-        return self._change(method, arguments, secrets.token_hex(8), present_caller())
+        return self._change(method, arguments, secrets.token_hex(8), current_caller())
 
     def carry_on(self, operation_id: str, record: OperationRecord) -> None:
         """Carry on an operation that an earlier store did not end, if its caller does not wait for it.

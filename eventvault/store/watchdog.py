@@ -59,7 +59,7 @@ class Watchdog:
 
     def check(self) -> None:
         """Log once what is stuck, and end the store if its committer has been stuck for too long."""
-        stuck = progress.stuck()
+        stuck = progress.stuck_activities()
         for activity in stuck:
             if activity.name not in self._named:
                 _log(_message(activity))
@@ -77,7 +77,7 @@ def _log(message: str) -> None:
 
 def stuck_problems() -> list[Problem]:
     """Return a problem for each kind of activity that is stuck. Waits for nothing: it reads only memory."""
-    longest = {activity.name: activity for activity in reversed(progress.stuck())}
+    longest = {activity.name: activity for activity in reversed(progress.stuck_activities())}
     return [_problem(activity) for activity in longest.values()]
 
 

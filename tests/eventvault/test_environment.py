@@ -36,7 +36,7 @@ def test_what_is_handed_over_is_in_the_child_and_in_no_environment() -> None:
         "shown = pathlib.Path('/proc/self/environ').read_text(); assert 'geheim' not in shown, shown;"
         "assert environment.SECRETS_VARIABLE not in os.environ; print(os.environ['NOTIFY_URLS'])"
     )
-    with environment.handed_over({"NOTIFY_URLS": "ntfy://geheim"}) as descriptor:
+    with environment.hand_over({"NOTIFY_URLS": "ntfy://geheim"}) as descriptor:
         variables = environment.for_child({environment.SECRETS_VARIABLE: str(descriptor)})
         command = [sys.executable, "-c", program]
         ran = subprocess.run(

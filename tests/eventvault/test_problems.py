@@ -137,10 +137,10 @@ def test_a_problem_has_the_time_since_when_it_is_named_without_a_break() -> None
         Problem("rolled_back", "it was", "see", "a", since=5),
     )
 
-    assert [problem.since for problem in times.dated([lag, dated])] == [100, 5]
-    assert [problem.since for problem in times.dated([lag])] == [100]
-    assert times.dated([]) == []
-    assert [problem.since for problem in times.dated([lag])] == [400]
+    assert [problem.since for problem in times.with_since([lag, dated])] == [100, 5]
+    assert [problem.since for problem in times.with_since([lag])] == [100]
+    assert times.with_since([]) == []
+    assert [problem.since for problem in times.with_since([lag])] == [400]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from eventvault import progress
 from eventvault.errors import TooBusy
-from eventvault.progress import Activity, Turn, current, result_of, running, stuck, wait_for, wait_for_thread
+from eventvault.progress import Activity, Turn, current, result_of, running, stuck_activities, wait_for, wait_for_thread
 
 SOON = 0.2
 
@@ -39,7 +39,7 @@ def in_a_thread(work: Callable[[threading.Event], object]) -> Iterator[threading
 
 
 def names_of_stuck() -> list[str]:
-    return [activity.name for activity in stuck()]
+    return [activity.name for activity in stuck_activities()]
 
 
 def test_an_activity_without_a_step_is_stuck_until_it_makes_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,5 +106,5 @@ def test_an_entry_that_is_not_valid_is_named_by_its_place(text: str, entry: int)
 def test_a_token_is_no_name_and_is_masked_in_a_log() -> None:
     token = new_token()
     assert not token_text.is_name(token)
-    assert token_text.masked(f"/api/tokens/{token}?a=1") == "/api/tokens/ev_…?a=1"
-    assert token_text.masked("/api/events/ev_ent") == "/api/events/ev_ent"
+    assert token_text.mask_tokens(f"/api/tokens/{token}?a=1") == "/api/tokens/ev_…?a=1"
+    assert token_text.mask_tokens("/api/events/ev_ent") == "/api/events/ev_ent"

@@ -23,7 +23,7 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.database.generation import is_id
 from eventvault.database.values import Head, Page, Resumption, ScanQuery
 from eventvault.errors import MomentUnavailable, OperationCancelled, from_wire
-from eventvault.operations.caller import OperationBegun, present_caller
+from eventvault.operations.caller import OperationBegun, current_caller
 from eventvault.operations.entry import OperationEntry
 from eventvault.operations.records import QUEUED, RUNNING, SUCCEEDED
 from eventvault.past.values import DiffPage, DiffQuery, PastView
@@ -88,7 +88,7 @@ class RemoteStore(Store):
 
     def _operate(self, method: Method, request: Request) -> Any:
         entry: OperationEntry = self.read(request.with_query(async_=True), answers.one_operation)
-        if present_caller().asynchronous:
+        if current_caller().asynchronous:
             raise OperationBegun(entry.id)
         while entry.state in (QUEUED, RUNNING):
             entry = self.watch_operations({entry.id: entry.version}, WATCH_SECONDS).get(entry.id, entry)

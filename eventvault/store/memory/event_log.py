@@ -25,7 +25,7 @@ from eventvault.database.values import (
 from eventvault.errors import EventNotFound, GenerationSuperseded, InvalidInput
 from eventvault.events import event
 from eventvault.events.event import Appended, EventDraft
-from eventvault.keyed_request import KeyedRequest, is_expired, reused
+from eventvault.keyed_request import KeyedRequest, is_expired, key_reused_error
 from eventvault.restore.values import kind_of
 from eventvault.store.memory.state import KeyedAppend, MemoryState, common_length
 from eventvault.store.ports.event_log import LONGEST_WAIT_SECONDS, EventLog, Lease
@@ -51,7 +51,7 @@ class MemoryEventLog(EventLog):
             is_there = self._state.events[: len(first.events)] == first.events
             if is_there and not is_expired(first.at, self._state.now()):
                 if first.content != request.content:
-                    raise reused()
+                    raise key_reused_error()
                 return first.answer
         return None
 

@@ -223,7 +223,7 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
     codes = {problem.code for problem in in_memory}
     starting = [_STARTING] if examined.state == "starting" else []
     problems = [*starting, *in_memory, *(problem for problem in examined.problems if problem.code not in codes), *stuck]
-    dated = parts.problem_times.dated([*problems, *examined.open])
+    dated = parts.problem_times.with_since([*problems, *examined.open])
     degraded = any(problem.degrades for problem in dated)
     return {
         "status": "restoring" if examined.state == "restoring" else "degraded" if degraded else "ok",

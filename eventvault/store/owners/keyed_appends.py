@@ -11,7 +11,7 @@ from eventvault.database.commit import Done
 from eventvault.database.registry import AppendBatch, BatchOutdated
 from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError
-from eventvault.keyed_request import KeyedRequest, in_use
+from eventvault.keyed_request import KeyedRequest, key_in_use_error
 
 log = logging.getLogger("EventBus")
 
@@ -46,7 +46,7 @@ class KeyedAppends:
         if running is None:
             self._begin(batch)
         elif running.nonce != batch.nonce:
-            done(in_use())
+            done(key_in_use_error())
 
     def _begin(self, batch: AppendBatch) -> None:
         """Answer from the database, else append. If the database gets an answer in between, begin again."""

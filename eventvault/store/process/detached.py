@@ -37,7 +37,7 @@ def start_detached(
     with_secrets: it gets the secret settings, too.
     """
     secret = {**(settings.secrets() if with_secrets else {}), **environment.proxies(), **_for_handlers(settings)}
-    with environment.handed_over(secret) as secrets:
+    with environment.hand_over(secret) as secrets:
         own = {**variables, environment.SECRETS_VARIABLE: str(secrets)}
         return subprocess.Popen(  # nosec B603  # no shell, and no word of a client
             list(command),

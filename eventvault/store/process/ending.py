@@ -71,7 +71,7 @@ def _end_useless(reason: str) -> None:
 
 def _end_after(seconds: float) -> None:
     time.sleep(seconds)
-    stuck = "; ".join(f"{activity.name}: {activity.describe()}" for activity in progress.stuck())
+    stuck = "; ".join(f"{activity.name}: {activity.describe()}" for activity in progress.stuck_activities())
     _within_seconds(lambda: log.error("the store does not end within %.0f s and is ended (%s)", seconds, stuck or "-"))
     os._exit(FAILED)
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 from eventvault import errors
 from eventvault.damage import as_answer
 from eventvault.database.nonces import Nonces
-from eventvault.operations.caller import present_caller, take_operation_id
+from eventvault.operations.caller import current_caller, take_operation_id
 from eventvault.progress import LONGEST_SECONDS
 from eventvault.rpc import frames
 from eventvault.rpc.methods import Method
@@ -67,7 +67,7 @@ class StoreClient(Store):
         if method.marks.changes:
             arguments = (*arguments, bytes.fromhex(take_operation_id()) or self._operation_ids.next())
         if method.marks.has_caller:
-            arguments = (*arguments, present_caller())
+            arguments = (*arguments, current_caller())
         frame = wire.request(method.name, *arguments)
         deadline = time.monotonic() + (self._patience if patience is None else min(patience, self._patience))
         renewed = patience is not None
