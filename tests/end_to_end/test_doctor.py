@@ -71,12 +71,16 @@ def transcripts() -> list[str]:
 
 
 def times_in(environment: dict[str, str]) -> dict[str, tuple[int, int]]:
-    """The time and the size of every file and folder of an installation, but for what a store notes by itself."""
+    """The time and the size of every file and folder of an installation, except those a store writes on its own.
+
+    The temporary file, with which such a file is replaced, has its name in the middle.
+    """
+    own = (data_folders.CLOCK, data_folders.HEADS)
     return {
         str(path): (path.lstat().st_mtime_ns, path.lstat().st_size)
         for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")
         for path in sorted(Path(environment[name]).rglob("*"))
-        if path.name not in (data_folders.CLOCK, data_folders.HEADS)
+        if not any(name in path.name for name in own)
     }
 
 
