@@ -1,7 +1,7 @@
 """Write `docs/modules.md` from the docstrings of the packages and their modules, and check `docs/source-map.md`.
 
-Run by `make docs`. It parses the sources and imports none of them. `docs/source-map.md` is written by hand: it names a
-module and what is in it for each question.
+Run by `make docs`. It parses the sources and imports none of them. `docs/source-map.md` is written by hand: for each
+question it names a module and the names in it that answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ This page is written by `make docs` from the docstrings: edit those, not this pa
 answers where a thing is.
 """
 _NAMED = re.compile(r"`([\w/]+\.py)`(?:: ((?:`[\w.]+`(?:, )?)+))?")
-"""A module, and after a colon the names of what is in it."""
+"""A module, and after a colon names that it defines."""
 
 
 def page(project: Path = PROJECT) -> str:
@@ -34,12 +34,12 @@ def page(project: Path = PROJECT) -> str:
 
 
 def folders(root: Path) -> Iterator[Path]:
-    """`root` and the packages below it, each in front of those it holds."""
+    """Yield `root` and the packages below it, each before the packages in it."""
     return (path.parent for path in sorted(root.rglob("__init__.py"), key=lambda path: path.parent.parts))
 
 
 def section(project: Path, folder: Path) -> str:
-    """The heading of a package, its docstring, and a table of its modules."""
+    """Return the heading of a package, its docstring, and a table of its modules."""
     lines = [f"## `{folder.relative_to(project)}/`", "", docstring(folder / "__init__.py"), ""]
     modules = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
     if modules:
@@ -57,23 +57,23 @@ def docstring(path: Path) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of a docstring on one line, ready for a cell of a table."""
+    """Return the first sentence of a docstring on one line, ready for a cell of a table."""
     paragraph = " ".join(text.partition("\n\n")[0].split())
     sentence = re.match(r".+?[.?!](?=\s|$)", paragraph)
     return (sentence[0] if sentence else paragraph).replace("|", "\\|")
 
 
 def mistakes_of_map(project: Path = PROJECT) -> list[str]:
-    """Return what is wrong in `docs/source-map.md`: a module without a name beside it, a name that is not in it."""
+    """Return the mistakes of `docs/source-map.md`: a module without names, a name that its module does not define."""
     mistakes = []
     for module, names in _NAMED.findall((project / MAP.relative_to(PROJECT)).read_text()):
         if not (project / module).is_file():
             mistakes.append(f"{module} is not there")
             continue
-        there = definitions(project / module)
-        wanted = re.findall(r"`([\w.]+)`", names)
-        mistakes += [f"{module}: {name} is not there" for name in wanted if name not in there]
-        if not wanted:
+        defined = definitions(project / module)
+        listed = re.findall(r"`([\w.]+)`", names)
+        mistakes += [f"{module}: {name} is not there" for name in listed if name not in defined]
+        if not listed:
             mistakes.append(f"{module}: name a function, a class or a constant of it")
     return mistakes
 
@@ -98,5 +98,5 @@ def _names(body: list[ast.stmt]) -> Iterator[str]:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
-    if wrong := mistakes_of_map():
-        raise SystemExit("\n".join([f"{MAP.name} is not right:", *wrong]))
+    if mistakes := mistakes_of_map():
+        raise SystemExit("\n".join([f"{MAP.name} is wrong:", *mistakes]))

@@ -1,7 +1,7 @@
 """Copy the packages that the dashboard runs on from npm to `app/ui/static/vendor`.
 
-Run by `make vendor` after a change of `scripts/ui-packages`. The browser gets the files as their packages have them,
-but for one import, as a policy without inline scripts allows no import map, and for the names of source maps.
+Run by `make vendor` after a change of `scripts/ui-packages`. Two things differ from the packages' files: one import is
+relative, because a policy without inline scripts allows no import map, and the names of source maps are removed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _SOURCE_MAP = re.compile(rb"\n//# sourceMappingURL=\S+\s*\Z")
 _NPM = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
 
-def vendored(modules: Path) -> dict[str, bytes]:
-    """Return what belongs into the vendor folder. modules: the folder `node_modules`."""
+def vendor_files(modules: Path) -> dict[str, bytes]:
+    """Return the files for the vendor folder: name → content. modules: the folder `node_modules`."""
     return {name: _with_relative_import((modules / source).read_bytes()) for name, source in FILES.items()}
 
 
@@ -47,7 +47,7 @@ def main() -> None:
             shutil.copy(PACKAGES / file, name)
         subprocess.run(_NPM, cwd=name, check=True, timeout=300, stdout=sys.stderr)  # nosec B603  # a fixed command
         VENDOR.mkdir(parents=True, exist_ok=True)
-        for file, content in vendored(Path(name) / "node_modules").items():
+        for file, content in vendor_files(Path(name) / "node_modules").items():
             (VENDOR / file).write_bytes(content)
 
 

@@ -132,5 +132,5 @@ def test_the_files_of_other_people_are_what_their_packages_have(tmp_path: Path) 
     for name in ("package.json", "package-lock.json"):
         shutil.copy(vendor_ui.PACKAGES / name, tmp_path)
     packages.prepare(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], tmp_path)
-    expected = vendor_ui.vendored(tmp_path / "node_modules")
+    expected = vendor_ui.vendor_files(tmp_path / "node_modules")
     assert {path.name: path.read_bytes() for path in vendor_ui.VENDOR.iterdir()} == expected
