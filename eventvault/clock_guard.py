@@ -151,10 +151,7 @@ class ClockGuard:
                 self._note = noted
 
     def save(self) -> None:
-        """Write the note if the clock's step was believed since the last write, or if that was SAVE_EVERY ago.
-
-        Raises NoSpace or OSError.
-        """
+        """Write the note if a step was believed since, or if it is older than SAVE_EVERY. Raises NoSpace or OSError."""
         with self._lock:
             note, saved = self._note, self._saved
         if saved is None or _differ(note, saved):

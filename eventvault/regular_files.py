@@ -57,10 +57,7 @@ def open_handle(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o666, *
 
 
 def open_file(path: Path | str, mode: str = "rb", *, buffering: int = -1, permissions: int = 0o666) -> BufferedRandom:
-    """Open a file as the built-in `open` does, in binary mode. permissions: of a new file.
-
-    Raises NotRegular or OSError.
-    """
+    """Open a file as `open` does, in binary mode. permissions: of a new file. Raises NotRegular or OSError."""
     return cast(  # another class of file for some modes
         BufferedRandom,
         open(path, mode, buffering, opener=lambda name, flags: open_handle(name, flags, permissions)),

@@ -185,10 +185,7 @@ class TokenChanges:
         return RevokedTokens(ended, unwritten)
 
     def require_adoptable(self) -> TokenFile:
-        """Return the tokens in BACKUP_DIR, whichever installation made them.
-
-        Raises NothingToRecover if there are none.
-        """
+        """Return the tokens in BACKUP_DIR, of any installation. Raises NothingToRecover if there are none."""
         copy = self._files.read_backups()
         if copy.content is None or copy.condition not in (FileCondition.GOOD, FileCondition.FOREIGN):
             raise NothingToRecover(

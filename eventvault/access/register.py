@@ -160,10 +160,7 @@ class TokenRegister:
         return self.current().credential_of_id(token_id, self._now) is not None
 
     def _check_for_new(self) -> bool:
-        """Have the next request check again: another process may have made the token just now.
-
-        Returns False if that was done a moment ago.
-        """
+        """Let the next request see a token that another process has just made. False: one did a moment ago."""
         now = time.monotonic()
         if now < self._next_check_for_new:
             return False

@@ -1,8 +1,7 @@
 """Browser sessions: a cookie and a key instead of a token, for as long as that token is valid.
 
 The cookie alone is enough for downloads and streams; with the key too, a session may do what its token may. The file
-has the SHA-256 of each, so whoever reads it cannot use a session. It is outside the event database, so no restore
-touches it.
+has the SHA-256 of both, so whoever reads it cannot use a session. No restore touches it.
 
 Each time that a session is used, the worker checks whether the file has changed. One worker at a time writes it.
 """

@@ -113,8 +113,7 @@ class Backups(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """What a start of the service would find. finishes: the source of the restore that it would finish; staged: that of
-    a staged restore; restores: the archive in the drop folder.
+    """What a start would find. finishes, staged: the source of a restore. restores: the archive in the drop folder.
 
     problems: as health would show them, or why the start would fail. open: problems that wait for a decision.
     """

@@ -57,9 +57,8 @@ class Input(Protocol):
 class Imported(msgspec.Struct, frozen=True):
     """The result of an import, earlier runs included.
 
-    new, already: events that were appended, and that were stored before. rejected: records that are not events; kinds:
-    the kinds of rejects in this run. resumed: the number of the last record that an earlier run did. broken: why the
-    file ended too early.
+    new, already: events that were appended, and that were stored before. rejected: records; kinds: of those in this
+    run. resumed: the number of the last record of an earlier run. broken: why the file ended too early.
     """
 
     name: str

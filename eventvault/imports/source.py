@@ -65,7 +65,6 @@ class ImportSource:
         return self._pieces()
 
     def _pieces(self) -> Iterator[bytes]:
-        """Yield the bytes of the file."""
         beginning, self._beginning = self._beginning, b""
         for start in range(0, len(beginning), CHUNK):
             piece: bytes | None = beginning[start : start + CHUNK]

@@ -50,10 +50,7 @@ class Listing:
             del self._oldest_first[bisect.bisect_left(self._oldest_first, summary)]
 
     def matching(self, query: OperationQuery, alive: Iterable[OperationSummary]) -> list[OperationSummary]:
-        """Return one page, newest first. alive: the operations that run.
-
-        Raises InvalidInput for an unknown `before`.
-        """
+        """Return a page, newest first. alive: operations that run. Raises InvalidInput for an unknown `before`."""
         running = sorted(alive, reverse=True)
         bound = None if query.before is None else self._bound(query.before, running)
         matching = (

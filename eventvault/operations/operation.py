@@ -133,10 +133,7 @@ class Operation:
             )
 
     def decided(self) -> None:
-        """Refuse a cancel from now on: the work will be carried out.
-
-        Raises OperationCancelled if a cancel came first.
-        """
+        """Refuse a cancel from now on. Raises OperationCancelled if a cancel came first."""
         if self._followers and not sum(follower.is_now_decided() for follower in self._followers):
             self.is_cancelled = True
         if not self.is_now_decided():

@@ -99,10 +99,7 @@ class Call:
 
 @dataclass
 class _Attempt:
-    """One attempt to answer a call. record: of its beginning. activity: of the thread that works on it.
-
-    ended: the record of its end; None while it runs, and if its record was removed.
-    """
+    """record: of the beginning. activity: of the thread that works on the answer. ended: the record of the end."""
 
     operation: Operation
     record: OperationRecord
@@ -191,10 +188,9 @@ class OperationRegistry:
         deed: str = "",
         about: str = "",
     ) -> Iterator[Operation]:
-        """List work that the store begins itself, in this context; listed from its first step. Its `result` may be set.
+        """List work of this context that the store begins itself, from its first step. Its `result` may be set.
 
-        operation_id: of an earlier attempt, which this one replaces in the list. deed, about: action and target in the
-        audit.
+        operation_id: of an earlier attempt, which this one replaces. deed, about: action and target in the audit.
         """
         call = Call(method, Any, kind, operation_id or secrets.token_hex(8), caller=Caller(started_by))
         attempt, _ = self._join(call)
@@ -245,8 +241,7 @@ class OperationRegistry:
     def carry_on(self, resume: Callable[[str, OperationRecord], None]) -> None:
         """Have `resume` begin again the operations that an earlier store did not end and that nobody waits for.
 
-        Clients that wait send their requests again. Operations that nobody sends within RESEND_SECONDS are
-        `interrupted`.
+        Clients that wait send their requests again. After RESEND_SECONDS the remaining operations are `interrupted`.
         """
         self._loaded.wait(_LOAD_SECONDS)
         for operation_id, record in list(self._awaiting.items()):
@@ -423,10 +418,7 @@ class OperationRegistry:
             self._prune()
 
     def _read(self, call: Call) -> OperationRecord | None:
-        """Return the record of an earlier attempt of this call, else None.
-
-        Raises DiskFailed or similar if it cannot be read, because the work may have been done.
-        """
+        """Return the record of an earlier attempt, else None. Raises DiskFailed or similar if it cannot be read."""
         read = self._records.read if call.is_repeatable else self._records.read_surely
         record = read(call.operation_id)
         return record if record is not None and record.method == call.method else None

@@ -61,10 +61,7 @@ _NO_DAMAGE = (JournalDamaged, ArchiveUnreadable, ArchiveTooNew)
 
 @dataclass
 class _Course:
-    """What a rehearsal has found out so far: its result shows it even if a later step fails.
-
-    archive: the archive that is read, with its identity before that.
-    """
+    """How far a rehearsal got, for its result if it fails. archive: that is read, with its identity before."""
 
     chosen: Chosen | None = None
     archive: tuple[Path, FileIdentity | None] | None = None

@@ -59,10 +59,7 @@ class BackupSources:
         self._planner = MomentPlanner(self._locator, journal)
 
     def builder(self, chores: Chores, on_replanned: Callable[[PlannedMoment], None]) -> Builder:
-        """Return the builder of the database. chores: of this rehearsal alone, so that it can be cancelled.
-
-        on_replanned: as for `MomentBuilder`.
-        """
+        """Return the builder. chores: of this rehearsal alone, to cancel it. on_replanned: as for `MomentBuilder`."""
         moments = MomentBuilder(self._settings, self._bus, self._locator, self._journal, chores, on_replanned)
         previous = PreviousDatabases(self._settings.storage_dir)
         return Builder(self._settings, self._bus, chores, previous, moments)

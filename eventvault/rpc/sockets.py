@@ -36,7 +36,6 @@ def connect(storage_dir: Path, timeout: float, name: str = data_folders.SOCKET) 
 
 
 def listens(storage_dir: Path, name: str = data_folders.SOCKET) -> bool:
-    """Return whether somebody listens."""
     with contextlib.suppress(OSError):
         connect(storage_dir, 1.0, name).close()
         return True

@@ -40,10 +40,7 @@ class Dispatch:
         }
 
     def answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """Answer a call of another process. Raises OperationBegun for a caller that does not wait.
-
-        arguments: as `wire.read_request` returns them.
-        """
+        """Answer a call that `wire.read_request` returned. Raises OperationBegun for a caller that does not wait."""
         with progress.running(name):
             method = methods.ALL[name]
             count = len(method.argument_names)

@@ -341,10 +341,7 @@ class StoreService(ComposedStore):
         return "read_only" if state in ("serving", "failed") and self.bus.is_read_only else state
 
     def stop(self) -> None:
-        """Cancel long work, stop the consumers, commit what is queued.
-
-        The database stays open until the process ends.
-        """
+        """Cancel long work, stop the consumers, commit what is queued. The database stays open until the end."""
         stopping = self._audited.begin_stop()
         self.lifecycle.stop()
         if self.queue is not None:

@@ -250,10 +250,7 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
 
 
 def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> list[Problem]:
-    """Return the problems that memory holds.
-
-    listing: why the archives cannot be listed; None also if `backups_changed` says it better.
-    """
+    """listing: why the archives cannot be listed; None also if `backups_changed` says it better."""
     errors = (
         parts.bus.problem,
         parts.backups.problem,

@@ -133,10 +133,7 @@ def consumers_of(
 
 
 def _append_to(bus: EventBus, nonces: Nonces, *, from_kafka: bool = False) -> Append:
-    """Return a function that appends to the current generation and fails in a later one.
-
-    from_kafka: the events are not published.
-    """
+    """Return a function that appends, but not to a later generation. from_kafka: the events are not published."""
     with bus.using() as registry:
         generation = registry.identity.generation
 

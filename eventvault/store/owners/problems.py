@@ -36,10 +36,7 @@ class ProblemsOwner(Problems):
         return problem
 
     def _find(self, code: str, about: str | None) -> Problem:
-        """Return the problem to accept.
-
-        Raises NothingToAccept also for a problem that no decision ends, ProblemNotFound for an unknown code.
-        """
+        """Raise NothingToAccept also for a problem that no decision ends, ProblemNotFound for an unknown code."""
         problems = [problem for problem in self._status()["problems"] if problem["code"] == code]
         if problems and not any(problem.get("acceptable") for problem in problems):
             raise NothingToAccept(f"{code} cannot be accepted; nothing was changed", hint=problems[0]["hint"])

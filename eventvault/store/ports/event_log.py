@@ -53,10 +53,9 @@ class EventLog(Protocol):
         """
 
     def scan(self, query: ScanQuery) -> Page:
-        """Return a page of events.
+        """Return a page of events. Raises GenerationSuperseded for a cursor beyond the fork of a lost generation.
 
-        Raises GenerationSuperseded for a cursor beyond the fork of a generation that is gone. A moment whose database
-        is no longer open is built again, so this raises what `PastReader.resolve_moment` does.
+        A moment whose database is no longer open is built again: this raises what `PastReader.resolve_moment` does.
         """
 
     def histogram(self, query: HistogramQuery) -> EventHistogram:

@@ -53,6 +53,5 @@ class Restores(Protocol):
     def timeline(self, *, buckets: int | None = None) -> dict[str, Any]:
         """Return what can be restored, ready to be drawn: `window`, `generations`, `archives`, `segments`, `gaps`.
 
-        buckets: return at most so many `marks` instead of archives, no segments, and only the newest generations and
-        gaps.
+        buckets: return so many `marks` at most, in place of archives and segments; and the newest generations and gaps.
         """

@@ -98,10 +98,7 @@ def register(client: StoreClient) -> Lifeline:
 
 
 def start_all(*, parent: int | None = None) -> None:
-    """Start every lifeline of this process.
-
-    parent: this process ends with that parent, which may have ended already.
-    """
+    """Start every lifeline of this process. parent: this process ends with it; it may have ended already."""
     for lifeline in registered:
         lifeline.start()
     if parent is not None:

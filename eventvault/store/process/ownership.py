@@ -293,10 +293,7 @@ def _write_services(storage_dir: Path, services: tuple[str, ...]) -> None:
 
 
 def _services_or_quarantined(storage_dir: Path) -> tuple[str, ...] | None:
-    """Return the recorded services; None if the file was damaged and is now quarantined. Only for the owner.
-
-    Raises OSError.
-    """
+    """Return the recorded services; None if the file was damaged, which is quarantined. Only for the owner."""
     try:
         return _services(storage_dir)
     except SmallFileDamaged as error:

@@ -211,7 +211,6 @@ class Spawner:
         return sockets.connect(self.settings.storage_dir, timeout)
 
     def listens(self) -> bool:
-        """Return whether a store listens at the socket."""
         return sockets.listens(self.settings.storage_dir)
 
     def hello(self) -> wire.StoreHello | None:

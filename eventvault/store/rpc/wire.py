@@ -2,9 +2,8 @@
 
 A request is `[method, arguments]`, its reply `[true, result]` or `[false, error]`; one reply per request, in order,
 on each connection. The types come from the annotations of the ports, and both ends read only what fits them. The last
-argument of a method that changes something is the operation id: 8 bytes that the client makes once for each call. In a
-call of an operation or of a deed, a Caller follows it; a caller that does not wait gets the reply `[null, operation
-id]`.
+argument of a method that changes something is the operation id: 8 bytes that the client makes once for each call. For
+an operation or a deed, a Caller follows it; a caller that does not wait gets the reply `[null, operation id]`.
 """
 
 from __future__ import annotations
