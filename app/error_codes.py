@@ -645,7 +645,7 @@ REMOTE: dict[str, ErrorCode] = {
     ),
     "redirected": ErrorCode(
         "The address leads to another one. A token follows no redirect.",
-        "http://vault.example sends to https://vault.example/, and no redirect is followed",
+        "http://vault.example redirects to https://vault.example/, and no redirect is followed",
         "If that is the service, give it as `--url` or `EVENTVAULT_URL`.",
         exit_status=INVALID,
     ),

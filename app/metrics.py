@@ -143,7 +143,7 @@ class StoreCollector(Collector):
 
 def _state(status: Mapping[str, Any]) -> Iterator[Metric]:
     current = status.get("status", "unreachable")
-    family = GaugeMetricFamily("eventvault_status", "1 for the present state of the service.", labels=["state"])
+    family = GaugeMetricFamily("eventvault_status", "1 for the current state of the service.", labels=["state"])
     for state in ("ok", "degraded", "restoring", "unreachable"):
         family.add_metric([state], float(state == current))
     yield family
@@ -334,7 +334,7 @@ def _rehearsal(newest: Mapping[str, Any]) -> Iterator[Metric]:
         return
     values = {**newest, "success": float(newest["ok"]), "time": clock.parse(newest["at"]) / 1e6}
     for member, name, what in (
-        ("success", "success", "1 if what the newest rehearsal restored was right, else 0."),
+        ("success", "success", "1 if the newest rehearsal restored the right events, 0 if not."),
         ("time", "timestamp_seconds", "When the newest rehearsal began."),
         ("rtoSeconds", "rto_seconds", "How long a restore takes, as the newest rehearsal measured it."),
         ("rpoSeconds", "rpo_seconds", "Age of the oldest event that a loss of STORAGE_DIR would have cost then."),

@@ -64,7 +64,7 @@ def accept(*, partition: str, yes: bool, utc: bool, as_json: bool) -> None:
         problem = _stops(problems).get(place)
         if problem is None:
             raise PartitionNotStopped(
-                f"{partition} is not stopped; nothing was changed", hint="flask kafka status shows those that are"
+                f"{partition} is not stopped; nothing was changed", hint="flask kafka status shows the stopped ones"
             )
     require_answer(yes=yes, as_json=as_json)
     if not yes:
@@ -112,7 +112,7 @@ def _place_of(name: str, kafka: Mapping[str, Any]) -> PartitionPlace:
     if match is None or match[1] not in topics:
         known = f"the topic {topics[0]}" if len(topics) == 1 else f"the {len(topics)} events topics"
         hint = f"name it as `flask kafka status` does, such as {topics[0] if topics else 'events'}/0"
-        raise InvalidInput(f"{name} is no partition of {known}; nothing was changed", hint=hint)
+        raise InvalidInput(f"{name} is not a partition of {known}; nothing was changed", hint=hint)
     return match[1], int(match[2])
 
 
@@ -250,7 +250,7 @@ def _describe_loss(name: str, kafka: Mapping[str, Any], problem: Problem, times:
 
 
 def _describe_accepted(name: str, done: dict[str, Any]) -> str:
-    where = f" at {done['offset']:,}" if done["offset"] is not None else " at its present beginning"
+    where = f" at {done['offset']:,}" if done["offset"] is not None else " at its current beginning"
     if done["continues"]:
         return f"Partition {name} goes on{where}."
     return f"Partition {name} goes on{where}, as soon as a broker answers."

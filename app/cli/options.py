@@ -56,7 +56,7 @@ def can_ask() -> bool:
 def require_answer(*, yes: bool, as_json: bool, instead: str = "add --yes") -> None:
     """Exit with `invalid` if the command has to ask and nobody can answer. Call it before anything is done."""
     if not yes and (as_json or not can_ask()):
-        why = "with --json nothing is asked" if as_json else "nobody can be asked, as standard input is no terminal"
+        why = "with --json nothing is asked" if as_json else "nobody can be asked, as standard input is not a terminal"
         error = InvalidInput(f"{why}, and nothing was done", hint=instead)
         exits.exit_with_error(error, as_json=as_json)
 
@@ -74,7 +74,7 @@ def ask_for(word: str, what: str = "the name", *, lead: str = "There is no undo 
     with _reporting_interrupts():
         if click.prompt(f"{lead}Type {what} to go on", err=True) == word:
             return
-    click.echo("That is another one; nothing was done.", err=True)
+    click.echo("That is not what was asked for; nothing was done.", err=True)
     raise click.Abort
 
 

@@ -26,7 +26,7 @@ from eventvault.exit_statuses import INVALID, PARTLY
 from eventvault.kafka.values import Mode, Quarantined, QuarantinedMessage, QuarantineFilter, QuarantinePage, Replayed
 from eventvault.printable import printable
 
-group = Group("quarantine", help="Messages that are no events.")
+group = Group("quarantine", help="Messages that are not events.")
 
 SHOWN = 50
 _PAGE = 1_000
@@ -66,7 +66,7 @@ def list_quarantine(
     utc: bool,
     as_json: bool,
 ) -> None:
-    """The messages from Kafka that are no events, newest first, and why."""
+    """Show the messages from Kafka that are not events, newest first, and why."""
     wanted, times = QuarantineFilter(topic=topic, partition=partition, reason=reason), text.Times(utc=utc)
     with exits.reporting_errors(as_json=as_json):
         page = retry_while_store_is_away(lambda: current_store().list_quarantine(wanted, limit, before))
@@ -78,7 +78,7 @@ def list_quarantine(
 @utc_option
 @json_option
 def show(*, message_id: str, utc: bool, as_json: bool) -> None:
-    """One message with its key, its headers and its value."""
+    """Show one message with its key, its headers and its value."""
     with exits.reporting_errors(as_json=as_json):
         message = retry_while_store_is_away(lambda: current_store().quarantined_message(message_id))
     times = text.Times(utc=utc)
@@ -89,7 +89,7 @@ def show(*, message_id: str, utc: bool, as_json: bool) -> None:
 
 @group.command("replay")
 @click.argument("ids", nargs=-1, metavar="[TOPIC/N@OFFSET]...")
-@click.option("--as", "mode", type=click.Choice(_MODES), help="How to read them; else as their headers say.")
+@click.option("--as", "mode", type=click.Choice(_MODES), help="How to read them; default: as their headers say.")
 @_decision_options
 def replay(*, ids: tuple[str, ...], mode: str | None, yes: bool, utc: bool, as_json: bool, **chosen: Any) -> None:
     """Read messages again and append the events in them. Exit: 8 if some stay, 5 if all do."""
@@ -199,7 +199,7 @@ def _describe_choice(entries: Sequence[Quarantined], times: text.Times) -> str:
 
 def _describe(page: QuarantinePage, times: text.Times) -> str:
     held = page.held
-    dropped = f", {held.totals.dropped:,} dropped for want of room" if held.totals.dropped else ""
+    dropped = f", {held.totals.dropped:,} dropped because it was full" if held.totals.dropped else ""
     if not page.messages:
         return f"The quarantine has no such message; {held.count:,} in all{dropped}."
     lines = [_table(page.messages, times)]

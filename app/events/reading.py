@@ -119,7 +119,7 @@ def _require_common_history(query: ScanQuery, generation: str, common: int | Non
     if query.reach > common:
         raise GenerationSuperseded(
             f"the cursor is of generation {query.generation}, which shares no event after {common} with {generation}",
-            hint="omit `generation` to continue at the cursor, or omit the cursor to start anew",
+            hint="omit `generation` to continue at the cursor, or omit the cursor to begin again",
             generation=generation,
             forkSequence=common,
         )

@@ -239,7 +239,7 @@ def without_service(**more: Any) -> Facts:
         (lambda: without_service(database=Database(kind="ours", events=42500)), "database",
          ("warn", "it ends at event 42,500, and the journal has events up to 42,517")),
         (lambda: without_service(database=Database(kind="ours", holder="the process 7")), "database",
-         ("wrong", "the process 7 has it open, and is no store of EventVault")),
+         ("wrong", "the process 7 has it open, and is not a store of EventVault")),
         (lambda: without_service(jobs=Jobs()), "jobs", None),
         (lambda: without_service(jobs=Jobs(exists=True, tables=2)), "jobs",
          ("ok", "jobs_db has 2 tables, LevelDB's log is whole")),

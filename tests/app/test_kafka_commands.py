@@ -131,7 +131,7 @@ def test_what_waits_to_be_published_and_what_was_too_large_is_shown(
 def test_a_pattern_without_topics_is_said(flask: Kafka, state: dict[str, Any]) -> None:
     state |= {"topic": None, "topics": [], "partitions": [], "pattern": "^shop-"}
     assert flask("status").stdout == "kafka:9092 answers. No topic matches ^shop-.\n"
-    assert "is no partition of the 0 events topics" in flask("accept", "shop-a/0", "--yes").stderr
+    assert "is not a partition of the 0 events topics" in flask("accept", "shop-a/0", "--yes").stderr
 
 
 def test_why_the_brokers_refuse_is_said_with_what_to_do(

@@ -26,7 +26,7 @@ _OPTIONS = (
     click.option(
         "--into",
         metavar="[present|FILE|-]",
-        help="Only events that match: as new ones of the present, or into a file or standard output.",
+        help="Copy only the events that match: as new events of the registry, or to a file or standard output.",
     ),
     filter_options,
     click.option("--from-sequence", type=click.IntRange(1, LARGEST), help="With --into: from this sequence on."),
@@ -54,7 +54,7 @@ def copy(
         _into_present(moment, moment_text, wanted, yes=yes, detach=detach, as_json=as_json)
         return
     if detach:
-        raise click.UsageError("--detach goes with --into present: a file is written by this command")
+        raise click.UsageError("--detach works only with --into present: this command itself writes a file")
     _into_file(moment, into, wanted, as_json=as_json)
 
 

@@ -178,7 +178,7 @@ def _describe_plan(target: Moment | str, plan: dict[str, Any], times: text.Times
 
 def _describe_replay(kafka: dict[str, Any]) -> str:
     if not kafka["again"]:
-        return "goes on where it is; --replay takes what came after it again"
+        return "continues where it is now; with --replay the messages since that moment are consumed again"
     if kafka["messages"] is None:
         return "how many messages come again is not known: no broker answers, or the backup does not say"
     again = f"{text.counted(kafka['messages'], 'message')} after it come again"
@@ -219,7 +219,7 @@ def _event(event: dict[str, Any], times: text.Times) -> str:
 def _sources(plan: dict[str, Any]) -> str:
     segments = len(plan["segments"])
     parts = [printable(plan["archive"])] if plan["archive"] else []
-    parts += ["the present database"] if plan["presentDatabase"] else []
+    parts += ["the current database"] if plan["presentDatabase"] else []
     parts += [f"{text.counted(segments, 'segment')} of the journal"] if segments else []
     return f"{' and '.join(parts) or 'nothing'}, {text.size(plan['bytesToRead'])}"
 

@@ -33,7 +33,7 @@ def check_database(facts: Facts, times: Times) -> list[DoctorLine]:
         found = database.unread or "another program wrote it"
         return [warn("database", found, "start the service: it archives this database and imports its records")]
     if database.holder is not None:
-        found = f"{database.holder} has it open, and is no store of EventVault"
+        found = f"{database.holder} has it open, and is not a store of EventVault"
         return [wrong("database", found, "end that process, and do not delete LOCK")]
     return _lines_of_closed_database(database, facts.backups or Backups())
 

@@ -40,7 +40,7 @@ def _mend_small_file(problem: Problem) -> str:
         return f"check that disk, then remove {name}"
     if name.endswith(INTENT):
         return f"a start is refused until you move {name} away, which gives that restore up; keep both databases"
-    return f"check that disk; the next start puts {name} aside and goes on without it"
+    return f"check that disk; the next start renames {name} and works without it"
 
 
 def _mend_archive(problem: Problem) -> str:
@@ -152,8 +152,8 @@ MENDS: dict[str, Mend] = {
     "jobs_topic_missing": Mend("jobs", "create the topic that is named, or set KAFKA_CREATE_TOPICS=true"),
     "jobs_rewound": Mend("jobs", "put the newest jobs_db back, or: flask jobs resume"),
     "tokens_damaged": Mend("access", _mend_tokens),
-    "tokens_foreign": Mend("access", f"correct BACKUP_DIR if it is the wrong one; else: {_MAKE_TOKEN}"),
-    "tokens_gone": Mend("access", f"bring a copy of tokens.json back; else: {_MAKE_TOKEN}"),
+    "tokens_foreign": Mend("access", f"correct BACKUP_DIR if it is the wrong one; otherwise: {_MAKE_TOKEN}"),
+    "tokens_gone": Mend("access", f"bring a copy of tokens.json back; otherwise: {_MAKE_TOKEN}"),
     "tokens_too_new": Mend("access", "use the version of EventVault that wrote it"),
     "tokens_unreadable": Mend("access", "let the user of the service read it"),
     "tokens_file_invalid": Mend("access", "correct the file that API_TOKENS_FILE names"),

@@ -74,7 +74,7 @@ def redirected(address: object, location: str) -> RemoteError:
     return RemoteError(
         "redirected",
         INVALID,
-        f"{address} sends {to}, and no redirect is followed, so that the token goes to nobody else",
+        f"{address} redirects {to}, and no redirect is followed, so that nobody else gets the token",
         hint="if that is the service, give it as --url or EVENTVAULT_URL",
     )
 
@@ -84,7 +84,7 @@ def unreadable(what: str, why: str) -> RemoteError:
         "answer_unreadable",
         FAILED,
         f"the answer to {what} is not what this command expects: {why[:_LONGEST_TEXT]}",
-        hint="see whether the address is that of an EventVault, and whether its version is the one of this command: "
+        hint="see whether EventVault runs at this address, and whether it has the version of this command: "
         "GET /openapi.json has it",
     )
 

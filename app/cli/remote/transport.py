@@ -158,7 +158,7 @@ class Transport:
         answer, connection = self._insist(request, lambda answer, connection: (answer, connection), seconds)
         try:
             if not answer.has_an_end:
-                raise errors.unreadable(str(request), "nothing tells where it ends")
+                raise errors.unreadable(str(request), "nothing says where it ends")
             if seconds is None:
                 answer.deadline.lift()
             yield answer
