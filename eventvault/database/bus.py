@@ -426,7 +426,7 @@ class EventBus:
         return db, registry
 
     def _note(self, problem: EventVaultError) -> EventVaultError:
-        """Let health name the problem; one that repeats is logged once."""
+        """Report the problem to health, and log it unless it is the same as before."""
         if str(problem) != str(self.problem):
             log.error("%s", problem.message)
         self.problem = problem

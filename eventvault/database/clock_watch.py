@@ -67,7 +67,7 @@ class ClockWatch:
                 AHEAD,
                 f"the system clock says {_text(held + self._guard.lead)} and leapt ahead by {_span(self._guard.lead)}; "
                 f"it is not believed, and new events are recorded at {_text(held)}",
-                "set the clock right, and this ends by itself; if the clock is right, POST "
+                "set the clock right, and this problem ends automatically; if the clock is right, POST "
                 "/api/problems/clock_ahead/accept",
                 since=since,
             )

@@ -1,4 +1,4 @@
-"""Compaction: merging segments, and removing those that retention does not need. `coverage` plans both."""
+"""Compaction: merges segments, and removes the ones that retention does not need. `coverage` plans both."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ REMOVALS_PER_STEP = 100
 
 
 class Compaction:
-    """Removes what the oldest archive makes unnecessary, and merges small neighbours, step by step.
+    """Removes segments that the oldest archive makes unnecessary, and merges small neighbours, step by step.
 
-    installation: whose segments; those of others were copied in and stay. go_on: asked before each step, which reads
-    and writes at most one merged segment.
+    installation: the owner of the segments; other installations' segments were copied in and stay. go_on: called before
+    each step, which reads and writes at most one merged segment.
     """
 
     def __init__(self, folder: JournalFolder, installation: str, go_on: Callable[[], bool] = lambda: True) -> None:
@@ -76,7 +76,9 @@ class Compaction:
 
 
 def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
-    """Replace segments by one, once it was read back. Raises JournalDamaged if one is damaged; all stay then."""
+    """Replace segments by one merged segment, once that was read back. If any is damaged, all stay, and JournalDamaged
+    is raised.
+    """
     contents = [segment.read_content(source) for source in run]
     lines = [line for content in contents for line in content.lines]
     answers = [answer for content in contents for answer in content.answers]
@@ -101,7 +103,7 @@ def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
 
 
 class Unneeded(NamedTuple):
-    """What may be removed: segments, and those that were damaged and set aside."""
+    """The segments that may be removed, and the quarantined ones."""
 
     segments: Sequence[Segment] = ()
     quarantined: Sequence[QuarantinedSegment] = ()
@@ -112,8 +114,8 @@ def find_unneeded(
 ) -> Unneeded:
     """Return what the archives made here make unnecessary; nothing until the oldest archive is verified.
 
-    A segment with events that wait to be published is needed: a restore may take them out of the registry, and after a
-    loss the journal alone tells of them.
+    A segment with events that wait to be published stays: a restore may take them out of the registry, and after a
+    loss of `storage/` only the journal has them.
     """
     ours = sorted((entry for entry in entries if entry.origin == "created"), key=lambda entry: entry.created)
     if not ours or not is_good(ours[0]):
@@ -126,11 +128,11 @@ def find_unneeded(
         ]
     except (EventVaultError, OSError):
         return Unneeded()
-    present = lineage(generations, identity.generation)
-    record, bounds = folder.read_record(), dict(present)
+    current = lineage(generations, identity.generation)
+    record, bounds = folder.read_record(), dict(current)
     if record is not None and record.registry.generation != identity.generation:
         record = None  # a restore came in between; the next survey writes it
-    unneeded = [source for source in segments if not _may_wait(source, record, bounds)]
+    unneeded = [source for source in segments if not _may_be_unpublished(source, record, bounds)]
     quarantined = list(folder.quarantined())
     for manifest in manifests:
         holds = _bounds_in_archive(
@@ -139,19 +141,19 @@ def find_unneeded(
             manifest.last_sequence,
         )
         since = clock.parse(manifest.last_time) if manifest.last_time else 0
-        unneeded = coverage.plan_removal(unneeded, holds.items(), present, since)
+        unneeded = coverage.plan_removal(unneeded, holds.items(), current, since)
         quarantined = [damaged for damaged in quarantined if damaged.last <= holds.get(damaged.generation, 0)]
     return Unneeded(unneeded, quarantined)
 
 
-def _may_wait(source: Segment, record: JournalRecord | None, present: Mapping[str, int]) -> bool:
-    """Return whether events of a segment may still be to be published.
+def _may_be_unpublished(source: Segment, record: JournalRecord | None, bounds: Mapping[str, int]) -> bool:
+    """Return whether events of a segment may still wait to be published.
 
-    record: the journal's of the present generation; None if there is none now. present: the present lineage.
+    record: the journal's record of the current generation; None if it has none yet. bounds: of the current lineage.
     """
     if not source.header.has_outbox or record is None:
         return source.header.has_outbox
-    bound = present.get(source.generation, 0)
+    bound = bounds.get(source.generation, 0)
     last = min(source.last, bound)
     if source.first <= last and isinstance(record.published, int) and record.published < last:
         return True
@@ -160,7 +162,7 @@ def _may_wait(source: Segment, record: JournalRecord | None, present: Mapping[st
 
 
 def _earliest(archives: Sequence[BackupEntry], generations: Mapping[str, Generation]) -> Iterator[str]:
-    """Yield the archives that hold less than any other, one for every branch, by sequence rather than by the clock."""
+    """Yield the archives that hold the least, one for every branch, by sequence and not by the clock."""
     by_sequence = sorted(archives, key=lambda archive: archive.sequence or 0, reverse=True)
     first = {archive.generation or "": archive for archive in by_sequence}  # the lowest sequence of a generation wins
     holds = {

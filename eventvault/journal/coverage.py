@@ -1,6 +1,6 @@
-"""Which events the segments hold in a lineage, which are missing, and which segments to merge or remove.
+"""Computes which events of a lineage the segments hold and lack, and which segments to merge or remove.
 
-A lineage is a generation and its ancestors, with the last sequence of every one that belongs to it
+A lineage is a generation and its ancestors, each with its last sequence that belongs to it
 (`eventvault.database.generation.lineage`). Everything here is plain data: nothing reads or writes.
 """
 
@@ -16,13 +16,13 @@ Range = tuple[int, int]
 """The first and the last sequence, both included."""
 
 MERGE_COUNT = 16
-"""How many neighbours of one tier become one segment."""
+"""How many neighbours of one tier are merged into one segment."""
 MAX_MERGED_BYTES = 8 * 2**20
-"""The limit for the content of a merged segment, as a segment is read in one piece."""
+"""The limit for the content of a merged segment, because a segment is read in one piece."""
 
 
 def in_lineage(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]]) -> list[tuple[int, int, Segment]]:
-    """Return (first, last, segment) sorted by `first`: the range of the lineage that each segment holds."""
+    """Return (first, last, segment), sorted by `first`: each segment's range of events in the lineage."""
     bounds = dict(lineage)
     held = [
         (segment.first, min(segment.last, bounds[segment.generation]), segment)
@@ -33,7 +33,7 @@ def in_lineage(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]]) 
 
 
 def chain(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], after: int, upto: int) -> list[Segment]:
-    """Return the fewest segments that hold the events after `after` without a hole, as far as possible up to `upto`."""
+    """Return the fewest segments that hold the events after `after` without a hole, up to `upto` or the first hole."""
     held = in_lineage(segments, lineage)
     chosen: list[Segment] = []
     position, number = after, 0
@@ -87,7 +87,7 @@ def lost(
 
 
 def superseded(segments: Sequence[Segment]) -> list[tuple[Segment, Segment]]:
-    """Return (superseded, superseding) for segments whose events another one of their generation holds too.
+    """Return (superseded, superseding) for segments whose events another segment of their generation holds, too.
 
     A merge that was killed before it removed its sources leaves such segments.
     """
@@ -105,8 +105,8 @@ def superseded(segments: Sequence[Segment]) -> list[tuple[Segment, Segment]]:
 def plan_merge(segments: Sequence[Segment]) -> list[Segment]:
     """Return neighbours of one generation to merge into one segment; empty if there are none.
 
-    segments: in order, none of them superseded. As `MERGE_COUNT` segments of a tier become one of the next tier, an
-    event is written a few times at most.
+    segments: in order, none of them superseded. Because `MERGE_COUNT` segments of a tier become one of the next tier,
+    an event is written only a few times.
     """
     run: list[Segment] = []
     for segment in segments:
@@ -114,7 +114,7 @@ def plan_merge(segments: Sequence[Segment]) -> list[Segment]:
             run = []
         run.append(segment)
         if len(run) == MERGE_COUNT:
-            fitting = _fit_in_one(run)
+            fitting = _limit_to_one_segment(run)
             if len(fitting) > 1:
                 return fitting
             run = run[1:]
@@ -122,18 +122,18 @@ def plan_merge(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def plan_removal(
-    segments: Iterable[Segment], holds: Iterable[tuple[str, int]], present: Sequence[tuple[str, int]], since: int
+    segments: Iterable[Segment], holds: Iterable[tuple[str, int]], current: Sequence[tuple[str, int]], since: int
 ) -> list[Segment]:
     """Return the segments that retention removes.
 
     holds: the lineage of the oldest verified archive, with the last sequence of every generation in it. since: the
-    recorded time of its last event, in microseconds. present: the present lineage.
+    recorded time of its last event, in microseconds. current: the current lineage.
 
-    A segment is removed if the archive holds it. It is also removed if a restore left its events behind and they ended
-    before the archive was made: no archive remains from which they could be restored. A segment that lies on both sides
-    of the fork must meet both conditions.
+    A segment is removed if the archive holds it. It is also removed if a restore discarded its events and they ended
+    before the archive was made: no archive remains from which they could be restored. A segment on both sides of the
+    fork must meet both conditions.
     """
-    archived, bounds = dict(holds), dict(present)
+    archived, bounds = dict(holds), dict(current)
     removable = []
     for segment in segments:
         fork, held = bounds.get(segment.generation, 0), archived.get(segment.generation, 0)
@@ -143,19 +143,19 @@ def plan_removal(
     return removable
 
 
-def _follows(one: Segment, other: Segment) -> bool:
-    return one.generation == other.generation and other.first == one.last + 1
+def _follows(earlier: Segment, later: Segment) -> bool:
+    return earlier.generation == later.generation and later.first == earlier.last + 1
 
 
 def _tier(segment: Segment) -> int:
-    """Return 0 for a segment as it was written, 1 for a merge of those, 2 for a merge of merges, and so on."""
+    """Return 0 for a segment that was not merged, 1 for a merge of such segments, 2 for a merge of merges, etc."""
     tier, merged = 0, segment.header.merged
     while merged >= MERGE_COUNT:
         tier, merged = tier + 1, merged // MERGE_COUNT
     return tier
 
 
-def _fit_in_one(run: Sequence[Segment]) -> list[Segment]:
+def _limit_to_one_segment(run: Sequence[Segment]) -> list[Segment]:
     total = 0
     for number, segment in enumerate(run):
         total += segment.header.content_bytes

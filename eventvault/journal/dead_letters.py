@@ -1,7 +1,7 @@
-"""Quarantined messages in the journal: `BACKUP_DIR/journal/dead-letters/`, for the case that STORAGE_DIR is lost.
+"""Stores quarantined Kafka messages in `BACKUP_DIR/journal/dead-letters/`, in case STORAGE_DIR is lost.
 
-A file has messages that came after those of the file before it. It is written before the journal has the offset behind
-them, and removed once none of them is in the quarantine any more.
+The messages of a file came after those of the previous file. A file is written before the journal has the offset that
+follows its messages, and removed once none of them is in the quarantine any more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = logging.getLogger("BackupManager")
 FILE_BYTES = 8 * 2**20
 FILE_MESSAGES = 5_000
 _MOST_BYTES = 256 * 2**20
-"""More than any file holds: it ends after 8 MiB, or with the dead letters of one write of events."""
+"""More than any file holds: a file ends after 8 MiB, or with the dead letters of one write of events."""
 _LEVEL = 1
 _NAME = re.compile(rf"{data_folders.LETTERS_PREFIX}[0-9]{{19}}-[0-9]{{19}}\.jsonl\.gz")
 _LAST = keys.QUARANTINE_LIST + b"\xff" * 9
@@ -43,7 +43,7 @@ _IsalError = cast(type[Exception], igzip_lib.IsalError)
 _DAMAGE = (ValueError, msgspec.MsgspecError, _IsalError, NotRegular, IsADirectoryError)
 
 Row = tuple[bytes, bytes, bytes]
-"""Of a message: its key in the list, what the list shows of it, and its content."""
+"""A message: its list key, the facts that a list shows, and its content."""
 
 
 class DeadLettersHeader(msgspec.Struct, frozen=True, rename="camel"):
@@ -56,9 +56,9 @@ class DeadLettersHeader(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class DeadLettersFolder:
-    """The files of one installation. Writes for one thread at a time.
+    """The files of one installation. Used by one thread at a time.
 
-    using: yields the registry, which is not in use while a file is written.
+    using: yields the registry; it is left before a file is written.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class DeadLettersFolder:
         self._installation = installation
         self._using = using
         self._upto: int | None = None
-        """When the newest message of a file was quarantined; None before the files were read."""
+        """When the newest message in the files was quarantined; None before the files were read."""
         self._keys: dict[Path, frozenset[bytes]] = {}
-        """The keys of the messages of each file."""
+        """File → the list keys of its messages."""
 
     def write_new(self) -> None:
-        """Write the messages that came since. Raises as `tend`."""
+        """Write the messages that came since the last call. Raises the errors of `tend`."""
         if self._upto is None:
             self._upto = self.tend()
         while rows := self._read(quarantine_format.first_key_after(self._upto)):
@@ -81,55 +81,53 @@ class DeadLettersFolder:
             self._upto = quarantine_format.read_list_key(rows[-1][0])[0]
 
     def tend(self) -> int:
-        """Write the messages that no file has, such as those of one that was deleted, and remove what is not needed.
+        """Write the messages that no file has, for example after a file was deleted. Remove files that are not needed.
 
-        Returns when the newest message was quarantined; 0 if there never was one.
-
-        A file of which most messages are not in the quarantine any more is written anew without them. Raises NoSpace,
-        OSError, or why the database is not open.
+        A file with mostly messages that left the quarantine is written again without them. Returns when the newest
+        message was quarantined; 0 if there never was one. Raises NoSpace, OSError, or why the database is not open.
         """
         files = self._files()
         self._keys = {path: self._keys[path] if path in self._keys else self._keys_in(path) for path in files}
         with self._using() as registry:
-            present = registry.scan_meta(keys.QUARANTINE_LIST).keys()
+            quarantined = registry.scan_meta(keys.QUARANTINE_LIST).keys()
         for path, listed in list(self._keys.items()):
-            there = listed & present
-            if listed and 2 * len(there) < len(listed):
-                rows = self._rows_of(path, there)
+            remaining = listed & quarantined
+            if listed and 2 * len(remaining) < len(listed):
+                rows = self._rows_of(path, remaining)
                 written = self._write(rows) if rows else None
                 if written != path:
                     self._keys.pop(path)
                     path.unlink(missing_ok=True)
-        missing = sorted(present - frozenset[bytes]().union(*self._keys.values()))
+        missing = sorted(quarantined - frozenset[bytes]().union(*self._keys.values()))
         while missing and (rows := self._read(missing[0][:-1], frozenset(missing))):
             path = self._path_of(rows)
-            if path in self._keys:  # such as after a restore: a file has others of the same instants
+            if path in self._keys:  # for example after a restore: the file has other messages of the same instants
                 self._write(sorted({*self._rows_of(path, self._keys[path]), *rows}))
             else:
                 self._write(rows)
             missing = [key for key in missing if key > rows[-1][0]]
-        self._upto = max([self._upto or 0, *(quarantine_format.read_list_key(key)[0] for key in present)])
+        self._upto = max([self._upto or 0, *(quarantine_format.read_list_key(key)[0] for key in quarantined)])
         return self._upto
 
-    def _read(self, start: bytes, wanted: frozenset[bytes] | None = None) -> list[Row]:
+    def _read(self, start: bytes, list_keys: frozenset[bytes] | None = None) -> list[Row]:
         with self._using() as registry:
-            return list(_rows_from(registry, start, wanted))
+            return list(_rows_from(registry, start, list_keys))
 
     def _files(self) -> list[Path]:
         return files_of(self._folder.parent)
 
     def _keys_in(self, path: Path) -> frozenset[bytes]:
-        """Return what a file has: nothing if the disk fails at it, so that its messages are written again."""
+        """Return the keys in a file; none if the disk fails to read it, so that its messages are written again."""
         try:
             return frozenset(key for key, _, _ in read(path, self._installation) or ())
         except DiskFailed as error:
             log.warning("messages of the quarantine are written to the journal again: %s", error.message)
             return frozenset()
 
-    def _rows_of(self, path: Path, wanted: frozenset[bytes]) -> list[Row]:
-        if not wanted:
+    def _rows_of(self, path: Path, list_keys: frozenset[bytes]) -> list[Row]:
+        if not list_keys:
             return []
-        return [row for row in read(path, self._installation) or () if row[0] in wanted]
+        return [row for row in read(path, self._installation) or () if row[0] in list_keys]
 
     def _path_of(self, rows: Sequence[Row]) -> Path:
         first, last = (quarantine_format.read_list_key(key)[0] for key in (rows[0][0], rows[-1][0]))
@@ -147,20 +145,20 @@ class DeadLettersFolder:
 
 
 def files_of(root: Path) -> list[Path]:
-    """Return the files in a journal, the oldest messages first."""
+    """Return the files of a journal, oldest messages first."""
     return sorted(path for path in matching(root / data_folders.DEAD_LETTERS) if _NAME.fullmatch(path.name))
 
 
 def check_readable(root: Path, installation: str) -> None:
-    """Raise DiskFailed, or another answer, if the system cannot read a file in a journal."""
+    """Raise DiskFailed, or another error of `as_answer`, if the system cannot read a file of a journal."""
     for path in files_of(root):
         read(path, installation)
 
 
 def read(path: Path, installation: str) -> list[Row] | None:
-    """Return the messages of a file; None if it is of another installation, or damaged: then it is quarantined.
+    """Return the messages of a file; None if it is of another installation, or damaged (then it is quarantined).
 
-    Raises DiskFailed, or another answer, if the system cannot read it.
+    Raises DiskFailed, or another error of `as_answer`, if the system cannot read it.
     """
     try:
         return _rows_in(path, read_file(path), installation)
@@ -187,9 +185,9 @@ def _rows_in(path: Path, content: bytes, installation: str) -> list[Row] | None:
 
 
 def put_back(db: Any, root: Path, installation: str) -> None:
-    """Put the messages that the journal has and the database lacks. For a database that nothing else writes to.
+    """Put messages of the journal that the database lacks into it. Nothing else may write to the database meanwhile.
 
-    Raises as `read`.
+    Raises the errors of `read`.
     """
     count = 0
     for path in files_of(root):
@@ -217,15 +215,15 @@ def _row(line: bytes) -> Row:
     return key, facts, content
 
 
-def _rows_from(registry: EventRegistry, start: bytes, wanted: frozenset[bytes] | None) -> Iterator[Row]:
-    """Yield messages behind `start`, as many as a file has: all of one instant, or none. wanted: these alone."""
+def _rows_from(registry: EventRegistry, start: bytes, list_keys: frozenset[bytes] | None) -> Iterator[Row]:
+    """Yield messages after `start` for one file, with all or none of an instant. list_keys: only these; None: all."""
     room, number, instant = FILE_BYTES, 0, 0
     with registry.rows(start, _LAST) as listed:
         for key, facts in listed:
             this = quarantine_format.read_list_key(key)[0]
             if this != instant and (room <= 0 or number >= FILE_MESSAGES):
                 return
-            if wanted is not None and key not in wanted:
+            if list_keys is not None and key not in list_keys:
                 continue
             content = registry.get_value(quarantine_format.content_key(key))
             if content is None:

@@ -1,6 +1,6 @@
-"""`BACKUP_DIR/journal/`: one folder per generation with its segments, and a record of the generations.
+"""Manages `BACKUP_DIR/journal/`: one folder per generation with its segments, and a record of the generations.
 
-The folder decides which segments exist. Headers in memory are valid for one `FileIdentity`. Safe to use from many
+The folder decides which segments exist. A header in memory is valid for one `FileIdentity`. Safe to use from many
 threads and processes; only the store writes.
 """
 
@@ -29,15 +29,15 @@ RECORD_FORMAT = 1
 QUARANTINE_MIN_AGE_SECONDS = 60.0
 """A file that was modified within this time may still be being copied, so it is not quarantined."""
 _MAX_SCANS = 5
-"""How often the folder is read because files vanish meanwhile."""
+"""How often the folder is scanned at most, if files vanish meanwhile."""
 
 
 class JournalRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """The registry that this journal belongs to: its generations, with parents, forks and reasons, and the present one.
+    """The registry that this journal belongs to: its generations, with parents, forks and reasons, and the current one.
 
     sequence: the last one when this was written. kafka: the Kafka offsets at that sequence, as in a segment's header.
-    published: as there. waiting_since: when the first event was recorded that waits to be published, though a restore
-    took it out of the registry. An EventVault that does not know these two takes a record with them for damaged.
+    published: as in a segment's header. waiting_since: recorded time of the first event that waits to be published
+    although a restore took it out of the registry. Earlier versions treat a record with these two fields as damaged.
     """
 
     format_version: int = RECORD_FORMAT
@@ -50,7 +50,7 @@ class JournalRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
 
 
 class QuarantinedSegment(NamedTuple):
-    """A segment that is quarantined or cannot be read, and the events that it holds by its name."""
+    """A segment that is quarantined or cannot be read, and the range of events in its name."""
 
     path: Path
     generation: str
@@ -90,7 +90,7 @@ class JournalFolder:
         return sorted(usable, key=lambda segment: (segment.generation, segment.first, -segment.last)), damaged
 
     def segments_of(self, installation: str) -> list[Segment]:
-        """Return those of one installation; others may have other events in the same generation."""
+        """Return the segments of one installation: others may have different events in the same generation."""
         return [segment for segment in self.segments()[0] if segment.header.installation == installation]
 
     def generations(self) -> list[str]:
@@ -100,9 +100,9 @@ class JournalFolder:
         return []
 
     def last_named(self, generation: str) -> int:
-        """Return the last event in the names of a generation's segments, quarantined ones included; 0: there is none.
+        """Return the last sequence in the names of a generation's segments, quarantined ones included; 0: no segment.
 
-        No file is read, so this is quick.
+        Quick, because no file is read.
         """
         names = (path.name.removesuffix(data_folders.DAMAGED_SUFFIX) for path in self._files_of(generation))
         return max((segments.parse_name(name)[1] for name in names if segments.is_name(name)), default=0)
@@ -116,7 +116,7 @@ class JournalFolder:
         ]
 
     def read_generation(self, generation: str) -> Generation | None:
-        """Return a generation as one of its segments describes it; None if none can be read."""
+        """Return a generation as one of its segments describes it; None if no segment can be read."""
         for path in self._files_of(generation):
             if segments.is_name(path.name):
                 with contextlib.suppress(JournalDamaged, FileNotFoundError):
@@ -151,7 +151,7 @@ class JournalFolder:
             except JournalDamaged as error:
                 damaged.append(error)
                 continue
-            except OSError as error:  # the other segments are usable without it
+            except OSError as error:  # the other segments can be used without it
                 damaged.append(segments.unreadable_error(path, error))
                 continue
             self._headers[path] = (identity, segment)
@@ -208,7 +208,7 @@ class JournalFolder:
         return folder
 
     def remove(self, unneeded: Sequence[Segment | QuarantinedSegment]) -> None:
-        """Remove segments, quarantined ones included, and the folders of generations that are empty then."""
+        """Remove segments, quarantined ones included, and the folders of generations that become empty."""
         for segment in unneeded:
             segment.path.unlink(missing_ok=True)
         for folder in {segment.path.parent for segment in unneeded}:
@@ -216,7 +216,7 @@ class JournalFolder:
                 remove_durably(folder)
 
     def read_record(self) -> JournalRecord | None:
-        """Return the record; None if it is missing or damaged, as the segments' headers have most of it too."""
+        """Return the record; None if it is missing or damaged: the segments' headers have most of it, too."""
         try:
             record = small_files.read_or_quarantine(
                 self.root / data_folders.JOURNAL_RECORD, JournalRecord, earlier=JournalRecord
@@ -243,5 +243,5 @@ class JournalFolder:
         except FileNotFoundError:
             return
         for folder in folders:
-            with contextlib.suppress(FileNotFoundError):  # it was emptied and removed in between
+            with contextlib.suppress(FileNotFoundError):  # it was removed in between
                 yield from sorted(folder.iterdir())

@@ -39,33 +39,33 @@ from eventvault.system_errors import reason_of, text_of
 log = logging.getLogger("BackupManager")
 
 SURVEY_SECONDS = 10.0
-"""How often the folders are surveyed, which writes deleted events again, and then compacted."""
+"""Seconds between two surveys of the folders, which find deleted events, and between two compactions."""
 CHANGE_SECONDS = 1.0
 PAUSE_FACTOR = 20
-"""How often they are surveyed while BACKUP_DIR changes, and how many times longer the pause is than a survey."""
+"""While BACKUP_DIR changes: the shortest pause between surveys, and how many times longer than a survey it must be."""
 BACKLOG_SECONDS = 0.5
-"""How long one round writes events that were missing before it."""
+"""How long one round writes older missing events."""
 QUICK_FLUSH_SECONDS = 0.1
-"""The same for a flush that others wait for."""
+"""The same for a flush that a caller waits for."""
 EVENTS, FOLDERS = "events", "folders"
 """The parts of a round that can fail: writing missing events, and maintaining the folder."""
 STOP_SECONDS = 5.0
 """How long a stop waits for the segment that is being written."""
 QUICK_WAIT_SECONDS = 2.0
-"""How long a flush that others wait for waits for a round that makes no step."""
+"""How long such a flush waits for a round that makes no progress."""
 JOURNAL = "journal"
 MAX_SECONDS_AT_RISK = 10.0
 MAX_INTERVALS_AT_RISK = 10
-"""Health names events that neither segment nor archive holds once they are older than the larger of the two."""
+"""Health reports events that neither a segment nor an archive holds, once they are older than the larger limit."""
 
 
 Entries = Callable[[], list[BackupEntry]]
 
 
 class _UnwrittenEvent(NamedTuple):
-    """An event that is not covered yet. recorded: microseconds since the epoch. seen: first, in monotonic seconds.
+    """An event that is not covered yet. recorded: microseconds since the epoch. seen: first time, in monotonic seconds.
 
-    Both count, as the clock may be set back: then the event was recorded in the future.
+    Both are needed, because the clock may be set back: then `recorded` lies in the future.
     """
 
     generation: str
@@ -75,7 +75,7 @@ class _UnwrittenEvent(NamedTuple):
 
 
 class Journal:
-    """Safe to use from many threads. Without `start` it writes only when `flush` is called."""
+    """Writes and maintains the journal. Safe to use from many threads. Without `start` it writes only in `flush`."""
 
     def __init__(self, settings: Settings, bus: EventBus, catalogue: Catalogue, entries: Entries) -> None:
         """entries: returns the archives in the catalogue."""
@@ -83,7 +83,7 @@ class Journal:
         self.counts = {"segments": 0, "failures": 0, "merged": 0, "removed": 0}
         self._entries = entries
         self._leaving: list[frozenset[str]] = []
-        """The archives that are about to be removed, so that they hold nothing any more."""
+        """The archives that are about to be removed. They no longer count as holding events."""
         self._writer = SegmentWriter(self.folder, bus, catalogue.installation, self._staying)
         self._scrub = SegmentScrub(self.folder, catalogue.installation)
         self._bus = bus
@@ -94,10 +94,10 @@ class Journal:
         self._turn = Turn("round of the journal")
         self._stopping = threading.Event()
         self._flush_waiting = threading.Event()
-        """Set while a flush waits for its turn: work that can wait stops."""
+        """Set while a flush waits for its turn: then less urgent work stops."""
         self._surveyed = self._compacted = -SURVEY_SECONDS
-        self._folder_seen = 0
-        self._took = 0.0
+        self._backups_changed_at = 0
+        self._survey_took = 0.0
         """Seconds that the newest survey took."""
         self._problems: dict[str, EventVaultError] = {}
         """The newest failure of each part, EVENTS and FOLDERS, until that part succeeds."""
@@ -105,14 +105,14 @@ class Journal:
         self._began = self._last_clean_poll = time.monotonic()
         """Start time (monotonic) of the last poll that left no recent event unwritten; health reports its age."""
         self._oldest_unwritten: _UnwrittenEvent | None = None
-        """The oldest event that nothing covers, by the newest poll."""
+        """The oldest event that was not covered at the newest poll."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def start(self) -> None:
         with contextlib.suppress(OSError), self._turn.held_if_free() as is_free:
-            if is_free:  # else a request has the journal written already, and the next start removes them
+            if is_free:  # otherwise a request writes the journal already; then the next start removes them
                 self.folder.remove_temporary()
-        self._began = self._last_clean_poll = time.monotonic()  # what came before was a start
+        self._began = self._last_clean_poll = time.monotonic()  # the start itself does not count as lag
         self._thread.start()
 
     def stop(self) -> None:
@@ -131,8 +131,8 @@ class Journal:
         """Write the newest events now. Returns False if that failed; `problem` has the reason.
 
         seconds: how long to write older missing events in addition, such as those of a restored archive.
-        survey: survey the folders first, to find events whose files were deleted. wait_seconds: for a round under way
-        that makes no step. Raises TooBusy then.
+        survey: survey the folders first, to find events whose files were deleted. wait_seconds: how long to wait for a
+        running round that makes no progress; then TooBusy is raised.
         """
         self._flush_waiting.set()
         with self._turn.held(wait_seconds):
@@ -143,7 +143,7 @@ class Journal:
             return self._write(seconds, survey=False)
 
     def flush_quickly(self) -> None:
-        """`flush` for a caller that others wait for. It goes on without if BACKUP_DIR does not answer."""
+        """Flush for at most QUICK_WAIT_SECONDS: the caller continues even if BACKUP_DIR does not answer."""
         thread = threading.Thread(target=self._flush_for_others, name="quick flush", daemon=True)
         thread.start()
         thread.join(QUICK_WAIT_SECONDS)
@@ -154,15 +154,15 @@ class Journal:
 
     @contextmanager
     def without(self, names: Collection[str]) -> Iterator[None]:
-        """Count on these archives no more while the context lasts, in which the caller removes them.
+        """Treat these archives as removed while the context lasts, in which the caller removes them.
 
-        What only the database would hold then is written before. If that fails, the error says why they must stay.
+        Events that only the database would hold are written first. If that fails, the error says why they must stay.
         """
         identity, leaving = self._identity(), frozenset(names)
-        held = _archived(self._entries(), identity)
+        held = _archived_upto(self._entries(), identity)
         self._leaving.append(leaving)
         try:
-            if _archived(self._staying(), identity) < held:
+            if _archived_upto(self._staying(), identity) < held:
                 self._write_up_to(held, min(names))
             yield
         finally:
@@ -178,10 +178,10 @@ class Journal:
         covered, registry = self._writer.covered, self._bus.registry
         if registry is not None and not _is_of(covered, registry):
             covered = None
-        present = registry.identity.generation if registry else None
+        current = registry.identity.generation if registry else None
         return {
             "state": "failed" if self.problem else "behind" if self._writer.is_behind() else "ok",
-            "generation": covered.generation if covered else present,
+            "generation": covered.generation if covered else current,
             "lastSequence": covered.last if covered else None,
             "secondsAtRisk": self.seconds_at_risk(),
             "intervalMs": round(self._interval * 1000),
@@ -217,7 +217,7 @@ class Journal:
 
     @property
     def problem(self) -> EventVaultError | None:
-        """Why events could not be written or the folder not be maintained; None if both succeeded."""
+        """Why events could not be written, or the folder could not be maintained; None if both succeeded."""
         return self._problems.get(EVENTS) or self._problems.get(FOLDERS)
 
     def _write(self, seconds: float, *, survey: bool) -> bool:
@@ -229,10 +229,12 @@ class Journal:
         return not due or self._attempt(FOLDERS, lambda: self._maintain_folder(started + self._interval / 2))
 
     def _is_survey_due(self) -> bool:
-        """An archive that was removed, or found damaged, changes BACKUP_DIR: what it held is then missing."""
+        """Return whether a survey is due: sooner after a change of BACKUP_DIR, which may be the loss of an archive."""
         seconds = time.monotonic() - self._surveyed
-        changed = _changed_at(self._settings.backup_dir) != self._folder_seen
-        return seconds >= SURVEY_SECONDS or (changed and seconds >= max(CHANGE_SECONDS, PAUSE_FACTOR * self._took))
+        changed = _changed_at(self._settings.backup_dir) != self._backups_changed_at
+        return seconds >= SURVEY_SECONDS or (
+            changed and seconds >= max(CHANGE_SECONDS, PAUSE_FACTOR * self._survey_took)
+        )
 
     def _attempt(self, part: str, work: Callable[[], None]) -> bool:
         try:
@@ -255,7 +257,7 @@ class Journal:
         if not self._writer.poll():
             self._survey()
         self._track_oldest_unwritten()
-        while self._writer.must_write(in_time=self._in_time(deadline)):
+        while self._writer.must_write(in_time=self._has_time(deadline)):
             if not self._writer.write_next():
                 break
             self.counts["segments"] += 1
@@ -264,11 +266,11 @@ class Journal:
 
     def _maintain_folder(self, until: float) -> None:
         self._surveyed = time.monotonic()
-        self._folder_seen = _changed_at(self._settings.backup_dir)
+        self._backups_changed_at = _changed_at(self._settings.backup_dir)
         if not self._flush_waiting.is_set():
             self._scrub.step()
         self._survey()
-        self._took = time.monotonic() - self._surveyed
+        self._survey_took = time.monotonic() - self._surveyed
         self._track_oldest_unwritten()
         if self._surveyed - self._compacted >= SURVEY_SECONDS:  # a change of BACKUP_DIR alone removes no segment sooner
             self._compacted = self._surveyed
@@ -288,7 +290,7 @@ class Journal:
         return record.registry if record is not None else None
 
     def _write_up_to(self, last: int, leaving: str) -> None:
-        """Write the events up to `last` that no segment and none of the staying archives holds."""
+        """Write the events up to `last` that no segment or remaining archive holds. leaving: named in the error."""
         try:
             with self._turn.held():
                 check_folder(self._settings)
@@ -312,25 +314,25 @@ class Journal:
             self._writer.save_record()
 
     def _compact(self, until: float) -> None:
-        """Begin steps until then, but at least one: they must neither delay the next segment nor pile up."""
+        """Compact until the time `until`, but do at least one step: steps must not delay segments, nor pile up."""
         assert self._writer.identity is not None, "a survey comes first"
         steps = itertools.count()
 
-        def go_on() -> bool:
+        def may_continue() -> bool:
             return not self._flush_waiting.is_set() and (next(steps) == 0 or time.monotonic() < until)
 
-        compaction = Compaction(self.folder, self._catalogue.installation, go_on)
+        compaction = Compaction(self.folder, self._catalogue.installation, may_continue)
         staying = self._without_leaving(self._catalogue.entries())
         if not compaction.run(staying, self._writer.identity):
             self.refresh()
         self.counts["removed"] += compaction.removed
         self.counts["merged"] += compaction.merged
 
-    def _in_time(self, deadline: float) -> bool:
+    def _has_time(self, deadline: float) -> bool:
         return time.monotonic() < deadline and not self._flush_waiting.is_set()
 
     def _survey(self) -> None:
-        """Survey the folders; a BACKUP_DIR that was deleted is made again."""
+        """Survey the folders. If BACKUP_DIR was deleted, it is created again."""
         ensure_installation(self._settings, self._catalogue.installation)
         self._writer.survey()
 
@@ -348,7 +350,7 @@ class Journal:
                 self._oldest_unwritten = _UnwrittenEvent(generation, sequence, recorded, time.monotonic())
 
     def problem_since(self, last_backup: float | None) -> EventVaultError | None:
-        """Why the newest segment could not be written; None if a backup was made after that.
+        """Return why the newest segment could not be written; None if a backup was made after that.
 
         last_backup: when the newest one of this process was made, in monotonic seconds.
         """
@@ -356,9 +358,9 @@ class Journal:
 
     @property
     def lag(self) -> EventVaultError | None:
-        """The error for events that only the database has had for too long; None if there is none.
+        """The error for events that only the database has held for too long; None if there are none.
 
-        What waited before this store began does not count: the journal is not behind, it has not had the time.
+        Time before the start of this store does not count: the journal had no chance to write.
         """
         seconds = min(self.seconds_at_risk(), time.monotonic() - self._began)
         running = seconds - paused_since(time.monotonic() - seconds)
@@ -373,7 +375,7 @@ class Journal:
             )
         return JournalFailed(
             f"for {seconds:.0f} s events have been in the database alone: the journal is behind",
-            hint="see whether the disk of BACKUP_DIR answers and keeps up; the journal goes on by itself",
+            hint="see whether the disk of BACKUP_DIR answers and keeps up; the journal continues automatically",
         )
 
     @property
@@ -392,20 +394,20 @@ class Journal:
         )
 
     def _record_failure(self, part: str, error: Exception) -> None:
-        """Count a failure and report it, unless the database is not open, which health reports already."""
+        """Count a failure and report it, except while the database is not open, which health reports anyway."""
         self.counts["failures"] += 1
         self._failed_at = time.monotonic()
         if self._bus.registry is None:
             return
-        problem = _described(error)
+        problem = _problem_of(error)
         previous = self._problems.get(part)
         if previous is None or previous.message != problem.message:
             log.warning("%s", problem.message)
         self._problems[part] = problem
 
 
-def _described(error: Exception) -> EventVaultError:
-    """Return the problem with the hint of its cause, which may lie in BACKUP_DIR or in the database."""
+def _problem_of(error: Exception) -> EventVaultError:
+    """Return the problem with a hint for its cause, which may be BACKUP_DIR or the database."""
     if isinstance(error, BackupsChanged):
         return error
     if isinstance(error, EventVaultError):
@@ -418,14 +420,14 @@ def _described(error: Exception) -> EventVaultError:
 
 
 def _changed_at(folder: Path) -> int:
-    """Return when a file appeared in a folder or vanished, in nanoseconds; 0 if the folder cannot be looked at."""
+    """Return when a file last appeared in a folder or vanished, in nanoseconds; 0 if the system does not say."""
     with contextlib.suppress(OSError):
         return folder.stat().st_mtime_ns
     return 0
 
 
-def _archived(entries: Sequence[BackupEntry], identity: StoreIdentity | None) -> int:
-    """Return up to which event of the present lineage the archives hold everything."""
+def _archived_upto(entries: Sequence[BackupEntry], identity: StoreIdentity | None) -> int:
+    """Return the sequence up to which the archives hold the current lineage."""
     return 0 if identity is None else archived_prefix(entries, identity.by_id(), identity.generation)
 
 

@@ -1,4 +1,4 @@
-"""The journal's scrub: reading segments again, to find damage while the database still holds their events."""
+"""The journal's scrub: reads segments again, to find damage while the database still holds their events."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ READ_INTERVAL_SECONDS = 24 * 60 * 60.0
 
 
 class SegmentScrub:
-    """Reads, with each step, one segment that was not read for a day, and the suspects.
+    """Reads, in each step, the suspects and one segment that was not read for a day.
 
-    A damaged segment is quarantined; the next survey finds its events missing. installation: whose segments are read.
-    A segment that appears after the first step counts as read, as it was just written.
+    A damaged segment is quarantined; the next survey finds its events missing. installation: the owner of the segments.
+    A segment that appears after the first step counts as read, because it was just written.
     """
 
     def __init__(self, folder: JournalFolder, installation: str, now: Callable[[], float] = time.monotonic) -> None:
@@ -29,20 +29,20 @@ class SegmentScrub:
         self._last_read: dict[Path, float] | None = None
 
     def step(self) -> None:
-        """Read one segment that is due, and the suspects. May raise OSError."""
+        """Read the suspects and one segment that is due. May raise OSError."""
         self._folder.retry_unreadable()
-        present = self._folder.segments_of(self._installation)
-        due = self._choose_due(present)
-        for candidate in present:
+        segments = self._folder.segments_of(self._installation)
+        due = self._choose_due(segments)
+        for candidate in segments:
             if self._folder.is_suspect(candidate.path) or candidate is due:
                 self._check(candidate)
 
-    def _choose_due(self, present: Sequence[Segment]) -> Segment | None:
+    def _choose_due(self, segments: Sequence[Segment]) -> Segment | None:
         now = self._now()
         before, default = ({}, now - READ_INTERVAL_SECONDS) if self._last_read is None else (self._last_read, now)
-        last_read = self._last_read = {segment.path: before.get(segment.path, default) for segment in present}
+        last_read = self._last_read = {segment.path: before.get(segment.path, default) for segment in segments}
         # Ties are broken at random, so that a store that restarts often does not begin with the same segments.
-        oldest = min(present, key=lambda segment: (last_read[segment.path], random.random()), default=None)  # nosec B311
+        oldest = min(segments, key=lambda segment: (last_read[segment.path], random.random()), default=None)  # nosec B311
         if oldest is None or last_read[oldest.path] > now - READ_INTERVAL_SECONDS:
             return None
         last_read[oldest.path] = now

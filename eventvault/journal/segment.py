@@ -1,10 +1,10 @@
-"""A segment: consecutive events of one generation, as gzip-compressed JSON lines after a header line.
+"""Reads and writes segments: consecutive events of one generation, as gzip-compressed JSON lines after a header line.
 
-The first gzip member is the header, the second one the events' lines, byte for byte as in LevelDB. The header has
-the SHA-256 of the events' lines and that of the previous segment, so that damage, a gap or a forgery is detected.
+The first gzip member is the header, the second one the events' lines, byte for byte as in LevelDB. The header has the
+SHA-256 of these lines and of the previous segment's lines, so that damage, a gap or a forgery is detected.
 In version 2 a third member has the answers to the requests with an `Idempotency-Key` that stored these events. In
 version 3 a last member names the events that still waited to be published to Kafka when the segment was written.
-Without either a segment is written in version 1, which every EventVault reads.
+A segment without these members is written in version 1, which every EventVault reads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FORMAT_VERSION = 1
 WITH_ANSWERS = 2
 """The version of a segment that has answers."""
 WITH_OUTBOX = 3
-"""The version of a segment with events that are to be published."""
+"""The version of a segment with events that wait to be published."""
 SUFFIX = ".jsonl.gz"
 
 _IsalError = cast(type[Exception], igzip_lib.IsalError)
@@ -44,7 +44,7 @@ _NAME = re.compile(r"segment_([0-9]{19})-([0-9]{19})\.jsonl\.gz")
 _LEVEL = 1
 _MAX_HEADER_BYTES = 4 * 2**20
 _MAX_CONTENT_BYTES = 256 * 2**20
-"""More than any segment holds: it ends after 8 MiB, and one event is at most as large as a request."""
+"""More than any segment holds: a segment ends after 8 MiB, and an event is at most as large as a request."""
 _READ_BYTES = 64 * 1024
 _RequestId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 _Sha256Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -59,7 +59,7 @@ class EventRange(msgspec.Struct, frozen=True):
 
 
 class AnswersInfo(msgspec.Struct, frozen=True):
-    """The length of a member, such as the lines of the answers, and its SHA-256 in hex."""
+    """The length of a member, such as the answers' lines, and its SHA-256 in hex."""
 
     bytes: Annotated[int, msgspec.Meta(ge=1)]
     sha256: _Sha256Hex
@@ -72,10 +72,10 @@ class _Versioned(msgspec.Struct, rename="camel"):
 class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The part of a segment's header that does not follow from its events.
 
-    first: the first event's sequence. previous: the segment before it when it was written; None if there was none.
-    merged: how many segments were merged into it. kafka: topic → partition → an offset that is not beyond the events,
-    as LevelDB holds it; empty if unknown. published: no event up to this one waits to be published any more; unset if
-    nothing ever was to be.
+    first: the first event's sequence. previous: the segment that came before it when it was written; None if there was
+    none. merged: how many segments were merged into it. kafka: topic → partition → an offset that is not beyond the
+    events, as in LevelDB; empty if unknown. published: no event up to this sequence waits to be published; unset if
+    publishing was never used.
     """
 
     format_version: int = FORMAT_VERSION
@@ -110,7 +110,7 @@ class SegmentHeader(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def content_bytes(self) -> int:
-        """How many bytes the events and the other members have."""
+        """The number of bytes of the events and the other members."""
         return self.bytes + sum(
             member.bytes for member in (self.answers, self.outbox) if isinstance(member, AnswersInfo)
         )
@@ -133,7 +133,7 @@ class SegmentHeader(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
 class Content(NamedTuple):
     """The events of a segment as lines, and the answers to the requests that stored them, both in order.
 
-    pending: which of the events were to be published when the segment was written.
+    pending: the events that waited to be published when the segment was written.
     """
 
     lines: list[bytes]
@@ -184,9 +184,8 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 def published_of(headers: Iterable[SegmentInfo]) -> int | None:
-    """Return the last one of the events that some segment says are published; None if none says so."""
-    known = [header.published for header in headers if isinstance(header.published, int)]
-    return max(known, default=None)
+    """Return the largest `published` of these headers; None if none has it."""
+    return max((header.published for header in headers if isinstance(header.published, int)), default=None)
 
 
 def name_of(first: int, last: int) -> str:
@@ -206,7 +205,7 @@ def parse_name(name: str) -> tuple[int, int]:
 
 def sha256_of(lines: Sequence[bytes]) -> str:
     """Return the SHA-256 in hex of the lines as a segment holds them, with a newline after every line."""
-    return hashlib.sha256(_joined(lines)).hexdigest()
+    return hashlib.sha256(_join_lines(lines)).hexdigest()
 
 
 def write_segment(
@@ -216,14 +215,13 @@ def write_segment(
     answers: Sequence[StoredAnswer] = (),
     pending: Runs = (),
 ) -> Segment:
-    """Write the events `lines` (without newlines), and the answers of their requests, durably into `folder`.
+    """Write the events `lines` (without newlines), and the answers to their requests, durably into `folder`.
 
-    info: the header's members that describe the events are added to it. pending: the events that are to be published. A
-    segment of the same name is replaced.
-    Raises DatabaseDamaged for an event with a line break in it, which no reader would take for one event, NoSpace or
-    OSError; then no file remains.
+    info: the header without the members that describe the events. pending: the events that wait to be published. A
+    segment of the same name is replaced. Raises NoSpace, OSError, or DatabaseDamaged for an event with a line break,
+    which readers would take for two events; then no file remains.
     """
-    content = _joined(lines)
+    content = _join_lines(lines)
     if content.count(b"\n") != len(lines):
         broken = next(number for number, line in enumerate(lines, info.first) if b"\n" in line)
         raise DatabaseDamaged(
@@ -231,25 +229,25 @@ def write_segment(
             hint="restore an archive from before that event; POST /api/backup/restore",
         )
     last = info.first + len(lines) - 1
-    described = {name: getattr(info, name) for name in SegmentInfo.__struct_fields__}
-    answered = encode_answers(answers)
+    info_fields = {name: getattr(info, name) for name in SegmentInfo.__struct_fields__}
+    answer_lines = encode_answers(answers)
     outbox = msgspec.json.encode(pending) if pending else b""
     header = SegmentHeader(
-        **described,
+        **info_fields,
         last=last,
         first_time=clock.format_microseconds(event.recorded_of(lines[0])),
         last_time=clock.format_microseconds(event.recorded_of(lines[-1])),
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        answers=_described(answered),
-        outbox=_described(outbox),
+        answers=_describe_member(answer_lines),
+        outbox=_describe_member(outbox),
     )
     header = msgspec.structs.replace(header, format_version=header.expected_version)
     path = folder / name_of(header.first, last)
     with durable_file(path) as file:
         file.write(isal_zlib.compress(msgspec.json.encode(header) + b"\n", _LEVEL, wbits=WBITS))
         file.write(isal_zlib.compress(content, _LEVEL, wbits=WBITS))
-        for member in (answered, outbox):
+        for member in (answer_lines, outbox):
             if member:
                 file.write(isal_zlib.compress(member, _LEVEL, wbits=WBITS))
         size = file.tell()
@@ -267,25 +265,25 @@ def read_header(path: Path) -> Segment:
             feed = inflater.unconsumed_tail or file.read(_READ_BYTES)
             if not feed or len(text) > _MAX_HEADER_BYTES:
                 raise _damaged(path, "its header does not end")
-            text += _inflated(path, inflater, feed, _MAX_HEADER_BYTES + 1)
-    return Segment(path, _decoded(path, text), size)
+            text += _inflate(path, inflater, feed, _MAX_HEADER_BYTES + 1)
+    return Segment(path, _decode_header(path, text), size)
 
 
 def read_lines(segment: Segment) -> list[bytes]:
-    """Return all events of a segment, as `read_content` does."""
+    """Return all events of a segment. Raises the errors of `read_content`."""
     return read_content(segment).lines
 
 
 def read_content(segment: Segment) -> Content:
     """Return all events of a segment and the answers, with every byte checked.
 
-    Raises JournalDamaged or FileNotFoundError. Takes as much memory as the content. What is longer than the header says
-    is not inflated.
+    Raises JournalDamaged or FileNotFoundError. Takes as much memory as the content. No more bytes are inflated than the
+    header says.
     """
     path, header = segment.path, segment.header
     first = isal_zlib.decompressobj(wbits=WBITS)
-    text = _inflated(path, first, _content(path), _MAX_HEADER_BYTES + 1)
-    if not first.eof or _decoded(path, text) != header:
+    text = _inflate(path, first, _content(path), _MAX_HEADER_BYTES + 1)
+    if not first.eof or _decode_header(path, text) != header:
         raise _damaged(path, "its header has changed since it was read")
     content, rest = _read_member(path, first.unused_data, "events", header.bytes, header.sha256)
     answers, outbox = b"", b"[]"
@@ -299,13 +297,13 @@ def read_content(segment: Segment) -> Content:
     if lines.pop() or len(lines) != header.last - header.first + 1:
         raise _damaged(path, f"it does not hold the events {header.first} to {header.last}")
     try:
-        return Content(lines, decode_answers(answers), _checked_runs(header, _decode_runs(outbox)))
+        return Content(lines, decode_answers(answers), _check_runs(header, _decode_runs(outbox)))
     except (msgspec.MsgspecError, ValueError) as error:
         raise _damaged(path, f"its answers or its outbox are not as they were written: {error}") from error
 
 
-def _checked_runs(header: SegmentHeader, runs: Runs) -> Runs:
-    """Raise ValueError for runs that are not in order or not of the segment's events."""
+def _check_runs(header: SegmentHeader, runs: Runs) -> Runs:
+    """Return the runs. Raises ValueError if they are not in order or not within the segment's events."""
     bounds = [header.first, *(bound for run in runs for bound in run), header.last]
     if any(later < earlier for earlier, later in pairwise(bounds)):
         raise ValueError("events that are not in the segment")
@@ -313,9 +311,9 @@ def _checked_runs(header: SegmentHeader, runs: Runs) -> Runs:
 
 
 def _read_member(path: Path, packed: bytes, what: str, size: int, sha256: str) -> tuple[bytes, bytes]:
-    """Return the content of a gzip member, and what follows it."""
+    """Return the content of the first gzip member in `packed`, and the bytes after the member."""
     inflater = isal_zlib.decompressobj(wbits=WBITS)
-    content = _inflated(path, inflater, packed, size + 1)
+    content = _inflate(path, inflater, packed, size + 1)
     if len(content) != size or not inflater.eof:
         raise _damaged(path, f"its {what} are not the {size} bytes that its header says")
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -324,25 +322,25 @@ def _read_member(path: Path, packed: bytes, what: str, size: int, sha256: str) -
 
 
 def encode_answers(answers: Iterable[StoredAnswer]) -> bytes:
-    """Return answers as the lines of a segment."""
+    """Return answers as lines for a segment."""
     return _encode_lines(
         [_AnswerLine(answer.sequence, answer.request_id.hex(), msgspec.Raw(answer.record)) for answer in answers]
     )
 
 
 def decode_answers(lines: bytes) -> list[StoredAnswer]:
-    """Raises MsgspecError."""
+    """Return the answers in a segment's lines. Raises MsgspecError."""
     return [
         StoredAnswer(line.sequence, bytes.fromhex(line.id), bytes(line.record)) for line in _decode_answer_lines(lines)
     ]
 
 
-def _described(answered: bytes) -> AnswersInfo | msgspec.UnsetType:
-    return AnswersInfo(len(answered), hashlib.sha256(answered).hexdigest()) if answered else msgspec.UNSET
+def _describe_member(content: bytes) -> AnswersInfo | msgspec.UnsetType:
+    return AnswersInfo(len(content), hashlib.sha256(content).hexdigest()) if content else msgspec.UNSET
 
 
 def unreadable_error(path: Path, error: OSError) -> JournalUnreadable:
-    """Return the error for a segment that cannot be read, which does not mean that it is damaged."""
+    """Return the error for a segment that cannot be read now. The segment may be good."""
     return JournalUnreadable(f"reading {path} failed: {reason_of(error)}", hint=advice(error), segment=str(path))
 
 
@@ -355,11 +353,11 @@ def _content(path: Path) -> bytes:
         raise unreadable_error(path, error) from error
 
 
-def _joined(lines: Sequence[bytes]) -> bytes:
-    return b"\n".join([*lines, b""])  # not joined and then added to: a segment of 8 MiB would be copied twice
+def _join_lines(lines: Sequence[bytes]) -> bytes:
+    return b"\n".join([*lines, b""])  # in one step: adding a newline at the end would copy 8 MiB once more
 
 
-def _inflated(path: Path, inflater: Any, piece: bytes, most: int) -> bytes:
+def _inflate(path: Path, inflater: Any, piece: bytes, most: int) -> bytes:
     try:
         inflated: bytes = inflater.decompress(piece, most)
     except _IsalError as error:
@@ -367,7 +365,7 @@ def _inflated(path: Path, inflater: Any, piece: bytes, most: int) -> bytes:
     return inflated
 
 
-def _decoded(path: Path, text: bytes) -> SegmentHeader:
+def _decode_header(path: Path, text: bytes) -> SegmentHeader:
     _refuse_later(path, text)
     try:
         header = msgspec.json.decode(text, type=SegmentHeader)
@@ -387,7 +385,7 @@ def _decoded(path: Path, text: bytes) -> SegmentHeader:
 
 
 def _refuse_later(path: Path, text: bytes) -> None:
-    """Raise JournalUnreadable for a segment of a later version: it may be good, so it must stay."""
+    """Raise JournalUnreadable for a segment of a later version. It may be good, so it must not be quarantined."""
     with suppress(msgspec.MsgspecError):
         if msgspec.json.decode(text, type=_Versioned).format_version > WITH_OUTBOX:
             raise JournalUnreadable(

@@ -1,8 +1,9 @@
-"""Writes segments: the events of the database that neither a segment nor a verified archive holds yet, and of those in
-archives what waits to be published: a restore may take it out of the registry, and then only segments are read for it.
+"""Writes segments with the events that neither a segment nor a verified archive holds yet.
 
-Everything runs in the caller's thread. An append does nothing for the journal: new events are read by sequence. A
-survey of the folders finds what they cover, so the events of a file that was deleted by hand are written again.
+Events that wait to be published are written even if an archive holds them: a restore may take them out of the
+registry, and then they are read from segments only. Everything runs in the caller's thread. An append does nothing for
+the journal: new events are read by sequence. A survey of the folders finds the events that they cover, so the events of
+a file that was deleted by hand are written again.
 """
 
 from __future__ import annotations
@@ -34,21 +35,21 @@ from eventvault.system_errors import text_of
 log = logging.getLogger("BackupManager")
 
 SEGMENT_BYTES = 8 * 2**20
-"""A segment ends after this many bytes of events, or of answers, which limits the memory that it takes."""
+"""A segment ends after this many bytes of events, or of answers. This limits the memory that it takes."""
 
 MAX_RECENT_EVENTS = 20_000
-"""The newest hole of a survey counts as just committed if it has fewer events than this."""
+"""If the newest hole of a survey has fewer events than this, they count as just committed."""
 
 MOST_WAITING_EVENTS = 100_000
-"""How many events that wait to be published one survey looks at."""
+"""The most events waiting to be published that one survey reads."""
 _JOINED_EVENTS = 1000
-"""Two that wait are in one segment, with all between them, if there are no more."""
+"""Two waiting events get one segment, with all events between them, if their distance is at most this."""
 FEW_RANGES = 50
-"""Each is a segment of its own: new events wait for no more of them."""
+"""The most ranges of waiting events that are written at once: each is a segment, and new events wait meanwhile."""
 
 
 class Chunk(NamedTuple):
-    """published: as in the header of a segment; None if nothing ever was to be."""
+    """The events of one segment. published: as in the segment's header; None if unset there."""
 
     identity: StoreIdentity
     first: int
@@ -57,7 +58,7 @@ class Chunk(NamedTuple):
 
 
 class _Outbox(NamedTuple):
-    """published, waiting_since: as in the journal's record; None: unset there."""
+    """The state of the outbox. published, waiting_since: as in the journal's record; None if unset there."""
 
     published: int | None = None
     waiting_since: int | None = None
@@ -71,9 +72,9 @@ class Covered(NamedTuple):
 
 
 class SegmentWriter:
-    """Writes for one thread at a time; `covered` may be read from any thread. entries: the archives in the catalogue.
+    """For one thread at a time; any thread may read `covered`. entries: returns the archives in the catalogue.
 
-    Segments of other installations do not count: they may have other events in the same generation.
+    Segments of other installations are ignored: they may have different events in the same generation.
     """
 
     def __init__(
@@ -81,9 +82,9 @@ class SegmentWriter:
     ) -> None:
         self.folder = folder
         self.holes: list[coverage.Range] = []
-        """The ranges up to `upto` that nothing covers."""
+        """The ranges up to `upto` that neither a segment nor an archive holds."""
         self.waiting: list[coverage.Range] = []
-        """Ranges with events that wait to be published, and that only an archive holds."""
+        """Ranges that only an archive holds, with events that wait to be published."""
         self.upto = 0
         """The last sequence at the newest poll or survey."""
         self.identity: StoreIdentity | None = None
@@ -106,10 +107,10 @@ class SegmentWriter:
         """At the newest poll, and in the newest segment or the record."""
 
     def poll(self) -> bool:
-        """Read how far the database is. Returns False if `survey` must come first, because another generation began."""
+        """Read the head of the database. Returns False if another generation began, so that a survey is needed."""
         identity, last, kafka = self._read_head()
         self._outbox = self._read_outbox(last)
-        if self.identity is None or identity.generation != self.identity.generation or self._folder_is_gone():
+        if self.identity is None or identity.generation != self.identity.generation or self._is_folder_gone():
             return False
         if kafka is not None:
             self._kafka = kafka
@@ -117,7 +118,7 @@ class SegmentWriter:
             first = self.holes.pop()[0] if self.has_recent() else self.upto + 1
             self.holes.append((first, last))
             began, self.upto = self.upto == 0, last
-            self._publish()
+            self._update_covered()
             if began:
                 self.save_record()  # from now on a recovery must not expect an empty registry
         elif (self._kafka, self._outbox) != (self._recorded, self._recorded_outbox) and not self.holes:
@@ -125,7 +126,7 @@ class SegmentWriter:
         return True
 
     def survey(self) -> None:
-        """Find what the folders cover, and write the record of the present generation.
+        """Find the events that the folders cover, and write the journal's record.
 
         Raises OSError, BackupsUnavailable, NoSpace, or why the database is not open.
         """
@@ -138,33 +139,33 @@ class SegmentWriter:
         segments = self._without_superseded([s for s in segments if s.header.installation == self._installation])
         entries, generations = self._entries(), identity.by_id()
         archived = archived_prefix(entries, generations, identity.generation)
-        present = lineage(generations, identity.generation)
+        current = lineage(generations, identity.generation)
         archived = min(archived, last)
-        self.holes = coverage.missing(segments, present, archived, last)
-        self.waiting = self._find_waiting(coverage.missing(segments, present, 0, archived))
+        self.holes = coverage.missing(segments, current, archived, last)
+        self.waiting = self._find_waiting(coverage.missing(segments, current, 0, archived))
         is_recent = bool(self.holes) and self.holes[-1][1] - self.holes[-1][0] < MAX_RECENT_EVENTS
         self.identity, self.upto, self._newest, self._kafka = identity, last, None, kafka or {}
         self._surveyed = self.holes[-1][0] - 1 if is_recent else last
-        self._publish()
+        self._update_covered()
         self._dead_letters.tend()
         self.lost = self._find_lost([*self.folder.quarantined(), *unreadable], segments, entries, identity)
         self.save_record()
 
     def _find_waiting(self, archived: Iterable[coverage.Range]) -> list[coverage.Range]:
-        """Return the ranges of what waits to be published within ranges that no segment holds."""
-        found: list[coverage.Range] = []
+        """Return the ranges of events that wait to be published, within ranges that only archives hold."""
+        ranges: list[coverage.Range] = []
         room = MOST_WAITING_EVENTS
         for first, last in archived:
             with self._bus.using() as registry:
                 waiting = list(first_events(registry.outbox.runs(first - 1, last), room))
             room -= count_of(waiting)
-            found += joined(waiting, apart=_JOINED_EVENTS)
-        return found
+            ranges += joined(waiting, apart=_JOINED_EVENTS)
+        return ranges
 
     def _without_superseded(self, segments: list[Segment]) -> list[Segment]:
-        """Remove segments whose events another one holds, after reading that one; if it is damaged, quarantine it.
+        """Return the segments without those whose events another one holds, and remove these from the disk.
 
-        If the two have different events, both stay.
+        The other one is read first; if it is damaged, it is quarantined instead. If the events differ, both stay.
         """
         sources: dict[Path, list[Segment]] = {}
         for source, merged in coverage.superseded(segments):
@@ -187,14 +188,14 @@ class SegmentWriter:
         return [other for other in segments if other.path not in removed]
 
     def has_recent(self) -> bool:
-        """Return True if events committed since the survey are missing. They are written before older ones."""
+        """Return True if events committed since the survey are missing. They are written before older events."""
         return bool(self.holes) and self.holes[-1][0] > self._surveyed
 
     def must_write(self, *, in_time: bool) -> bool:
-        """Return True if events are to be written now. in_time: also those that can wait."""
-        return self.has_recent() or self._few_wait() or (in_time and bool(self.holes or self.waiting))
+        """Return True if events must be written now. in_time: also events that can wait."""
+        return self.has_recent() or self._has_few_waiting() or (in_time and bool(self.holes or self.waiting))
 
-    def _few_wait(self) -> bool:
+    def _has_few_waiting(self) -> bool:
         ranges = self.waiting
         return 0 < len(ranges) <= FEW_RANGES and sum(last - first + 1 for first, last in ranges) <= MAX_RECENT_EVENTS
 
@@ -209,7 +210,7 @@ class SegmentWriter:
     def write_next(self) -> bool:
         """Write one segment of missing events. Returns False if another generation began meanwhile."""
         is_recent = self.has_recent()
-        ranges = self.holes if is_recent or (self.holes and not self._few_wait()) else self.waiting
+        ranges = self.holes if is_recent or (self.holes and not self._has_few_waiting()) else self.waiting
         index = len(ranges) - 1 if is_recent else 0
         first, last = ranges[index]
         chunk = self._read(first, last)
@@ -217,7 +218,7 @@ class SegmentWriter:
             return False
         written = self._write(chunk)
         ranges[index : index + 1] = [(written.last + 1, last)] if written.last < last else []
-        self._publish()
+        self._update_covered()
         return True
 
     def _read(self, first: int, last: int) -> Chunk | None:
@@ -225,15 +226,15 @@ class SegmentWriter:
         with self._bus.using() as registry:
             if self.identity is None or registry.identity.generation != self.identity.generation:
                 return None
-            published = registry.outbox.published(registry.last_sequence)  # before what waits is read, which goes on
+            published = registry.outbox.published(registry.last_sequence)  # read first, because publishing continues
             return Chunk(registry.identity, first, _read_content(registry, first, last), published)
 
     def _read_head(self) -> tuple[StoreIdentity, int, Offsets | None]:
         """Return the identity, the last sequence, and Kafka's offsets at it; None for the offsets during a write.
 
-        Offsets must never be ahead of the events: consumers would skip messages whose events are nowhere. A write is in
-        the database before it is in `last_sequence`, so the offsets count only if no event follows `last_sequence`
-        after they were read. No lock is acquired: a swap pauses writes while it waits for the journal.
+        Offsets must never be ahead of the events: consumers would skip messages whose events are not stored. A write
+        changes the database before `last_sequence`, so the offsets are valid only if there is no event after
+        `last_sequence` once they were read. No lock is acquired: a swap pauses writes while it waits for the journal.
         """
         with self._bus.using() as registry:
             identity, last = registry.identity, registry.last_sequence
@@ -249,7 +250,7 @@ class SegmentWriter:
             return _Outbox(registry.outbox.published(last), since)
 
     def _write(self, chunk: Chunk) -> Segment:
-        """Write one segment. It has offsets only if it reaches `upto`; for others they come from a later segment."""
+        """Write one segment. It gets offsets only if it reaches `upto`; otherwise a later segment has them."""
         identity, (lines, answers, pending) = chunk.identity, chunk.content
         reaches = chunk.first + len(lines) - 1 == self.upto
         info = SegmentInfo(
@@ -271,7 +272,7 @@ class SegmentWriter:
         return written
 
     def _previous_range(self, generation: str, first: int) -> EventRange | None:
-        """Return the range of the segment that ends before `first`; None if there is none."""
+        """Return the range of the segment that ends directly before `first`; None if there is none."""
         if self._newest is None or (self._newest.generation, self._newest.last) != (generation, first - 1):
             ours = self.folder.segments_of(self._installation)
             before = (other for other in ours if (other.generation, other.last) == (generation, first - 1))
@@ -292,11 +293,11 @@ class SegmentWriter:
             recoverable[generation] = max(recoverable.get(generation, 0), archived)
         return coverage.lost(unusable, segments, recoverable)
 
-    def _folder_is_gone(self) -> bool:
+    def _is_folder_gone(self) -> bool:
         return self._newest is not None and not self._newest.path.parent.is_dir()
 
     def save_record(self) -> None:
-        """Write the journal's record if it changed; only after the first survey. Raises NoSpace or OSError."""
+        """Write the journal's record if it changed. Call it after the first survey. Raises NoSpace or OSError."""
         assert self.identity is not None
         record = JournalRecord(
             installation=self._installation,
@@ -310,7 +311,7 @@ class SegmentWriter:
             self.folder.write_record(record)
         self._recorded, self._recorded_outbox = self._kafka, self._outbox
 
-    def _publish(self) -> None:
+    def _update_covered(self) -> None:
         assert self.identity is not None
         last = self.holes[0][0] - 1 if self.holes else self.upto
         self.covered = Covered(self.identity.generation, last)
@@ -321,7 +322,7 @@ def _unset(number: int | None) -> int | msgspec.UnsetType:
 
 
 def archived_prefix(entries: Iterable[BackupEntry], generations: Mapping[str, Generation], generation: str) -> int:
-    """Return up to which sequence verified archives made here hold a generation's lineage."""
+    """Return the sequence up to which verified archives made here hold a generation's lineage."""
     prefix = 0
     for entry in entries:
         if is_good(entry) and entry.generation and entry.generation in generations and entry.sequence is not None:
@@ -336,15 +337,14 @@ def is_good(entry: BackupEntry) -> bool:
 
 
 def _has_same_lines(source: Segment, lines: list[bytes]) -> bool:
-    """Return True if the segment consists of the first of these lines."""
+    """Return True if the segment's lines are the first ones of `lines`."""
     return segment.sha256_of(lines[: source.last - source.first + 1]) == source.header.sha256
 
 
 def _read_content(registry: EventRegistry, first: int, last: int) -> Content:
-    """Return events from `first` on, as many as fit into a segment with the answers of their requests.
+    """Return the events from `first` on that fit into a segment, with the answers to their requests.
 
-    The events are read first: an answer is in the database as soon as its events are. Damage of the answers costs no
-    event.
+    The events are read first: an answer is in the database as soon as its events are. Damaged answers cost no event.
     """
     lines, answers, room = _read_lines(registry, first, last), list[StoredAnswer](), SEGMENT_BYTES
     try:

@@ -101,7 +101,7 @@ def test_a_segment_of_a_later_version_is_left_alone(written: Segment) -> None:
 def test_answers_that_are_none_are_damage(written: Segment) -> None:
     for text in (b"{}\n", b'{"sequence":7,"id":"00","record":{}}\n', b"\xff\n"):
         header = msgspec.structs.replace(
-            written.header, format_version=2, answers=segment._described(text), outbox=msgspec.UNSET
+            written.header, format_version=2, answers=segment._describe_member(text), outbox=msgspec.UNSET
         )
         parts = [msgspec.json.encode(header) + b"\n", b"".join(line + b"\n" for line in lines(5, 20)), text]
         written.path.write_bytes(b"".join(map(gzip.compress, parts)))
@@ -112,7 +112,7 @@ def test_answers_that_are_none_are_damage(written: Segment) -> None:
 @pytest.mark.parametrize("text", [b"{}", b"[[4,5]]", b"[[24,25]]", b"[[7,6]]", b"[[9,9],[5,5]]", b"[[5]]", b"\xff"])
 def test_an_outbox_that_is_none_is_damage(written: Segment, text: bytes) -> None:
     header = msgspec.structs.replace(
-        written.header, format_version=3, answers=msgspec.UNSET, outbox=segment._described(text)
+        written.header, format_version=3, answers=msgspec.UNSET, outbox=segment._describe_member(text)
     )
     parts = [msgspec.json.encode(header) + b"\n", b"".join(line + b"\n" for line in EVENTS), text]
     written.path.write_bytes(b"".join(map(gzip.compress, parts)))
