@@ -99,4 +99,4 @@ def _parse(text: str) -> int:
 
 
 def _no_moment(text: str) -> InvalidInput:
-    return InvalidInput(f"{text[:80]!r} is no moment", hint=_HINT)
+    return InvalidInput(f"{text[:80]!r} is not a moment", hint=_HINT)

@@ -16,7 +16,7 @@ _GENERATION = re.compile(r"[0-9a-f]{16}")
 
 
 class Cursor(NamedTuple):
-    """sequence: the next page begins behind it. generation: None if the cursor was a plain number."""
+    """A position. sequence: the next page begins after it. generation: None if the cursor was a plain number."""
 
     sequence: int
     generation: str | None = None
@@ -27,23 +27,23 @@ def encode(generation: str, sequence: int) -> str:
 
 
 def decode(text: str, field: str = "after") -> Cursor:
-    """Decode what `encode` wrote, or a plain sequence number. Raises InvalidInput for anything else.
+    """Return the position in a text of `encode`, or in a plain sequence number. Raises InvalidInput for any other text.
 
-    field: the parameter that has it.
+    field: the name of the parameter, for the error.
     """
     plain = re.fullmatch(r"[0-9]{1,19}", text)
-    generation, _, digits = ("", "", text) if plain else _decoded(text).rpartition(":")
+    generation, _, digits = ("", "", text) if plain else _decode_base64(text).rpartition(":")
     is_cursor = plain or _GENERATION.fullmatch(generation)
     if not is_cursor or not re.fullmatch(r"[0-9]{1,19}", digits) or int(digits) > _LARGEST:
         raise InvalidInput(
-            f"{text[:80]!r} is no cursor",
+            f"{text[:80]!r} is not a cursor",
             hint="give the `next` of an earlier answer or a sequence number, or leave it out",
             fields={field: ["Not a cursor, and not a sequence number."]},
         )
     return Cursor(int(digits), generation or None)
 
 
-def _decoded(text: str) -> str:
+def _decode_base64(text: str) -> str:
     if not re.fullmatch(r"c[A-Za-z0-9_-]+", text):
         return ""
     try:

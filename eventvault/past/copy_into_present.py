@@ -1,7 +1,7 @@
-"""Selective restore: copies events of the past into the present as new events, and never overwrites any.
+"""Selective restore: appends events of the past to the registry as new events, and never overwrites any.
 
-An event keeps its identity if that is free. If the present has another event of that identity, the copy gets an id that
-is derived from its content, and the old id as `originalid`. So a copy that is repeated appends nothing twice.
+An event keeps its identity if that is free. If another event has that identity, the copy gets an id that is derived
+from its content, and the old id as `originalid`. So a repeated copy appends nothing twice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Present(Protocol):
 def copy_events_to_present(query: ScanQuery, store: Present, operation: Operation) -> CopyResult:
     """Append every event that `query` matches, in order. Every page is durable, so a copy that failed can be repeated.
 
-    Raises RestoreRunning if a restore changed the present meanwhile, and OperationCancelled; what was appended stays.
+    Raises RestoreRunning if a restore began another generation meanwhile, and OperationCancelled; appended events stay.
     """
     operation.step("copy")
     matched = appended = renamed = 0
@@ -68,7 +68,7 @@ def copy_events_to_present(query: ScanQuery, store: Present, operation: Operatio
 
 
 def _report(operation: Operation, query: ScanQuery, page: Page) -> None:
-    """Estimate how many bytes there are from how far the page has come."""
+    """Report the progress. The total bytes are estimated from the position of the page."""
     size = sum(map(len, page.events))
     done = operation.progress().bytes_done + size
     share = 1.0 if page.next is None or query.upto is None else (page.next - query.after) / (query.upto - query.after)
@@ -76,13 +76,13 @@ def _report(operation: Operation, query: ScanQuery, page: Page) -> None:
 
 
 def _append(drafts: Sequence[EventDraft], store: Present, last: int) -> tuple[int, int, int]:
-    """Return how many were appended, how many of these with another id, and the last sequence afterwards."""
+    """Append drafts. Returns how many were appended, how many of these with another id, and the last sequence then."""
     appended = renamed = 0
     while drafts:
-        named = [_free(draft, store) for draft in drafts]
-        answer = store.append(named)
+        to_append = [_with_free_identity(draft, store) for draft in drafts]
+        answer = store.append(to_append)
         last, clashing = answer.last_sequence, []
-        for draft, name, result in zip(drafts, named, answer.results, strict=True):
+        for draft, name, result in zip(drafts, to_append, answer.results, strict=True):
             appended += not result.duplicate
             renamed += not result.duplicate and name.id != draft.id
             if result.differs:  # another event of that identity was posted since it was checked
@@ -91,15 +91,15 @@ def _append(drafts: Sequence[EventDraft], store: Present, last: int) -> tuple[in
     return appended, renamed, last
 
 
-def _free(draft: EventDraft, store: Present) -> EventDraft:
-    """Return the draft with the first of its identities that no other event has."""
+def _with_free_identity(draft: EventDraft, store: Present) -> EventDraft:
+    """Return the draft with its own identity, or the first derived one, that no event of other content has."""
     candidate, attempt = draft, 0
     while True:
         try:
-            there = store.get(candidate.id, candidate.source)
+            stored = store.get(candidate.id, candidate.source)
         except EventNotFound:
             return candidate
-        if same_content(there, candidate.body):
+        if same_content(stored, candidate.body):
             return candidate
         attempt += 1
         candidate = renamed_draft(draft, attempt)
@@ -120,12 +120,12 @@ def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
     """Return the draft with an id derived from its content. attempt: 1, or more if that id is in use too."""
     content = (draft.source.encode(), draft.id.encode(), without_filled_time(draft.body))
     digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
-    event_id = _named(draft.id, f"~{digest}" + (f"-{attempt}" if attempt > 1 else ""))
+    event_id = _with_ending(draft.id, f"~{digest}" + (f"-{attempt}" if attempt > 1 else ""))
     attributes = raw_attributes(draft.body)
-    theirs = attributes.get("originalid")
-    if not _was_renamed(draft.id, theirs):
-        if theirs is not None and bytes(theirs) != b"null":
-            attributes[_free_name(attributes)] = theirs
+    original = attributes.get("originalid")
+    if not _was_renamed(draft.id, original):
+        if original is not None and bytes(original) != b"null":
+            attributes[_free_name(attributes)] = original
         attributes["originalid"] = _text(draft.id)
     attributes["id"] = _text(event_id)
     body = msgspec.json.encode({name: value for name, value in attributes.items() if name not in REGISTRY_ATTRIBUTES})
@@ -133,17 +133,17 @@ def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
 
 
 def _was_renamed(event_id: str, original: msgspec.Raw | None) -> bool:
-    """Return whether the event got its id from `renamed_draft`, so that `originalid` is its first one."""
+    """Return whether the event got its id from `renamed_draft`, so that `originalid` is its first id."""
     first, ending = None if original is None else orjson.loads(bytes(original)), _ENDING.search(event_id)
-    return isinstance(first, str) and ending is not None and event_id == _named(first, ending[0])
+    return isinstance(first, str) and ending is not None and event_id == _with_ending(first, ending[0])
 
 
 def _text(value: str) -> msgspec.Raw:
     return msgspec.Raw(orjson.dumps(value))
 
 
-def _named(event_id: str, ending: str) -> str:
-    """Return the id with the ending, cut in front of the ending to the longest length of an id."""
+def _with_ending(event_id: str, ending: str) -> str:
+    """Return the id, shortened if it would become too long, with the ending."""
     return event_id[: LONGEST_TEXT - len(ending)] + ending
 
 

@@ -1,9 +1,9 @@
-"""The difference of two moments, page by page, in constant memory.
+"""Computes the difference of two moments, page by page, in constant memory.
 
-Events that both share by their lineage are not compared. Beyond them every event of one side is looked up in the other
-by its identity (`source`, `id`), so an event that was sent again after a restore is in both.
+Events that both share by their lineage are not compared. Every later event of one side is looked up in the other by its
+identity (`source`, `id`), so an event that was sent again after a restore is in both.
 
-Its lines: `{"in":"from","event":…}`, `{"in":"to","event":…}`, and `{"in":"both","from":…,"to":…}` where the content
+The lines: `{"in":"from","event":…}`, `{"in":"to","event":…}`, and `{"in":"both","from":…,"to":…}` where the content
 differs. Values from the registry (`sequence`, `recordedtime`, a `time` that was filled in) do not count as content.
 """
 
@@ -18,11 +18,11 @@ from eventvault.past.values import DiffPage, DiffQuery
 
 PAGE_BYTES = 8 * 2**20
 MAX_COMPARED = 5_000
-"""A page ends after so many compared events, so that no call takes long."""
+"""A page ends after this many compared events, so that no call takes long."""
 
 
 class Reader(Protocol):
-    """The part of a registry that a comparison reads."""
+    """The methods of a registry that a comparison uses."""
 
     @property
     def encoded_upto(self) -> int: ...
@@ -87,7 +87,7 @@ class _Page:
             self._add(2, b'{"in":"both","from":%s,"to":%s}' % (value, counterpart))
 
     def _counterpart(self, side: int, event_id: str, source: str) -> int | None:
-        """Return the sequence of the event of that identity on a side, None if the moment does not have it."""
+        """Return the sequence of a side's event with this identity; None if the moment does not have it."""
         try:
             sequence = self._readers[side].find(event_id, source)
         except EventNotFound:

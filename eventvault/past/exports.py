@@ -1,4 +1,4 @@
-"""Exports: the events of a moment in a compressed file of the service's own, which waits a day to be fetched."""
+"""Exports: writes the events of a moment to a compressed file, which can be downloaded for a day."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from eventvault.operations.records import QUEUED, RUNNING, SUCCEEDED
 from eventvault.past.values import Exported
 
 KEEP_MICROSECONDS = 24 * 3600 * 1_000_000
-"""How long a file can be fetched."""
+"""How long a file can be downloaded."""
 RESERVE_BYTES = 64 * 2**20
-"""An export leaves so much of the disk free: events must be stored meanwhile."""
+"""An export leaves this much of the disk free, because events must be stored meanwhile."""
 SUFFIX = ".ndjson.gz"
 
 _PAGE = 1000
 _SAMPLES = 8
 _SAMPLE_EVENTS = 32
 _LEVEL = 1
-_LOOK_SECONDS = 60.0
+_CLEANUP_SECONDS = 60.0
 
 
 class Events(Protocol):
-    """What events are read from: a page, and a generation that stays readable."""
+    """Reads pages of events, and keeps a generation readable."""
 
     def scan(self, query: ScanQuery) -> Page: ...
     def lease_generation(self, generation: str) -> AbstractContextManager[object]: ...
 
 
 class _Estimate(NamedTuple):
-    """How large all events of a query are, if none is filtered out: as lines, and compressed."""
+    """The bytes of all events of a query before filtering: as lines, and compressed."""
 
     lines: int
     compressed: int
@@ -61,25 +61,25 @@ class Exports:
         self._folder = storage_dir / data_folders.EXPORTS
         self._events = events
         self._state_of = state_of
-        self._looked = -_LOOK_SECONDS
+        self._cleaned_up_at = -_CLEANUP_SECONDS
 
     def check_room(self, query: ScanQuery) -> None:
         """Raise NoSpace if the disk has no room for the events of `query`, with the bytes that are `needed` and `free`.
 
-        How many events a filter leaves is not known before they are read: then only the reserve must be free.
+        With a filter the size is not known before the events are read: then only the reserve must be free.
         """
         needed = RESERVE_BYTES + (0 if _is_filtered(query) else self._estimate(query).compressed)
-        self._require(needed)
+        self._check_free_bytes(needed)
 
     def write(self, query: ScanQuery, generation: str | None, operation: Operation) -> Exported:
-        """Write the events of `query`, which has a generation and an `upto`. generation: for the answer.
+        """Write the events of `query`, which has a generation and an `upto`, to a file. generation: for the answer.
 
         Raises NoSpace, TooBusy or GenerationSuperseded; then no file remains.
         """
         self.check_room(query)
         make_folder(self._folder)
         for unfinished in matching(self._folder, f".{operation.id}.*"):
-            unfinished.unlink(missing_ok=True)  # of a store that was killed
+            unfinished.unlink(missing_ok=True)  # left by a store that was killed
         lines = self._estimate(query).lines
         operation.step("write", lines)
         with (
@@ -88,7 +88,7 @@ class Exports:
         ):
             packed = _PackedLines(file)
             for page, share in self._pages(query):
-                self._require(RESERVE_BYTES)
+                self._check_free_bytes(RESERVE_BYTES)
                 packed.put(page.events)
                 operation.advance(round(lines * share))
                 operation.check_cancelled()
@@ -116,7 +116,7 @@ class Exports:
             after = page.next
 
     def _estimate(self, query: ScanQuery) -> _Estimate:
-        """Estimate from a few events how large all are."""
+        """Estimate the size of all events from a few samples."""
         upto = query.upto or 0
         count = max(0, upto - query.after)
         plain = ScanQuery(generation=query.generation, upto=upto, limit=_SAMPLE_EVENTS)
@@ -129,7 +129,7 @@ class Exports:
             return _Estimate(0, 0)
         return _Estimate(len(text) * count // read, len(isal_zlib.compress(text, _LEVEL)) * count // read)
 
-    def _require(self, needed: int) -> None:
+    def _check_free_bytes(self, needed: int) -> None:
         free = free_bytes(self._folder.parent)
         if needed > free:
             raise NoSpace(
@@ -150,10 +150,10 @@ class Exports:
         return path
 
     def remove_unwanted(self) -> None:
-        """Remove the files that a day has passed for, and what a store that was killed left; once a minute at most."""
-        if time.monotonic() - self._looked < _LOOK_SECONDS:
+        """Remove the files that are older than a day, and those that killed stores left; once a minute at most."""
+        if time.monotonic() - self._cleaned_up_at < _CLEANUP_SECONDS:
             return
-        self._looked = time.monotonic()
+        self._cleaned_up_at = time.monotonic()
         for path in matching(self._folder):
             if self._is_unwanted(path):
                 path.unlink(missing_ok=True)

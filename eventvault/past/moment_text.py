@@ -16,9 +16,9 @@ _GENERATION = re.compile(r"([0-9a-f]{16})@(.*)", re.DOTALL)
 def moment_of(text: str, name: str) -> Moment:
     """Return the moment that `text` names: `2026-01-31T12:34:56.789Z`, `42`, `backup_….tar.gz`, `now`.
 
-    `<generation>@` in front of an instant or a sequence selects the generation; with nothing behind it, its end. A
-    space in the offset is read as the `+` that a query string turned into it. Raises InvalidInput that names the
-    parameter `name`.
+    `<generation>@` in front of an instant or a sequence selects the generation; alone it means the generation's end. A
+    space in the offset is read as `+`, because query strings turn `+` into a space. Raises InvalidInput, which names
+    the parameter `name`.
     """
     if text.endswith(names.KNOWN_SUFFIXES):
         return Moment(archive=text)
@@ -32,7 +32,7 @@ def moment_of(text: str, name: str) -> Moment:
         return Moment(instant=clock.parse_lenient(rest), generation=generation)
     except (ValueError, OverflowError):
         raise InvalidInput(
-            f"{text[:80]!r} is no moment",
+            f"{text[:80]!r} is not a moment",
             hint="give an instant with an offset, a sequence, an archive's name or now; <generation>@ may come first",
             fields={name: ["Not an instant, a sequence or an archive's name."]},
         ) from None

@@ -1,8 +1,8 @@
-"""Databases of the past that are open for reading beside the present one.
+"""Keeps databases of the past open for reading beside the current one.
 
 A swap keeps the previous database's folder. Readers of its generation, such as an export that began before the restore,
-are served from a copy (tables by hard link), so that the previous database is never written to. Databases that were
-built of other moments are added by their builder (`add`).
+read from a copy (tables by hard link), so that the previous database is never written to. Databases that were built
+for other moments are added by their builder (`add`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from eventvault.files import remove_durably, removing_on_failure
 from eventvault.restore.swap.previous import PreviousDatabases
 
 UNLEASED_SECONDS = 30.0
-"""How long a copy of a previous database stays open without a lease: a new store's readers renew theirs meanwhile."""
+"""How long a copy of a previous database stays open without a lease: readers renew theirs at a new store."""
 UNREAD_SECONDS = 600.0
-"""How long a database that was built for its readers stays open without one, such as one unpacked from an archive."""
+"""How long a database that was built for its readers, such as an unpacked archive, stays open without a reader."""
 MAX_OPEN = 4
-"""Past databases that are open at once. For another one, the least recently read is closed."""
+"""The most past databases that are open at once. To open another one, the least recently read one is closed."""
 
 
 @dataclass
@@ -52,9 +52,9 @@ class _Copy:
 
 
 class PastDatabasePool:
-    """The past databases that can be read: previous databases, and those that were built for their readers.
+    """The past databases that can be read: previous databases, and databases that were built for readers.
 
-    Queries name one by its key, in place of a generation. The key of a previous database is its generation's id.
+    Queries name a database by its key, as `generation`. The key of a previous database is its generation's id.
     """
 
     def __init__(self, storage_dir: Path, previous: PreviousDatabases) -> None:
@@ -93,11 +93,11 @@ class PastDatabasePool:
     def choose(
         self, present: EventRegistry, generation: str | None, reach: int, *, fixed: bool
     ) -> Iterator[EventRegistry]:
-        """Yield the registry to read of a generation (None: the present one): `present`, or a past database.
+        """Yield the registry to read for a generation (None: the current one): `present`, or a past database.
 
-        reach: the last sequence that must be of the generation. The present database has what the two generations
-        share. Raises GenerationSuperseded for events beyond the fork if there is no database of them, or if what is
-        read has no fixed end.
+        present: the current database, which has the events that both generations share. reach: the last sequence that
+        must belong to the generation. fixed: the query has a fixed end. Raises GenerationSuperseded for events beyond
+        the fork if no database has them, or if the query has no fixed end.
         """
         identity = present.identity
         common = identity.last_common(generation) if generation is not None else None
@@ -125,7 +125,7 @@ class PastDatabasePool:
 
     @contextmanager
     def reading(self, key: str) -> Iterator[EventRegistry]:
-        """Open the database under `key`, for which `has` is true, and keep it open. Raises TooBusy."""
+        """Open the database under `key`, for which `has` is true, and keep it open meanwhile. Raises TooBusy."""
         with self.in_use(key), self._bus(key).using() as registry:
             yield registry
 
@@ -219,7 +219,7 @@ class PastDatabasePool:
 
 
 def _close(copies: Iterable[_Copy]) -> None:
-    """Close copies, each of them. Call it without holding a lock: closing waits for their readers."""
+    """Close all copies, even if one fails. Call it without holding a lock, because closing waits for readers."""
     with ExitStack() as closing:
         for copy in copies:
             closing.callback(copy.close)
@@ -236,7 +236,7 @@ class GenerationLease:
         return self
 
     def renew(self) -> None:
-        """Does nothing: only a lease over the store's socket has to be renewed."""
+        """Do nothing: only a lease over the store's socket has to be renewed."""
 
     def __exit__(self, *_: object) -> None:
         self._past.release(self._holder)

@@ -15,7 +15,7 @@ MAX_CONCURRENT_BUILDS = 2
 
 
 class SingleFlight:
-    """Safe to use from many threads. Readers of an open database do not wait for a build."""
+    """Builds each database once. Safe to use from many threads. Readers of an open database do not wait for a build."""
 
     def __init__(self, past: PastDatabasePool) -> None:
         self._past = past
@@ -25,7 +25,7 @@ class SingleFlight:
     def last_of(self, key: str, make: Callable[[Path], Path]) -> int:
         """Return the last sequence of the database under `key`, and build the database if it is not open.
 
-        make: builds it in the new folder that it gets, and returns the database's path. Raises what `make` raises, and
+        make: called with a new folder; builds the database in it and returns its path. Raises the errors of `make`, and
         TooBusy if all databases in the pool have readers.
         """
         with self._past.in_use(key):
@@ -60,6 +60,6 @@ class SingleFlight:
         return key not in self._builds and len(self._builds) < MAX_CONCURRENT_BUILDS
 
     def _builder_before(self, key: str) -> Activity | None:
-        """The activity of whoever builds the same database, or else another one."""
+        """Return the activity that builds the same database, or otherwise another one."""
         builds = dict(self._builds)
         return builds.get(key) or next(iter(builds.values()), None)

@@ -8,10 +8,10 @@ from eventvault.database.generation import is_id
 
 
 class PastView(msgspec.Struct, frozen=True):
-    """A moment that can be read: with a `ScanQuery` of this generation and this sequence as `upto`.
+    """A moment that can be read with a `ScanQuery` of this generation, with this sequence as `upto`.
 
-    of: the generation of the events if `generation` is the key of a database that was built for its readers; None for
-    that of a foreign archive.
+    of: the generation of the events, if `generation` is the key of a database that was built for its readers; None for
+    a foreign archive.
     """
 
     generation: str
@@ -49,7 +49,7 @@ class DiffPage(msgspec.Struct, frozen=True):
 class Exported(msgspec.Struct, frozen=True):
     """A file of events. operation: the id of the operation that wrote it. until: when it is removed, in microseconds.
 
-    events: how many. sequence: the last one of the moment. generation: of the events; None for a foreign archive's.
+    events: their number. sequence: the last one of the moment. generation: of the events; None for a foreign archive.
     lines: bytes of the events as lines. size: bytes of the file, which is compressed. sha256: of the file, in hex.
     """
 
@@ -64,7 +64,7 @@ class Exported(msgspec.Struct, frozen=True):
 
 
 class CopyResult(msgspec.Struct, frozen=True):
-    """The events of a selective restore: matched, of these appended, already there, and appended under another id."""
+    """The numbers of events of a selective restore: matched, appended, already stored, and appended with another id."""
 
     matched: int
     appended: int

@@ -1,9 +1,9 @@
 """Views: resolve a moment to a database and the last sequence to read in it.
 
-In one lineage a moment is a prefix: all events up to a sequence, which is found by `recordedtime`, as that never
-decreases. So most moments are read from the present database, at no cost. Events of a superseded generation are read
-from its previous database, or else from one that is built for its readers. An archive is unpacked if nothing else has
-its events.
+In one lineage a moment is a prefix: all events up to a sequence, which is found by `recordedtime`, because that never
+decreases. So most moments are read from the current database, at no cost. Events of an earlier generation are read from
+its previous database, or otherwise from a database that is built for the readers. An archive is unpacked if nothing
+else has its events.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MAX_RESOLVED = 1000
 _UNPACKED = "archive-"
 """Prefix of the keys of databases that were unpacked from an archive."""
 _BUILT = re.compile(r"moment-([0-9a-f]{16})-([0-9]{0,19})-([0-9]{0,19})")
-"""The key of a database that was built for a moment. It names the moment, so any store can build the database again."""
+"""The key of a database that was built for a moment. The key names the moment, so any store can build it again."""
 
 
 class Views:
@@ -73,15 +73,15 @@ class Views:
             return self._in_archive(self._catalogue.entry(moment.archive))
         self._wait_for_writers(moment)
         with self._bus.using() as registry:
-            view = self._in_present(registry, moment)
+            view = self._in_current(registry, moment)
             identity = registry.identity
-        return view or self._in_superseded(identity, moment)
+        return view or self._in_earlier(identity, moment)
 
     def build_again(self, view: str) -> None:
-        """Build the database of a `PastView` again, unless it is open here.
+        """Build the database of the `PastView` with this generation again, unless it is open here.
 
-        Another store may have built it, for an operation that this one carries on, or it was closed to make room for
-        others. If `view` is anything else, nothing is built: its reader refuses what it cannot read.
+        It may have been closed to make room for others, or built by another store, whose operation this one continues.
+        For any other text nothing is built: its reader refuses it.
         """
         if is_id(view) or self._past.has(view):
             return
@@ -92,7 +92,7 @@ class Views:
             for entry in self._catalogue.entries():
                 with suppress(FileNotFoundError):
                     if _key_of_archive(entry) == view:
-                        self._unpacked(entry)
+                        self._unpack_archive(entry)
 
     def diff(self, query: DiffQuery) -> DiffPage:
         """See `eventvault.store.ports.past_reader.PastReader.diff`."""
@@ -109,13 +109,13 @@ class Views:
                 return diff_page(query, one, other, common)
 
     def generation_of(self, view: str) -> str | None:
-        """The generation of the events that a `ScanQuery` with this `generation` reads; None if it is not known."""
+        """Return the generation of the events that a `ScanQuery` with this `generation` reads; None if unknown."""
         moment = _moment_of(view)
         return view if is_id(view) else None if moment is None else moment.generation
 
     @contextmanager
     def _reading(self, registry: EventRegistry, view: PastView) -> Iterator[EventRegistry]:
-        """Yield the registry that has a view: `registry`, the present one, or that of a past database."""
+        """Yield the registry that has the view's events: `registry`, the current one, or a past database's."""
         common = registry.identity.last_common(view.generation)
         if common is not None and view.sequence <= common:
             yield registry
@@ -127,14 +127,14 @@ class Views:
             raise GenerationSuperseded(f"{name} is no longer available", hint="ask again")
 
     def _wait_for_writers(self, moment: Moment) -> None:
-        """Wait for an append under way: it may have its recorded time already, and so belong to the moment."""
+        """Wait for a running append: its events may have a recorded time already that belongs to the moment."""
         registry = self._bus.registry
         if moment.instant is not None and registry is not None and moment.instant >= registry.last_recorded:
             with self._bus.committer.paused():
                 pass
 
-    def _in_present(self, registry: EventRegistry, moment: Moment) -> PastView | None:
-        """Return the moment in the present database, None if it lies beyond what that shares with its generation."""
+    def _in_current(self, registry: EventRegistry, moment: Moment) -> PastView | None:
+        """Return the moment as a view of the current database; None if that lacks events of the moment."""
         identity = registry.identity
         generation = _generation(identity, moment)
         common = identity.last_common(generation)
@@ -146,7 +146,7 @@ class Views:
             return PastView(generation, self._upto(registry, generation, moment, bound))
         return None
 
-    def _in_superseded(self, identity: StoreIdentity, moment: Moment) -> PastView:
+    def _in_earlier(self, identity: StoreIdentity, moment: Moment) -> PastView:
         generation = _generation(identity, moment)
         if not (is_id(generation) and self._past.has(generation)):
             if generation not in identity.by_id():
@@ -157,27 +157,30 @@ class Views:
 
     def _materialise(self, moment: Moment, generation: str) -> PastView:
         """Build the moment from archives and the journal, once for all readers of the same state."""
-        wanted = self._resolved.get(moment)
-        if wanted is None or not self._past.has(_key_of(wanted)):
+        resolved = self._resolved.get(moment)
+        if resolved is None or not self._past.has(_key_of(resolved)):
             if len(self._resolved) >= _MAX_RESOLVED:
                 self._resolved.clear()
-            wanted = self._resolved[moment] = self._resolve(moment)
-        key = _key_of(wanted)
-        return PastView(key, self._build(key, wanted), generation)
+            resolved = self._resolved[moment] = self._resolve(moment)
+        key = _key_of(resolved)
+        return PastView(key, self._build(key, resolved), generation)
 
     def _build(self, key: str, moment: Moment) -> int:
         """Return the last sequence of the database under `key`, and build the database if it is not open."""
         return self._single_flight.last_of(key, lambda staging: self._builder.materialise(moment, staging).folder)
 
     def _resolve(self, moment: Moment) -> Moment:
-        """Return the moment by its sequence if the plan tells it, because many instants mean the same state."""
+        """Return the moment by its sequence if the plan knows it, because many instants mean the same state."""
         if moment.sequence is not None:
             return moment
         target = self._builder.plan(moment).plan.target
         return msgspec.structs.replace(moment, sequence=target.sequence, instant=target.instant)
 
     def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:
-        """Return the last sequence of the moment, which must be in the window of a registry that ends at `bound`."""
+        """Return the last sequence of the moment in a registry that ends at `bound`.
+
+        Raises MomentUnavailable if the moment is outside of its window.
+        """
         if moment.sequence is not None:
             if not 0 <= moment.sequence <= bound:
                 raise self._outside(registry, generation, bound, f"event {moment.sequence} is not there", moment)
@@ -221,15 +224,15 @@ class Views:
         )
 
     def _in_archive(self, entry: BackupEntry) -> PastView:
-        """Read an archive that is proven ours from a database that has its events; unpack and check any other."""
+        """Return the view of an archive. Unpack and check it, unless it is proven ours and its events are stored."""
         if entry.is_ours and entry.generation is not None and entry.sequence is not None:
             try:
                 return self.resolve_moment(Moment(sequence=entry.sequence, generation=entry.generation))
             except MomentUnavailable:
                 pass
-        return msgspec.structs.replace(self._unpacked(entry), of=entry.generation)
+        return msgspec.structs.replace(self._unpack_archive(entry), of=entry.generation)
 
-    def _unpacked(self, entry: BackupEntry) -> PastView:
+    def _unpack_archive(self, entry: BackupEntry) -> PastView:
         key = _key_of_archive(entry)
 
         def unpack(staging: Path) -> Path:
@@ -241,8 +244,10 @@ class Views:
 
 
 def _common(identity: StoreIdentity, query: DiffQuery) -> int:
-    """Return the last sequence that two views share by their lineage; 0 if one is of an unpacked archive."""
-    # An archive's own statement about its lineage is not trusted.
+    """Return the last sequence that two views share by their lineage; 0 if one is of an unpacked archive.
+
+    The lineage in an archive is not trusted.
+    """
     one, other = (
         view.generation if view.generation.startswith(_UNPACKED) else view.of or view.generation
         for view in (query.one, query.other)
@@ -251,23 +256,23 @@ def _common(identity: StoreIdentity, query: DiffQuery) -> int:
 
 
 def _key_of(moment: Moment) -> str:
-    sequence, instant = ("" if each is None else each for each in (moment.sequence, moment.instant))
+    sequence, instant = ("" if number is None else number for number in (moment.sequence, moment.instant))
     return f"moment-{moment.generation}-{sequence}-{instant}"
 
 
 def _moment_of(key: str) -> Moment | None:
-    """Return the moment that `_key_of` made the key of; None if it is no such key."""
-    found = _BUILT.fullmatch(key)
-    if found is None:
+    """Return the moment of a key that `_key_of` returned; None for any other text."""
+    match = _BUILT.fullmatch(key)
+    if match is None:
         return None
-    generation, *numbers = found.groups()
+    generation, *numbers = match.groups()
     sequence, instant = (int(number) if number else None for number in numbers)
     moment = Moment(sequence=sequence, instant=instant, generation=generation)
     return moment if _key_of(moment) == key else None
 
 
 def _key_of_archive(entry: BackupEntry) -> str:
-    """Raises FileNotFoundError if the archive is gone."""
+    """Return the key of an archive's unpacked database. Raises FileNotFoundError if the archive is gone."""
     archive = Path(entry.path)
     file = FileIdentity.of(archive.stat())
     fingerprint = f"{archive.name}:{file.size}:{file.modified}:{file.inode}"
@@ -286,7 +291,7 @@ def _lies_within(registry: EventRegistry, moment: Moment, bound: int) -> bool:
 
 
 def _oldest(registry: EventRegistry, generation: str) -> int:
-    """Return when the lineage of a generation began, which is not after its first event."""
+    """Return when the lineage of a generation began; at the latest the time of the first event."""
     began = registry.identity.origin_time(generation)
     return min(began, event.recorded_of(registry.at(1))) if registry.last_sequence else began
 
