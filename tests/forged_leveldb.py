@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import google_crc32c
 
-from eventvault.leveldb.log import masked
+from eventvault.leveldb.log import mask_checksum
 from eventvault.leveldb.table import MAGIC
 from tests.eventvault.leveldb.log_writer import BLOCK, HEADER, fragment
 
@@ -80,7 +80,7 @@ def zero_value(key: bytes, size: int) -> Block:
 
 
 def with_trailer(content: bytes, kind: int = RAW) -> bytes:
-    checksum = masked(google_crc32c.value(content + bytes([kind])))
+    checksum = mask_checksum(google_crc32c.value(content + bytes([kind])))
     return content + bytes([kind]) + struct.pack("<I", checksum)
 
 

@@ -23,7 +23,7 @@ import plyvel
 
 from eventvault import data_folders
 from eventvault.database import keys
-from eventvault.leveldb.log import appended
+from eventvault.leveldb.log import encode_appended
 from tests import forged_leveldb as forged
 from tests.eventvault.archive import test_any_tar, test_sparse
 from tests.eventvault.archive.test_any_tar import entry, placed, tar_of, with_pax
@@ -537,7 +537,7 @@ def _with_edit(edit: bytes) -> Make:
         make_database(folder, "forged", 12)
         true = about(folder)
         manifest = next(folder.glob("MANIFEST-*"))
-        _append(manifest, appended(edit, manifest.stat().st_size))
+        _append(manifest, encode_appended(edit, manifest.stat().st_size))
         pack(folder, path, true)
         shutil.rmtree(folder)
 

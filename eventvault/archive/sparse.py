@@ -26,7 +26,7 @@ ReadBlock = Callable[[], bytes]
 
 
 class SparseMap(NamedTuple):
-    """size: of the file. parts: (offset, length) of what is stored of it, in order."""
+    """The stored parts of a sparse file. size: of the file. parts: (offset, length), in order."""
 
     size: int
     parts: Sequence[tuple[int, int]]
@@ -43,10 +43,10 @@ class SparseMap(NamedTuple):
                 raise ValueError("the parts of a sparse file overlap")
             end = offset + length
         if end > self.size or self.stored != stored:
-            raise ValueError("the parts of a sparse file are not what is stored of it")
+            raise ValueError("the parts of a sparse file do not have as many bytes as the archive stores")
 
     def expand(self, read: Callable[[int], Iterator[bytes]]) -> Iterator[bytes]:
-        """Yield the content of the file. read: yields that many of the next stored bytes."""
+        """Yield the content of the file. read: called with a count; yields that many of the next stored bytes."""
         end = 0
         for offset, length in (*self.parts, (self.size, 0)):
             yield from _zeros(offset - end)
@@ -76,7 +76,7 @@ def pax_map(records: Sequence[tuple[bytes, bytes]]) -> SparseMap:
 
 
 def stored_map(size: int, read_block: ReadBlock) -> SparseMap:
-    """Return the map of format 1.0, which stands before the content. Raises ValueError."""
+    """Return the map of format 1.0, which comes before the content. Raises ValueError."""
     text = read_block()
     count = decimal(text.partition(b"\n")[0])
     check_count(count)

@@ -1,7 +1,7 @@
 """Derives the attributes of an event from the members of a foreign record. Implements the table of docs/migration.md.
 
-A member that is no valid CloudEvents attribute (see `eventvault.events.schema`) is converted to one. If the conversion
-loses something, `exact` is False and the caller embeds the whole record.
+A member that is not a valid CloudEvents attribute (see `eventvault.events.schema`) is converted to one. If the
+conversion loses something, `exact` is False and the caller embeds the whole record.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ DEFAULT_TYPE = "foreign.record"
 _TEXTS = ("id", "source", "type", "subject")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FARTHEST_MILLISECONDS = 3e14
-"""Milliseconds from the epoch, in both directions, that lie beyond the years of four digits."""
+"""Milliseconds from the epoch, in both directions: beyond the years with four digits."""
 
 
 class RecordAttributes(msgspec.Struct):
-    """The attributes of a record. attributes: valid ones; no `id` if the record has none that can be used.
+    """The attributes of a record. attributes: valid ones; without `id` if the record has no usable id.
 
-    restated: JSON text of members whose attribute is another spelling of the same value (a timestamp in milliseconds),
-    or that are null. exact: nothing else was changed. timeless: the record's time cannot be read.
+    restated: JSON text of members that are null, or whose attribute spells the same value in another way (a timestamp
+    in milliseconds). exact: nothing else was changed. timeless: the record's time cannot be read.
     """
 
     attributes: dict[str, str]
@@ -48,7 +48,7 @@ def read_attributes(members: Mapping[str, bytes]) -> RecordAttributes:
     for name in _TEXTS:
         if name in members:
             _add_text(record, name, members[name])
-    times = [name for name in ("time", "timestamp") if name in members and not _null(record, name, members[name])]
+    times = [name for name in ("time", "timestamp") if name in members and not _note_null(record, name, members[name])]
     if times:
         _add_time(record, times[0], members[times[0]])
         record.exact = record.exact and len({members[name] for name in times}) == 1
@@ -73,7 +73,7 @@ def valid_text(text: str) -> str:
 
 
 def _add_text(record: RecordAttributes, name: str, text: bytes) -> None:
-    if _null(record, name, text):
+    if _note_null(record, name, text):
         return
     value = read_value(text)
     if isinstance(value, Number | bool):
@@ -85,8 +85,8 @@ def _add_text(record: RecordAttributes, name: str, text: bytes) -> None:
         record.exact = False
 
 
-def _null(record: RecordAttributes, name: str, text: bytes) -> bool:
-    """Return True for null, which counts as missing in CloudEvents."""
+def _note_null(record: RecordAttributes, name: str, text: bytes) -> bool:
+    """Return True for null, which means absent in CloudEvents, and note it as restated."""
     if text.strip() != b"null":
         return False
     record.restated[name] = b"null"
@@ -113,7 +113,7 @@ def _add_time(record: RecordAttributes, name: str, text: bytes) -> None:
 
 
 def _from_milliseconds(number: str) -> str | None:
-    """Return the time of a number of milliseconds since the epoch, as `Date.now()` returns it."""
+    """Return the time of a number of milliseconds since the epoch (`Date.now()`); None if it is too far away."""
     if not abs(float(number)) < _FARTHEST_MILLISECONDS:
         return None
     return _format(int(Decimal(number) * 1000))

@@ -1,7 +1,7 @@
-"""Tells whether EventVault or another program wrote the database in `storage/`, without opening it.
+"""Detects whether EventVault or another program wrote the database in `storage/`, without opening it.
 
-Ours has two meta keys from its creation (`eventvault.database.registry.create_database`). The search for them opens a
-private copy without its logs, which takes no time at any size, and then reads the logs record by record.
+Ours has two meta keys from its creation on (`eventvault.database.registry.create_database`). They are searched in a
+private copy without its logs, which opens fast at any size, and then in the logs, record by record.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from eventvault.regular_files import open_file
 
 
 def find_origin(*, folder: str) -> dict[str, str]:
-    """Return {origin}: `database_origin` of a database in STORAGE_DIR. A chore: what it reads may take it down.
+    """Return {origin}: `database_origin` of a database in STORAGE_DIR. A chore, as bad bytes may crash the process.
 
-    A database of ours may hold events that were posted while MAX_BODY_BYTES was larger.
+    Our database may hold events that were posted while MAX_BODY_BYTES was larger.
     """
     record_size.use(record_size.LARGEST_BODY_BYTES)
     return {"origin": database_origin(Path(folder))}
 
 
 def is_foreign(folder: Path) -> bool:
-    """Return True if `folder` holds an undamaged LevelDB of another program. Raises as `database_origin` does."""
+    """Return True if `folder` holds an undamaged LevelDB of another program. Raises the errors of `database_origin`."""
     return database_origin(folder) == "foreign"
 
 
 def database_origin(folder: Path) -> Literal["ours", "foreign", "unknown"]:
-    """Return who wrote the database in `folder`; `unknown` if there is none or it is damaged.
+    """Return who wrote the database in `folder`; `unknown` if it does not exist or is damaged.
 
     Nothing in `folder` is opened or changed; a private copy lies beside it meanwhile. Raises DatabaseLocked if another
     process has a foreign database open, DatabaseDamaged if damage in a table hides the origin.
@@ -59,7 +59,7 @@ def database_origin(folder: Path) -> Literal["ours", "foreign", "unknown"]:
         if _is_ours(staging, folder):
             return "ours"
     except OtherDialect:
-        pass  # an import says which one
+        pass  # the import names the program
     except DatabaseDamaged:
         if examine_database(folder).damaged:
             return "unknown"
@@ -77,12 +77,12 @@ def _is_ours(copy: Path, folder: Path) -> bool:
     logs_folder = copy / "logs"
     logs_folder.mkdir()
     logs = [log.rename(logs_folder / log.name) for log in logs]
-    return _in_tables(copy, folder) or any(_in_log(log) for log in logs)
+    return _is_in_tables(copy, folder) or any(_is_in_log(log) for log in logs)
 
 
-def _in_tables(copy: Path, folder: Path) -> bool:
+def _is_in_tables(copy: Path, folder: Path) -> bool:
     check_if_distrusted(copy)
-    correct_next_file_number(copy)  # a table of the copy is the very file of the original
+    correct_next_file_number(copy)  # the tables are hard links: LevelDB must not overwrite them
     try:
         with closing(open_existing(copy, paranoid_checks=True)) as db:
             return all(db.get(key, verify_checksums=True) is not None for key in (keys.META_SCHEMA, keys.META_STORE))
@@ -95,11 +95,11 @@ def _in_tables(copy: Path, folder: Path) -> bool:
         ) from error
 
 
-def _in_log(log: Path) -> bool:
-    wanted = {keys.META_SCHEMA, keys.META_STORE}
+def _is_in_log(log: Path) -> bool:
+    our_keys = {keys.META_SCHEMA, keys.META_STORE}
     with open_file(log) as file:
         try:
-            return any(wanted <= set(filter(wanted.__contains__, put_keys(record))) for record in LogReader(file))
+            return any(our_keys <= set(filter(our_keys.__contains__, put_keys(record))) for record in LogReader(file))
         except IndexError as error:
             raise DatabaseDamaged(
                 f"{log.name} is damaged: {CUT_OFF}",

@@ -30,16 +30,16 @@ from eventvault.system_errors import name_of
 
 BATCH_EVENTS = 1000
 BATCH_BYTES = 4 * 2**20
-"""After so many events, or bytes of them, the clock is read again and the progress is told."""
+"""After this many events, or bytes of events, the clock is read again and the progress is reported."""
 MOST_UNREADABLE = 50_000
 MOST_UNREADABLE_BYTES = 16 * 2**20
-"""Identities, and bytes of them, that are held in memory until LevelDB has them."""
+"""The most identities, and bytes of them, that are held in memory before LevelDB has them."""
 _WAITING_BYTES = 16 * 2**20
 MAX_LISTED = 100
 """Events with a new id that the report lists; all of them are counted."""
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all of the foreign database's tables on disk."""
+"""Called with the bytes done and the total bytes of the foreign database's tables on disk."""
 
 
 def import_foreign(
@@ -51,13 +51,12 @@ def import_foreign(
     instant_clock: clock.Clock = clock.now,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Make a new event database at `target` of all records of the LevelDB in `folder`, in key order.
+    """Create an event database at `target` from all records of the LevelDB in `folder`, in key order.
 
     folder: a private copy, because opening it writes to it. target: must not exist; it is on disk when this returns.
-    name: of what holds the database, for errors.
-    identity: of the new database (default: a new one). instant_clock: for `recordedtime`.
-    Raises ArchiveDamaged, ArchiveAlien (no database that can be opened), or what the system says (`as_answer`); then
-    there is no `target`.
+    name: of the archive, for errors. identity: of the new database (default: a new one). instant_clock: for
+    `recordedtime`. Raises ArchiveDamaged, ArchiveAlien (no database that can be opened), or the system's error
+    (`as_answer`); then `target` does not exist.
     """
     if target.exists():
         raise DatabaseError(f"importing into {target} failed: it is there already", hint="name a new folder")
@@ -82,7 +81,7 @@ def import_foreign(
 def read_foreign(folder: Path, name: str = "the archive") -> None:
     """Read every record of the LevelDB in `folder` with its checksum, as an import does.
 
-    folder: a private copy, because opening it writes to it. name: of what holds it, for errors. Raises ArchiveDamaged,
+    folder: a private copy, because opening it writes to it. name: of the archive, for errors. Raises ArchiveDamaged or
     ArchiveAlien.
     """
     with open_source(folder, name) as source:
@@ -90,7 +89,7 @@ def read_foreign(folder: Path, name: str = "the archive") -> None:
 
 
 def _records(source: SourceDatabase) -> Iterator[tuple[bytes, bytes]]:
-    """Yield keys and values. Raises ArchiveDamaged for a value that is longer than what can be posted."""
+    """Yield keys and values. Raises ArchiveDamaged for a value that is longer than a body that can be posted."""
     for key, value in source.rows():
         if len(value) > record_size.longest_value():
             raise ArchiveDamaged(
@@ -102,7 +101,7 @@ def _records(source: SourceDatabase) -> Iterator[tuple[bytes, bytes]]:
 
 
 class _Import:
-    """One import. counts: of the ForeignEvent fields that are true, and `events`, `renamed`."""
+    """One import. counts: how often each flag of ForeignEvent was true, and `events`, `renamed`."""
 
     def __init__(self, db: Any, writer: BulkWriter, now: clock.Clock, progress: Progress | None) -> None:
         self.counts: Counter[str] = Counter()
@@ -113,9 +112,9 @@ class _Import:
         self._progress = progress
         self._recorded = 0
         self._events = self._bytes = 0
-        """Of the present batch."""
+        """Of the current batch."""
         self._unreadable: set[bytes] = set()
-        """The identities that LevelDB may not have yet."""
+        """Identities that may not be in LevelDB yet, so they must be compared here."""
         self._unreadable_bytes = 0
 
     def run(self, source: SourceDatabase) -> None:
@@ -156,8 +155,8 @@ class _Import:
     def _is_in_use(self, identity: bytes) -> bool:
         return identity in self._unreadable or self._db.get(identity, verify_checksums=True) is not None
 
-    def _with_new_id(self, key: bytes, value: bytes, first: EventDraft) -> tuple[ForeignEvent, bytes]:
-        """Return the event with an id from its key, and its identity; `~2`, … follows if another record has that id."""
+    def _with_new_id(self, key: bytes, value: bytes, draft: EventDraft) -> tuple[ForeignEvent, bytes]:
+        """Return the event with an id from its key, and its identity. If that id is in use, `~2`, `~3`, … is added."""
         number = 1
         while True:
             ending = "" if number == 1 else f"~{number}"
@@ -168,7 +167,7 @@ class _Import:
             number += 1
         self.counts["renamed"] += 1
         if len(self.renamed) < MAX_LISTED:
-            self.renamed.append(Renamed(key=original_key(key), source=first.source, id=first.id, became=event.draft.id))
+            self.renamed.append(Renamed(key=original_key(key), source=draft.source, id=draft.id, became=event.draft.id))
         return event, identity
 
 

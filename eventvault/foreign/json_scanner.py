@@ -34,7 +34,7 @@ MAX_VALUE_BYTES = 96 * 2**20
 
 
 class Document(NamedTuple):
-    """A JSON document. members: name → value as JSON text, the last one of a repeated name; None if it is no object.
+    """A JSON document. members: name → value as JSON text, the last one of a repeated name; None: not an object.
 
     repeated: True if a name comes twice, so that `members` is incomplete.
     """

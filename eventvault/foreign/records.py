@@ -24,10 +24,10 @@ _BYTES = "application/octet-stream"
 
 
 class ForeignEvent(NamedTuple):
-    """The event of a foreign record. draft: to append. not_json: the value is no JSON and is in `data_base64`.
+    """The event of a foreign record. draft: to append. not_json: the value is not JSON and is in `data_base64`.
 
-    not_embeddable: the value is JSON that common readers refuse, and is in `data_base64`. id_derived: from the key.
-    converted: an attribute was invalid and was converted. timeless: its time cannot be read.
+    not_embeddable: the value is JSON that common readers refuse, and is in `data_base64`. id_derived: the id comes from
+    the key. converted: an attribute was invalid and was converted. timeless: the record's time cannot be read.
     """
 
     draft: EventDraft
@@ -39,14 +39,16 @@ class ForeignEvent(NamedTuple):
 
 
 def map_record(key: bytes, value: bytes, *, new_id: str | None = None) -> ForeignEvent:
-    """Return the event of a record. new_id: replaces its own id, which an earlier record has."""
+    """Return the event of a record. new_id: replaces the record's id, if an earlier record has the same."""
     try:
         document = read_document(value)
     except ValueError:
-        attributes = _of_key(key, RecordAttributes({"source": DEFAULT_SOURCE, "type": DEFAULT_TYPE}, {}), new_id)
+        attributes = _attributes_with_key(
+            key, RecordAttributes({"source": DEFAULT_SOURCE, "type": DEFAULT_TYPE}, {}), new_id
+        )
         body = _body({**attributes, "originalrecord": True}, value, _BYTES)
         return ForeignEvent(_draft(attributes, body), not_json=True, id_derived=True)
-    return _of_json(key, value, document, new_id)
+    return _map_json(key, value, document, new_id)
 
 
 def original_key(key: bytes) -> str:
@@ -66,14 +68,14 @@ def derived_id(key: bytes, ending: str = "") -> str:
     return valid_text(_KEY_ID + _BASE64 + base64.b64encode(key).decode() + ending)
 
 
-def _of_json(key: bytes, value: bytes, document: Document, new_id: str | None) -> ForeignEvent:
+def _map_json(key: bytes, value: bytes, document: Document, new_id: str | None) -> ForeignEvent:
     members = document.members or {}
     record = read_attributes(members)
     id_derived = "id" not in record.attributes
     whole = document.members is None or document.repeated or not record.exact or not members.keys() <= MAPPED_MEMBERS
     if new_id is not None and not id_derived and not whole:
         record.restated["id"] = members["id"]
-    attributes: dict[str, Any] = _of_key(key, record, new_id)
+    attributes: dict[str, Any] = _attributes_with_key(key, record, new_id)
     ours: dict[str, Any] = {"originalrecord": True} if whole else {}
     if record.restated and not whole:
         ours["originalmembers"] = _object(record.restated)
@@ -89,7 +91,7 @@ def _of_json(key: bytes, value: bytes, document: Document, new_id: str | None) -
     )
 
 
-def _of_key(key: bytes, record: RecordAttributes, new_id: str | None) -> dict[str, str]:
+def _attributes_with_key(key: bytes, record: RecordAttributes, new_id: str | None) -> dict[str, str]:
     chosen = new_id if new_id is not None else record.attributes.get("id", derived_id(key))
     return {"specversion": "1.0", **record.attributes, "id": chosen, "originalkey": original_key(key)}
 

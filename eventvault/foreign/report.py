@@ -17,9 +17,9 @@ class Renamed(msgspec.Struct, frozen=True):
 
 
 class ImportReport(msgspec.Struct, frozen=True):
-    """The outcome of an import. events: number of records, all of which became events. not_json: how many are no JSON.
+    """The outcome of an import. events: number of records, all of which became events. not_json: how many are not JSON.
 
-    renamed: the first records that got another id. notes: sentences that say what was changed.
+    renamed: the first records that got another id. notes: sentences about what was changed.
     """
 
     events: int
@@ -40,7 +40,7 @@ _SENTENCES = {
 
 
 def make_report(counts: Mapping[str, int], renamed: Sequence[Renamed], notes: Iterable[str]) -> ImportReport:
-    """Return the report. counts: by the names in `_SENTENCES`, and `events`. notes: the first ones."""
+    """Return the report. counts: with the names in `_SENTENCES`, and `events`. notes: come before the other notes."""
     sentences = [sentence.format(counts[name]) for name, sentence in _SENTENCES.items() if counts[name]]
     renames = [f"{event.key}: the id {event.id} became {event.became}" for event in renamed]
     return ImportReport(counts["events"], counts["not_json"], list(renamed), [*notes, *sentences, *renames])

@@ -1,7 +1,7 @@
-"""Opens and reads a private copy of a LevelDB that is not trusted, with every checksum.
+"""Opens and reads a private copy of an untrusted LevelDB, and checks every checksum.
 
-What LevelDB would have in memory is bounded before it opens the copy: blocks, indexes, records of logs. Its tables are
-mapped into memory, so the size of the database itself does not count.
+Before LevelDB opens the copy, everything that it would hold in memory is bounded: blocks, indexes, records of logs. The
+tables are mapped into memory, so the size of the database itself does not matter.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from eventvault.files import matching
 from eventvault.leveldb import dialect
 from eventvault.leveldb.dialect import OtherDialect
 from eventvault.leveldb.examine import Examination, examine_database, file_numbers
-from eventvault.leveldb.log import Ending, LogReader, appended
+from eventvault.leveldb.log import Ending, LogReader, encode_appended
 from eventvault.leveldb.manifest import BYTEWISE, edit_of_next_file_number, read_current, read_version
 from eventvault.leveldb.table import check_blocks
 from eventvault.leveldb.write_batch import check_count
@@ -32,9 +32,9 @@ from eventvault.regular_files import open_file
 from eventvault.system_errors import number_of, text_of
 
 _OPEN_TABLES = 74
-"""The least that LevelDB accepts; 64 of them are tables."""
+"""The smallest number of open files that LevelDB accepts; 64 of them are tables."""
 _MAX_INDEX_BYTES = 128 * 2**20
-"""Of the indexes of all tables that are open at once."""
+"""Limit for the indexes of all tables that are open at once."""
 _MAX_MANIFEST_BYTES = 64 * 2**20
 _MAX_FILE_NUMBER = 2**60
 _HINT = "restore another archive; this one does not change"
@@ -50,7 +50,7 @@ class SourceDatabase(NamedTuple):
     def rows(self, **options: Any) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and values in key order. options: of plyvel's iterator. Raises ArchiveDamaged.
 
-        A long key is refused at once: the keys after it may begin with it, and each would cost as much.
+        A long key is refused at once, because the following keys may share it as a prefix, and each would take as much.
         """
         with self.db.iterator(verify_checksums=True, fill_cache=False, **options) as rows:
             while True:
@@ -61,7 +61,7 @@ class SourceDatabase(NamedTuple):
                 except plyvel.Error as error:
                     raise _read_error(self.name, error) from error
                 if len(row[0]) > record_size.LONGEST_KEY:
-                    raise _damaged(
+                    raise _damage_error(
                         self.name,
                         f"a key has {len(row[0])} bytes, more than the {record_size.LONGEST_KEY} that are read",
                     )
@@ -82,7 +82,7 @@ class SourceDatabase(NamedTuple):
             if log.ending is Ending.TORN:
                 yield (
                     f"{log.name} ends within a record, as a crash leaves it: its last {log.size - log.offset} bytes "
-                    "are no whole record and were not imported"
+                    "are not a whole record and were not imported"
                 )
 
 
@@ -90,8 +90,7 @@ class SourceDatabase(NamedTuple):
 def open_source(folder: Path, name: str) -> Iterator[SourceDatabase]:
     """Open the LevelDB in `folder`, a private copy: opening writes to it.
 
-    name: of what holds it, for errors. Raises ArchiveDamaged, or ArchiveAlien if there is no database that can be
-    opened.
+    name: of the archive, for errors. Raises ArchiveDamaged, or ArchiveAlien if there is no database that can be opened.
     """
     with as_archive_error(name):
         examination = check_bounds(folder)
@@ -105,21 +104,21 @@ def open_source(folder: Path, name: str) -> Iterator[SourceDatabase]:
 
 @contextmanager
 def as_archive_error(name: str) -> Iterator[None]:
-    """Turn what is wrong with an unpacked database into an error of the archive `name`."""
+    """Turn an error about an unpacked database into an error about the archive `name`."""
     try:
         yield
     except OtherDialect as error:
         raise ArchiveAlien(f"{name} holds no database that can be read: {error.message}", hint=error.hint) from error
     except DatabaseDamaged as error:
-        raise _damaged(name, error.message) from error
+        raise _damage_error(name, error.message) from error
     except FileNotFoundError as error:
         raise ArchiveAlien(f"there is no database in {name}: {error.strerror}", hint=_HINT) from error
 
 
 def check_bounds(folder: Path) -> Examination:
-    """Check what LevelDB would have in memory of the database in `folder`, and that it can read it.
+    """Check that LevelDB can read the database in `folder` within bounded memory.
 
-    Returns how its files are. Raises DatabaseDamaged, OtherDialect if another program than LevelDB wrote it.
+    Returns the state of its files. Raises DatabaseDamaged, or OtherDialect if a fork of LevelDB wrote it.
     """
     for manifest in matching(folder, "MANIFEST-*"):
         if manifest.stat().st_size > _MAX_MANIFEST_BYTES:
@@ -135,7 +134,7 @@ def check_bounds(folder: Path) -> Examination:
 
 
 def _check_log(path: Path) -> None:
-    """Check that no record has more operations than memory: each takes more there than in the log."""
+    """Check that no record has too many operations: each takes more bytes in memory than in the log."""
     with open_file(path) as file:
         for record in LogReader(file, most=record_size.longest_write()):
             check_count(path.name, record)
@@ -161,7 +160,7 @@ def _read_at(handle: int, offset: int, count: int) -> bytes:
 
 
 def correct_next_file_number(folder: Path) -> None:
-    """Let LevelDB number new files after those that are there, whatever the MANIFEST says: it overwrites files else.
+    """Let LevelDB number new files after the existing ones, whatever the MANIFEST says, so that it overwrites none.
 
     folder: a private copy, without torn ends. Raises DatabaseDamaged.
     """
@@ -174,7 +173,7 @@ def correct_next_file_number(folder: Path) -> None:
             raise DatabaseDamaged(f"it has a file with the number {max(numbers)}", hint=_HINT)
         file.truncate(version.manifest_size)
         file.seek(version.manifest_size)
-        file.write(appended(edit_of_next_file_number(max(numbers) + 1), version.manifest_size))
+        file.write(encode_appended(edit_of_next_file_number(max(numbers) + 1), version.manifest_size))
 
 
 def _open(folder: Path, name: str) -> Any:
@@ -185,9 +184,9 @@ def _open(folder: Path, name: str) -> Any:
 
 
 def _read_error(name: str, error: plyvel.Error) -> Exception:
-    """Only what the system says of a disk is not the fault of the database."""
-    return _damaged(name, text_of(error)) if is_damage(error) or number_of(error) is None else error
+    """Return ArchiveDamaged, or the error itself if it is the system's error about a disk."""
+    return _damage_error(name, text_of(error)) if is_damage(error) or number_of(error) is None else error
 
 
-def _damaged(name: str, what: str) -> ArchiveDamaged:
+def _damage_error(name: str, what: str) -> ArchiveDamaged:
     return ArchiveDamaged(f"{name} holds a database that is damaged: {what}", hint=_HINT)

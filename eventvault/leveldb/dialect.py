@@ -1,4 +1,4 @@
-"""Names the relatives and forks of LevelDB whose databases look like LevelDB's, and which LevelDB does not read.
+"""Names the forks of LevelDB whose databases look like LevelDB's, although LevelDB cannot read them.
 
 Sources: `table/block_based/block_based_table_builder.cc`, `table/plain/plain_table_builder.cc` and `db/version_edit.h`
 of RocksDB; `include/leveldb/options.h` of LevelDB 1.23 (Zstandard) and of the LevelDB of Minecraft (zlib).
@@ -21,7 +21,7 @@ _ZLIB, _ZLIB_RAW = 2, 4
 
 
 class OtherDialect(DatabaseDamaged):
-    """Another program than LevelDB wrote the database. It may be whole, but LevelDB does not read it."""
+    """A fork of LevelDB wrote the database. It may be undamaged, but LevelDB cannot read it."""
 
 
 def other_dialect(dialect: str) -> OtherDialect:
@@ -32,22 +32,22 @@ def other_dialect(dialect: str) -> OtherDialect:
 
 
 def is_tag_of_rocksdb(tag: int) -> bool:
-    """Return whether RocksDB writes fields with this tag into its MANIFEST, and LevelDB does not."""
+    """Return whether RocksDB, but not LevelDB, writes fields with this tag into its MANIFEST."""
     return tag in _TAGS_OF_ROCKSDB or tag in _IGNORABLE_TAGS_OF_ROCKSDB
 
 
 def of_table(magic: int) -> str | None:
-    """Return what a table is that ends in this number; None if no program is known to write it."""
+    """Return which kind of database has tables that end in this number; None if unknown."""
     return ROCKSDB if magic in _ROCKSDB_MAGICS else None
 
 
 def of_comparator(name: str) -> str:
-    """Return what a database is that sorts its keys by this comparator."""
+    """Return which kind of database sorts its keys by this comparator."""
     return f"a LevelDB {_COMPARATORS.get(name, 'with an order of keys of its own')} (comparator {name[:80]!r})"
 
 
 def of_compression(kind: int, block: bytes) -> str:
-    """Return what a database is whose blocks are of this kind. block: one of them, with a right checksum."""
+    """Return which kind of database has blocks of this kind. block: one of them, with a correct checksum."""
     if block.startswith(_ZSTANDARD):
         method = "Zstandard"
     elif kind in (_ZLIB, _ZLIB_RAW):

@@ -1,8 +1,8 @@
-"""Examines a LevelDB database before it is opened, because LevelDB opens damaged ones without a word.
+"""Examines a LevelDB database before it is opened, because LevelDB opens damaged databases silently.
 
-By default LevelDB drops bad records of a log silently; with `paranoid_checks` it refuses a torn tail, which a power cut
-may leave. Here a bad record at the very end of a log is a torn tail, to be cut off (`eventvault.database.cut_off`); one
-before good records is damage.
+By default LevelDB drops bad records of a log; with `paranoid_checks` it refuses a torn tail, which a power cut may
+leave. Here a bad record at the very end of a log is a torn tail, to be cut off (`eventvault.database.cut_off`); a bad
+record before good ones is damage.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _FILE = re.compile(r"([0-9]+)\.(log|ldb|sst)")
 
 
 class LogState(msgspec.Struct, frozen=True):
-    """A write-ahead log whose records are in no table yet.
+    """A write-ahead log with records that are not in a table yet.
 
-    offset: end of its last good record. first: LevelDB's sequence number of its first operation. next: the one after
+    offset: end of its last good record. first: LevelDB's sequence number of its first operation. next: the number after
     its last operation. Both are None for a log without records. changed: as in `LogEnd`.
     """
 
@@ -45,8 +45,8 @@ class LogState(msgspec.Struct, frozen=True):
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a database's files. problems: sentences; the database may be opened if there are none.
 
-    manifest: name of the present MANIFEST. comparator: how it sorts its keys, by LevelDB's name. tables: how many it
-    lists. last_sequence: LevelDB's, after replay of logs.
+    manifest: name of the current MANIFEST. comparator: LevelDB's name for the order of the keys. tables: how many the
+    MANIFEST lists. last_sequence: LevelDB's, after the logs are replayed.
     """
 
     folder: str
@@ -65,8 +65,8 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 def examine_database(folder: Path, *, max_record: int | None = None) -> Examination:
     """Check the database in `folder`: MANIFEST, names and sizes of the tables, logs. Does not read the tables.
 
-    max_record: bytes of a log's record (default: MAX_RECORD_BYTES); a longer one counts as damage. Damage goes into
-    `problems`: wrong bytes, or a file that is missing. Raises OSError for what cannot be read, OtherDialect if another
+    max_record: bytes of a log's record (default: MAX_RECORD_BYTES); a longer record counts as damage. Damage (wrong
+    bytes, missing files) goes into `problems`. Raises OSError if a file cannot be read, and OtherDialect if another
     program wrote the MANIFEST.
     """
     names = sorted(path.name for path in folder.iterdir())
@@ -100,25 +100,25 @@ def _needed_logs(names: Iterable[str], version: Version) -> list[str]:
 
 
 def _table_problems(folder: Path, names: Iterable[str], version: Version) -> list[str]:
-    present = file_numbers(names, "ldb", "sst")
+    tables = file_numbers(names, "ldb", "sst")
     problems = []
     for number, table in sorted(version.files.items()):
         size = None
-        if number in present:
+        if number in tables:
             with suppress(FileNotFoundError):
-                size = (folder / present[number]).stat().st_size
+                size = (folder / tables[number]).stat().st_size
         if size is None:
             problems.append(f"table {number:06d} is missing")
         elif size != table.size:
-            problems.append(f"{present[number]} has {size} bytes instead of {table.size}")
+            problems.append(f"{tables[number]} has {size} bytes instead of {table.size}")
     return problems
 
 
 def _log_problems(logs: Sequence[LogState], version: Version) -> list[str]:
     """Return damage within logs, and gaps between the MANIFEST and the logs or between two logs.
 
-    Only the newest log can have a torn end, or no record: LevelDB begins a log after the last record of the one before,
-    once that one is full. It syncs the name of a log before the MANIFEST says that the log is needed.
+    Only the newest log can have a torn end, or no record: LevelDB begins a log after the last record of the previous
+    one. It syncs the name of a log before the MANIFEST says that the log is needed.
     """
     problems = []
     expected = version.last_sequence + 1
@@ -133,7 +133,7 @@ def _log_problems(logs: Sequence[LogState], version: Version) -> list[str]:
         if log.first is None or log.next is None:
             continue
         if log.first > expected:
-            problems.append(f"{log.name} begins at {log.first}, but what comes before it ends at {expected - 1}")
+            problems.append(f"{log.name} begins at {log.first}, but the operations before it end at {expected - 1}")
         expected = log.next
     first = f"{version.log_number:06d}.log"
     if version.log_number and not problems and any(log.records for log in logs) and logs[0].name > first:
@@ -142,7 +142,7 @@ def _log_problems(logs: Sequence[LogState], version: Version) -> list[str]:
 
 
 def examine_log(path: Path, max_record: int | None = None) -> LogState:
-    """Read a log. max_record: as for `examine_database`. Raises OSError."""
+    """Return the state of a log. max_record: as for `examine_database`. Raises OSError."""
     records = 0
     first = following = None
     too_short = ""

@@ -1,11 +1,11 @@
-"""Reads LevelDB's log format, which write-ahead logs (`*.log`) and MANIFEST files have.
+"""Reads LevelDB's log format, the format of write-ahead logs (`*.log`) and MANIFEST files.
 
 Source: `doc/log_format.md`, `db/log_reader.cc` and `util/crc32c.h` of LevelDB. A file is a sequence of blocks of
 32 KiB, a block a sequence of fragments. A fragment has a header (masked CRC32C of type and payload, 4 bytes; length of
 the payload, 2 bytes; type, 1 byte; all little-endian) and a payload. The end of a block, where no header fits, is a
 trailer without meaning. A record is one FULL fragment, or FIRST, any number of MIDDLE, LAST.
 
-LevelDB skips what it cannot read and continues. This reader stops there and reports how the log ended.
+LevelDB skips unreadable records and continues. This reader stops there and reports how the log ended.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ HEADER = struct.Struct("<IHB")
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 MAX_RECORD_BYTES = 256 * 2**20
-"""The longest record that is read. A batch of one request is far smaller, and a forged log must not fill the memory."""
+"""The longest record that is read. A request's batch is far smaller, and a forged log must not fill the memory."""
 
 _TRIES, _FEW_TRIES = 10_000_000, 100_000
-"""Places at which a record is looked for behind a bad one; the second for a log that is not trusted. A torn write of 32
-MiB has half a million of them."""
+"""Positions after a bad record at which a good one is searched for; the second is for an untrusted log. A torn write of
+32 MiB has half a million of them."""
 MASK_DELTA = 0xA282EAD8
 _TYPE = re.compile(rb"[\x01-\x04]")
 _NEVER_WRITTEN = 32
-"""So many zeros in a row mean that these bytes never reached the disk: no batch of text and keys has them."""
+"""This many zeros in a row mean that the bytes never reached the disk: no batch of text and keys has them."""
 _ZEROS = "a header of zeros"
 _TOO_LONG = "a fragment that is longer than its block"
 _CUT_OFF = "a header that is cut off"
@@ -44,8 +44,8 @@ class Ending(StrEnum):
 
     CLEAN: with a whole record, or with zeros after it (reserved space), which LevelDB skips too.
     TORN: with a partial or bad record and no whole record after it: the writer stopped in the middle of a write.
-    DAMAGED: with a bad record before whole ones, so bytes in the middle have changed; or with a record that is longer
-    than is read.
+    DAMAGED: with a bad record before whole ones, so bytes in the middle have changed; or with a record of more bytes
+    than are read.
     """
 
     CLEAN = "clean"
@@ -55,9 +55,9 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class LogEnd:
-    """How and where a log ended. offset: end of the last whole record before the first bad byte. reason: for people.
+    """How and where a log ended. offset: end of the last whole record before the first bad byte. reason: for messages.
 
-    changed: the bad record of a TORN log is there in full length, so its bytes may have changed since it was written.
+    changed: the bad record of a TORN log has its full length, so its bytes may have changed after they were written.
     """
 
     ending: Ending
@@ -75,10 +75,10 @@ class _Fragment:
 
 
 class LogReader:
-    """Iterates once over the records of a log, as bytes. Then `end` tells how the log ended.
+    """Iterates once over the records of a log, as bytes. Afterwards `end` says how the log ended.
 
-    file: open for reading, seekable. size: read at most this many bytes (default: all). most: bytes of a record. Only
-    one record and one block are in memory at a time. Raises the OSError of the file.
+    file: open for reading, seekable. size: read at most this many bytes (default: all). most: the most bytes of a
+    record. Only one record and one block are in memory at a time. Raises the file's OSError.
     """
 
     def __init__(self, file: BinaryIO, size: int | None = None, *, most: int | None = None) -> None:
@@ -94,7 +94,7 @@ class LogReader:
     def end(self) -> LogEnd:
         """How the log ended. Raises RuntimeError before the iteration has ended."""
         if self._end is None:
-            raise RuntimeError("the log is not read to its end yet")
+            raise RuntimeError("the log has not been read to its end")
         return self._end
 
     def __iter__(self) -> Iterator[bytes]:
@@ -103,7 +103,7 @@ class LogReader:
         begun = False
         length = 0
         for offset, fragment in self._fragments():
-            if problem := _misplaced(fragment.type, begun and length > 0, begun):
+            if problem := _problem_with_order(fragment.type, begun and length > 0, begun):
                 self._bad = (offset, problem)
                 break
             if fragment.type in (FULL, FIRST):
@@ -157,20 +157,20 @@ class LogReader:
         return LogEnd(Ending.TORN, good, reason, self._has_changed(offset, problem))
 
     def _has_changed(self, offset: int, problem: str) -> bool:
-        """Return whether the bad record at `offset` was once written completely. A run of zeros was never written."""
+        """Return whether the bad record at `offset` was written completely. A run of zeros was never written."""
         if problem == _TOO_LONG:
             return self._has_another_length(offset)
         blocks = (self._block(start)[max(0, offset - start) :] for start in self._blocks_from(offset))
         return problem not in _INCOMPLETE and not any(bytes(_NEVER_WRITTEN) in block for block in blocks)
 
     def _has_another_length(self, offset: int) -> bool:
-        """Return whether the fragment at `offset` is whole but for its length, which no checksum covers."""
+        """Return whether the fragment at `offset` is good except for its length, which no checksum covers."""
         block, position = self._block(offset - offset % BLOCK_SIZE), offset % BLOCK_SIZE
         checksum, _, kind = HEADER.unpack_from(block, position)
         crc = google_crc32c.value(bytes([kind]))
         for place in range(position + HEADER.size, len(block)):
             crc = google_crc32c.extend(crc, block[place : place + 1])
-            if masked(crc) == checksum:
+            if mask_checksum(crc) == checksum:
                 return True
         return False
 
@@ -178,8 +178,8 @@ class LogReader:
         """Return the offset of the first whole record at `offset` or after it; None if there is none.
 
         A bad length hides where the next fragment begins, so every position in a block is tried. A MIDDLE or LAST
-        without its FIRST is no whole record: pages of one torn write may reach the disk in any order. A log that looks
-        like one in very many places has a record for all that is known.
+        without its FIRST is not a whole record: pages of one torn write may reach the disk in any order. After too many
+        tries a record is assumed.
         """
         begun: int | None = None
         tries = 0
@@ -219,17 +219,18 @@ def _fragment(block: bytes, position: int) -> _Fragment | str:
         return _ZEROS
     if end > len(block):
         return _TOO_LONG
-    if masked(google_crc32c.value(block[position + HEADER.size - 1 : end])) != checksum:
+    if mask_checksum(google_crc32c.value(block[position + HEADER.size - 1 : end])) != checksum:
         return "a fragment with a wrong checksum"
     if kind not in (FULL, FIRST, MIDDLE, LAST):
         return f"a fragment of the unknown type {kind}"
     return _Fragment(kind, block[position + HEADER.size : end], end)
 
 
-def _misplaced(kind: int, content: bool, begun: bool) -> str | None:
-    """Return why a fragment of this type is wrong here, None if it is right. begun: a record has begun, with `content`.
+def _problem_with_order(kind: int, content: bool, begun: bool) -> str | None:
+    """Return why a fragment of this type is wrong here; None if it is right. begun: a record has begun. content: it has
+    bytes.
 
-    An empty FIRST at the end of a block is skipped: early versions of LevelDB wrote that.
+    An empty FIRST at the end of a block is skipped, because early versions of LevelDB wrote such fragments.
     """
     if kind in (MIDDLE, LAST) and not begun:
         return "the end of a record without its beginning"
@@ -239,7 +240,7 @@ def _misplaced(kind: int, content: bool, begun: bool) -> str | None:
 
 
 def read_unchecked(content: bytes, offset: int) -> bytes:
-    """Return the record whose fragments are `content`, from `offset` of a log on, whatever their checksums are.
+    """Return the record whose fragments are `content`, without checking checksums. offset: of the first one in the log.
 
     Raises ValueError if the fragments do not make up one record.
     """
@@ -257,18 +258,18 @@ def read_unchecked(content: bytes, offset: int) -> bytes:
     return payload
 
 
-def appended(record: bytes, position: int) -> bytes:
-    """Return the bytes that append a short record to a log of `position` bytes.
+def encode_appended(record: bytes, position: int) -> bytes:
+    """Return the bytes that append a short record, as one fragment, to a log of `position` bytes.
 
-    It is one fragment. The rest of a block that it does not fit into is filled with zeros, which LevelDB skips.
+    If it does not fit into the rest of the block, that is filled with zeros, which LevelDB skips.
     """
     room = BLOCK_SIZE - position % BLOCK_SIZE
     padding = b"\0" * room if room < HEADER.size + len(record) else b""
-    checksum = masked(google_crc32c.value(bytes([FULL]) + record))
+    checksum = mask_checksum(google_crc32c.value(bytes([FULL]) + record))
     return padding + HEADER.pack(checksum, len(record), FULL) + record
 
 
-def masked(checksum: int) -> int:
+def mask_checksum(checksum: int) -> int:
     """Return a CRC as LevelDB stores it: rotated right by 15 bits, plus a constant."""
     rotated = (checksum >> 15) | (checksum << 17)
     return (rotated + MASK_DELTA) & 0xFFFFFFFF

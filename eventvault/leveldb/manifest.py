@@ -1,4 +1,4 @@
-"""Reads LevelDB's MANIFEST, a log of version edits, and returns the version they lead to: the present set of tables.
+"""Reads LevelDB's MANIFEST, a log of version edits, and returns the resulting version: the current set of tables.
 
 Source: `db/version_edit.cc` and `VersionSet::Recover` in `db/version_set.cc` of LevelDB. An edit is a sequence of
 fields. A field is a tag (varint) and its values: varints, or byte strings with their length (varint) before them.
@@ -20,9 +20,9 @@ from eventvault.regular_files import open_file
 
 LEVELS = 7
 BYTEWISE = "leveldb.BytewiseComparator"
-"""The comparator of a database whose keys are sorted by their bytes; no other one is read."""
+"""The comparator of a database whose keys are sorted by their bytes; databases with another one are not read."""
 MAX_TABLES = 200_000
-"""Tables of a database that are read; LevelDB has fewer for 400 GB."""
+"""The most tables of a database; LevelDB has fewer for 400 GB."""
 HINT = "restore the newest good backup with POST /api/backup/restore; the damaged database is kept"
 
 _KEY_SUFFIX = 8
@@ -44,7 +44,7 @@ class Tag(IntEnum):
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table. size: in bytes. level: 0 to 6. smallest, largest: the first and last key, as their user wrote them."""
+    """A table. size: in bytes. level: 0 to 6. smallest, largest: the first and last key, as the program wrote them."""
 
     size: int
     level: int
@@ -54,10 +54,10 @@ class TableFile:
 
 @dataclass
 class Version:
-    """The state of a database, as LevelDB's class of that name. files: table number → TableFile.
+    """The state of a database, like LevelDB's class of this name. files: table number → TableFile.
 
-    log_number: logs below it (but `prev_log_number`) are in the tables already. manifest_size: bytes of the MANIFEST up
-    to the end of its last whole edit.
+    log_number: logs with lower numbers (except `prev_log_number`) are in the tables already. manifest_size: bytes of
+    the MANIFEST up to the end of its last whole edit.
     """
 
     comparator: str = BYTEWISE
@@ -69,12 +69,12 @@ class Version:
     manifest_size: int = 0
 
     def needs_log(self, number: int) -> bool:
-        """Return True if log `number` holds records that are in no table yet."""
+        """Return True if log `number` may hold records that are not in a table yet."""
         return number >= self.log_number or (number == self.prev_log_number != 0)
 
 
 def read_current(database: Path, *, name: str = "CURRENT") -> str:
-    """Return the name of the MANIFEST that `database`/CURRENT names. Raises DatabaseDamaged, or OSError of the file.
+    """Return the name of the MANIFEST that `database`/CURRENT names. Raises DatabaseDamaged, or the file's OSError.
 
     name: for messages.
     """
@@ -86,7 +86,7 @@ def read_current(database: Path, *, name: str = "CURRENT") -> str:
 
 
 def read_version(file: BinaryIO, size: int | None = None, *, name: str = "MANIFEST") -> Version:
-    """Return the version that the first `size` bytes (default: all) of a MANIFEST lead to.
+    """Return the version after the edits in the first `size` bytes (default: all) of a MANIFEST.
 
     A torn tail counts as the end of the file. name: for messages. Raises DatabaseDamaged if an edit is unreadable.
     """
@@ -168,7 +168,7 @@ def _fields(record: bytes) -> Iterator[tuple[Tag, tuple[int | bytes, ...]]]:
 
 
 def edit_of_next_file_number(number: int) -> bytes:
-    """Return the edit that sets the number of the next file; the last one of a MANIFEST counts."""
+    """Return the edit that sets the number of the next file. The last such edit of a MANIFEST is valid."""
     content = bytes([Tag.NEXT_FILE_NUMBER])
     while number >= 0x80:
         content += bytes([number & 0x7F | 0x80])

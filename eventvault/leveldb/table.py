@@ -1,4 +1,4 @@
-"""LevelDB's table format: `*.ldb` files, checked block by block without opening the database.
+"""Checks LevelDB's tables (`*.ldb` files) block by block, without opening the database.
 
 Source: `doc/table_format.md`, `table/format.cc`, `table/block.cc` and `table/table_builder.cc` of LevelDB. A table is a
 series of blocks without gaps: data blocks, a filter block (optional), the metaindex block, the index block; then a
@@ -17,24 +17,24 @@ import google_crc32c
 
 from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb import dialect
-from eventvault.leveldb.log import MASK_DELTA, masked
+from eventvault.leveldb.log import MASK_DELTA, mask_checksum
 from eventvault.leveldb.manifest import HINT
 
 ReadAt = Callable[[int, int], bytes]
-"""(offset, count) → that many bytes of the table, fewer only at its end."""
+"""(offset, count) → `count` bytes of the table, fewer only at its end."""
 
 FOOTER_BYTES = 48
 TRAILER_BYTES = 5
 MAGIC = 0xDB4775248B80FB57
 MAX_INDEX_BYTES = 64 * 2**20
-"""Of an index block once it is decompressed; one for a table of 2 GB has about 20 MiB."""
+"""The most bytes of a decompressed index block; the index of a table of 2 GB has about 20 MiB."""
 
 _WINDOW = 120 * 1024
-"""Bytes in one call. Larger buffers come from the kernel anew each time, which took a quarter longer."""
+"""Bytes read in one call. The kernel provides larger buffers anew for each call, which took a quarter longer."""
 _NO_COMPRESSION, _SNAPPY = 0, 1
 _KNOWN_KINDS = (bytes([_NO_COMPRESSION]), bytes([_SNAPPY]))
 _SMALL_BLOCK = 64 * 1024
-"""Snappy makes at most 22 bytes of one, so a block of this size cannot hold much."""
+"""With Snappy one byte becomes at most 22, so a block of this size cannot hold much."""
 _VARINT_BYTES = 10
 _STORED_CRC = struct.Struct("<I").unpack_from
 
@@ -48,8 +48,8 @@ Entry = tuple[bytes, int, int]
 def check_table(name: str, size: int, read_at: ReadAt) -> int:
     """Check every byte of a table, which must have `size` bytes: checksums, no gaps, an index in order.
 
-    Returns the number of its data blocks. Raises DatabaseDamaged, which names the table and the place; what `read_at`
-    raises goes through.
+    Returns the number of its data blocks. Raises DatabaseDamaged, which names the table and the byte, and the errors of
+    `read_at`.
     """
     try:
         return _check(size, _Reader(read_at))
@@ -58,11 +58,11 @@ def check_table(name: str, size: int, read_at: ReadAt) -> int:
 
 
 def check_blocks(name: str, size: int, read_at: ReadAt, most: int) -> int:
-    """Check what LevelDB would have in memory of a table, and that it can read it, before it does.
+    """Check that LevelDB can read a table, and how much memory that takes, before LevelDB opens it.
 
-    LevelDB reads and decompresses a block as a whole, so a key or value is bounded before it is read. most: bytes that
-    a block may take. Returns those that the index takes. Raises DatabaseDamaged, or OtherDialect if another program
-    wrote the table.
+    LevelDB decompresses a block as a whole, so bounding the blocks bounds keys and values. most: the most bytes of a
+    decompressed block. Returns the memory of the index in bytes. Raises DatabaseDamaged, or OtherDialect if another
+    program wrote the table.
     """
     try:
         _check_magic(size, read_at)
@@ -86,7 +86,7 @@ def _check_magic(size: int, read_at: ReadAt) -> None:
 
 
 def _check_block(offset: int, length: int, read_at: ReadAt, most: int) -> None:
-    """Check the kind of a block, and its size if it is long enough for a bomb; its checksum only if it is odd."""
+    """Check the kind of a block, and its size if it may be a bomb; its checksum only if the kind is unknown."""
     if length == FOOTER_BYTES:
         return
     if length > _SMALL_BLOCK and (claim := _memory_of(offset, length, read_at)) > most:
@@ -96,17 +96,17 @@ def _check_block(offset: int, length: int, read_at: ReadAt, most: int) -> None:
 
 
 def _memory_of(offset: int, length: int, read_at: ReadAt) -> int:
-    """Return how many bytes a block has once it is decompressed, by what it says itself."""
+    """Return how many bytes a block has once it is decompressed, according to its own header."""
     if read_at(offset + length - TRAILER_BYTES, 1) != bytes([_SNAPPY]):
         return length
     return max(length, _varint(read_at(offset, _VARINT_BYTES), 0)[0])
 
 
 def is_same_but_for_damage(size: int, read_whole: ReadAt, read_damaged: ReadAt) -> bool:
-    """Return whether a damaged table was, before its bytes changed, the one that `check_table` found whole.
+    """Return whether a damaged table is another copy of a whole one, which `check_table` accepted.
 
-    Both have `size` bytes. They differ only in blocks whose checksum is wrong in the damaged table, and in the footer,
-    and most bytes are the same.
+    True if they differ only in the footer and in blocks with a wrong checksum in the damaged table, and most bytes are
+    the same. Both must have `size` bytes.
     """
     same = 0
     for offset, length in _blocks(size, _Reader(read_whole)):
@@ -121,7 +121,7 @@ def is_same_but_for_damage(size: int, read_whole: ReadAt, read_damaged: ReadAt) 
 
 
 def _blocks(size: int, reader: _Reader) -> Iterator[Block]:
-    """Yield the offset and the length, with its trailer, of each block of a whole table; last of all the footer."""
+    """Yield the offset and the length, with the trailer, of each block of a whole table, and at last of the footer."""
     metaindex, index = _footer(reader.read(size - FOOTER_BYTES, FOOTER_BYTES)[:FOOTER_BYTES])
     for place in (index, metaindex):
         _check_within(place, size)
@@ -138,15 +138,15 @@ def _check_within(block: Block, size: int) -> None:
 
 
 def _has_right_checksum(block: bytes) -> bool:
-    return bool(masked(google_crc32c.value(block[:-4])) == _STORED_CRC(block, len(block) - 4)[0])
+    return bool(mask_checksum(google_crc32c.value(block[:-4])) == _STORED_CRC(block, len(block) - 4)[0])
 
 
 class _Damage(Exception):
-    """What is wrong, and at which byte."""
+    """Damage of a table: what is wrong, and at which byte."""
 
 
 class _OtherCompression(_Damage):
-    """What the database is, which LevelDB does not read."""
+    """The kind of a database that LevelDB cannot read."""
 
 
 class _Reader:
@@ -156,22 +156,22 @@ class _Reader:
         self._read_at = read_at
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return `count` bytes, and those after them up to a whole window. Raises _Damage if the table ends before."""
+        """Return `count` bytes or more, up to a whole window. Raises _Damage if the table ends too early."""
         content = self._read_at(offset, max(count, _WINDOW))
         if len(content) < count:
             raise _Damage(f"it ends at byte {offset + len(content)}")
         return content
 
     def block(self, block: Block) -> bytes:
-        """Return the decompressed content of a block whose checksum is right."""
+        """Return the decompressed content of a block. Raises _Damage if its checksum is wrong."""
         offset, size = block
         if size > MAX_INDEX_BYTES:
             raise _Damage(f"the block at byte {offset} has {size} bytes, more than the {MAX_INDEX_BYTES} that are read")
         content = self.read(offset, size + TRAILER_BYTES)
         checked = content[: size + 1]
-        if masked(google_crc32c.value(checked)) != _STORED_CRC(content, size + 1)[0]:
+        if mask_checksum(google_crc32c.value(checked)) != _STORED_CRC(content, size + 1)[0]:
             raise _wrong_checksum(offset)
-        return _decompressed(checked, offset)
+        return _decompress(checked, offset)
 
 
 def _wrong_checksum(offset: int) -> _Damage:
@@ -195,9 +195,9 @@ def _check(size: int, reader: _Reader) -> int:
 
 
 def _check_data(reader: _Reader, entries: Iterator[Entry], limit: int) -> tuple[int, int]:
-    """Check the data blocks, which the entries of the index name. Returns their number, and where the last one ends.
+    """Check the data blocks, which the entries of the index name. Returns their number, and the end of the last one.
 
-    limit: no data block ends beyond it. The loop runs once for about 2 KB of a database, so it calls few functions.
+    limit: no data block may end beyond it. The loop runs once for about 2 KB of a database, so it calls few functions.
     """
     checksum, stored_crc = google_crc32c.value, _STORED_CRC
     count = covered = window_start = 0
@@ -219,12 +219,12 @@ def _check_data(reader: _Reader, entries: Iterator[Entry], limit: int) -> tuple[
 
 
 def _end(block: Block) -> int:
-    """Where the block's trailer ends."""
+    """Return the end of the block's trailer."""
     return sum(block) + TRAILER_BYTES
 
 
 def _footer(footer: bytes) -> tuple[Block, Block]:
-    """The blocks of the metaindex and of the index."""
+    """Return the metaindex block and the index block."""
     if int.from_bytes(footer[-8:], "little") != MAGIC:
         raise _Damage("it does not end as a table does")
     numbers = []
@@ -242,7 +242,7 @@ def _follows(key: bytes, previous: bytes) -> bool:
     return (previous[:-8], key[:-9:-1]) < (key[:-8], previous[:-9:-1])
 
 
-def _decompressed(checked: bytes, offset: int) -> bytes:
+def _decompress(checked: bytes, offset: int) -> bytes:
     content, kind = checked[:-1], checked[-1]
     if kind == _NO_COMPRESSION:
         return content
@@ -293,7 +293,7 @@ def _long_entry(content: bytes, position: int) -> tuple[int, int, int, int]:
 
 
 def _varint(content: bytes, position: int) -> tuple[int, int]:
-    """(value, position behind it) of a varint of at most 64 bits."""
+    """Return the value of a varint of at most 64 bits, and the position after it."""
     value = shift = 0
     for byte in content[position : position + 10]:
         value |= (byte & 0x7F) << shift

@@ -12,12 +12,12 @@ from eventvault.leveldb.manifest import HINT
 HEAD = struct.Struct("<QI")
 """LevelDB's sequence number of the first operation, and the number of operations."""
 MAX_OPERATIONS = 2_000_000
-"""Operations of a batch that are read from a database that is not trusted. One takes up to 60 bytes beside its own."""
+"""The most operations of a batch in an untrusted database. Each takes up to 60 bytes of memory in addition."""
 
 CUT_OFF = "it holds a batch that is cut off, under a right checksum"
 _FEW_BYTES = 2**20
 _MAX_SHIFT = 28
-"""Of a length of 32 bits."""
+"""The largest shift in a length of 32 bits."""
 _PUT = 1
 
 
@@ -39,19 +39,19 @@ def put_keys(batch: bytes) -> Iterator[bytes]:
 
 
 def _operations(batch: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield the tag of each operation, and where its key begins and ends."""
+    """Yield the tag of each operation, and the start and end of its key."""
     position = HEAD.size
     while position < len(batch):
         tag = batch[position]
-        start, end = _place(batch, position + 1)
-        position = _place(batch, end)[1] if tag == _PUT else end
+        start, end = _locate_string(batch, position + 1)
+        position = _locate_string(batch, end)[1] if tag == _PUT else end
         if position > len(batch):
             raise IndexError(position)
         yield tag, start, end
 
 
-def _place(batch: bytes, position: int) -> tuple[int, int]:
-    """Return where a byte string begins and ends that has its length (a varint) before it."""
+def _locate_string(batch: bytes, position: int) -> tuple[int, int]:
+    """Return the start and end of a byte string, whose length (a varint) is at `position`."""
     length = shift = 0
     while shift <= _MAX_SHIFT:
         byte = batch[position]

@@ -17,7 +17,7 @@ from eventvault.foreign.detect import is_foreign
 from eventvault.foreign.importer import import_foreign, read_foreign
 from eventvault.leveldb import table
 from eventvault.leveldb.dialect import OtherDialect
-from eventvault.leveldb.log import appended, masked
+from eventvault.leveldb.log import encode_appended, mask_checksum
 from tests.service import PROJECT
 
 FIXTURES = PROJECT / "tests" / "fixtures" / "dialects"
@@ -59,7 +59,7 @@ def with_compression(kind: int, begin: bytes = b"", *, index: bool = False) -> C
         offset, size = place if index else entries[0][1:]
         content[offset : offset + len(begin)] = begin
         content[offset + size] = kind
-        checksum = masked(google_crc32c.value(bytes(content[offset : offset + size + 1])))
+        checksum = mask_checksum(google_crc32c.value(bytes(content[offset : offset + size + 1])))
         content[offset + size + 1 : offset + size + 5] = struct.pack("<I", checksum)
         the_table(database).write_bytes(content)
 
@@ -70,7 +70,7 @@ def with_tag(tag: bytes) -> Callable[[Path], None]:
     def forge(database: Path) -> None:
         (manifest,) = database.glob("MANIFEST-*")
         with manifest.open("ab") as file:
-            file.write(appended(tag + b"\x01", manifest.stat().st_size))
+            file.write(encode_appended(tag + b"\x01", manifest.stat().st_size))
 
     return forge
 

@@ -235,7 +235,7 @@ def test_a_log_that_is_missing_between_two_others_is_noticed(database: Path) -> 
     shutil.copy(the(folder.parent / "other", "*.log"), later)
     assert not examine_database(folder).damaged
     log.unlink()
-    assert problem(folder) == f"{later.name} begins at 2051, but what comes before it ends at 2000"
+    assert problem(folder) == f"{later.name} begins at 2051, but the operations before it end at 2000"
 
 
 def test_a_log_that_holds_no_batches_is_damage(database: Path) -> None:

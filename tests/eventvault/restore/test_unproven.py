@@ -27,7 +27,7 @@ from eventvault.events import event
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset, offset_put
 from eventvault.leveldb import table
-from eventvault.leveldb.log import LogReader, masked
+from eventvault.leveldb.log import LogReader, mask_checksum
 from eventvault.leveldb.manifest import read_current
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
@@ -576,7 +576,7 @@ def with_forged_index(database: Path, forge: Callable[[Entries], Entries]) -> No
         handle = varint(offset) + varint(size)
         block += b"\0" + varint(len(key)) + varint(len(handle)) + key + handle
     block += struct.pack("<II", 0, 1)
-    checksum = masked(google_crc32c.value(block + b"\0"))
+    checksum = mask_checksum(google_crc32c.value(block + b"\0"))
     footer = b"".join(map(varint, (*metaindex, index[0], len(block)))).ljust(40, b"\0") + content[-8:]
     forged_table = content[: index[0]] + block + b"\0" + struct.pack("<I", checksum) + footer
     path.write_bytes(forged_table)
