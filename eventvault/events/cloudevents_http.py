@@ -1,7 +1,7 @@
-"""Parses the bodies of posted events into lists of their attributes, without I/O or a framework.
+"""Parses the bodies of posted events into events, without I/O or a framework.
 
 Structured, batch and binary mode follow CloudEvents' HTTP protocol binding 1.0.2 (sections 3.1 to 3.3). A plain JSON
-object or array and NDJSON (one JSON object a line) are accepted too. `eventvault.events.schema` checks the attributes.
+object or array and NDJSON (one JSON object per line) are accepted, too. `eventvault.events.schema` checks attributes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _STRUCTURED = "application/cloudevents"
 _BATCH = "application/cloudevents-batch"
 
 _URI_ATTRIBUTES = frozenset({"source", "dataschema", "dataref"})
-"""URIs have escapes of their own. `dataref` is CloudEvents' extension of that name."""
+"""Attributes that are URIs, which have their own escapes. `dataref` is a CloudEvents extension."""
 _ESCAPE_OF_URI = re.compile(r"%(?!25)")
-"""A `%` that is not percent-encoded itself: the sender did not encode the URI for the header."""
+"""A `%` that is not percent-encoded: the sender did not encode the URI for the header."""
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 REPEATED = "\n"
@@ -37,7 +37,7 @@ REPEATED = "\n"
 
 
 class PostedEvents:
-    """events: not validated yet. many: the body was an array or NDJSON, not a single event."""
+    """The events of a body, not validated yet. many: the body was an array or NDJSON, not a single event."""
 
     __slots__ = ("events", "many")
 
@@ -51,22 +51,22 @@ class PostedEvents:
 def parse(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> PostedEvents:
     """Return the events in a request's body.
 
-    headers: those that begin with `ce-`, with names in lower case; only binary mode uses them. WSGI's server decodes
-    their bytes as Latin-1. Repeated ones are joined with REPEATED.
+    headers: the ones that begin with `ce-`, with names in lower case; only binary mode uses them. A WSGI server decodes
+    their bytes as Latin-1. The values of a repeated header are joined with REPEATED.
     Raises MalformedInput, UnsupportedMediaType or TooLarge.
     """
     kind, charset = json_text.media_type(content_type)
     if kind.startswith(_STRUCTURED):
-        return _structured(kind, json_text.to_utf8(body, charset))
+        return _parse_structured(kind, json_text.to_utf8(body, charset))
     if "ce-type" in headers or "ce-specversion" in headers:
-        return PostedEvents([_binary(body, content_type, headers)], many=False)
+        return PostedEvents([_parse_binary(body, content_type, headers)], many=False)
     if kind in json_text.NDJSON_TYPES:
-        return _lines(json_text.to_utf8(body, charset))
+        return _parse_lines(json_text.to_utf8(body, charset))
     json_text.require_json_like(content_type)
-    return _plain(json_text.to_utf8(body, charset))
+    return _parse_plain(json_text.to_utf8(body, charset))
 
 
-def _structured(kind: str, text: bytes) -> PostedEvents:
+def _parse_structured(kind: str, text: bytes) -> PostedEvents:
     if kind not in (f"{_STRUCTURED}+json", f"{_BATCH}+json"):
         raise UnsupportedMediaType(
             f"events in the format {kind!r} are not understood here",
@@ -78,21 +78,21 @@ def _structured(kind: str, text: bytes) -> PostedEvents:
             f"a body of the type {kind} is {'an array' if kind.startswith(_BATCH) else 'one object'}, this one is not",
             hint=f"send an array as {_BATCH}+json, one event as {_STRUCTURED}+json",
         )
-    return _posted(sent)
+    return _posted_events(sent)
 
 
-def _posted(sent: AnyEvent | Sequence[AnyEvent]) -> PostedEvents:
+def _posted_events(sent: AnyEvent | Sequence[AnyEvent]) -> PostedEvents:
     return PostedEvents(sent, many=True) if isinstance(sent, Sequence) else PostedEvents([sent], many=False)
 
 
-def _plain(text: bytes) -> PostedEvents:
-    """Parse one JSON value, or one on each line: NDJSON is recognised without its content type too."""
+def _parse_plain(text: bytes) -> PostedEvents:
+    """Parse one JSON value, or one per line: NDJSON is also recognised without its content type."""
     try:
-        return _posted(sent_event.read(_not_empty(text)))
+        return _posted_events(sent_event.read(_not_empty(text)))
     except MalformedInput:
         if not _several_lines_of_json(text):
             raise
-        return _lines(text)
+        return _parse_lines(text)
 
 
 def _several_lines_of_json(text: bytes) -> bool:
@@ -105,14 +105,14 @@ def _several_lines_of_json(text: bytes) -> bool:
         return False
 
 
-def _lines(text: bytes) -> PostedEvents:
+def _parse_lines(text: bytes) -> PostedEvents:
     if text.count(b"\n") > _MAX_LINES:
         raise sent_event.too_many_events(f"more than {_MAX_LINES} lines with")
     return PostedEvents(sent_event.read_each(_named_lines(_not_empty(text))), many=True)
 
 
 def _named_lines(text: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield the lines that are not blank, one after the other, and no more of them than a request may have."""
+    """Yield the name and content of each line that is not blank. Raises TooLarge after MAX_EVENTS_PER_REQUEST lines."""
     count = 0
     for number, line in enumerate(io.BytesIO(text), 1):
         if line.strip():
@@ -128,7 +128,7 @@ def _not_empty(text: bytes) -> bytes:
     return text
 
 
-def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> SentEvent:
+def _parse_binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> SentEvent:
     """Parse binary mode: attributes are `ce-` headers, the body is the data."""
     for name, value in headers.items():
         if REPEATED in value:
@@ -148,9 +148,9 @@ def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -
 def _attribute(name: str, value: str) -> str:
     """Return the attribute in a header: without quotes, then percent-decoded once (HTTP binding, section 3.1.3.2).
 
-    The SDKs for JavaScript and Go do not percent-encode. A URI from them is taken as it is.
+    The SDKs for JavaScript and Go do not percent-encode, so a URI from them is not decoded.
     """
-    text = _unquoted(_decoded(value))
+    text = _unquote(_decode_header(value))
     if name in _URI_ATTRIBUTES and _ESCAPE_OF_URI.search(text):
         return text
     try:
@@ -161,23 +161,23 @@ def _attribute(name: str, value: str) -> str:
         ) from None
 
 
-def _decoded(value: str) -> str:
-    """Return a header's text: UTF-8, else Latin-1, which JavaScript's `fetch` and Python's `http.client` send."""
+def _decode_header(value: str) -> str:
+    """Return a header's text: UTF-8, or else Latin-1, which JavaScript's `fetch` and Python's `http.client` send."""
     try:
         return value.encode("latin-1").decode()
     except UnicodeDecodeError:
         return value
 
 
-def _unquoted(text: str) -> str:
+def _unquote(text: str) -> str:
     quoted = _QUOTED.fullmatch(text)
     return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
 
 
 def with_data(attributes: dict[str, Any], body: bytes | None, content_type: str | None) -> SentEvent:
-    """Return the event of binary mode: its data is the body, as `data` if that is JSON or text, else `data_base64`.
+    """Return the event of binary mode. The body becomes `data` if it is JSON or text, otherwise `data_base64`.
 
-    Raises MalformedInput or UnsupportedMediaType for data that is labelled as JSON and is not, and InvalidInput for a
+    Raises MalformedInput or UnsupportedMediaType for data that is labelled as JSON but is not, and InvalidInput for a
     JSON text with a repeated name, a lone surrogate or too many levels.
     """
     if not body:

@@ -1,7 +1,7 @@
-"""The envelope of an event: CloudEvents 1.0 attributes, and the registry's `sequence` and `recordedtime`.
+"""Builds and reads an event's envelope: CloudEvents 1.0 attributes, and the registry's `sequence` and `recordedtime`.
 
-Source of the attribute names and of the required ones: CloudEvents 1.0.2, sections "Required Attributes" and
-"Optional Attributes"; `recordedtime` is CloudEvents' extension of that name.
+Source of the attribute names: CloudEvents 1.0.2, sections "Required Attributes" and "Optional Attributes";
+`recordedtime` is a CloudEvents extension.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ DEFAULT_SOURCE = "eventvault"
 LONGEST_TEXT = 2048
 """Characters in an `id`, `source`, `type`, `subject` or `dataschema`: they are parts of keys in the database."""
 MAX_EVENTS = 100_000
-"""Events in one request, which is one write and is in memory as a whole."""
+"""The most events in one request, which is one write and is in memory as a whole."""
 
 EXTENSION_NAME = r"[a-z0-9]{1,64}"
 """CloudEvents: lower-case letters and digits."""
 
 REGISTRY_ATTRIBUTES = frozenset({"sequence", "recordedtime"})
-"""The attributes that the registry sets. A sender's values for them (an export that is posted again) are dropped."""
+"""The attributes that the registry sets. A sender's values for them (in an export that is posted again) are dropped."""
 RECORDED_TIME = slice(-29, -2)
 """The position of `recordedtime` in a value in LevelDB, in its printed form."""
 
-_BEHIND_SEQUENCE = -46
-"""The position behind the digits of `sequence` in a value in LevelDB."""
+_AFTER_SEQUENCE = -46
+"""The position after the digits of `sequence` in a value in LevelDB."""
 
 raw_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-"""Decodes an event to its attributes as exact JSON texts: an imported event may have numbers of any size."""
+"""Decodes an event to its attributes as exact JSON texts, because an imported event may have numbers of any size."""
 
 _NULL = msgspec.Raw(b"null")
 _FILLED_TIME = re.compile(rb'\A(\{(?:"specversion":"1\.0",)?)"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",')
@@ -71,13 +71,13 @@ class IndexedAttributes(msgspec.Struct, gc=False):
 
 
 indexed_of = msgspec.json.Decoder(IndexedAttributes).decode
-"""Decodes these attributes of an event and skips its data, which no parser need take."""
+"""Decodes these attributes of an event and skips its data, which parsers may refuse."""
 
 
 class Appended(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The result of appending a draft. A duplicate has the sequence and the recorded time (microseconds) of the first.
 
-    differs: the content of the duplicate is not that of the first.
+    differs: the duplicate has another content than the first event.
     """
 
     sequence: int
@@ -87,9 +87,9 @@ class Appended(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 def draft(attributes: Mapping[str, Any], instant: int, text: bytes | None = None) -> EventDraft:
-    """Make an EventDraft of valid attributes. instant: microseconds, used as `time` if there is none.
+    """Make an EventDraft of valid attributes. instant: in microseconds, used as `time` if there is none.
 
-    text: the attributes as compact JSON, which is stored as it is; None: they are encoded.
+    text: the attributes as compact JSON, which is stored unchanged; None: the attributes are encoded.
     """
     body = encoded(attributes) if text is None else text
     if None in attributes.values() or not REGISTRY_ATTRIBUTES.isdisjoint(attributes):
@@ -120,7 +120,7 @@ def completed(
     specversion: str | None,
     needs_content_type: bool,
 ) -> EventDraft:
-    """Make an EventDraft of a body and its attributes. Those that are None are filled in, in front of the others."""
+    """Make an EventDraft of a body and its attributes. The ones that are None are filled in, in front of the others."""
     start, filled = _start_of_body(
         instant if time is None else None, specversion is None, event_id is None, source is None, needs_content_type
     )
@@ -144,7 +144,7 @@ def completed_alike(
     has_specversion: bool,
     needs_content_type: bool,
 ) -> list[EventDraft]:
-    """Return `completed` of many bodies that lack the same attributes, sooner. sources, ids: None if all lack it."""
+    """Return `completed` of many bodies that lack the same attributes, faster. sources, ids: None if all lack it."""
     start, filled = _start_of_body(
         None if has_time else instant, not has_specversion, ids is None, sources is None, needs_content_type
     )
@@ -160,9 +160,9 @@ def completed_alike(
 def _start_of_body(
     instant: int | None, needs_version: bool, needs_id: bool, needs_source: bool, needs_content_type: bool
 ) -> tuple[bytes, tuple[str, ...]]:
-    """Return how a body begins with what is filled in, with %b for the id, and the names of that.
+    """Return the filled-in attributes as the start of a body, with %b for the id, and their names.
 
-    The events of a request share their instant, and mostly they lack the same attributes.
+    Cached: the events of a request share their instant, and mostly lack the same attributes.
     """
     filled = {}
     if needs_version:
@@ -179,7 +179,7 @@ def _start_of_body(
 
 
 def _without_ignored(body: bytes, attributes: Mapping[str, Any]) -> bytes:
-    """Return the body without attributes that are null, and those of the registry."""
+    """Return the body without attributes that are null or that the registry sets."""
     texts = raw_attributes(body)
     for name, value in attributes.items():
         if (value is None and name != "data") or name in REGISTRY_ATTRIBUTES:
@@ -202,12 +202,12 @@ def recorded_body(body: bytes, sequence: int, recorded: int) -> bytes:
 
 @lru_cache(maxsize=4)
 def recorded_end(recorded: int) -> bytes:
-    """Return the end of the values that were recorded then, with a place for each sequence (`recorded_body`)."""
+    """Return the end of the values with this recorded time, with %d for the sequence (see `recorded_body`)."""
     return b',"sequence":%%d,"recordedtime":"%b"}' % clock.format_microseconds(recorded).encode()
 
 
 def summary_of(value: bytes) -> dict[str, Any]:
-    """Return an event's attributes without its data, which may be large and hold numbers that no parser takes."""
+    """Return an event's attributes without its data, which may be large and hold numbers that parsers refuse."""
     raw = raw_attributes(value)
     return {name: orjson.loads(bytes(text)) for name, text in raw.items() if name not in ("data", "data_base64")}
 
@@ -219,18 +219,18 @@ def recorded_of(value: bytes) -> int:
 
 def sequence_of(value: bytes) -> int:
     """Return the `sequence` of a value in LevelDB."""
-    colon = value.rfind(b":", _BEHIND_SEQUENCE - 20, _BEHIND_SEQUENCE)
-    return int(value[colon + 1 : _BEHIND_SEQUENCE])
+    colon = value.rfind(b":", _AFTER_SEQUENCE - 20, _AFTER_SEQUENCE)
+    return int(value[colon + 1 : _AFTER_SEQUENCE])
 
 
 def differs(
     stored: bytes, sent: bytes, filled: tuple[str, ...], *, stored_encoded: bool = False, sent_encoded: bool = False
 ) -> bool:
-    """Return whether the attributes in `sent`, without those that were filled in, differ from those of `stored`.
+    """Return whether the attributes in `sent`, without those in `filled`, differ from the attributes of `stored`.
 
-    The absence of an attribute that would be filled in is no difference. `data` is compared as text without white space
-    between its tokens; a text that is no JSON by its `datacontenttype` by its characters, as binary mode has no
-    escapes. stored_encoded, sent_encoded: an earlier version may have encoded that `data` anew.
+    A missing attribute that would be filled in is not a difference. `data` is compared as text without white space
+    between its tokens. If it is not JSON by its `datacontenttype`, the characters of the string are compared, because
+    binary mode has no escapes. stored_encoded, sent_encoded: an earlier version may have re-encoded that `data`.
     """
     old = {name: value for name, value in raw_attributes(stored).items() if name not in REGISTRY_ATTRIBUTES}
     new = {name: value for name, value in raw_attributes(sent).items() if name not in filled}
@@ -253,8 +253,8 @@ def _is_plain_text(attributes: Mapping[str, msgspec.Raw], *data: msgspec.Raw) ->
 def same_content(one: bytes, other: bytes, *, one_encoded: bool = False, other_encoded: bool = False) -> bool:
     """Return whether two events of one identity, as stored or as bodies, have the same content.
 
-    Attributes of the registry do not count, nor does a `time` that was filled in, because an event that is sent again
-    without one gets another. A sender's own `time` of that form in first place counts as filled in too.
+    Attributes of the registry are ignored. So is a `time` that was filled in, because an event that is sent again
+    without `time` gets another one. A sender's own `time` of that form in first place counts as filled in, too.
     one_encoded, other_encoded: as in `differs`.
     """
     registry = tuple(REGISTRY_ATTRIBUTES)
@@ -270,7 +270,7 @@ def without_filled_time(value: bytes) -> bytes:
 
 
 def _equal(one: msgspec.Raw, other: msgspec.Raw) -> bool:
-    """Return whether two attributes mean the same. `true`, 1 and 1.0 differ, and so do large whole numbers."""
+    """Return whether two attributes have the same value. `true`, 1 and 1.0 differ, and so do large whole numbers."""
     return bytes(one) == bytes(other) or _canonical(one) == _canonical(other)
 
 
@@ -286,13 +286,13 @@ def _equal_data(one: msgspec.Raw, other: msgspec.Raw, one_encoded: bool, other_e
     first, second = json_text.compact(one), json_text.compact(other)
     return (
         first == second
-        or (one_encoded and first == _encoded_anew(second))
-        or (other_encoded and _encoded_anew(first) == second)
+        or (one_encoded and first == _reencode(second))
+        or (other_encoded and _reencode(first) == second)
     )
 
 
-def _encoded_anew(data: bytes) -> bytes | None:
-    """Return `data` as EventVault 0.1.0 stored it; None if it refused it."""
+def _reencode(data: bytes) -> bytes | None:
+    """Return `data` as EventVault 0.1.0 re-encoded it; None if that version refused it."""
     try:
         return encoded(msgspec.json.decode(data))
     except (TypeError, msgspec.MsgspecError, RecursionError):

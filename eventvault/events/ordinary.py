@@ -1,13 +1,13 @@
 """Recognises ordinary events in many texts, several times faster than `eventvault.events.sent` reads any event.
 
-It has no rules of its own: it proves of texts that the rules of `json_text` and `schema` allow them, and would change
-nothing but white space between tokens. Where the proof fails, the text is read carefully: nothing is refused here. So
-it may know less than the rules, but never other ones.
+It has no rules of its own: it proves that the rules of `json_text` and `schema` allow the texts, and would change only
+white space between tokens. If the proof fails, `sent` reads the text: nothing is refused here. So this module may
+recognise fewer events than the rules allow, but never others.
 
 The proof takes a few calls for all texts. The decoder checks the structure and the types. It skips `data`, which
 `json_text.read` then checks. Encoded again, an event takes the fewest bytes that JSON needs. So if all are as long as
-their texts, none has a repeated name, a needless escape or white space outside `data`. The schema checks the values of
-one attribute after the other.
+their texts, none has a repeated name, a needless escape or white space outside `data`. The schema checks the values,
+attribute by attribute.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from eventvault.events import event, schema
 from eventvault.events.event import LONGEST_TEXT, EventDraft
 
 TOGETHER = 100
-"""Events that are read at once: what was parsed of their `data` stays in the processor's cache."""
+"""Events that are read at once: few, so that the parsed values stay in the processor's cache."""
 _FEW = 10
-"""Events that are tried once more if one of TOGETHER is no ordinary one."""
+"""Events in each further attempt, if one of TOGETHER events is not ordinary."""
 _FEW_BYTES = 2**20
 """A text of this size never has too many values for `json_text`."""
 _SPACED, _BEGINNING = b": ", 64
-"""A text with white space between its tokens has some of it in its beginning."""
+"""A text with white space between its tokens has it in its first bytes, too."""
 _STAMP = b',"sequence":%d,"recordedtime":"%s"}'
-"""The end of an event as an export has it."""
+"""The end of an event in an export."""
 _TEXTS = ("id", "source", "type", "subject", "dataschema")
-"""Attributes of which the schema refuses control characters, beside their type and length."""
+"""Attributes in which the schema refuses control characters, in addition to their type and length."""
 _OTHERS = ("time", "datacontenttype")
-"""Attributes with another rule for their values."""
+"""Attributes with other rules for their values."""
 _CONTROL = bytes((*range(0x20), 0x7F, 0xC2))
-"""Bytes of which control characters have one in UTF-8; those behind 0xC2 are no such characters in part."""
+"""In UTF-8 each control character has one of these bytes. Some other characters begin with 0xC2, too."""
 _CONTROL_IN_JSON = b"\\", b"\x7f", b"\xc2"
-"""The same in a JSON text, which escapes those below 0x20."""
+"""The same for a JSON text, in which bytes below 0x20 are escaped."""
 _FILLED = ("specversion", "time", "id", "source")
-"""Attributes that `event.completed` fills in, beside `datacontenttype`."""
+"""Attributes that `event.completed` fills in, in addition to `datacontenttype`."""
 _DECIDING = (*_FILLED, "datacontenttype", "data")
-"""Attributes that decide what is filled in."""
+"""Attributes that decide which attributes are filled in."""
 _ABSENT = {type(None), msgspec.UnsetType}
 _OF_DRAFT = ("source", "id", "type", "subject")
 """The first members of an EventDraft."""
@@ -55,7 +55,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TEXT)]
 
 
 class Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
-    """The attributes that ordinary events have. One that is sent as null is left out when it is encoded again."""
+    """The attributes that ordinary events have. An attribute that was sent as null is omitted when encoded again."""
 
     type: _Text
     specversion: Literal["1.0"] | None = None
@@ -82,9 +82,9 @@ _T = TypeVar("_T")
 
 
 class OrdinaryEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event that was found to be valid; it answers as `eventvault.events.sent.SentEvent` does.
+    """An event that was found to be valid, with the interface of `eventvault.events.sent.SentEvent`.
 
-    complete: its draft if nothing is to be filled in and nothing is left out.
+    complete: its draft, if no attribute has to be filled in or left out.
     """
 
     envelope: Envelope
@@ -95,12 +95,12 @@ class OrdinaryEvent(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        present = {
+        values = {
             name: value
             for name, value in msgspec.structs.asdict(self.envelope).items()
             if value is not None and value is not _UNSET
         }
-        return present | {"data": True} if "data" in present else present
+        return values | {"data": True} if "data" in values else values
 
     @property
     def attribute_count(self) -> int:
@@ -112,13 +112,13 @@ class OrdinaryEvent(msgspec.Struct, frozen=True, gc=False):
         return self.envelope.id
 
     def with_id(self, event_id: str, *, first: bool = False) -> OrdinaryEvent:
-        """Return the event, which has none, with that id. first: in front of the other attributes."""
+        """Return the event, which has no id, with this id. first: in front of the other attributes."""
         member = b'"id":' + orjson.dumps(event_id)
         text = b"{" + member + b"," + self.text[1:] if first else self.text[:-1] + b"," + member + b"}"
         return OrdinaryEvent(msgspec.structs.replace(self.envelope, id=event_id), text)
 
     def draft(self, instant: int) -> EventDraft:
-        """instant: microseconds, used as `time` if there is none."""
+        """Return the event as a draft. instant: in microseconds, used as `time` if there is none."""
         if self.complete is not None:
             return self.complete
         envelope, body = self.envelope, self.text
@@ -150,15 +150,15 @@ class _Portion(NamedTuple):
         return list(map(OrdinaryEvent, self.envelopes, self.texts, self._unchanged()))
 
     def complete(self) -> Sequence[EventDraft | OrdinaryEvent]:
-        """Return the draft of each event if nothing is filled in or left out, else the events."""
+        """Return the draft of each event if no attribute is filled in or left out, otherwise the events."""
         return self._unchanged() if _are_complete(self.columns) else self.events()
 
     def drafts(self, instant: int) -> list[EventDraft]:
-        """Return what `OrdinaryEvent.draft` makes of each: at once if all lack the same attributes."""
+        """Return the draft of each event: faster if all lack the same attributes."""
         columns = self.columns
         kinds = [set(map(type, columns[name])) for name in _DECIDING]
         if any(len(kind) > 1 for kind in kinds) or not _have_no_stamp(columns):
-            return [each.draft(instant) for each in map(OrdinaryEvent, self.envelopes, self.texts)]
+            return [ordinary.draft(instant) for ordinary in map(OrdinaryEvent, self.envelopes, self.texts)]
         absent = {name for name, kind in zip(_DECIDING, kinds, strict=True) if kind <= _ABSENT}
         return event.completed_alike(
             self.texts,
@@ -185,7 +185,7 @@ class OrdinaryArray(Sequence[OrdinaryEvent]):
 
     @cached_property
     def _events(self) -> list[OrdinaryEvent]:
-        return [each for portion in self._portions for each in portion.events()]
+        return [ordinary for portion in self._portions for ordinary in portion.events()]
 
     def __len__(self) -> int:
         return sum(len(portion.texts) for portion in self._portions)
@@ -201,25 +201,25 @@ class OrdinaryArray(Sequence[OrdinaryEvent]):
         return iter(self._events)
 
     def drafts(self, instant: int) -> list[EventDraft]:
-        """Return the draft of each event, sooner than one after the other. instant: as for `OrdinaryEvent.draft`."""
+        """Return the draft of each event, faster than one by one. instant: as for `OrdinaryEvent.draft`."""
         return [draft for portion in self._portions for draft in portion.drafts(instant)]
 
 
 def read_many(texts: Sequence[bytes]) -> list[OrdinaryEvent | None]:
-    """Return the event in each JSON text; None for one that is to be read carefully."""
-    return [found for portion in _portions(texts) for found in _read_portion(portion, _Portion.events)]
+    """Return the event in each JSON text; None for a text that `sent` has to read."""
+    return [ordinary for portion in _portions(texts) for ordinary in _read_portion(portion, _Portion.events)]
 
 
 def read_complete(texts: Sequence[bytes]) -> list[EventDraft | OrdinaryEvent | None]:
-    """Return what `read_many` does, or the drafts of events that are stored as they were sent.
+    """Return the events like `read_many`, but drafts of the events that are stored as they were sent.
 
-    What else was parsed of those is freed while it is in the processor's cache.
+    The other parsed values of these events are freed while they are in the processor's cache.
     """
-    return [found for portion in _portions(texts) for found in _read_portion(portion, _Portion.complete)]
+    return [ordinary for portion in _portions(texts) for ordinary in _read_portion(portion, _Portion.complete)]
 
 
 def read_array(array: bytes) -> OrdinaryArray | None:
-    """Return the events of a JSON array; None if one of them is to be read carefully."""
+    """Return the events of a JSON array; None if `sent` has to read it."""
     try:
         if _SPACED in array[:_BEGINNING]:
             array = json_text.compact(array)
@@ -228,10 +228,10 @@ def read_array(array: bytes) -> OrdinaryArray | None:
         return None
     portions: list[_Portion] = []
     for some in _portions(texts):
-        found = _read(some)
-        if found is None:
+        portion = _read(some)
+        if portion is None:
             return None
-        portions.append(found)
+        portions.append(portion)
     return OrdinaryArray(portions)
 
 
@@ -241,7 +241,7 @@ def _portions(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def _small(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Yield the texts in portions of few bytes, or alone."""
+    """Yield the texts in portions of at most _FEW_BYTES; a longer text alone."""
     if len(texts) > 1 and sum(map(len, texts)) > _FEW_BYTES:
         half = len(texts) // 2
         yield from _small(texts[:half])
@@ -251,24 +251,24 @@ def _small(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def _read_portion(texts: Sequence[bytes], take: Callable[[_Portion], Sequence[_T]]) -> Sequence[_T | None]:
-    found = _read(texts)
-    if found is not None:
-        return take(found)
+    portion = _read(texts)
+    if portion is not None:
+        return take(portion)
     if len(texts) <= _FEW:
         return [None] * len(texts)
     parts = (texts[start : start + _FEW] for start in range(0, len(texts), _FEW))
-    return [each for part in parts for each in _read_portion(part, take)]
+    return [ordinary for part in parts for ordinary in _read_portion(part, take)]
 
 
 def _read(texts: Sequence[bytes]) -> _Portion | None:
-    """Return the events in a portion; None if one of them is no ordinary one."""
+    """Return the events in a portion; None if one of them is not ordinary."""
     if sum(map(len, texts)) > _FEW_BYTES:
         return None
     try:
         if not _is_spaced(texts[0]):  # mostly all texts are written alike
-            found = _read_compact(texts)
-            if found is not None or not any(map(_is_spaced, texts)):
-                return found
+            portion = _read_compact(texts)
+            if portion is not None or not any(map(_is_spaced, texts)):
+                return portion
         return _read_compact(list(map(json_text.compact, texts)))
     except _FAILURES:
         return None
@@ -279,7 +279,7 @@ def _is_spaced(text: bytes) -> bool:
 
 
 def _read_compact(texts: Sequence[bytes]) -> _Portion | None:
-    """`_read` of texts without white space between tokens. Raises one of _FAILURES for some that it refuses."""
+    """Return as `_read`, for texts without white space between tokens. May also raise one of _FAILURES."""
     envelopes = list(map(_decode, texts))
     encoded = _encode(envelopes)
     if len(encoded) != sum(map(len, texts)) + len(texts) + 1 or not _is_sound(envelopes):
@@ -294,28 +294,28 @@ def _read_compact(texts: Sequence[bytes]) -> _Portion | None:
 
 
 def _is_sound(envelopes: Sequence[Envelope]) -> bool:
-    """Return whether `json_text` takes the `data` of all as it is. Raises EventVaultError if it refuses one."""
-    together = b"[" + b",".join([each.data for each in envelopes if each.data is not _UNSET]) + b"]"
+    """Return whether `json_text` keeps the `data` of all unchanged. Raises EventVaultError if it refuses one."""
+    together = b"[" + b",".join([envelope.data for envelope in envelopes if envelope.data is not _UNSET]) + b"]"
     return json_text.read(together, max_depth=json_text.MAX_DEPTH + 1)[1] == together
 
 
 def _are_valid(columns: Mapping[str, Sequence[Any]], *, may_have_control: bool) -> bool:
     """Return whether the schema allows the values of these attributes. columns: name → the values of all events.
 
-    may_have_control: False if no control character is in them for certain.
+    may_have_control: False if they certainly have no control characters.
     """
     names = (*_OTHERS, *_TEXTS) if may_have_control and not _have_no_control(columns) else _OTHERS
     return all(schema.allows(name, list(set(columns[name]))) for name in names)
 
 
 def _have_no_control(columns: Mapping[str, Sequence[str | None]]) -> bool:
-    """Return whether these attributes have no control character: of the decoded ones the schema refuses no other."""
+    """Return whether these attributes have no control character: nothing else could be wrong in decoded ones."""
     together = "".join(filter(None, chain.from_iterable(columns[name] for name in _TEXTS))).encode()
     return together.translate(None, _CONTROL) == together
 
 
 def _are_complete(columns: Mapping[str, Sequence[Any]]) -> bool:
-    """Return whether each event is stored as it was sent: it has all that would be filled in, and no stamp."""
+    """Return whether each event is stored as it was sent: with all attributes that are filled in, without a stamp."""
     return (
         all(all(columns[name]) for name in _FILLED)
         and (all(columns["datacontenttype"]) or columns["data"].count(_UNSET) == len(columns["data"]))
@@ -329,7 +329,7 @@ def _have_no_stamp(columns: Mapping[str, Sequence[Any]]) -> bool:
 
 
 def _is_stamped(envelope: Envelope, text: bytes) -> bool:
-    """Return whether the attributes of the registry, if any, are where `OrdinaryEvent.draft` cuts them off."""
+    """Return whether the attributes of the registry, if any, are where `OrdinaryEvent.draft` removes them."""
     if envelope.sequence is None:
         return envelope.recordedtime is None
     return envelope.recordedtime is not None and envelope.id is not None and text.endswith(_stamp(envelope))

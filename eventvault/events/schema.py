@@ -21,7 +21,7 @@ from eventvault.events.event import EXTENSION_NAME, LONGEST_TEXT, REGISTRY_ATTRI
 
 MAX_ATTRIBUTES = 10_000
 MAX_PROBLEMS = 20
-"""Problems of an event, and invalid events of a request, that are described: an answer has a bounded size."""
+"""The most problems of an event, and invalid events of a request, that are described: answers have a bounded size."""
 _LONGEST_NAME = 80
 _LONGEST_MESSAGE = 200
 
@@ -58,7 +58,7 @@ class Matches(rules.Validator):
 
 
 class TimestampField(fields.String):
-    """An RFC 3339 instant, stored as the text that was sent."""
+    """An RFC 3339 instant, stored as it was sent."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **options)
@@ -162,15 +162,15 @@ def to_json_schema(schema: Schema) -> dict[str, Any]:
 
 
 def _property(field: fields.Field[Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {"examples": [field.metadata["example"]]} if "example" in field.metadata else {}
+    definition: dict[str, Any] = {"examples": [field.metadata["example"]]} if "example" in field.metadata else {}
     if not isinstance(field, fields.String):
-        return described
-    described["type"] = ["string", "null"] if field.allow_none else "string"
+        return definition
+    definition["type"] = ["string", "null"] if field.allow_none else "string"
     if isinstance(field, TimestampField):
-        described["format"] = "date-time"
+        definition["format"] = "date-time"
     for rule in field.validators:
-        described |= _rule(rule, nullable=field.allow_none)
-    return described
+        definition |= _rule(rule, nullable=field.allow_none)
+    return definition
 
 
 def _rule(rule: object, *, nullable: bool) -> dict[str, Any]:
@@ -186,44 +186,44 @@ def _rule(rule: object, *, nullable: bool) -> dict[str, Any]:
 
 _SCHEMA = EventSchema()
 JSON_SCHEMA = to_json_schema(_SCHEMA)
-_ONE = jsonschema_rs.Draft202012Validator(JSON_SCHEMA, validate_formats=True)
+_ONE_EVENT = jsonschema_rs.Draft202012Validator(JSON_SCHEMA, validate_formats=True)
 _VALUES = {
     name: jsonschema_rs.Draft202012Validator({"type": "array", "items": rules}, validate_formats=True)
     for name, rules in JSON_SCHEMA["properties"].items()
 }
-_MANY = jsonschema_rs.Draft202012Validator({"type": "array", "items": JSON_SCHEMA}, validate_formats=True)
+_MANY_EVENTS = jsonschema_rs.Draft202012Validator({"type": "array", "items": JSON_SCHEMA}, validate_formats=True)
 
 
 def validate(attributes: object) -> list[FieldProblem]:
     """Return the first problems of one event in the order of the declaration; an empty list if it is valid."""
     try:
-        if _ONE.is_valid(attributes):
+        if _ONE_EVENT.is_valid(attributes):
             return []
     except ValueError as error:
         return [FieldProblem("data", f"Cannot be kept as JSON: {error}.")]
-    return _described(attributes) or [
+    return _describe_problems(attributes) or [
         FieldProblem("event", error.message[:_LONGEST_MESSAGE])
-        for error in islice(_ONE.iter_errors(attributes), MAX_PROBLEMS)
+        for error in islice(_ONE_EVENT.iter_errors(attributes), MAX_PROBLEMS)
     ]
 
 
 def allows(name: str, values: Sequence[object]) -> bool:
-    """Return whether all of these are allowed values of an attribute."""
+    """Return whether the schema allows all of these values of an attribute."""
     return _VALUES[name].is_valid(values)
 
 
 def validate_many(events: Sequence[object]) -> dict[int, list[FieldProblem]]:
     """Return the problems of the first invalid events by index; an empty dictionary if all are valid."""
     try:
-        if _MANY.is_valid(events):
+        if _MANY_EVENTS.is_valid(events):
             return {}
     except ValueError:
         pass
-    found = ((index, problems) for index, event in enumerate(events) if (problems := validate(event)))
-    return dict(islice(found, MAX_PROBLEMS))
+    invalid = ((index, problems) for index, event in enumerate(events) if (problems := validate(event)))
+    return dict(islice(invalid, MAX_PROBLEMS))
 
 
-def _described(attributes: object) -> list[FieldProblem]:
+def _describe_problems(attributes: object) -> list[FieldProblem]:
     if not isinstance(attributes, Mapping):
         return [FieldProblem("event", "Not a JSON object.")]
     by_field: Mapping[str, Any] = _SCHEMA.validate(attributes)
@@ -234,5 +234,5 @@ def _described(attributes: object) -> list[FieldProblem]:
 
 
 def shown_name(name: str) -> str:
-    """Return the name of an attribute, which a client chose, as an answer can hold it."""
+    """Return the name of an attribute for an answer: shortened, because clients choose names."""
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
