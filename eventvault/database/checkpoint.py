@@ -107,10 +107,7 @@ def take_checkpoint(
 def _retry_until_complete(
     database: Path, staging: Path, pause_writes: Callable[[], AbstractContextManager[T]], max_tries: int
 ) -> Checkpoint[T]:
-    """Try until a checkpoint is complete.
-
-    LevelDB records that a file is obsolete before it removes it: a file missed twice in a row is really missing.
-    """
+    """Try until complete. LevelDB drops a file in MANIFEST before it removes it: one missed twice is really missing."""
     missed = ""
     for _ in range(max_tries):
         try:

@@ -23,10 +23,7 @@ AHEAD = "clock_ahead"
 
 
 class _ClockBehind(NamedTuple):
-    """first: the first sequence with a time after the clock's. newest: time of the newest event. since: when noticed.
-
-    Both times are in microseconds.
-    """
+    """first: sequence of the first event that was recorded later than the clock. newest, since: in microseconds."""
 
     generation: str
     first: int

@@ -121,7 +121,7 @@ pack_sequence = _SEQUENCE.pack
 
 
 def request_key(request_id: bytes) -> bytes:
-    """request_id: 16 bytes, as in `eventvault.database.keyed_requests.KeyedRequest`."""
+    """Return the key of a request. request_id: 16 bytes, as in `eventvault.keyed_request.KeyedRequest`."""
     return REQUEST + request_id
 
 

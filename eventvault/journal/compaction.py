@@ -76,9 +76,7 @@ class Compaction:
 
 
 def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
-    """Replace segments by one merged segment, once that was read back. If any is damaged, all stay, and JournalDamaged
-    is raised.
-    """
+    """Replace segments by one, once that was read back. Raises JournalDamaged if one is damaged; then all stay."""
     contents = [segment.read_content(source) for source in run]
     lines = [line for content in contents for line in content.lines]
     answers = [answer for content in contents for answer in content.answers]

@@ -1,5 +1,5 @@
-"""LevelDB's own files, read without LevelDB: logs, MANIFEST and signs of damage.
+"""Reads LevelDB's own files without LevelDB: logs, MANIFEST, tables and signs of damage.
 
-It only reads, and it never touches a LOCK file: closing that file would release the process's fcntl lock. It knows no
-events and imports nothing of EventVault but the errors.
+It never touches a LOCK file, because closing that file would release the process's fcntl lock. It knows nothing of
+events, and imports nothing of EventVault but the errors and the opening of regular files.
 """

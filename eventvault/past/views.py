@@ -177,10 +177,7 @@ class Views:
         return msgspec.structs.replace(moment, sequence=target.sequence, instant=target.instant)
 
     def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:
-        """Return the last sequence of the moment in a registry that ends at `bound`.
-
-        Raises MomentUnavailable if the moment is outside of its window.
-        """
+        """Return the last sequence of the moment. Raises MomentUnavailable if it is not in the window up to `bound`."""
         if moment.sequence is not None:
             if not 0 <= moment.sequence <= bound:
                 raise self._outside(registry, generation, bound, f"event {moment.sequence} is not there", moment)
@@ -244,10 +241,7 @@ class Views:
 
 
 def _common(identity: StoreIdentity, query: DiffQuery) -> int:
-    """Return the last sequence that two views share by their lineage; 0 if one is of an unpacked archive.
-
-    The lineage in an archive is not trusted.
-    """
+    """Return the last sequence that two views share; 0 for an unpacked archive, whose lineage is not trusted."""
     one, other = (
         view.generation if view.generation.startswith(_UNPACKED) else view.of or view.generation
         for view in (query.one, query.other)

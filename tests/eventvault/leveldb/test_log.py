@@ -130,7 +130,7 @@ def test_a_fragment_of_an_unknown_type_is_bad_although_its_checksum_is_right() -
 
 
 def test_the_end_is_not_known_before_the_log_was_read() -> None:
-    with pytest.raises(RuntimeError, match="not read to its end"):
+    with pytest.raises(RuntimeError, match="not been read to its end"):
         _ = LogReader(io.BytesIO(write_log([b"one"]))).end
 
 
