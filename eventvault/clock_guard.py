@@ -29,7 +29,7 @@ SETTLE_AFTER = 3_600_000_000
 SAVE_EVERY = 3_600_000_000
 """How old the note on disk may get before it is written again, in microseconds."""
 _STEP = 1_000_000
-"""A difference from the witness of less than this is no step, and the note on disk need not change."""
+"""A smaller difference from the witness is not a step, and the note on disk need not change."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

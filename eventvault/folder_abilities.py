@@ -68,7 +68,7 @@ def clear_lock_paths(settings: Settings) -> None:
 def ensure_temporary_folder(settings: Settings) -> None:
     """If the system has no temporary folder to write to, let this process and its children use one in STORAGE_DIR."""
     with suppress(OSError):
-        # Python's last resort is the working directory, which is no place for temporary files.
+        # Python's last resort is the working directory, which is not for temporary files.
         if Path(tempfile.gettempdir()) != Path.cwd():
             return
     folder = settings.storage_dir / data_folders.TEMPORARY_FOLDER

@@ -238,7 +238,7 @@ def _read_carefully(text: bytes, what: str, refusal: Exception | None, max_depth
         raise _not_json(what, refusal or error) from None
     if _SURROGATE.search(text) and any(match[1] for match in _ESCAPE.finditer(text)):
         raise InvalidInput(
-            f"{what} holds a lone surrogate, such as \\ud800, which is no character",
+            f"{what} holds a lone surrogate, such as \\ud800, which is not a character",
             hint="send both halves of the pair, or the bytes as data_base64",
         )
     if repeated:
@@ -267,7 +267,7 @@ def _integer(digits: str) -> int | float:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _not_json(what: str, error: Exception) -> MalformedInput:

@@ -50,7 +50,7 @@ class Activity:
         self.doing = doing
         self.stepped: float | None = time.monotonic()
         self.waits = False
-        """While it waits for another activity, what its thread does is no step."""
+        """While it waits for another activity, the work of its thread does not count as a step."""
         self._thread = threading.get_ident()
         self._task = Path(f"/proc/self/task/{threading.get_native_id()}")
         self._used = (0, 0)

@@ -94,7 +94,7 @@ def _servers(text: str) -> str:
 
 @dataclass(frozen=True)
 class Address:
-    """Where something listens. Raises ValueError for a text that is no host and port."""
+    """The address of a listener. Raises ValueError for a text that is not host and port."""
 
     text: str
     host: str = field(init=False, compare=False)
@@ -585,7 +585,7 @@ class Settings:
         return self.storage_dir / data_folders.DATABASE
 
     def to_environment(self) -> dict[str, str]:
-        """Return the environment variables that give another process the same settings, but for the secret ones."""
+        """Return the environment variables that give another process the same settings, except the secret ones."""
         return {
             declaration.name: _text(getattr(self, declaration.attribute))
             for declaration in DECLARATIONS
@@ -701,7 +701,7 @@ def _no_events_topics(values: Mapping[str, Any]) -> list[str]:
 
 
 def _publish_clashes(values: Mapping[str, Any]) -> list[str]:
-    """Name what is wrong with KAFKA_PUBLISH_TOPIC, but for a use as events topic, which `_no_events_topics` names."""
+    """Say what is wrong with KAFKA_PUBLISH_TOPIC, except a use as events topic: see `_no_events_topics`."""
     topic = values.get("kafka_publish_topic")
     if topic is None:
         return []

@@ -1,4 +1,4 @@
-"""Small files with a version and a checksum: one form, one reader, for what EventVault notes beside its data.
+"""Small files with a version and a checksum: one form and one reader for all notes that EventVault has beside its data.
 
 A small file is one JSON object, a member on each line. Line 2 is the checksum: the SHA-256 of all other lines. So `sed
 2d FILE | sha256sum` checks a file by hand, and a program that does not know the checksum reads the rest. A file that

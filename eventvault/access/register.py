@@ -85,7 +85,7 @@ class ValidTokens:
         return TokenWrong(f"the token {token_id} {state}", hint=_HINT)
 
 
-_HINT = "send a valid one: `flask tokens list` shows those that there are, `flask tokens create` makes one"
+_HINT = "send a valid one: `flask tokens list` shows the tokens, `flask tokens create` makes one"
 
 
 def combine(
