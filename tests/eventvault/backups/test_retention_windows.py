@@ -21,7 +21,7 @@ MOMENTS = [NOON + shift for shift in (0, 13 * HOUR, 40 * DAY + 5 * HOUR, 100 * D
 
 def rows() -> list[tuple[str, str, str]]:
     """(rules, archives, age of the oldest one) of each row that simple rules make."""
-    text = PAGE.read_text().partition("## What can be restored")[2]
+    text = PAGE.read_text().partition("## What each rule lets you restore")[2]
     return re.findall(r"^\| `([A-Z_=0-9 ]+)`[^|]*\| ([0-9–]+) \| ([0-9–]+ \w+) \|", text, re.MULTILINE)
 
 
