@@ -8,7 +8,7 @@ from blake3 import blake3
 
 from eventvault.archive import layout, tar
 from eventvault.archive.compression import Compression
-from eventvault.archive.format2.index import VERSION, IndexEntry, IndexWriter, Span
+from eventvault.archive.format2.index import VERSION, HashedEntry, IndexWriter, Span
 from eventvault.archive.layout import Closing
 from eventvault.archive.output import ArchiveOutput
 from eventvault.archive.packing import PackedPiece, PackedText
@@ -125,4 +125,4 @@ class Assembly:
         return span
 
     def _list(self, name: str, size: int, digest: str, spans: list[Span]) -> None:
-        self._index.add(IndexEntry(name, size, digest, tuple(spans)))
+        self._index.add(HashedEntry(name, size, digest, tuple(spans)))

@@ -55,7 +55,7 @@ class Span(NamedTuple):
         return self.offset + self.length
 
 
-class IndexEntry(msgspec.Struct, frozen=True, gc=False):
+class HashedEntry(msgspec.Struct, frozen=True, gc=False):
     """A tar entry. name, size: as in its tar header. blake3: of its content, in hex.
 
     spans: its header member and its data members.
@@ -91,10 +91,10 @@ class _Outline(msgspec.Struct, frozen=True, rename="camel"):
     entries: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_FILES + 2)]
 
 
-_entry = msgspec.json.Decoder(IndexEntry)
+_entry = msgspec.json.Decoder(HashedEntry)
 
 
-def encode_entry(entry: IndexEntry) -> bytes:
+def encode_entry(entry: HashedEntry) -> bytes:
     return msgspec.json.encode(entry)
 
 
@@ -106,7 +106,7 @@ class IndexWriter:
         self._separator = b""
         write(_HEAD)
 
-    def add(self, entry: IndexEntry) -> None:
+    def add(self, entry: HashedEntry) -> None:
         self._write(self._separator + encode_entry(entry))
         self._separator = b","
 
@@ -119,7 +119,7 @@ def longest_index(files: Mapping[str, int]) -> int:
     members = sum(map(layout.piece_count, files.values()))
     archive_bytes = sum(files.values()) + (members + 2 * len(files)) * layout.ALIGNMENT
     longest_span = len(f'[{archive_bytes},{layout.MAX_MEMBER_BYTES},"{_ANY_DIGEST}"],')
-    entries = (IndexEntry(layout.FOLDER_ENTRY + name, size, _ANY_DIGEST, ()) for name, size in files.items())
+    entries = (HashedEntry(layout.FOLDER_ENTRY + name, size, _ANY_DIGEST, ()) for name, size in files.items())
     return sum(len(encode_entry(entry)) + 1 for entry in entries) + (members + len(files)) * longest_span + _OTHERS
 
 
@@ -148,18 +148,18 @@ class ArchiveIndex:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[IndexEntry]:
+    def __iter__(self) -> Iterator[HashedEntry]:
         """Yield the entries, decoded one by one. Raises ArchiveDamaged."""
         return (self._decode(text) for text in self._entries)
 
-    def last(self) -> IndexEntry:
+    def last(self) -> HashedEntry:
         """Return the entry of the manifest. Each list of archives reads it, so a long one is refused."""
         text = self._entries[-1]
         if len(memoryview(text)) > _MAX_LAST_BYTES:
             raise self._not_valid(ValueError("the last entry lists too many members"))
         return self._decode(text)
 
-    def _decode(self, text: msgspec.Raw) -> IndexEntry:
+    def _decode(self, text: msgspec.Raw) -> HashedEntry:
         try:
             entry = _entry.decode(text)
             if encode_entry(entry) != bytes(text):

@@ -18,7 +18,7 @@ from isal import isal_zlib
 
 from eventvault.archive import layout, manifest, tar
 from eventvault.archive.entries import EntryReader
-from eventvault.archive.format2.index import MAX_INDEX_BYTES, VERSION, ArchiveIndex, IndexEntry, Span
+from eventvault.archive.format2.index import MAX_INDEX_BYTES, VERSION, ArchiveIndex, HashedEntry, Span
 from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.marks import find_closing
@@ -55,7 +55,7 @@ class _CheckedSpan(NamedTuple):
     """A checked member: its end and, if it is the last one of a file, the file's entry and hash."""
 
     end: int
-    entry: IndexEntry | None = None
+    entry: HashedEntry | None = None
     file_hash: OrderedHash | None = None
 
 
@@ -173,7 +173,7 @@ def _digest_span(archive: OpenArchive, span: Span) -> int:
     return span.end
 
 
-def _check_tail(archive: OpenArchive, entry: IndexEntry, size: int, crc: int) -> int:
+def _check_tail(archive: OpenArchive, entry: HashedEntry, size: int, crc: int) -> int:
     """Check the bytes of a run after its shared blocks."""
     start, end = entry.header.end + size, entry.spans[-1].end
     if isal_zlib.crc32(archive.read_at(start, max(0, end - start))) != crc:
@@ -226,7 +226,7 @@ def _jobs(archive: OpenArchive, contents: Contents, outputs: OutputFiles) -> Ite
             yield partial(_check_piece, archive, entry, number, span, piece, file_hash, outputs)
 
 
-def _entries_of_manifest(archive: OpenArchive, contents: Contents) -> Iterator[IndexEntry]:
+def _entries_of_manifest(archive: OpenArchive, contents: Contents) -> Iterator[HashedEntry]:
     """Yield the entries, which must be the folder, the files of the manifest in their order, and the manifest."""
     files = contents.manifest.files
     names = [file.name for file in files]
@@ -249,7 +249,7 @@ def _entries_of_manifest(archive: OpenArchive, contents: Contents) -> Iterator[I
         yield entry
 
 
-def _check_cover(archive: OpenArchive, entry: IndexEntry, position: int) -> None:
+def _check_cover(archive: OpenArchive, entry: HashedEntry, position: int) -> None:
     """Check that an entry's members begin at `position` and have no gaps, and that a large run is aligned."""
     for span in entry.spans:
         if span.offset != position:
@@ -264,7 +264,7 @@ def _check_cover(archive: OpenArchive, entry: IndexEntry, position: int) -> None
         raise archive.damaged(why, entry.header.end)
 
 
-def _untrue_error(archive: OpenArchive, entry: IndexEntry) -> Exception:
+def _untrue_error(archive: OpenArchive, entry: HashedEntry) -> Exception:
     return archive.damaged(f"{layout.INDEX_NAME} is not true for {entry.name!r}", entry.header.offset)
 
 
@@ -275,7 +275,7 @@ def _read_span(archive: OpenArchive, span: Span) -> memoryview:
     return packed
 
 
-def _check_header(archive: OpenArchive, entry: IndexEntry, block: bytes) -> _CheckedSpan:
+def _check_header(archive: OpenArchive, entry: HashedEntry, block: bytes) -> _CheckedSpan:
     packed = _read_span(archive, entry.header)
     gzip_header: bytes | None = layout.PLAIN_HEADER
     if entry.is_aligned:
@@ -291,7 +291,7 @@ def _check_header(archive: OpenArchive, entry: IndexEntry, block: bytes) -> _Che
 
 def _check_piece(
     archive: OpenArchive,
-    entry: IndexEntry,
+    entry: HashedEntry,
     number: int,
     span: Span,
     piece: tuple[int, int],

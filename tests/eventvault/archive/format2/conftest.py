@@ -9,7 +9,7 @@ import pytest
 from blake3 import blake3
 
 from eventvault.archive import layout, manifest, reader, tar
-from eventvault.archive.format2.index import ArchiveIndex, IndexEntry, Span
+from eventvault.archive.format2.index import ArchiveIndex, HashedEntry, Span
 from eventvault.archive.format2.reader import read_contents
 from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import Manifest
@@ -87,7 +87,7 @@ class Forgery:
     def build(
         self,
         *,
-        index: Callable[[list[IndexEntry]], Iterable[IndexEntry]] = lambda entries: entries,
+        index: Callable[[list[HashedEntry]], Iterable[HashedEntry]] = lambda entries: entries,
         text: Callable[[bytes], bytes] = lambda text: text,
         root: Callable[[bytes], bytes] = lambda root: root,
         ending: Callable[[bytes, bytes, bytes], bytes] = lambda end, seal, closing: end + seal + closing,
@@ -103,7 +103,7 @@ class Forgery:
             for member in members:
                 spans.append(Span(offset, len(member), blake3(member).hexdigest()))
                 offset += len(member)
-            entries.append(IndexEntry(name, file.size, file.digest, tuple(spans)))
+            entries.append(HashedEntry(name, file.size, file.digest, tuple(spans)))
             made += b"".join(members)
         listed = make_file(text(index_text(index(entries))))
         end = self._header(layout.INDEX_NAME, listed, 0) + b"".join(listed.data) + layout.member(layout.END_BLOCKS)

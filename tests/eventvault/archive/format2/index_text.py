@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from eventvault.archive.format2.index import IndexEntry, IndexWriter
+from eventvault.archive.format2.index import HashedEntry, IndexWriter
 
 
-def index_text(entries: Iterable[IndexEntry]) -> bytes:
+def index_text(entries: Iterable[HashedEntry]) -> bytes:
     parts: list[bytes] = []
     writer = IndexWriter(parts.append)
     for entry in entries:

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from eventvault.archive import layout, tar
 from eventvault.archive.format2 import index
-from eventvault.archive.format2.index import ArchiveIndex, IndexEntry, Span
+from eventvault.archive.format2.index import ArchiveIndex, HashedEntry, Span
 from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import MAX_FILES, Manifest
 from eventvault.archive.source import OpenArchive
@@ -37,13 +37,13 @@ def an_entry(name: str, content: bytes, modified: int) -> list[bytes]:
 
 
 def make_hostile(
-    path: Path, about: Manifest, entries: list[IndexEntry], files: list[dict[str, Any]], hole: int
+    path: Path, about: Manifest, entries: list[HashedEntry], files: list[dict[str, Any]], hole: int
 ) -> None:
     """An archive with our marks, a right root, an index of `entries`, and a manifest that names `files`."""
     modified = about.modified
     said = msgspec.json.encode({**msgspec.to_builtins(about), "files": files})
     opening = layout.member(tar.build_header(layout.FOLDER_ENTRY, 0, modified), layout.opening_header())
-    folder = IndexEntry(layout.FOLDER_ENTRY, 0, blake3().hexdigest(), (Span(0, len(opening), DIGEST),))
+    folder = HashedEntry(layout.FOLDER_ENTRY, 0, blake3().hexdigest(), (Span(0, len(opening), DIGEST),))
     with path.open("wb") as file:
         file.write(opening)
         file.seek(hole, 1)
@@ -51,7 +51,7 @@ def make_hostile(
         for member in an_entry(layout.MANIFEST_NAME, said, modified):
             spans.append(Span(file.tell(), len(member), blake3(member).hexdigest()))
             file.write(member)
-        last = IndexEntry(layout.MANIFEST_NAME, len(said), blake3(said).hexdigest(), tuple(spans))
+        last = HashedEntry(layout.MANIFEST_NAME, len(said), blake3(said).hexdigest(), tuple(spans))
         offset = file.tell()
         listed = index_text([folder, *entries, last])
         assert len(listed) <= index.MAX_INDEX_BYTES
@@ -64,13 +64,13 @@ def files() -> list[dict[str, Any]]:
     return [{"name": f"{n:06d}{'x' * 70}.ldb", "size": layout.CHUNK, "blake3": DIGEST} for n in range(FILES)]
 
 
-def many_members() -> list[IndexEntry]:
-    return [IndexEntry("x", 1, DIGEST, (Span(10**11, 4 * 10**6, DIGEST),) * 490_000)]
+def many_members() -> list[HashedEntry]:
+    return [HashedEntry("x", 1, DIGEST, (Span(10**11, 4 * 10**6, DIGEST),) * 490_000)]
 
 
-def many_entries() -> list[IndexEntry]:
+def many_entries() -> list[HashedEntry]:
     return [
-        IndexEntry(layout.FOLDER_ENTRY + f"{n:06d}.ldb", layout.CHUNK, DIGEST,
+        HashedEntry(layout.FOLDER_ENTRY + f"{n:06d}.ldb", layout.CHUNK, DIGEST,
               (Span(10**8 + 5000 * n, 100, DIGEST), Span(10**8 + 5000 * n + 100, 4900, DIGEST)))
         for n in range(FILES)
     ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_an_index_of_as_many_files_as_an_archive_may_have_is_read() -> None:
 
 
 def test_an_index_with_more_members_than_the_file_can_have_is_refused() -> None:
-    listed = index_text([*many_entries()[:2], IndexEntry("x", 1, DIGEST, many_members()[0].spans[:1000])])
+    listed = index_text([*many_entries()[:2], HashedEntry("x", 1, DIGEST, many_members()[0].spans[:1000])])
     with pytest.raises(ArchiveDamaged, match="more members"):
         ArchiveIndex(listed, OpenArchive(Path("a"), -1, 10**6), 0)
 

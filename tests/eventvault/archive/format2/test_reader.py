@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventvault.archive import layout, manifest, reader
-from eventvault.archive.format2.index import IndexEntry, Span
+from eventvault.archive.format2.index import HashedEntry, Span
 from eventvault.archive.format2.reader import read_contents
 from eventvault.archive.layout import Closing
 from eventvault.archive.source import open_archive
@@ -40,11 +40,11 @@ def refused(tmp_path: Path) -> Callable[..., None]:
     return check
 
 
-def replaced(entries: list[IndexEntry], name: str, **changes: Any) -> list[IndexEntry]:
+def replaced(entries: list[HashedEntry], name: str, **changes: Any) -> list[HashedEntry]:
     return [msgspec.structs.replace(entry, **changes) if entry.name == name else entry for entry in entries]
 
 
-def spans_of(entries: list[IndexEntry], name: str) -> tuple[Span, ...]:
+def spans_of(entries: list[HashedEntry], name: str) -> tuple[Span, ...]:
     return next(entry.spans for entry in entries if entry.name == name)
 
 
@@ -103,7 +103,7 @@ def test_a_flipped_bit_in_the_padding_of_a_header_is_found(own, tmp_path):
 
 
 def test_spans_that_overlap_are_refused(forgery, refused):
-    def overlap(entries: list[IndexEntry]) -> list[IndexEntry]:
+    def overlap(entries: list[HashedEntry]) -> list[HashedEntry]:
         header, *data = spans_of(entries, SMALL)
         return replaced(entries, SMALL, spans=(header._replace(length=header.length + 1), *data))
 
@@ -131,11 +131,11 @@ def test_a_wrong_root_is_refused(forgery, refused):
 
 @pytest.mark.slow
 def test_an_index_that_names_more_than_the_file_holds_is_refused(forgery, refused):
-    def beyond(entries: list[IndexEntry]) -> list[IndexEntry]:
+    def beyond(entries: list[HashedEntry]) -> list[HashedEntry]:
         header, data = spans_of(entries, TABLE)
         return replaced(entries, TABLE, spans=(header, data._replace(length=data.length + 10**6)))
 
-    def far(entries: list[IndexEntry]) -> list[IndexEntry]:
+    def far(entries: list[HashedEntry]) -> list[HashedEntry]:
         return replaced(entries, "manifest.json", spans=(Span(10**12, 9, "0" * 64),))
 
     refused(forgery.build(index=beyond))
@@ -157,7 +157,7 @@ def test_digests_that_are_swapped_between_two_files_are_refused(what, forgery, r
         refused(forgery.build(), match="is not the file")
         return
 
-    def swap(entries: list[IndexEntry]) -> list[IndexEntry]:
+    def swap(entries: list[HashedEntry]) -> list[HashedEntry]:
         (h1, d1), (h2, d2) = spans_of(entries, TABLE), spans_of(entries, OTHER)
         entries = replaced(entries, TABLE, spans=(h1, d1._replace(blake3=d2.blake3)))
         return replaced(entries, OTHER, spans=(h2, d2._replace(blake3=d1.blake3)))
