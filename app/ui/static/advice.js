@@ -1,4 +1,4 @@
-// What the page says of a problem in its own words. The service's hints name requests and commands, which a page has not.
+// The page's own words for a problem. The service's hints name requests and commands, which a page does not have.
 
 import { sentence } from "./format.js";
 
@@ -33,31 +33,31 @@ const TITLES = {
   kafka_topic_truncated: "A partition of Kafka is stopped",
   kafka_unreachable: "Kafka does not answer",
   kafka_refused: "Kafka refuses EventVault",
-  local_worker_failed: "The service's own worker does not stay",
+  local_worker_failed: "The service's own worker keeps ending",
   no_space: "The disk is full",
   notify_failing: "Notifications do not arrive",
   read_only: "The database can only be read",
   rehearsal_failed: "A tried restore failed",
   rolled_back: "The database lost events that the journal has",
-  stuck: "The store does not go on",
+  stuck: "The store makes no progress",
   unfinished_jobs_unwritten: "The copy of the unfinished jobs cannot be written",
   write_failed: "A write did not reach the disk",
 };
 
 const HINTS = {
-  backup_damaged: "It cannot be restored from. What the other backups and the journal hold is not touched by that: make a new one, and look at the disk if it happens again.",
-  backup_unreadable: "It cannot be restored from until it can be read. What the other backups and the journal hold is not touched by that.",
-  backups_changed: "Nothing is written there meanwhile. If its disk is not mounted, mount it: backups and journal then go on by themselves. Else correct BACKUP_DIR. If the folder is meant as it is now, say so on the machine: `flask problems accept backups_changed`.",
-  jobs_held: "They come from a copy of what was unfinished, and some may have run since. Below Jobs, cancel those and let the rest go on.",
-  rehearsal_failed: "Nothing was changed by it. See below Operations what was found, and try another backup.",
+  backup_damaged: "It cannot be restored. The other backups and the journal are not affected: make a new backup, and check the disk if it happens again.",
+  backup_unreadable: "It cannot be restored until it can be read. The other backups and the journal are not affected.",
+  backups_changed: "Nothing is written there meanwhile. If its disk is not mounted, mount it: backups and journal then go on automatically. Otherwise correct BACKUP_DIR. If you mean this folder, say so on the machine: `flask problems accept backups_changed`.",
+  jobs_held: "They come from a copy of the unfinished jobs, and some may have run since. Below Jobs, cancel those and let the rest go on.",
+  rehearsal_failed: "Nothing was changed. See below Operations what was found, and try another backup.",
 };
 
 export const hasOwnWords = (problem) => problem.code in HINTS;
 
-// What to do: the page's own words, else those of the service.
+// What to do: in the page's own words, otherwise in those of the service.
 export const hintOf = (problem) => HINTS[problem.code] || sentence(problem.hint);
 
-// A title for each code that the page knows; else the service's words.
+// A title for each code that the page knows; otherwise the service's words.
 export function titleOf(problem) {
   const words = problem.message || problem.code;
   return TITLES[problem.code] || words[0].toUpperCase() + words.slice(1);

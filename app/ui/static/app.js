@@ -16,7 +16,7 @@ import { useLook } from "./service.js";
 import { may, sessionKey, sessionName } from "./session.js";
 import { SignIn } from "./sign_in.js";
 
-// What most come for is the Overview: it waits for no file of another page.
+// Most users want the Overview, so it waits for no file of another page.
 const Backups = later((suffix) => import(`./backups/page.js${suffix}`).then((module) => module.Backups));
 const Events = later((suffix) => import(`./events/page.js${suffix}`).then((module) => module.Events));
 const Operations = later((suffix) => import(`./operations/page.js${suffix}`).then((module) => module.Operations));
@@ -24,7 +24,7 @@ const Jobs = later((suffix) => import(`./jobs/page.js${suffix}`).then((module) =
 const Kafka = later((suffix) => import(`./operations/kafka.js${suffix}`).then((module) => module.Kafka));
 const Settings = later((suffix) => import(`./settings/page.js${suffix}`).then((module) => module.Settings));
 const EVENTS = { type: isText, subject: isText, source: isText, asOf: isText, compare: isText, a: isText, b: isText };
-// queryOf: keeps what makes sense of the query in the address.
+// queryOf: returns the valid part of the query in the address.
 const PAGES = [
   { name: "overview", title: "Overview", Page: Overview, needs: ["read"], queryOf: overviewQuery },
   { name: "backups", title: "Backups", Page: Backups, needs: ["read", "backup"], queryOf: (query) => corrected(query, { show: (kind) => Object.hasOwn(KINDS, kind) }) },
@@ -42,7 +42,7 @@ const focusOn = (selector) => (event) => {
   document.querySelector(selector)?.focus();
 };
 
-// Health says its status alone to whoever may not read: without a token, or with one for backups.
+// Without a token, or with one for backups only, health shows nothing but its status.
 const asksForToken = (health) => health.error?.status === 401 || (!health.error && saysLittle(health.data) && (!sessionKey() || may("read")));
 const saysLittle = (data) => !!data && !data.store;
 
@@ -77,7 +77,7 @@ function App() {
     <${News} />`;
 }
 
-// A fault of a page is said in its place: what is around it goes on.
+// An error of a page is shown in place of the page; the frame goes on.
 function Shown({ Page, ...rest }) {
   const [error, reset] = useErrorBoundary((fault) => console.error(fault));
   if (!error) return html`<${Page} ...${rest} />`;
@@ -85,7 +85,7 @@ function Shown({ Page, ...rest }) {
     <div class="actions start"><button type="button" class="button plain" onClick=${reset}><span>Show it again</span></button></div>`;
 }
 
-// The tab's title says the state where it is not "Safe". A new page moves the focus to its title.
+// The tab's title names the state if it is not "Safe". A new page moves the focus to its title.
 function usePageTitle(title, name, state) {
   const main = useRef(null);
   const before = useRef(name);
@@ -113,7 +113,7 @@ function Top({ present, state }) {
     </div></header>`;
 }
 
-// What the token of this session may not do, where somebody looks for why a button is off.
+// Says what this session's token allows, because somebody may wonder why a button is off.
 function Limits() {
   if (may("admin")) return null;
   const can = !may("read") ? "only make and check backups" : may("backup") ? "read and make backups" : may("write") ? "read and post events" : "only read";

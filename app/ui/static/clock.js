@@ -6,7 +6,7 @@ export function setFromHeader(text) {
   const told = Date.parse(text || "");
   if (Number.isNaN(told)) return;
   const difference = told - Date.now();
-  // The header has whole seconds: a difference below that tells nothing.
+  // The header has whole seconds: a smaller difference means nothing.
   if (Math.abs(difference - ahead) > 1500) ahead = Math.abs(difference) > 1500 ? difference : 0;
 }
 

@@ -1,4 +1,4 @@
-// A page whose files are asked for only once somebody opens it: the first paint of the others does not wait for them.
+// A page whose files are loaded only once somebody opens it: the first paint of the others does not wait for them.
 import { useEffect, useLayoutEffect, useRef, useState } from "./vendor/hooks.mjs";
 import { html } from "./html.js";
 import { pause } from "./seen.js";
@@ -43,7 +43,7 @@ export const later = (load) => {
         isGone = true;
       };
     }, [failed]);
-    // The title that had the focus may be gone: the one in its place takes it over.
+    // The title that had the focus may be gone: the new title gets it.
     useLayoutEffect(() => {
       if (hadFocus.current) document.querySelector("main h1")?.focus();
       hadFocus.current = false;
@@ -55,7 +55,7 @@ export const later = (load) => {
   };
 };
 
-// 404: another version is served by now. 0: nothing answers.
+// 404: the service has another version now. 0: nothing answers.
 async function statusOfFiles() {
   try {
     return (await fetch(import.meta.url, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(WITHIN) })).status;

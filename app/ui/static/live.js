@@ -1,12 +1,12 @@
 // One stream for all tabs of a browser: the tab that holds the lock hears what changed and tells the others. A hidden tab
-// gives the lock up. Where there is no stream, the page polls.
+// gives the lock up. Without a stream, the page polls.
 
 const ADDRESS = "/api/changes/stream";
 const NAME = "eventvault-live";
 const WAIT = 2000; // milliseconds after which a stream that was refused is tried again; twice as long each time
 const MOST_WAIT = 60000;
 const SIGN = 10000; // milliseconds between two signs that the stream lives
-const SILENCE = 25000; // milliseconds without a sign from which on it does not count
+const SILENCE = 25000; // milliseconds without a sign after which the stream counts as gone
 
 const channel = "BroadcastChannel" in window ? new BroadcastChannel(NAME) : null;
 const canLead = "EventSource" in window && "locks" in navigator && channel !== null;
@@ -17,29 +17,29 @@ let candidacy = null; // ends the wait for the lock, or the lead
 let leading = null; // the stream, while this tab leads
 let heardAt = -Infinity;
 
-// Whether changes are heard of without asking.
+// Whether the page learns of changes without asking.
 export const isLive = () => performance.now() - heardAt < SILENCE;
 
 // Calls `listener` with "events", "operations" or "ended" (an operation has) when there is a change, and with "gone" when
-// none is heard of any more.
+// the page no longer learns of changes.
 export function onChange(listener) {
   changed = listener;
   channel?.addEventListener("message", ({ data }) => (data === "asks" ? leading?.sign() : hear(data)));
   document.addEventListener("visibilitychange", stand);
 }
 
-// allowed: whether the service answers this page at all. A stream that is refused would be asked for in vain.
+// allowed: whether the service answers this page at all; otherwise a stream would be refused.
 export function allowStream(allowed) {
   if (allowed === isAllowed) return;
   isAllowed = allowed;
   stand();
 }
 
-// Stands for the lead, or stands back.
+// Tries to become the leading tab, or gives that up.
 function stand() {
   candidacy?.abort();
   candidacy = null;
-  heardAt = -Infinity; // what changed meanwhile was not heard
+  heardAt = -Infinity; // the page missed the changes in between
   if (!canLead || !isAllowed || document.hidden) return;
   candidacy = new AbortController();
   const { signal } = candidacy;
@@ -47,7 +47,7 @@ function stand() {
   navigator.locks.request(NAME, { signal }, () => lead(signal)).catch(() => {}); // another tab leads
 }
 
-// Resolves once this tab leads no more.
+// Resolves once this tab no longer leads.
 function lead(signal) {
   if (signal.aborted) return Promise.resolve();
   const present = new Stream();
@@ -73,7 +73,7 @@ function hear(what) {
   if (what !== "here") changed(what);
 }
 
-// A browser comes back by itself to a stream that ended, but not to one that was refused.
+// A browser reconnects automatically to a stream that ended, but not to one that was refused.
 class Stream {
   constructor() {
     this.wait = WAIT;

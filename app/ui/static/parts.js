@@ -9,11 +9,11 @@ import { may } from "./session.js";
 
 const LOOK_EVERY = 500; // milliseconds
 const MUCH_LONGER = 1.5; // times the predicted seconds
-const OLD = 10000; // milliseconds after which it is said that a list is not of now
+const OLD = 10000; // milliseconds after which the page says that a list is old
 
 export { html, Icon };
 
-// A moment: how long ago where it is read, exact where it is pointed at, and always for machines. none: what is said if there
+// A moment: as text how long ago, exact under the pointer, and always for machines. none: the text if there
 // is no such moment.
 export function When({ at, absolute = false, seconds = true, none = "never" }) {
   if (!at) return html`<span class="quiet">${none}</span>`;
@@ -23,18 +23,18 @@ export function When({ at, absolute = false, seconds = true, none = "never" }) {
   return html`<time datetime=${when.toISOString()} title=${f.exact(when)}>${shown}</time>`;
 }
 
-// What users wrote: in its own direction, never as markup, folded anywhere. most: characters, where it is only to be told from
-// others; there may be thousands.
+// Text that users wrote: in its own direction, never as markup, folded anywhere. most: characters to show, if it only has to
+// differ from others; there may be thousands.
 export const Written = ({ text, most = Infinity }) => html`<bdi class="written">${String(text ?? "").length > most ? `${String(text).slice(0, most)}…` : text}</bdi>`;
 
-// needs: the scope that a token must have for it. Where this session's has not, the button says so.
+// needs: the scope that a token must have for it. If this session's token lacks it, the button says so.
 export const Button = ({ kind = "plain", icon, children, busy, disabled, needs, ...rest }) => html`
   <button type="button" class=${`button ${kind}`} disabled=${disabled || busy || isForbidden(needs)} title=${whyNot(needs)}
       aria-busy=${busy ? "true" : undefined} ...${rest}>
     ${icon && html`<${Icon} name=${icon} />`}<span>${children}</span>
   </button>`;
 
-// What stands in the service's words between backticks is typed somewhere.
+// Text between backticks in the service's words is something to type.
 export const Words = ({ text }) => html`<bdi class="written">${String(text).split("`").map((part, index) => (index % 2 ? html`<code>${part}</code>` : part))}</bdi>`;
 
 export const Looking = () => html`<section class="hero" aria-busy="true"><span class="hero-sign"></span>
@@ -72,8 +72,8 @@ export function Dialog({ title, onClose, children, wide }) {
   </dialog>`;
 }
 
-// A question before a change. onDone(onProgress, isOpen): does it; onProgress gets the operation at each look, isOpen says
-// whether somebody still waits here. typed: a text to be typed, where nothing brings back what the change takes away.
+// A question before a change. onDone(onProgress, isOpen): makes it; onProgress gets the operation at each poll, isOpen says
+// whether somebody still waits here. typed: a text to be typed, if the change cannot be undone.
 // predicted: seconds that it takes, if known. dismiss: the word of the button that changes nothing.
 export function Confirm({ title, children, verb, danger, typed, onClose, onDone, what, predicted, dismiss = "Cancel" }) {
   const [text, setText] = useState("");
@@ -117,12 +117,12 @@ export function Confirm({ title, children, verb, danger, typed, onClose, onDone,
 
 const isForAnother = (error) => /_running$/.test(error.code || "");
 
-// Where another change is under way, what it does stands in place of the hint, which is for whoever has no page.
+// If another change is under way, its progress replaces the hint, which is for users without a page.
 const Refusal = ({ error }) => (isForAnother(error)
   ? html`<${Problem} error=${{ message: error.message, body: error.body }}><${Meanwhile} hint=${error.hint} /><//>`
   : html`<${Problem} error=${error} />`);
 
-// What else runs while a change is refused for it, until it has ended.
+// The progress of the other operation that prevents a change, until it has ended.
 function Meanwhile({ hint }) {
   const [wasRunning, setRunning] = useState(false);
   const look = useLook("/api/operations?state=running&limit=10", LOOK_EVERY);
@@ -172,7 +172,7 @@ export function progressOf(operation) {
   ].filter(Boolean).join(", ");
 }
 
-// share: from 0 to 1; undefined where nobody knows how much there is to do.
+// share: from 0 to 1; undefined if it is unknown how much there is to do.
 export function Bar({ share, label }) {
   const isKnown = share !== undefined && share !== null;
   return html`<div class=${`bar ${isKnown ? "" : "unknown"}`} role="progressbar" aria-label=${label} aria-valuemin="0" aria-valuemax="100"
@@ -190,8 +190,8 @@ export function Problem({ error, children }) {
       ${children}</div></div>`;
 }
 
-// Why a list cannot be had. look: of `useLook` or `usePages`. known: whether it was had before; then it stays, and if the service
-// answers all else (not isSilent), this says how old it is.
+// Why a list cannot be loaded. look: of `useLook` or `usePages`. known: whether it was loaded before; then it stays, and if the
+// service answers everything else (not isSilent), this says how old it is.
 export function Fault({ look, known, isSilent, children }) {
   if (!look.error || (known && (isSilent || performance.now() - look.answeredAt < OLD))) return null;
   return html`<${Problem} error=${look.error}>${children}${known && html`<p>What is below is as it was <${When} at=${look.at} />.</p>`}<//>`;
@@ -235,14 +235,14 @@ export function Menu({ label, children }) {
     <summary aria-label=${label} title=${label}><${Icon} name="more" /></summary><div class="menu-list">${children}</div></details>`;
 }
 
-// A column's heading. number: its cells are numbers, which stand at the right.
+// A column's heading. number: its cells are numbers, aligned to the right.
 export const Column = ({ children, number }) => html`<th role="columnheader" scope="col" class=${number ? "num" : undefined}>${children}</th>`;
 
 // The end of a list in pages. list: of `usePages`.
 export const More = ({ list }) => html`${list.moreError && html`<${Problem} error=${list.moreError} />`}
   ${list.hasMore && html`<div class="more"><${Button} busy=${list.isReading} onClick=${list.showMore}>Show earlier ones<//></div>`}`;
 
-// A group of buttons of which one is chosen. choices: [value, label] pairs.
+// A group of buttons, one of which is chosen. choices: [value, label] pairs.
 export const Segmented = ({ label, choices, value, onChoose }) => html`
   <div class="segmented" role="group" aria-label=${label}>${choices.map(([choice, name, disabled]) => html`
     <button type="button" aria-pressed=${choice === value ? "true" : "false"} disabled=${disabled}

@@ -1,4 +1,4 @@
-// What this browser remembers for its user: colours and time zone. Everything works where storage is forbidden.
+// What this browser remembers for its user: colours and time zone. Everything works if storage is forbidden.
 // The colours are in a cookie: so the page comes with them, and its first paint waits for no script. It is sent too when a
 // link of another site opens the page (`Lax`).
 
@@ -15,7 +15,7 @@ function write(name, value) {
   try {
     localStorage.setItem(name, value);
   } catch {
-    // It holds until the page is closed.
+    // The choice lasts until the page is closed.
   }
 }
 
@@ -50,7 +50,7 @@ export function isDark() {
   return values.theme === "system" ? matchMedia("(prefers-color-scheme: dark)").matches : values.theme === "dark";
 }
 
-// Calls `listener` after each change, of the system's colours too. Returns what ends that.
+// Calls `listener` after each change, of the system's colours too. Returns a function that ends this.
 export function onPreferenceChange(listener) {
   const system = matchMedia("(prefers-color-scheme: dark)");
   listeners.add(listener);

@@ -13,13 +13,13 @@ export function addressOf(page, query = {}) {
   return `#/${page}${search ? `?${search}` : ""}`;
 }
 
-// Keeps of a query what a page knows. rules: name → whether a value of it makes sense.
+// Returns the part of a query that a page knows. rules: name → whether a value of it is valid.
 export const corrected = (query, rules) =>
   Object.fromEntries(Object.entries(query).filter(([name, value]) => Object.hasOwn(rules, name) && rules[name](value)));
 
 export const isText = (value) => value !== "";
 
-// replace: the address before is not one to go back to.
+// replace: Back does not return to the address before.
 export function go(page, query = {}, { replace = false } = {}) {
   const address = addressOf(page, query);
   if (address === location.hash) return;

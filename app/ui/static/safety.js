@@ -8,7 +8,7 @@ const FEW_DAYS = 7;
 export const WORD = { good: "Safe", care: "Needs you", bad: "At risk", away: "Away", busy: "Restoring", ready: "Ready" };
 export const SIGN = { good: "check", care: "warn", bad: "stop", away: "stop", busy: "undo", ready: "check" };
 
-// Seconds without a copy from which on new events are at risk.
+// Seconds without a copy after which new events are at risk.
 export const lateAfter = (journal) => Math.max(LEAST_LATE, ((journal?.intervalMs || 1000) * 10) / 1000);
 
 const isBehind = (journal) => !!journal && (journal.state === "failed" || journal.secondsAtRisk > lateAfter(journal));
@@ -33,7 +33,7 @@ const RULES = [
   ({ health }) => health.store?.state === "unreachable" && {
     tone: "away",
     headline: "The event store does not answer",
-    detail: "The web server runs and starts another store by itself. No acknowledged event is lost by that.",
+    detail: "The web server runs and starts another store automatically. No acknowledged event is lost.",
   },
   ({ health }) => health.status === "restoring" && {
     tone: "busy",
@@ -48,7 +48,7 @@ const RULES = [
   ({ health }) => isBehind(health.journal) && {
     tone: "bad",
     headline: "New events are at risk",
-    detail: `For ${f.duration(health.journal.secondsAtRisk)} nothing was copied beside the database. If this disk broke now, that much would be lost.`,
+    detail: `For ${f.duration(health.journal.secondsAtRisk)} new events have been in the database only. If this disk broke now, they would be lost.`,
   },
   ({ health }) => health.backup && !health.backup.available && {
     tone: "bad",
@@ -83,7 +83,7 @@ const RULES = [
   ({ reach }) => ({ tone: "good", headline: "Your data is safe", detail: reach }),
 ];
 
-const NAME = /^Kafka|^[A-Z][A-Z_]/; // what keeps its letters in a sentence
+const NAME = /^Kafka|^[A-Z][A-Z_]/; // words that keep their capitals in a sentence
 
 function needsOf(problems) {
   const others = problems.length - 1;
@@ -92,7 +92,7 @@ function needsOf(problems) {
   return others ? `${f.count(problems.length, "thing")} need you: ${first}, and ${others} more` : `One thing needs you: ${first}`;
 }
 
-// health: of the API. away: nothing answered; at: when something did last, in milliseconds.
+// health: of the API. away: nothing answered; at: when the service answered last, in milliseconds.
 export function safety(health, { away = false, at = 0 } = {}) {
   if (away) return unanswered(at);
   const reach = reachOf(health.window);

@@ -1,4 +1,4 @@
-// Requests to the service. The only place that knows of errors, of polling, and of a service that does not answer.
+// Requests to the service. Only this file handles errors, polling, and a service that does not answer.
 import { useEffect, useState } from "./vendor/hooks.mjs";
 import * as clock from "./clock.js";
 import { isLive, onChange } from "./live.js";
@@ -6,12 +6,12 @@ import { pause } from "./seen.js";
 import { changeSession, onSessionOfOthers, sessionKey, sessionName } from "./session.js";
 
 const RETRY = 2000; // milliseconds between two tries while nothing answers
-const SELDOM = 15000; // milliseconds between two looks at what the stream says when it changes
-const OLDER = { "Cache-Control": "max-age=1" }; // of a look by schedule: all pages share one answer although events come
-const LEAST = 500; // milliseconds between two looks, however often it changes
-const WITHIN = 20000; // milliseconds that a look may take
-const CLOCK_ERROR = 1500; // milliseconds by which the time of the service may be reckoned wrong here
-const STEP = 500; // milliseconds between two looks at an operation
+const SELDOM = 15000; // milliseconds between two polls of paths whose changes the stream reports
+const OLDER = { "Cache-Control": "max-age=1" }; // for a regular poll: all pages share one answer although events come in
+const LEAST = 500; // milliseconds between two polls, however often the answer changes
+const WITHIN = 20000; // milliseconds that a poll may take
+const CLOCK_ERROR = 1500; // milliseconds by which this page may be wrong about the service's time
+const STEP = 500; // milliseconds between two polls of an operation
 const ENDED = ["succeeded", "failed", "cancelled", "interrupted"];
 
 export class ServiceError extends Error {
@@ -91,7 +91,7 @@ async function jsonOf(answer) {
   }
 }
 
-// --- What the page shows is asked for once for all its parts, and again while somebody looks at it.
+// --- All parts of the page share one request for a path, which is repeated while somebody looks at the page.
 
 const looks = new Map();
 
@@ -124,7 +124,7 @@ async function look(path, more) {
   for (const update of present.listeners.keys()) update({});
   const { again, isOld } = present;
   present.again = present.isOld = false;
-  if (document.hidden && pausesOf(present).length) return; // it is asked again once somebody sees it
+  if (document.hidden && pausesOf(present).length) return; // the request follows once somebody sees the page
   if (again) look(path);
   else if (isOld && pausesOf(present).length) lookSoon(path, present);
   else schedule(path);
@@ -148,7 +148,7 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 
-// What the stream says is different → the paths whose answers are. It says so of the first two only.
+// A change that the stream reports → the paths whose answers change. It reports the first two only.
 const CHANGED = {
   events: ["/api/events?"],
   operations: ["/api/operations"],
@@ -163,7 +163,7 @@ onChange((what) => {
   }
 });
 
-// However often something changes, it is asked for at most every LEAST milliseconds.
+// However often something changes, a path is requested at most every LEAST milliseconds.
 function lookSoon(path, present) {
   present.isOld = present.busy; // the answer under way may be from before the change
   if (present.busy) return;
@@ -197,7 +197,7 @@ function forget(path) {
   for (const [old] of unused.slice(0, Math.max(0, unused.length - 20))) looks.delete(old);
 }
 
-// After a change: ask again for what is shown.
+// After a change: request everything that is shown again.
 export function refresh(...prefixes) {
   for (const [path, present] of looks) {
     if (prefixes.length && !prefixes.some((prefix) => path.startsWith(prefix))) continue;
@@ -208,7 +208,7 @@ export function refresh(...prefixes) {
 
 onSessionOfOthers(() => refresh());
 
-// --- Changes. Where no answer comes, what became of one is found out once the service answers; it is never sent again.
+// --- Changes. If no answer comes, the page finds out the outcome once the service answers; it never sends a change again.
 
 export const AWAY = { state: "away" }; // what `onProgress` gets while nothing answers
 
@@ -227,7 +227,7 @@ export async function onceItAnswers(question, onProgress) {
   }
 }
 
-// Asks for a change that is made at once. isMade: finds out whether it was, where no answer came.
+// Requests a change that is made at once. isMade: finds out whether it was made, if no answer came.
 export async function change(method, path, body, isMade, onProgress = () => {}) {
   try {
     return await ask(method, path, body);
@@ -251,7 +251,7 @@ export async function isGone(path) {
 
 // --- Long work: begun without waiting, so that a closed page or a lost connection ends nothing.
 
-// Begins an operation and returns its result once it has ended. onProgress gets the operation at each look, or AWAY.
+// Begins an operation and returns its result once it has ended. onProgress gets the operation at each poll, or AWAY.
 export async function runOperation(method, path, body, onProgress = () => {}) {
   const since = clock.now();
   let id;
@@ -267,7 +267,7 @@ export async function runOperation(method, path, body, onProgress = () => {}) {
 
 const kindOf = (path, body) => (body?.into === "present" ? "copy" : path.split("/").at(-1));
 
-// Returns the id of the operation that a request began to which no answer came. What was taken is listed at once, but the
+// Returns the id of the operation that an unanswered request began. A begun operation is listed at once, but the
 // request may arrive after the first question: there is a second one.
 async function findOperation(kind, since, onProgress) {
   for (let tries = 0; tries < 2; tries += 1) {

@@ -1,4 +1,4 @@
-// Signing in: a token is exchanged for a session. Its cookie opens downloads and streams; all else needs its key too.
+// Signing in: a token is exchanged for a session. Its cookie opens downloads and streams; other requests need its key too.
 // The key lies in this tab's storage, and a new tab asks the others for it. A browser has one cookie for all its tabs: who
 // signs in or out in one of them does so in all.
 
@@ -6,7 +6,7 @@ const NAME = "eventvault-session";
 const WAIT_FOR_OTHERS = 150; // milliseconds
 
 const channel = "BroadcastChannel" in window ? new BroadcastChannel(NAME) : null;
-const GIVEN_BY = { read: ["write"] }; // scope → those that have it in them
+const GIVEN_BY = { read: ["write"] }; // scope → the scopes that include it
 
 let session = stored(); // {key, name, scopes}, or null
 
@@ -21,7 +21,7 @@ function stored() {
 export const sessionKey = () => session?.key ?? null;
 export const sessionName = () => session?.name ?? null;
 
-// Whether the token of this session may do what needs this scope. Without a session the service decides.
+// Whether the token of this session has this scope. Without a session the service decides.
 export const may = (scope) => !session || ["admin", scope, ...(GIVEN_BY[scope] || [])].some((each) => session.scopes.includes(each));
 
 // Calls `listener` when another tab has changed the session of this one.
@@ -45,7 +45,7 @@ function store(value) {
     if (value === null) sessionStorage.removeItem(NAME);
     else sessionStorage.setItem(NAME, JSON.stringify(value));
   } catch {
-    // The session holds until the page is closed.
+    // The session lasts until the page is closed.
   }
 }
 

@@ -1,4 +1,4 @@
-// The page in place of the others where a token is asked for.
+// The page that asks for a token, in place of the others.
 import { useEffect, useState } from "./vendor/hooks.mjs";
 import { MadeToken } from "./made_token.js";
 import { Looking, Problem, html } from "./parts.js";

@@ -49,8 +49,8 @@ export function usePages(path, { every = 0, rowsOf, nextOf, keyOf }) {
   };
 }
 
-// A new first page moves rows of the one before on to the earlier ones. If it does not reach down to any of them, what lies
-// between is not known, and the earlier ones are forgotten.
+// A new first page moves rows of the one before to the earlier pages. If it does not reach down to any of them, the rows
+// between are not known, and the earlier ones are forgotten.
 function adopt(list, answer, { rowsOf, nextOf, keyOf }) {
   const rows = rowsOf(answer);
   const hasEarlier = list.earlier.length > 0 || list.isReading;

@@ -1,11 +1,11 @@
-// Nothing takes a deletion back: what it costs, in numbers, and a name to be typed.
+// A deletion cannot be undone: the dialog shows in numbers what it costs, and asks for the name.
 import { useEffect, useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Button, Confirm, Dialog, Icon, Problem, When, Written, html, tell } from "../parts.js";
 import { ask, change, isGone, refresh } from "../service.js";
 import { pathOf } from "./row.js";
 
-// generation: of the present. onGone(name): it is deleted.
+// generation: the current one. onGone(name): it is deleted.
 export function DeleteDialog({ backup, generation, onGone, onClose }) {
   const [state, setState] = useState({});
   useEffect(() => {
@@ -36,7 +36,7 @@ function protection(by, backup) {
   return "This is the last good backup. Without it only the journal can bring a lost disk back.";
 }
 
-// All that could not be brought back any more, in numbers: of the present, and of what earlier restores set aside.
+// Everything that could no longer be restored, in numbers: of the current generation, and of earlier ones.
 function Losses({ lost, generation }) {
   if (!lost.length) return null;
   return html`<div class="problem"><${Icon} name="stop" /><div><p class="strong">What no other backup and no part of the journal has:</p>

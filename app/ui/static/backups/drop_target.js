@@ -1,4 +1,4 @@
-// Takes in what is dropped on any page, and shows that it would while a file is held over one.
+// Takes in a file that is dropped on any page, and shows so while a file is held over the page.
 import { useEffect, useState } from "../vendor/hooks.mjs";
 import { Icon, html, tellError } from "../parts.js";
 import { go } from "../route.js";

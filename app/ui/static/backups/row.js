@@ -3,7 +3,7 @@ import { now } from "../clock.js";
 import * as f from "../format.js";
 import { Bar, Button, Icon, Menu, When, Written, html, isForbidden, whyNot } from "../parts.js";
 
-const WHEN_MADE = 120000; // milliseconds after a backup was made in which its check counts as part of that
+const WHEN_MADE = 120000; // milliseconds after a backup was made in which a check counts as part of making it
 
 export const pathOf = (name, more = "") => `/api/backup/${encodeURIComponent(name)}${more}`;
 export const titleOf = (backup) => backup.label || (backup.origin === "created" ? "" : backup.origin);

@@ -1,4 +1,4 @@
-// All that is known of one backup.
+// Everything that is known about one backup.
 import { useEffect, useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Button, Dialog, Icon, Link, Problem, When, Written, html } from "../parts.js";

@@ -40,18 +40,18 @@ async function takeOne(id, file) {
   }
 }
 
-// Asked before anything is sent: a refusal would reach the browser only once all of a large file has gone.
+// This is asked before anything is sent: otherwise a refusal would reach the browser only after all of a large file.
 async function refuseIfThere(name) {
   const { backup } = await ask("GET", pathOf(name)).catch((error) => {
     if (error.status === 0) throw error;
-    return {}; // there is none, or the name is not valid: the upload is told why
+    return {}; // there is none, or the name is not valid: the upload gets the reason
   });
   if (!backup) return;
   const size = `${f.bytes(backup.size)}, made ${f.time(backup.created)}`;
   throw new ServiceError(409, { code: "backup_exists", error: `a backup named ${name} is there already: ${size}`, hint: "Give the file another name, or delete that one first. Nothing was sent." });
 }
 
-// XMLHttpRequest, as fetch does not tell how much of an upload has gone.
+// XMLHttpRequest, because fetch does not report how much of an upload was sent.
 function send(id, file) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

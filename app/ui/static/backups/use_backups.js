@@ -13,7 +13,7 @@ const LIST = { every: EVERY, rowsOf: (answer) => answer.backups, nextOf: (answer
 export function useBackups(kind) {
   const list = usePages(`/api/backup/list?limit=${kind ? SCANNED : ROWS}`, LIST);
   const backups = list.rows && (kind ? list.rows.filter(KINDS[kind]) : list.rows);
-  // Of a rare kind the rows are looked for until a page is full.
+  // If the kind is rare, further rows are read until a page is full.
   useEffect(() => {
     if (kind && list.hasMore && !list.isReading && !list.moreError && backups.length < ROWS) list.showMore();
   }, [kind, list.rows?.length, list.hasMore, list.isReading]);

@@ -1,4 +1,4 @@
-// Copies the events that are shown of a moment into the present, as new ones. Nothing else changes.
+// Copies the shown events of a moment into the current registry, as new ones. Nothing else changes.
 import * as f from "../format.js";
 import { Confirm, Written, html, tell } from "../parts.js";
 import { go } from "../route.js";

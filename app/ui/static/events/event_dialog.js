@@ -6,7 +6,7 @@ import { FILTERS } from "./use_events.js";
 
 const MICROSECOND = 1e-6;
 
-// asOf: the moment whose events are shown, or undefined for the present.
+// asOf: the moment whose events are shown, or undefined for now.
 export function EventDialog({ event, asOf, onClose }) {
   const text = JSON.stringify(event, null, 2);
   const before = f.secondsOf(event.recordedtime) - MICROSECOND;

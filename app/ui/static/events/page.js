@@ -1,4 +1,4 @@
-// The events, newest first: live, or as of a moment; filtered; each with all that is stored of it.
+// The events, newest first: live, or as of a moment; filtered; each in full.
 import { useEffect, useRef, useState } from "../vendor/hooks.mjs";
 import { Button, Empty, Fault, Icon, Link, More, When, html } from "../parts.js";
 import { addressOf, go } from "../route.js";
@@ -46,7 +46,7 @@ function Summary({ last, isPast }) {
 
 const EXAMPLES = { type: "any type", subject: "orders/4711", source: "shop/web" };
 
-// The types that there are, to choose from; any other may be typed.
+// The existing types, to choose from; any other may be typed.
 function Types() {
   const look = useLook("/api/events/types?limit=20");
   return html`<datalist id="types">${(look.data?.types || []).map(({ type }) => html`<option value=${type}></option>`)}</datalist>`;
@@ -56,7 +56,7 @@ function Filter({ name, query }) {
   const wanted = query[name] || "";
   const [text, setText] = useState(wanted);
   const sent = useRef(wanted);
-  if (wanted !== sent.current) { // not by what was typed here: by a link, or by going back
+  if (wanted !== sent.current) { // a link or Back changed the query, not the keyboard
     sent.current = wanted;
     setText(wanted);
   }

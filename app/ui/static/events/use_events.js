@@ -27,7 +27,7 @@ export function useEvents(filter, asOf, isPaused) {
   return { ...list, isNew: (event) => first !== null && event.sequence > first };
 }
 
-// The newest sequence when these events were shown first: those beyond it came in since.
+// The newest sequence when these events were shown first: later ones came in since.
 function useFirstSeen(id, answer) {
   const seen = useRef({ id: null, sequence: null });
   if (answer && seen.current.id !== id) seen.current = { id, sequence: answer.lastSequence };

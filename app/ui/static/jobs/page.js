@@ -1,4 +1,4 @@
-// Jobs: what runs and waits, what failed for good and why, and what is submitted by itself.
+// Jobs: the running and waiting ones, those that failed for good and why, and the schedules.
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Bar, Button, Column, Confirm, Empty, Fact, Fault, Icon, Segmented, When, Written, html, tell } from "../parts.js";
@@ -121,7 +121,7 @@ function Action({ job, away, onAsk }) {
 
 const TITLES = { retry: "Retry", cancel: "Cancel" };
 
-// The jobs that were shown when it was asked, and no others, whatever came since.
+// The jobs that were shown when the question was asked, and no later ones.
 function Ask({ verb, jobs, onClose }) {
   const send = async () => {
     const { jobs: changes } = await ask("POST", `/api/jobs/${verb}`, { ids: jobs.map((job) => job.id) });

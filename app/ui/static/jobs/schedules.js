@@ -1,4 +1,4 @@
-// What is submitted by itself: when next, and what came of it last.
+// The schedules of jobs: when each fires next, and how its last job ended.
 import { Column, Written, When, html } from "../parts.js";
 import { useLook } from "../service.js";
 

@@ -1,4 +1,4 @@
-// What runs by itself: how often, what came of it last, and when it runs next.
+// Scheduled work: how often it runs, how it ended last, and when it runs next.
 import * as f from "../format.js";
 import { Column, Icon, When, Written, html } from "../parts.js";
 import { lateAfter } from "../safety.js";
@@ -36,7 +36,7 @@ const backupRow = (job) => job && { what: "Back up what changed", often: oftenOf
 
 const scrubRow = (job) => job && { what: "Read an old backup again", often: job.enabled ? f.every(job.intervalMs / 1000) : "off", last: outcomeOf(job), next: nextOf(job) };
 
-// zone: that of all schedules.
+// zone: the time zone of all schedules.
 function rehearsalRow(job, newest, zone) {
   const last = !newest?.at ? html`<span class="quiet">not yet</span>`
     : stateOf(newest.ok, html`<${When} at=${newest.at} />`, newest.ok ? `back in ${f.duration(newest.rtoSeconds)}` : "failed");

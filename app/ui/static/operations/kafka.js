@@ -56,7 +56,7 @@ function rateOf({ messagesPerSecond, remainingSeconds }) {
   return `messages not consumed yet; ${f.number(messagesPerSecond)} consumed a second, ${f.duration(Math.ceil(remainingSeconds))} to go`;
 }
 
-// Each topic where there are several, those too of which no partition is read.
+// Each topic if there are several, also topics of which no partition is read.
 function Topics({ kafka }) {
   if (!kafka.topics.length) return html`<p class="quiet">No topic is there yet.</p>`;
   return html`<section class="card flush"><h2>Topics</h2><table role="table"><caption class="hidden">Topics that are consumed</caption>
@@ -68,7 +68,7 @@ function Topics({ kafka }) {
       <td role="cell" class="num" data-name=${topic.lag === null ? undefined : "behind"}>${topic.lag === null ? "not known" : f.number(topic.lag)}</td></tr>`)}</tbody></table></section>`;
 }
 
-// Why a partition is stopped stands beside the partition.
+// The reason why a partition is stopped is shown with the partition.
 function TopicState({ topic, kafka }) {
   const stopped = kafka.partitions.filter((each) => each.topic === topic.name && each.state === "stopped").length;
   if (stopped) return html`<span class="state bad"><${Icon} name="stop" size=${16} /><span>${f.count(stopped, "partition")} stopped</span></span>`;

@@ -1,4 +1,4 @@
-// Messages from Kafka that are no events: why, what is in them, and what becomes of them.
+// Messages from Kafka that are not events: why, their content, and the decision about them.
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Button, Column, Confirm, Copy, Dialog, Problem, Segmented, When, Written, html, tell } from "../parts.js";
@@ -15,7 +15,7 @@ export function Quarantine({ away, configured }) {
   const [rows, setRows] = useState(ROWS);
   const { data, error } = useLook(`${LIST}?limit=${rows}`, EVERY);
   const [shown, setShown] = useState(null);
-  const [asked, setAsked] = useState(null); // the messages that something is to become of: {verb, messages}
+  const [asked, setAsked] = useState(null); // the messages to decide about: {verb, messages}
   const messages = data?.quarantine || [];
   if (error && !data) return configured ? html`<${Problem} error=${error} />` : null;
   if (!messages.length) return null;
@@ -55,7 +55,7 @@ function MessageDialog({ id, onClose }) {
     <div class="actions">${message && html`<${Copy} text=${JSON.stringify(message, null, 2)} label="Copy as JSON" />`}<${Button} data-first onClick=${onClose}>Close<//></div><//>`;
 }
 
-// Text where the bytes are UTF-8, else base64.
+// Text if the bytes are UTF-8, otherwise base64.
 const Bytes = ({ of: bytes }) => (bytes === null ? html`<span class="quiet">none</span>` : bytes.text === null ? html`<span class="quiet">base64</span> <${Written} text=${bytes.base64} />` : html`<${Written} text=${bytes.text} />`);
 
 const Names = ({ messages }) => html`<ul>${messages.slice(0, NAMED).map((each) => html`<li class="mono"><${Written} text=${each.id} most=${120} /></li>`)}</ul>
@@ -83,7 +83,7 @@ function newsOf({ replayed, duplicates, refused }) {
   return `${said.filter(([count]) => count).map(([count, what]) => `${f.number(count)} ${what}`).join(", ") || "Nothing was there any more"}.`;
 }
 
-// The messages that were shown when it was asked, and no others, whatever came since.
+// The messages that were shown when the question was asked, and no later ones.
 function Drop({ messages, onClose }) {
   const send = async () => {
     let dropped = 0;

@@ -1,4 +1,4 @@
-// What the address of the overview may say: a view, and a moment. Pure.
+// The query of the overview's address: a view, and a moment. Pure.
 import { corrected } from "../route.js";
 import { RANGES } from "../timeline/scale.js";
 

@@ -1,4 +1,4 @@
-// Six facts in a row. What is not known is said so; it is never shown as 0.
+// Six facts in a row. An unknown one is shown as unknown, never as 0.
 import { now } from "../clock.js";
 import * as f from "../format.js";
 import { Fact, When, html } from "../parts.js";

@@ -1,4 +1,4 @@
-// What the newest restore did, for a day, with the way back beside it.
+// What the newest restore did, for a day, with a button to undo it.
 import { useEffect, useMemo, useState } from "../vendor/hooks.mjs";
 import { now } from "../clock.js";
 import * as f from "../format.js";
@@ -30,7 +30,7 @@ export function LastRestore({ health, away }) {
 
 const targetOf = (last) => (last.kind === "moment" && last.moment ? html`, to <${When} at=${last.moment.time} absolute />` : "");
 
-// What undoes this restore: an older list has what undid the one before.
+// The database that undoes this restore. An older list has the one for the restore before.
 const previousOf = ({ undo }, list) => (undo ? list.find(({ name, generation }) => name === undo.name && generation === undo.generation) : list[0]);
 
 function storedOf(previous) {

@@ -1,4 +1,4 @@
-// What needs somebody: each problem with what was found and what to do, and a button where the page can help.
+// The problems of health: what was found, what to do, and a button where the page can help.
 import { hasOwnWords, hintOf, stepFor, titleOf } from "../advice.js";
 import * as f from "../format.js";
 import { Icon, Link, When, Words, Written, html } from "../parts.js";

@@ -8,7 +8,7 @@ import { ask, isAway } from "../service.js";
 import { RestoreDialog } from "./restore_dialog.js";
 
 const SETTLED = 180; // milliseconds after the last move
-const AGAIN = 2000; // milliseconds until what had no answer is asked again
+const AGAIN = 2000; // milliseconds until an unanswered request is repeated
 
 // moment: a restore's request.
 export function Plan({ moment, health, away }) {
@@ -38,7 +38,7 @@ function PlanNow({ moment, health, away, plan, error, isOld, onAsk }) {
   </div>`;
 }
 
-// The plan before stays until the new one has come. generation: of the present; a restore elsewhere makes plans anew.
+// The plan before stays until the new one has come. generation: the current one; a restore elsewhere changes it and the plan.
 function usePlan(moment, generation) {
   const body = JSON.stringify(moment);
   const [state, setState] = useState({});
@@ -67,7 +67,7 @@ function usePlan(moment, generation) {
   return { ...state, isOld: state.body !== body };
 }
 
-// generation: of the present.
+// generation: the current one.
 function Refused({ error, generation }) {
   const near = error.body?.nearest?.at(-1);
   const { window } = error.body || {};

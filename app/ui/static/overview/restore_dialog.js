@@ -28,7 +28,7 @@ export function RestoreDialog({ moment, plan, name, onClose }) {
     ${hasUndo && html`<p>Nothing is deleted. <strong>Undo</strong> brings all of it back in one click.</p>`}<//>`;
 }
 
-// After a restore of a backup Kafka is read again from there on, after one to a moment only if that is chosen.
+// After a restore of a backup, Kafka is read again from there on; after one to a moment, only if the user chooses so.
 function FromKafka({ kafka, replay, onReplay }) {
   const many = kafka.messages === null ? "" : `: ${f.count(kafka.messages, "message")}`;
   const gone = kafka.replayable === false && html` <span class="care-text">Others that came after it are gone from Kafka.</span>`;

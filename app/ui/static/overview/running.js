@@ -14,7 +14,7 @@ const RESTORES = ["restore", "undo"];
 
 export const doingOf = (operation) => DOING[operation.kind] || operation.kind;
 
-// restore: of health; it alone knows how long a restore is to take.
+// restore: of health; only health has the predicted duration of a restore.
 export function Running({ restore }) {
   const look = useLook("/api/operations?state=running&limit=10", EVERY);
   const operations = look.data?.operations || [];

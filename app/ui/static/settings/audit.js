@@ -1,4 +1,4 @@
-// The audit: who did what, and what came of it, newest first. It has two lines for a deed, which are shown as one.
+// The audit: who did what, and how it ended, newest first. It has two lines for an action, which are shown as one.
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Button, Column, Empty, Problem, When, Written, html } from "../parts.js";

@@ -44,7 +44,7 @@ function CreateToken({ isFirst, onClose }) {
     const answer = await change("POST", "/api/tokens", { name: name.trim(), scope, ...expires }, () => isThere((token) => token.name === name.trim()), onProgress);
     if (!answer.token) throw unseen(name.trim());
     setMadeToken(answer.token);
-    if (isFirst) await signInWithNew(answer.token).catch(() => {}); // else the page asks for the token, and shows it
+    if (isFirst) await signInWithNew(answer.token).catch(() => {}); // if it fails, the page asks for the token, and shows it
     refresh();
   };
   return html`<${Confirm} title="Make a token" verb="Make it" what="Writing it" onClose=${onClose} onDone=${create}>

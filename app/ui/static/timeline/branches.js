@@ -1,4 +1,4 @@
-// What restores set aside: of each generation the events that the present lineage does not have. Pure.
+// What restores set aside: for each generation, the events that the current lineage does not have. Pure.
 import { secondsOf } from "../format.js";
 
 const MOST_LANES = 3;
@@ -27,7 +27,7 @@ function setAside({ generations, window }) {
   });
 }
 
-// Where the present lineage and this generation part.
+// The sequence at which the current lineage and this generation part.
 function forkOf(generation, generations) {
   const next = generations.find((each) => each.parent === generation.id && each.inLineage);
   return generation.inLineage && next ? next.forkTime : generation.forkTime;

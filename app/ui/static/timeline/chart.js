@@ -1,4 +1,4 @@
-// The bars and the axis, drawn by uPlot. What can be read from them stands elsewhere on the page as text too.
+// The bars and the axis, drawn by uPlot. The page has their content elsewhere as text, too.
 import * as f from "../format.js";
 import { zone } from "../preferences.js";
 import { colour, drawLanes, font } from "./lanes.js";

@@ -1,4 +1,4 @@
-// Draws below the bars: the present lineage with its backups, what was set aside as lines that fork off it, and gaps.
+// Draws below the bars: the current lineage with its backups, lines that fork off it for what was set aside, and gaps.
 import * as f from "../format.js";
 import { onPreferenceChange } from "../preferences.js";
 
@@ -87,7 +87,7 @@ function drawFork({ ctx, scale, y }, from, to, lane) {
   dot({ ctx, scale }, to, level, 3, "--branch");
 }
 
-// Written where no other text and no other branch is, else left out: the list below the timeline has all of them.
+// A label is left out if another text or branch is in its place: the list below the timeline has all of them.
 function writeCount({ ctx, bbox, scale, y }, branch, from, to, taken) {
   const text = `${f.number(branch.events)} set aside`;
   ctx.font = font(11.5 * scale);

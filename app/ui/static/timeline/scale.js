@@ -8,7 +8,7 @@ const FEWEST_BARS = 40;
 const MOST_BARS = 360;
 const LEAST_SPAN = 20; // seconds that a zoomed view shows at least
 
-// Buckets begin at round moments, so one that is over never changes and is the same for everybody.
+// Buckets begin at round moments, so a past bucket never changes and is the same for everybody.
 export function bucketsOf([from, to], width) {
   const bars = Math.max(FEWEST_BARS, Math.min(MOST_BARS, width / PIXELS_PER_BAR));
   const step = STEPS.find((each) => each >= (to - from) / bars) || STEPS.at(-1);
@@ -32,7 +32,7 @@ export function zoomed([from, to], moment, factor, oldest, newest) {
   return centred([moment - length / 2, moment + length / 2], moment, oldest, newest);
 }
 
-// What is shown for the address: {from, to}, else {range}, else all of a short past, or the last days of a long one.
+// The view for the address: {from, to}, otherwise {range}, otherwise all of a short past, or the last days of a long one.
 export function viewOf(query, oldest, edge) {
   const length = edge - oldest;
   const asked = Number(query.range ?? (length > 14 * 86400 ? 604800 : 0));

@@ -12,7 +12,7 @@ import { bucketsOf, centred, zoomed } from "./scale.js";
 
 const BARS = 128; // pixels of height
 const LOOK_EVERY = 15000; // milliseconds
-const SLACK = 8; // pixels beside a branch that still mean it
+const SLACK = 8; // pixels next to a branch that still belong to it
 
 // at: the chosen moment in seconds, or null. onAt(seconds, isSettled): the handle moved. onBranch: a branch was chosen.
 export function Timeline({ timeline, branches, marks, edge, view, at, legend, onView, onAt, onBranch }) {
@@ -46,7 +46,7 @@ function useWidth(host) {
   return width;
 }
 
-// The counts of the view; those before stay drawn until they have come. isNew: whether they are those of the view.
+// The counts of the view; the earlier ones stay drawn until these have come. isNew: whether they belong to the view.
 function useBars(view, width) {
   const { start, step, count, end } = bucketsOf(view, width || 800);
   const span = `from=${encodeURIComponent(f.isoOf(start))}&to=${encodeURIComponent(f.isoOf(end))}`;
@@ -181,9 +181,9 @@ export function useMarks(timeline) {
 }
 
 const MADE = /_(\d{4}-\d\d-\d\d)_(\d\d)(\d\d)(\d\d)/;
-const WHOLE_SECOND = 0.999999; // what was posted in the second of a backup may be in it
+const WHOLE_SECOND = 0.999999; // events that were posted in the second of a backup may be in it
 
-// When the newest backup of a mark was made, by its name; else the middle of the mark.
+// When the newest backup of a mark was made, by its name; otherwise the middle of the mark.
 function momentOf({ newest }, from, to) {
   const [, day, ...clock] = MADE.exec(newest || "") || [];
   const made = day ? Date.parse(`${day}T${clock.join(":")}Z`) / 1000 : NaN;
