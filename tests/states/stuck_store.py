@@ -25,7 +25,7 @@ SHORT_SECONDS = 0.2
 def shorten_waits() -> None:
     progress.STUCK_SECONDS, progress._SLICE_SECONDS = 0.2, 0.05
     watchdog.END_SECONDS, program.STOP_SECONDS = 600.0, 0.2
-    commit.QUEUE_SECONDS, commit._LOOK_SECONDS = 1.0, 0.05
+    commit.QUEUE_SECONDS, commit._CHECK_SECONDS = 1.0, 0.05
     commit.wait_for = partial(progress.wait_for, seconds=SHORT_SECONDS)  # type: ignore[assignment]
     held = progress.Turn.held
 
