@@ -19,7 +19,7 @@ from app.dispatcher.opening import Opening
 from eventvault import __version__, clock, data_folders
 from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
-from eventvault.database.mapped import distrust_tables
+from eventvault.database.unreadable_tables import distrust_tables
 from eventvault.errors import EventVaultError
 from eventvault.exit_statuses import DONE, FAILED, INVALID_SETTINGS
 from eventvault.jobs import wire

@@ -22,7 +22,7 @@ from eventvault import clock, data_folders, folder_abilities
 from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
-from eventvault.database.mapped import distrust_tables
+from eventvault.database.unreadable_tables import distrust_tables
 from eventvault.errors import EventVaultError, InvalidSettings
 from eventvault.exit_statuses import DONE, FAILED, INVALID_SETTINGS
 from eventvault.jobs.client import JobsClient

@@ -200,7 +200,7 @@ class EventBus:
 
     def report_damage(self, error: plyvel.Error, *, stops_writes: bool = False) -> DatabaseDamaged:
         """Report damage that LevelDB met to health. stops_writes: LevelDB refuses every write from now on."""
-        damage = opening.damaged(self.database, text_of(error))
+        damage = opening.damage_error(self.database, text_of(error))
         if self._remedy is not None:
             damage = DatabaseDamaged(damage.message, hint=self._remedy)
         if stops_writes or self._writes_stopped is None:

@@ -55,7 +55,7 @@ class StoredAnswer(NamedTuple):
     record: bytes
 
 
-def puts_of(answered: Answered, at: int, last_sequence: int) -> Iterator[tuple[bytes, bytes]]:
+def key_values_of(answered: Answered, at: int, last_sequence: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the keys and values of the answer to a request."""
     request = answered.request
     record = KeyedRecord(at, request.content, last_sequence, _runs(answered.results), request.refusal)
@@ -67,7 +67,7 @@ def read_record(value: bytes | None) -> KeyedRecord | None:
     return None if value is None else msgspec.json.decode(value, type=KeyedRecord)
 
 
-def puts_of_stored(answer: StoredAnswer, since: int = 0) -> Iterator[tuple[bytes, bytes]]:
+def key_values_of_stored(answer: StoredAnswer, since: int = 0) -> Iterator[tuple[bytes, bytes]]:
     """Yield the keys and values of an answer; none if EventVault cannot have recorded it, as that costs no event.
 
     since: an answer from before this instant (microseconds) has expired and yields none either.

@@ -26,8 +26,8 @@ from eventvault import data_folders
 from eventvault.damage import as_answer, is_damage
 from eventvault.database import unread_logs
 from eventvault.database.cut_off import cut_torn_ends
-from eventvault.database.mapped import check_if_distrusted
 from eventvault.database.registry import open_leveldb
+from eventvault.database.unreadable_tables import check_if_distrusted
 from eventvault.errors import DatabaseDamaged, DatabaseError, DatabaseLocked, EventVaultError
 from eventvault.files import can_sync_folder
 from eventvault.leveldb.examine import Examination, examine_database
@@ -46,16 +46,16 @@ _WRITTEN = ("LOCK", "LOG", "LOG.old")
 LOCK_TIMEOUT_SECONDS = 3.0
 """How long to wait for a held lock: the kernel may need a moment to release the lock of a killed process."""
 
-_end: Callable[[str], None] | None = None
+_end_process: Callable[[str], None] | None = None
 
 
-def end_by(end: Callable[[str], None]) -> None:
+def set_end_of_process(end: Callable[[str], None]) -> None:
     """Let this process be ended by `end(reason)` if LevelDB does not let it open a database again.
 
     If the system refuses to unlock LOCK when a database is closed, LevelDB treats it as open until the process ends.
     """
-    global _end  # one per process
-    _end = end
+    global _end_process  # one per process
+    _end_process = end
 
 
 def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: int | None = None) -> Any:
@@ -78,8 +78,8 @@ def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: i
             return _open_examined(folder, examination, write_buffer)
         except plyvel.IOError as error:
             if is_lock_held_here(error):
-                if _end is not None:
-                    _end(f"{name_of(folder)} was closed, but could not be unlocked")
+                if _end_process is not None:
+                    _end_process(f"{name_of(folder)} was closed, but could not be unlocked")
                 raise
             if not is_lock_refused(error) and lock_holder(folder / "LOCK") is None:
                 raise
@@ -131,13 +131,13 @@ def _open_listed(folder: Path, write_buffer: int | None) -> Any:
     try:
         return open_leveldb(folder, write_buffer=write_buffer)
     except plyvel.CorruptionError as error:
-        raise damaged(folder, reason_of(error)) from error
+        raise damage_error(folder, reason_of(error)) from error
 
 
 def _examine(folder: Path) -> Examination:
     examination = examine_database(folder)
     if examination.damaged:
-        raise damaged(folder, "; ".join(examination.problems))
+        raise damage_error(folder, "; ".join(examination.problems))
     return examination
 
 
@@ -150,7 +150,7 @@ def _wait_until_free(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def damaged(folder: Path, what: str) -> DatabaseDamaged:
+def damage_error(folder: Path, what: str) -> DatabaseDamaged:
     return DatabaseDamaged(f"{name_of(folder)} is damaged: {what}", hint=HINT)
 
 
@@ -158,7 +158,9 @@ def opening_error(folder: Path, error: Exception) -> EventVaultError:
     """Return why the database in `folder` cannot be opened: damage, or the system's error."""
     if isinstance(error, EventVaultError):
         return error
-    return damaged(folder, reason_of(error)) if is_damage(error) else as_answer(f"opening {name_of(folder)}", error)
+    return (
+        damage_error(folder, reason_of(error)) if is_damage(error) else as_answer(f"opening {name_of(folder)}", error)
+    )
 
 
 def check_room(database: Path) -> None:

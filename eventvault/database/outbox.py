@@ -187,7 +187,7 @@ def sequences_of(runs: Iterable[Run]) -> Iterator[int]:
     return chain.from_iterable(range(first, last + 1) for first, last in runs)
 
 
-def puts_of(runs: Iterable[Run], after: int, upto: int) -> Iterator[tuple[bytes, bytes]]:
+def key_values_of(runs: Iterable[Run], after: int, upto: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the outbox keys and values of the events of `runs` beyond `after`, up to `upto`."""
     return (keys.outbox_put(first, last) for first, last in within(runs, after, upto))
 

@@ -478,13 +478,13 @@ class _GroupWrite:
     def put_answers(self) -> None:
         """Put the answers to requests with a key. Each answer has the last sequence of the whole group."""
         for answered in self.answered:
-            for key, value in keyed_requests.puts_of(answered, self._recorded, self.sequence):
+            for key, value in keyed_requests.key_values_of(answered, self._recorded, self.sequence):
                 self.batch.put(key, value)
 
     def put_outgoing(self) -> int:
         """Put the outbox keys, one for consecutive events. Returns how many events are to be published."""
         runs = outbox.joined(self._outgoing)
-        for key, value in outbox.puts_of(runs, 0, self.sequence):
+        for key, value in outbox.key_values_of(runs, 0, self.sequence):
             self.batch.put(key, value)
         return outbox.count_of(runs)
 

@@ -2,8 +2,9 @@
 
 LevelDB writes whenever it opens a database. So a view is a folder in the system's temporary folder, with links to the
 tables and copies of CURRENT, the MANIFEST and the logs: LevelDB writes there and does not change the database.
-For a table that the disk cannot read whole (`eventvault.database.mapped`) the view has a copy of the readable parts.
-Nobody else may open the database meanwhile, and its folder may not be renamed: LevelDB opens tables by path.
+For a table that the disk cannot read whole (`eventvault.database.unreadable_tables`) the view has a copy of the
+readable parts. Nobody else may open the database meanwhile, and its folder may not be renamed: LevelDB opens tables by
+path.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from eventvault.database.mapped import are_distrusted, copy_readable
 from eventvault.database.registry import open_leveldb
+from eventvault.database.unreadable_tables import are_distrusted, copy_readable
 from eventvault.errors import DatabaseDamaged
 from eventvault.files import matching, temporary_folder
 from eventvault.leveldb.examine import Examination, examine_database

@@ -18,8 +18,8 @@ from eventvault.damage import as_answer, is_damage
 from eventvault.database import keys
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.existing import open_existing
-from eventvault.database.mapped import check_if_distrusted
 from eventvault.database.opening import check_free
+from eventvault.database.unreadable_tables import check_if_distrusted
 from eventvault.errors import DatabaseDamaged
 from eventvault.files import matching, remove_durably
 from eventvault.foreign.source import check_bounds, correct_next_file_number

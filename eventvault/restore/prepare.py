@@ -18,9 +18,9 @@ from eventvault.archive import any_tar, reader
 from eventvault.archive.manifest import Manifest
 from eventvault.database.clone import check_holds, copy_database
 from eventvault.database.generation import UNDONE, StoreIdentity, identity_without_parent
-from eventvault.database.mapped import check_readable
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, write_identity
+from eventvault.database.unreadable_tables import check_readable
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure, sync_tree
 from eventvault.foreign.detect import is_foreign

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.database import mapped
+from eventvault.database import unreadable_tables
 from eventvault.database.bus import EventBus
 from eventvault.database.view import DatabaseView
 from eventvault.errors import ArchiveUnreadable, DiskFailed
@@ -183,7 +183,7 @@ def test_a_view_has_zeros_in_place_of_what_the_disk_cannot_read_and_all_else(
     (table,) = [file for file in database.glob("*.ldb") if file.stat().st_size > 10_000]
     whole = table.read_bytes()
     disk.fail(table, 4096, 8191)
-    monkeypatch.setattr(mapped, "_distrusted", True)
+    monkeypatch.setattr(unreadable_tables, "_distrusted", True)
     bus = EventBus(database, view=DatabaseView(database))
 
     with pytest.raises(DiskFailed, match=rf"{table.name} cannot be read at byte 4096: Input/output error"):

@@ -112,7 +112,7 @@ def _replay(
         _check_present(path, wanted, last + 1, present)
         recorded = _append(writer, path, last + 1, wanted, recorded)
         put_answers(db, (answer for answer in answers if last < answer.sequence <= last + len(wanted)), since)
-        _put(db, outbox.puts_of(pending, max(last, published), last + len(wanted)))
+        _put(db, outbox.key_values_of(pending, max(last, published), last + len(wanted)))
         last += len(wanted)
         if current.last <= upto:
             note_offsets(db, current.header.kafka)
@@ -203,7 +203,7 @@ def recorded_puts(line: bytes, sequence: int) -> Iterator[tuple[bytes, bytes]]:
 
 def put_answers(db: Any, answers: Iterable[StoredAnswer], since: int = 0) -> None:
     """Put answers to requests. since: an answer that was recorded earlier has expired."""
-    _put(db, (put for answer in answers for put in keyed_requests.puts_of_stored(answer, since)))
+    _put(db, (put for answer in answers for put in keyed_requests.key_values_of_stored(answer, since)))
 
 
 def _put(db: Any, puts: Iterable[tuple[bytes, bytes]]) -> None:

@@ -177,8 +177,8 @@ class HeadReplay:
             if count == len(lines):
                 puts += part.offsets.items()
             brought = (answer for answer in part.answers if last < answer.sequence <= last + count)
-            puts += [put for answer in brought for put in keyed_requests.puts_of_stored(answer)]
-            puts += outbox.puts_of(part.pending, max(last, self._published), last + count)
+            puts += [put for answer in brought for put in keyed_requests.key_values_of_stored(answer)]
+            puts += outbox.key_values_of(part.pending, max(last, self._published), last + count)
             last += count
             self._registry.append_recorded(puts, last, event.recorded_of(lines[count - 1]))
             lines = lines[count:]

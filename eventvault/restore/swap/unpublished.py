@@ -44,7 +44,7 @@ def carry_unpublished(new_database: Path, old: EventRegistry) -> None:
         waiting = joined(old.outbox.runs(0, common))
         if waiting != joined(new.outbox.runs(0, common)):
             outbox.note_published(db, common)
-            put(db, outbox.puts_of(waiting, 0, common))
+            put(db, outbox.key_values_of(waiting, 0, common))
         beyond = (message_of(old.at(sequence)) for sequence in old.outbox.pending(common, old.last_sequence))
         put(db, chain(old.outbox.messages(), beyond))
         first = waiting[0][0] if waiting else next(new.outbox.pending(common, new.last_sequence), new.last_sequence + 1)

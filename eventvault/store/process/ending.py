@@ -48,7 +48,7 @@ def end_process(status: int) -> None:
 
 def end_if_useless() -> None:
     """Let this process end as soon as LevelDB refuses to open a database in it again: another process can open it."""
-    opening.end_by(_end_useless)
+    opening.set_end_of_process(_end_useless)
 
 
 def end_within(seconds: float) -> None:

@@ -211,12 +211,12 @@ def test_what_nobody_was_answered_is_not_put(registry: EventRegistry, wrong: dic
     (stored,) = registry.answers(1, 2)
     record = keyed_requests.read_record(stored.record)
     assert record is not None
-    assert len(list(keyed_requests.puts_of_stored(stored))) == 2
-    assert list(keyed_requests.puts_of_stored(stored, since=record.at + 1)) == []
+    assert len(list(keyed_requests.key_values_of_stored(stored))) == 2
+    assert list(keyed_requests.key_values_of_stored(stored, since=record.at + 1)) == []
 
     forged = msgspec.json.encode(msgspec.structs.replace(record, **wrong))
     for value in (forged, b"", b"{}"):
-        assert list(keyed_requests.puts_of_stored(stored._replace(record=value))) == []
+        assert list(keyed_requests.key_values_of_stored(stored._replace(record=value))) == []
 
 
 def test_a_record_is_small_for_many_events(registry: EventRegistry, db: Any) -> None:

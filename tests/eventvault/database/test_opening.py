@@ -92,7 +92,7 @@ def test_a_database_that_this_process_has_open_is_not_free(database: Path) -> No
 def test_a_process_that_could_not_unlock_a_database_ends(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """LevelDB counts it as open in this process, as after an unlock that failed."""
     ended: list[str] = []
-    monkeypatch.setattr(opening, "_end", ended.append)
+    monkeypatch.setattr(opening, "_end_process", ended.append)
     with closing(open_checked(database)), pytest.raises(plyvel.IOError, match="already held by process"):
         open_checked(database)
     assert ended == [f"{database} was closed, but could not be unlocked"]

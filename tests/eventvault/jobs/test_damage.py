@@ -15,7 +15,7 @@ import plyvel
 import pytest
 
 from eventvault import data_folders
-from eventvault.database import cut_off, mapped, opening
+from eventvault.database import cut_off, opening, unreadable_tables
 from eventvault.errors import DiskFailed, EventVaultError, JobsDamaged, NoSpace
 from eventvault.jobs import commands, keys
 from eventvault.jobs.database import JobsDatabase
@@ -386,10 +386,10 @@ def test_a_database_that_lost_a_file_says_how_to_go_on(folder: Path, name: str) 
 def test_a_dispatcher_that_follows_one_which_a_bad_sector_ended_reads_the_tables_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mapped, "_distrusted", True)
+    monkeypatch.setattr(unreadable_tables, "_distrusted", True)
     table = max(folder.glob("*.ldb"), key=lambda path: path.stat().st_size)
-    bad = [mapped.UnreadableRange(0, 4096, "Input/output error")]
-    monkeypatch.setattr(mapped, "unreadable_ranges", lambda path: (each for each in bad if path == table))
+    bad = [unreadable_tables.UnreadableRange(0, 4096, "Input/output error")]
+    monkeypatch.setattr(unreadable_tables, "unreadable_ranges", lambda path: (each for each in bad if path == table))
     database = JobsDatabase(folder)
     with pytest.raises(DiskFailed, match=table.name) as raised:
         database.open()
