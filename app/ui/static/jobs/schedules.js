@@ -8,7 +8,7 @@ export function Schedules({ onShow }) {
   const { data } = useLook("/api/jobs/schedules", EVERY);
   const schedules = data?.schedules || [];
   if (!schedules.length) return null;
-  return html`<section class="card flush"><h2>By itself</h2><table role="table"><caption class="hidden">Schedules</caption>
+  return html`<section class="card flush"><h2>Schedules</h2><table role="table"><caption class="hidden">Schedules</caption>
     <thead role="rowgroup"><tr role="row"><${Column}>Schedule<//><${Column}>When<//><${Column}>Next<//><${Column}>Last<//></tr></thead>
     <tbody role="rowgroup">${schedules.map((each) => html`<tr role="row" key=${each.name}>
       <td role="cell" class="name"><${Written} text=${each.name} most=${120} /><span class="sub">${each.type === each.name ? "" : html`<${Written} text=${each.type} most=${120} />, `}${each.inCode ? "declared in code" : "made here"}</span></td>

@@ -5,7 +5,7 @@ import { RunningOperation, doingOf } from "../overview/running.js";
 import { Button, Column, Empty, Fault, Icon, More, When, Written, html, tell, tellError } from "../parts.js";
 import { hasEnded, refresh, runOperation, useLook } from "../service.js";
 import { usePages } from "../use_pages.js";
-import { ByItself } from "./by_itself.js";
+import { AutomaticWork } from "./automatic_work.js";
 
 const EVERY = 2000; // milliseconds
 const ROWS = 50;
@@ -22,7 +22,7 @@ export function Operations({ health, away, isSilent }) {
   const running = operations?.filter((operation) => !hasEnded(operation)) || [];
   return html`<header class="page-head"><div><h1 tabindex="-1">Operations</h1><p class="quiet">Long work, whoever began it. Each is listed for 30 days.</p></div></header>
     ${running.length > 0 && html`<section class="card running" aria-label="Running now">${running.map((operation) => html`<${RunningOperation} key=${operation.id} operation=${operation} restore=${health.data?.jobs?.restore} />`)}</section>`}
-    ${health.data?.jobs && html`<${ByItself} health=${health.data} />`}
+    ${health.data?.jobs && html`<${AutomaticWork} health=${health.data} />`}
     <${Rehearsals} rehearsal=${health.data?.rehearsal} away=${away} />
     <${Fault} look=${list} known=${!!operations} isSilent=${isSilent} />
     ${!operations && !list.error && html`<section class="card skeleton" aria-busy="true" aria-label="The list is coming"></section>`}

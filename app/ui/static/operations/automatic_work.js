@@ -1,11 +1,11 @@
-// Scheduled work: how often it runs, how it ended last, and when it runs next.
+// Automatic work: how often it runs, how it ended last, and when it runs next.
 import * as f from "../format.js";
 import { Column, Icon, When, Written, html } from "../parts.js";
 import { lateAfter } from "../safety.js";
 
-export function ByItself({ health }) {
+export function AutomaticWork({ health }) {
   const rows = [journalRow(health.journal), backupRow(health.jobs.autoBackup), scrubRow(health.jobs.scrub), rehearsalRow(health.jobs.rehearsal, health.rehearsal, health.jobs.autoBackup?.timeZone)];
-  return html`<section class="card flush"><h2>By itself</h2><table role="table" class="stack"><caption class="hidden">What runs by itself</caption>
+  return html`<section class="card flush"><h2>Automatic work</h2><table role="table" class="stack"><caption class="hidden">Automatic work</caption>
     <thead role="rowgroup"><tr role="row"><${Column}>What<//><${Column}>How often<//><${Column}>Last<//><${Column}>Next<//></tr></thead>
     <tbody role="rowgroup">${rows.filter(Boolean).map((row) => html`<tr role="row" key=${row.what}>
       <td role="cell" class="name">${row.what}</td><td role="cell" class="quiet">${row.often}</td>
