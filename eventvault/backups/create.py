@@ -285,7 +285,7 @@ class BackupMaker:
     def _rotate(self, name: str, previous: Iterable[str]) -> None:
         """Remove what the new backup `name` makes unnecessary. A failure here does not make the backup fail.
 
-        Nothing is removed while the database is known to be damaged: only older archives may be good.
+        Nothing is removed while the database or the newest backup has a problem: only older archives may be good.
         """
         problem = self._bus.problem or self.problem
         if problem is not None:
@@ -299,7 +299,10 @@ class BackupMaker:
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        """Count the backup that the context makes as created or failed, and note why it failed."""
+        """Count the backup that the context makes as created or failed, and note why it failed.
+
+        A backup that a request cancelled counts as neither.
+        """
         try:
             yield
         except OperationCancelled:

@@ -2,7 +2,7 @@
 
 An archive, a moment and an undo take the same route. Only a moment needs a plan: it finds the event that the moment
 means, and the files that lead there (`moments/planner.py`). The first three steps work beside the live data; writers
-and readers wait for the swap alone.
+and readers wait for the swap alone. A staged restore stops after *build*: the next start does the rest (`swap_closed`).
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Restorer:
     """Restores into the database of `bus`, one restore at a time.
 
     running: what is being restored, and since when in microseconds. forecast: None until that is planned. operation: of
-    the newest restore. counts: restores since the start, by outcome. on_begin: called with what is restored, once
-    `running` says so.
+    the newest restore. counts: restores since the start, by outcome, without those that were cancelled. on_begin:
+    called with what is restored, once `running` says so.
     """
 
     def __init__(
@@ -86,17 +86,17 @@ class Restorer:
     def restore(self, wanted: Wanted, *, operation: str, staged: bool = False, replay: bool = False) -> Restored:
         """Restore an archive or a moment, or undo a restore, in a new generation.
 
-        operation: a request that was answered before gets the same answer. staged: the next start of the service swaps.
-        replay: read Kafka's topics again from the moment on.
-        Raises RestoreRunning, NoSpace, an ArchiveError, MomentUnavailable, UndoNotFound or NothingToUndo; then the live
-        data is as it was. Raises StoreRestoring if the restore is decided and will be done (`answer_of`).
+        operation: if the newest restore has this id, its answer is returned. staged: the next start of the service
+        swaps. replay: read Kafka's topics again from the moment on.
+        Raises RestoreRunning, DatabaseLocked, NoSpace, an ArchiveError, MomentUnavailable, UndoNotFound, NothingToUndo
+        or OperationCancelled; then the live data is as it was. Raises StoreRestoring if the restore is decided and will
+        be done (`outcome_of`).
         """
         self.finisher.finish_deferred()
         answer = self.answer_of(operation, staged=staged)
         if answer is not None:
             return answer
         with self._exclusively(_label(wanted)):
-            self.forecast, self.operation = None, current()
             chosen, head = self._choose(wanted)
             began = time.monotonic()
             source = self._plan(chosen)
@@ -142,7 +142,7 @@ class Restorer:
         return wanted, self.builder.read_head()
 
     def _plan(self, chosen: ArchiveSource | Moment | PreviousDatabase) -> BuildSource:
-        """Return what to build from: only a moment leaves a choice."""
+        """Return what to build from: only a moment needs a plan."""
         current().step("plan")
         return self._moments.plan(chosen) if isinstance(chosen, Moment) else chosen
 
@@ -194,11 +194,13 @@ class Restorer:
     def _exclusively(self, label: str) -> Iterator[None]:
         """One restore at a time. Raises RestoreRunning."""
         if not self._lock.acquire(blocking=False):
-            other = self.running[0] if self.running else "something"
+            running = self.running
+            other = running[0] if running else "something"
             raise RestoreRunning(
                 f"a restore of {other} is under way", hint="wait: jobs.restore in GET /api/health", running=other
             )
         try:
+            self.forecast, self.operation = None, current()
             self.running = label, clock.now()
             self.on_begin(label)
             yield

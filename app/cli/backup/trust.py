@@ -165,9 +165,8 @@ def _describe_added(result: dict[str, Any]) -> str:
     added, others = result["trusted"], result["otherKeys"]
     if added is None:
         return "This is proven already and needs no trust."
-    text = f"{_name_of(added)} {'is' if added['kind'] == 'archive' else 'are'} restored as they are from now on."
-    if added["kind"] == "archive":
-        text = text.replace("they are", "it is")
+    restored = "is restored as it is" if added["kind"] == "archive" else "are restored as they are"
+    text = f"{_name_of(added)} {restored} from now on."
     keys = f"{others} other key is" if others == 1 else f"{others} other keys are"
     return f"{text} ({keys} trusted: {program()} backup trust --list)" if others else text
 
