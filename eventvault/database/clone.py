@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from eventvault.database.checkpoint import link_or_copy
 from eventvault.errors import DatabaseDamaged
 from eventvault.files import remove_durably
 
@@ -20,11 +19,17 @@ def check_holds(database: Path, events: int, min_events: int) -> None:
 
 
 def copy_database(folder: Path, target: Path) -> None:
-    """Copy a database that no process has open, tables by hard link, so that the copy can be opened."""
+    """Copy a database that no process has open, tables by hard link, so that the copy can be opened.
+
+    A table that cannot be linked is copied, whatever the error (`link_or_copy` of a checkpoint is stricter).
+    """
     remove_durably(target)
     target.mkdir()
     for file in folder.iterdir():
         if file.suffix in (".ldb", ".sst"):
-            link_or_copy(file, target / file.name)
+            try:
+                (target / file.name).hardlink_to(file)
+            except OSError:
+                shutil.copyfile(file, target / file.name)
         elif file.name == "CURRENT" or file.name.startswith("MANIFEST-") or file.suffix == ".log":
             shutil.copyfile(file, target / file.name)

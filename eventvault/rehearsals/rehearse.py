@@ -151,7 +151,7 @@ class Rehearser:
             with self._blaming_archive(course):
                 course.built = built = builder.build_and_open(chosen.source, scratch / "restored", None)
             course.rto = _rto(built, time.monotonic() - started)
-            order = self._order(chosen, built, scratch)
+            order = self._order(course.chosen, built, scratch)  # `chosen`, unless the moment was planned again
             answer = self._chores.run("compare_events", order=msgspec.to_builtins(order))
         course.comparison = msgspec.convert(answer, Comparison)
         _check_equal(course.comparison, built.source)
