@@ -258,19 +258,28 @@ class OperationRegistry:
 
     def get(self, operation_id: str) -> OperationEntry:
         """Return the entry of an operation. Raises OperationNotFound."""
+        entry = self._unfinished_entry(operation_id)
+        if entry is not None:
+            return entry
+        record = self._records.read(operation_id) if _ID.match(operation_id) else None
+        if record is not None and record.kind and record.state == RUNNING:
+            # `load` lists it now, or did so since it was asked for: a caller must not take it for ended.
+            self._loaded.wait(_LOAD_SECONDS)
+            entry = self._unfinished_entry(operation_id)
+            if entry is not None:
+                return entry
+            record = self._records.read(operation_id)
+        if record is None or not record.kind:
+            raise unknown_operation(operation_id)
+        return entry_of(operation_id, record)
+
+    def _unfinished_entry(self, operation_id: str) -> OperationEntry | None:
+        """Return the entry of an operation that runs, or that will be run again."""
         with self._changed:
             attempt, awaiting = self._running.get(operation_id), self._awaiting.get(operation_id)
         if attempt is not None and attempt.record.kind:
             return running_entry(attempt.operation, attempt.record)
-        if awaiting is not None:
-            return awaiting_entry(operation_id, awaiting)
-        record = self._records.read(operation_id) if _ID.match(operation_id) else None
-        if record is not None and record.kind and record.state == RUNNING and not self._loaded.is_set():
-            self._loaded.wait(_LOAD_SECONDS)
-            return self.get(operation_id)
-        if record is None or not record.kind:
-            raise unknown_operation(operation_id)
-        return entry_of(operation_id, record)
+        return awaiting_entry(operation_id, awaiting) if awaiting is not None else None
 
     def state_of(self, operation_id: str) -> str:
         """Return the state of an operation; empty if there is none."""

@@ -370,6 +370,29 @@ def test_what_a_killed_store_did_not_end_is_interrupted_or_carried_on(
         assert {entry.state for entry in listed(after_restart)} == {"interrupted"}
 
 
+@pytest.mark.parametrize("ends_meanwhile", [False, True], ids=["waits to be run again", "has ended"])
+def test_an_operation_of_a_killed_store_is_not_taken_for_interrupted_while_the_next_store_lists_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_meanwhile: bool
+) -> None:
+    """The records are loaded just after a client's request has read the operation's own record."""
+    operations = OperationRegistry(tmp_path, service="s")
+    with running_in(operations, create(asynchronous=True)):
+        next_store = OperationRegistry(tmp_path, service="s")
+        read, reads = next_store._records.read, []
+
+        def read_before_loading(operation_id: str) -> OperationRecord | None:
+            record = read(operation_id)
+            reads.append(operation_id)
+            if len(reads) == 1:
+                next_store.load()
+                if ends_meanwhile:
+                    assert next_store.run(create(asynchronous=True), lambda _: MADE) == MADE
+            return record
+
+        monkeypatch.setattr(next_store._records, "read", read_before_loading)
+        assert next_store.get(ID).state == ("succeeded" if ends_meanwhile else "queued")
+
+
 def test_a_store_that_stops_leaves_interrupted_operations_and_takes_no_more(tmp_path: Path) -> None:
     operations = OperationRegistry(tmp_path)
     with pytest.raises(Cancelled):
