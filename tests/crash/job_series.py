@@ -23,7 +23,7 @@ from eventvault.jobs.job import JobRequest, JobSchedule
 from tests.clock_shim import SettableClock
 from tests.crash import job_invariants
 from tests.crash.jobs_of_service import PATIENCE_SECONDS, Jobs, image_of, stop
-from tests.processes import wait_until
+from tests.processes import states, wait_until
 
 NONE_AT_ALL: Mapping[str, list[int]] = {}
 MINUTE, HOUR = 60, 3_600
@@ -84,7 +84,8 @@ class Faults:
         if kill is not None:
             kill()
         else:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)  # it may still run for a moment, and would not be started again
+            wait_until(lambda: set(states(pid)) <= {"Z", "X"}, f"process {pid} does not end")
 
     def _stop(self, part: str, pid: int) -> None:
         stop(pid)
@@ -209,9 +210,12 @@ class Series:
     def _strike(self) -> None:
         """Let one fault happen, at once or after some runs of handlers, or when a stopped process has gone on."""
         goal = self._jobs.run_to_the_end() + self._chance.choice([0, 1, 5, 15])
-        wait_until(
-            lambda: self.faults.let_go_on() or self._jobs.run_to_the_end() >= goal, "nothing goes on", PATIENCE_SECONDS
-        )
+
+        def goes_on() -> bool:
+            self._keep()
+            return self.faults.let_go_on() or self._jobs.run_to_the_end() >= goal
+
+        wait_until(goes_on, "nothing goes on", PATIENCE_SECONDS)
         wait_until(lambda: self.faults.strike({**self._jobs.parts(), **self._others()}), "no process is there")
         self._keep()
 
