@@ -64,7 +64,7 @@ class Budget:
 
 
 class Reservation:
-    """The bytes of a budget that one request has. size: less than requested if that exceeds the whole budget."""
+    """The part of a budget that one request uses. size: its bytes, at most those of the whole budget."""
 
     def __init__(self, budget: Budget) -> None:
         self.size = 0

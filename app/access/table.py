@@ -1,4 +1,4 @@
-"""The one table from each route to the scopes that a request to it needs. A route that is not in it needs `admin`.
+"""The table of all routes, with the scopes that each needs. A route without an entry needs `admin`.
 
 `docs/access.md` shows it, and a test fails on a route that is missing here.
 """

@@ -1,1 +1,1 @@
-"""`/api/audit`: who did what, and with what result. It reads the lines; nothing over HTTP changes one."""
+"""`/api/audit`: who did what, and with what result. A client can read the lines, and cannot change them."""

@@ -1,7 +1,7 @@
 """`verify`, `rehearse`, `export` and `prune`: operations of the store, as jobs.
 
-The result of a job is the answer that the API gives to the same request. An attempt that is cancelled, or runs too
-long, cancels its operation.
+The result of a job is what the API answers to the same request. If an attempt is cancelled or runs too long, its
+operation is cancelled.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _show(asked: Job, progress: Progress) -> None:
 
 @contextmanager
 def _errors_as_outcomes() -> Iterator[None]:
-    """Raise Retry for errors that pass, and Fail for errors that no further attempt can avoid."""
+    """Raise Retry for an error after which a later attempt may succeed, and Fail if every attempt would fail."""
     try:
         yield
     except _TRANSIENT as error:

@@ -1,4 +1,4 @@
-"""`flask audit`: who did what and with what result, and whether anybody changed the lines about it."""
+"""`flask audit`: shows who did what, and with what result. It also checks that nobody changed these lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives a command the settings, and the store: that of the running service, or one that is started for it.
+"""Gives a command the settings and a store: the store of the running service, or a new one for this command.
 
 Commands reach both through this module alone, so that they work alike wherever the store is.
 """

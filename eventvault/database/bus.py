@@ -178,9 +178,8 @@ class EventBus:
                 yield registry
         except plyvel.Error as error:
             if self._view is not None and self._view.has_holes and self.problem is not None:
-                raise self.problem.with_traceback(
-                    None
-                ) from error  # it met the zeros of a view, in place of unreadable pages
+                # The read met the zeros that a view has in place of unreadable pages.
+                raise self.problem.with_traceback(None) from error
             if not is_damage(error):
                 raise as_answer(f"reading {self.database}", error) from error
             raise self.report_damage(error) from error

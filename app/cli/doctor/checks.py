@@ -25,7 +25,7 @@ WEEK = 7
 
 
 def all_lines(facts: Facts, times: Times) -> list[DoctorLine]:
-    """Return the lines of all checks. Of a check that finds something wrong, the lines that are `ok` are left out."""
+    """Return the lines of all checks. If a line of a check is `wrong`, the `ok` lines of this check are omitted."""
     problems = problems_of(facts)
     lines: list[DoctorLine] = []
     for name, check in CHECKS.items():
@@ -37,7 +37,7 @@ def all_lines(facts: Facts, times: Times) -> list[DoctorLine]:
 
 
 def problems_of(facts: Facts) -> list[Problem]:
-    """Return the problems of the tokens, and those that health has; without a running store, those that a start has."""
+    """Return the problems of the tokens and of health. Without a running store, a start reports them."""
     problems: list[Problem] = []
     if facts.access is not None:
         problems += [problem.describe() for problem in facts.access.problems]

@@ -13,7 +13,7 @@ Problem = Mapping[str, Any]
 
 
 class Mend(NamedTuple):
-    """What to do about a problem. check: the line of `doctor` that it belongs to. text: `{about}` is what it is about.
+    """What to do about a problem. check: the check whose line shows the problem. text: `{about}` stands for `about`.
 
     state: `warn` for a problem that does not make health `degraded`, or that passes without any action.
     """
@@ -34,7 +34,7 @@ def _restore_of_lost_events(problem: Problem) -> str:
 
 
 def _mend_small_file(problem: Problem) -> str:
-    """Return what to do about a damaged small file, which the first process that reads it renames."""
+    """Return what to do about a damaged small file. The first process that reads the file renames it."""
     name = about_of(problem) or "the damaged file"
     if DAMAGED_SUFFIX in name:
         return f"check that disk, then remove {name}"

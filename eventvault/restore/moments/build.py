@@ -145,7 +145,7 @@ class MomentBuilder:
         return unpacked + _GROWTH * sum(segment.header.content_bytes for segment in plan.segments)
 
     def _check_end(self, planned: PlannedMoment, staging: Path, sequence: int) -> None:
-        """Of an instant that only the archive could tell: check that it has all events up to then."""
+        """Check that the archive has all events up to an instant, if only the archive could say where it ends."""
         target = planned.plan.target
         with removing_on_failure(staging):
             if target.sequence is None:
@@ -188,7 +188,7 @@ class MomentBuilder:
     def _live_events(self, plan: Plan, sources: Sources) -> list[tuple[int, str]]:
         """Return (sequence, SHA-256) of events of the open database that the plan's base and target must have too.
 
-        None if the open database lacks the target: it may be an old copy itself, which the plan replaces.
+        The list is empty if the open database lacks the target: it may be an old copy itself, which the plan replaces.
         """
         live = sources.live
         if live is None or plan.live:
