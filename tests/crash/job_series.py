@@ -210,12 +210,9 @@ class Series:
     def _strike(self) -> None:
         """Let one fault happen, at once or after some runs of handlers, or when a stopped process has gone on."""
         goal = self._jobs.run_to_the_end() + self._chance.choice([0, 1, 5, 15])
-
-        def goes_on() -> bool:
-            self._keep()
-            return self.faults.let_go_on() or self._jobs.run_to_the_end() >= goal
-
-        wait_until(goes_on, "nothing goes on", PATIENCE_SECONDS)
+        wait_until(
+            lambda: self.faults.let_go_on() or self._jobs.run_to_the_end() >= goal, "nothing goes on", PATIENCE_SECONDS
+        )
         wait_until(lambda: self.faults.strike({**self._jobs.parts(), **self._others()}), "no process is there")
         self._keep()
 
